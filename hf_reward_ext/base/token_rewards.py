@@ -1,0 +1,91 @@
+"""Pure tensor maths between token scores and sequence rewards."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def masked_sum(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"]:
+    """
+    Sum of the marked positions of each row. Unmarked values may be anything, NaN included.
+
+    Example:
+    ```python
+    >>> masked_sum(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[False, True, True]]))
+    tensor([6.])
+    ```
+    """
+    return values.masked_fill(~mask, 0).sum(-1)
+
+
+def masked_mean(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"]:
+    """
+    Mean of the marked positions of each row; 0 where a row has none.
+
+    Example:
+    ```python
+    >>> masked_mean(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[False, True, True]]))
+    tensor([3.])
+    ```
+    """
+    return masked_sum(values, mask) / mask.sum(-1).clamp(min=1)
+
+
+def gather_token_logps(
+    logits: Float[Tensor, "batch seq vocab"], targets: Int[Tensor, "batch seq"]
+) -> Float[Tensor, "batch seq"]:
+    r"""
+    Log-probability of each target under the logits of the same position, without a log-softmax of `logits`' shape.
+
+    $$ \log \pi(y_t) = z_{y_t} - \log \sum_v \exp z_v $$
+
+    Shift before the call: the logits at position $t-1$ predict the token at $t$.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, seq, vocab)`): Scores before the softmax, any float type.
+        targets (`torch.Tensor` of shape `(batch, seq)`): Token ids.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, seq)`: log-probabilities in nats, float32 (float64 for float64 logits).
+
+    Example:
+    ```python
+    >>> gather_token_logps(torch.zeros(1, 1, 4), torch.tensor([[2]]))  # log(1/4)
+    tensor([[-1.3863]])
+    ```
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    chosen = logits.gather(-1, targets[..., None]).squeeze(-1).to(dtype)
+    # Row by row, so that the float32 copy of a half-precision block never exceeds one row.
+    normalizer = torch.stack([row.to(dtype).logsumexp(-1) for row in logits])
+    return chosen - normalizer
+
+
+def completion_mask_from_ids(
+    completion_ids: Int[Tensor, "batch seq"], eos_token_ids: list[int], pad_token_id: int | None
+) -> Bool[Tensor, "batch seq"]:
+    """
+    Which generated tokens belong to the completion: up to and with the first EOS, without trailing padding.
+
+    Args:
+        completion_ids (`torch.Tensor` of shape `(batch, seq)`): What `generate` appended to the prompt.
+        eos_token_ids (`list[int]`): Every id that ends a sequence; may be empty.
+        pad_token_id (`int`, *optional*): Trailing ids equal to it are dropped. A row that was stopped by something
+            else than EOS (a stop string) is padded with it.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, seq)`, bool.
+
+    Example:
+    ```python
+    >>> completion_mask_from_ids(torch.tensor([[5, 2, 0], [5, 6, 7]]), [2], 0)
+    tensor([[ True,  True, False],
+            [ True,  True,  True]])
+    ```
+    """
+    is_eos = torch.isin(completion_ids, torch.tensor(eos_token_ids, device=completion_ids.device))
+    before_or_at_eos = is_eos.cumsum(-1) - is_eos.long() == 0
+    if pad_token_id is None or pad_token_id in eos_token_ids:
+        return before_or_at_eos
+    trailing_pad = (completion_ids == pad_token_id).long().flip(-1).cumprod(-1).flip(-1).bool()
+    return before_or_at_eos & ~trailing_pad

@@ -1,0 +1,90 @@
+r"""
+The five losses of ELHSR on rewards $R$ of completions with labels $y \in \{0, 1\}$.
+
+The grouped ones compare completions of one prompt; `groups` numbers the prompts. All return a scalar.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+Rewards = Float[Tensor, " completions"]
+Groups = Int[Tensor, " completions"]
+
+
+def bce_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
+    r"""
+    Binary cross-entropy: $R$ is the logit of a correct completion. The paper's default.
+
+    Example:
+    ```python
+    >>> bce_loss(torch.tensor([0.0]), torch.tensor([1.0]), torch.tensor([0]))  # log 2
+    tensor(0.6931)
+    ```
+    """
+    return F.binary_cross_entropy_with_logits(rewards, labels)
+
+
+def hinge_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
+    r"""
+    $\operatorname{mean} \max(0, 1 - (2y-1) R)$.
+
+    Example:
+    ```python
+    >>> hinge_loss(torch.tensor([0.5, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([0, 0]))
+    tensor(0.2500)
+    ```
+    """
+    return (1 - (2 * labels - 1) * rewards).clamp(min=0).mean()
+
+
+def pairwise_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
+    r"""
+    $-\log\sigma(R_i - R_j)$, mean over all pairs of a correct $i$ and a wrong $j$ of the same prompt.
+
+    Zero, with a gradient of zero, where no prompt has both.
+    """
+    pairs = (labels[:, None] > labels[None]) & (groups[:, None] == groups[None])
+    losses = -F.logsigmoid(rewards[:, None] - rewards[None])
+    return losses.masked_fill(~pairs, 0).sum() / pairs.sum().clamp(min=1)
+
+
+def infonca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float = 0.01) -> Float[Tensor, ""]:
+    r"""
+    $-\sum_i \operatorname{softmax}(y/\alpha)_i \log\operatorname{softmax}(R)_i$ per prompt, mean over prompts.
+
+    Prompts without a correct completion are left out: the soft target would be uniform over wrong ones.
+    """
+    losses = []
+    for group in _usable_groups(labels, groups):
+        target = (labels[group] / alpha).softmax(-1)
+        losses.append(-(target * rewards[group].log_softmax(-1)).sum())
+    return torch.stack(losses).mean() if losses else rewards.sum() * 0
+
+
+def nca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float = 0.01) -> Float[Tensor, ""]:
+    r"""
+    $-\sum_i [\operatorname{softmax}(y/\alpha)_i \log\sigma(R_i) + \frac{1}{K} \log\sigma(-R_i)]$ per prompt of $K$
+    completions, mean over prompts. Prompts without a correct completion are left out.
+    """
+    losses = []
+    for group in _usable_groups(labels, groups):
+        target = (labels[group] / alpha).softmax(-1)
+        own = rewards[group]
+        losses.append(-(target * F.logsigmoid(own) + F.logsigmoid(-own) / len(own)).sum())
+    return torch.stack(losses).mean() if losses else rewards.sum() * 0
+
+
+def _usable_groups(labels: Tensor, groups: Tensor) -> list[Tensor]:
+    members = [groups == group for group in groups.unique()]
+    return [member for member in members if member.sum() > 1 and labels[member].any()]
+
+
+LOSSES = {
+    "bce": bce_loss,
+    "hinge": hinge_loss,
+    "pairwise": pairwise_loss,
+    "infonca": infonca_loss,
+    "nca": nca_loss,
+}

@@ -1,0 +1,216 @@
+"""The linear reward head on hidden states."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hf_reward_ext.base.hub import base_pointer, check_base
+from hf_reward_ext.base.token_rewards import masked_sum
+from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
+
+HiddenStates = Sequence[Tensor | None] | Tensor
+
+
+class ELHSRModel(PreTrainedModel):
+    r"""
+    Efficient linear hidden-state reward (ELHSR, later SWIFT): one gated linear layer on the policy's own states.
+
+    $$ z_t = W f_t + b, \quad g_t = \sigma(z_{t,0}), \quad R = \frac{\sum_t g_t z_{t,1}}{\sum_t g_t} $$
+
+    Section 3 of [ELHSR](https://huggingface.co/papers/2505.12225). $f_t$ concatenates the chosen `hidden_states` at
+    the position of completion token $y_t$ (where it is the input), EOS included. Row 0 of `linear` is the gate, row 1
+    the reward $\rho_t$; without a gate there is one row and $R$ is the mean. Since $R$ is a ratio of running sums, the
+    reward of every prefix comes for free.
+
+    Args:
+        config ([`ELHSRModelConfig`]): Which states the head reads, and of which policy.
+
+    Example:
+    ```python
+    >>> head = ELHSRModel(ELHSRModelConfig(hidden_size=16, num_layers=3))
+    >>> out = policy(**inputs, output_hidden_states=True)
+    >>> rewards = head(out.hidden_states, completion_mask)  # (batch,)
+    ```
+    """
+
+    config_class = ELHSRModelConfig
+    base_model_prefix = "elhsr"
+    _no_split_modules = []
+
+    def __init__(self, config: ELHSRModelConfig):
+        super().__init__(config)
+        self.linear = nn.Linear(config.num_features, 2 if config.gate else 1)
+        if config.standardize:
+            self.register_buffer("feature_mean", torch.zeros(config.num_features))
+            self.register_buffer("feature_scale", torch.ones(config.num_features))
+        self.post_init()
+
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()  # the authors' initialisation: that of nn.Linear
+
+    @classmethod
+    def from_policy(cls, policy, processing_class=None, **config_kwargs) -> Self:
+        """
+        A fresh head for a policy; `config_kwargs` are those of [`ELHSRModelConfig`] (`layers`, `gate`, ...).
+
+        Raises:
+            ValueError: If the policy is an encoder-decoder or says nothing of its hidden size.
+        """
+        text_config = policy.config.get_text_config()
+        return cls(
+            ELHSRModelConfig(
+                hidden_size=text_config.hidden_size,
+                num_layers=text_config.num_hidden_layers,
+                vocab_size=text_config.vocab_size,
+                **base_pointer(policy, processing_class),
+                **config_kwargs,
+            )
+        )
+
+    def forward(
+        self, hidden_states: HiddenStates, completion_mask: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, " batch"]:
+        """
+        Reward of each completion.
+
+        Args:
+            hidden_states (`tuple` of `torch.Tensor`, or `torch.Tensor` of shape `(batch, seq, features)`):
+                `hidden_states` of the policy (entries the head does not read may be `None`), or ready features.
+            completion_mask (`torch.Tensor` of shape `(batch, seq)`): `True` on completion tokens, EOS included.
+
+        Returns:
+            `torch.Tensor` of shape `(batch,)`: rewards, float32; a logit of correctness after training with `"bce"`.
+
+        Raises:
+            ValueError: If the features do not fit the head, hold NaN, or a row has no completion token.
+        """
+        completion_mask = completion_mask.bool()
+        if not completion_mask.any(-1).all():
+            row = int((~completion_mask.any(-1)).nonzero()[0])
+            raise ValueError(
+                f"Row {row} of `completion_mask` marks no token, but the reward is a mean over completion tokens. "
+                "Leave empty completions out."
+            )
+        gates, rewards = self.token_rewards(hidden_states)
+        rewards = gated_mean(gates, rewards, completion_mask)
+        if rewards.isnan().any():
+            raise ValueError(
+                "The features hold NaN at a completion token, so its reward is undefined. "
+                "Run the policy in bfloat16 or float32 instead of float16, or look for an empty attention mask."
+            )
+        return rewards
+
+    def token_rewards(
+        self, hidden_states: HiddenStates
+    ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
+        """
+        Gate in (0, 1) and reward of every position, float32; the gates of a head without one are 1.
+
+        Args:
+            hidden_states: As for the call.
+        """
+        weight, bias = self.effective_linear()
+        features = self.select_features(hidden_states).to(weight.device, weight.dtype)
+        return split_gate(nn.functional.linear(features, weight, bias))
+
+    def select_features(self, hidden_states: HiddenStates) -> Float[Tensor, "batch seq features"]:
+        """The chosen layers side by side. Raises `ValueError` where they are not there."""
+        if isinstance(hidden_states, Tensor):
+            features = hidden_states
+        else:
+            if len(hidden_states) != self.config.num_layers + 1:
+                raise ValueError(
+                    f"{len(hidden_states)} hidden states were given, but this head was made for a policy with "
+                    f"{self.config.num_layers + 1} of them. Pass `outputs.hidden_states` of the policy it was trained "
+                    "on."
+                )
+            features = torch.cat([hidden_states[layer] for layer in self.config.layers], dim=-1)
+        if features.shape[-1] != self.config.num_features:
+            raise ValueError(
+                f"{features.shape[-1]} features per token were given, but this head has weights for "
+                f"{self.config.num_features} ({len(self.config.layers)} layers). Load the policy it was trained on."
+            )
+        return features
+
+    def effective_linear(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias that act on raw features, with the standardisation folded in; float32 or wider."""
+        dtype = torch.promote_types(self.linear.weight.dtype, torch.float32)
+        weight, bias = self.linear.weight.to(dtype), self.linear.bias.to(dtype)
+        if not self.config.standardize:
+            return weight, bias
+        weight = weight / self.feature_scale
+        return weight, bias - weight @ self.feature_mean
+
+    @torch.no_grad()
+    def fold_standardization(self) -> Self:
+        """Turns a standardising head, in place, into a plain one that gives the same rewards."""
+        if self.config.standardize:
+            weight, bias = self.effective_linear()
+            self.linear.weight.copy_(weight)
+            self.linear.bias.copy_(bias)
+            del self.feature_mean, self.feature_scale
+            self.config.standardize = False
+        return self
+
+    def probability(self, rewards: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """
+        Probability of a correct completion, by the logistic map fitted on held-out data.
+
+        Raises:
+            RuntimeError: If the head was never calibrated.
+        """
+        if self.config.calibration is None:
+            raise RuntimeError(
+                "This head has no calibration, so a reward cannot be read as a probability. Train it with a "
+                "validation split (`validation_fraction` above 0), or set `config.calibration = [slope, intercept]`."
+            )
+        slope, intercept = self.config.calibration
+        return torch.sigmoid(slope * rewards + intercept)
+
+    def check_policy(self, policy, processing_class=None) -> None:
+        """
+        Refuses a policy that this head was not trained on.
+
+        Raises:
+            ValueError: If hidden size, layer count, name, revision, adapter or chat template differ.
+        """
+        check_base(self.config, policy, processing_class, what="head")
+
+
+def split_gate(
+    scores: Float[Tensor, "*positions rows"],
+) -> tuple[Float[Tensor, "*positions"], Float[Tensor, "*positions"]]:
+    """Gate and reward of each position from the outputs of the linear layer; one output means no gate."""
+    if scores.shape[-1] == 1:
+        rewards = scores[..., 0]
+        return torch.ones_like(rewards), rewards
+    return scores[..., 0].sigmoid(), scores[..., 1]
+
+
+def gated_mean(
+    gates: Float[Tensor, "batch seq"], rewards: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]
+) -> Float[Tensor, " batch"]:
+    r"""
+    $\sum_t g_t \rho_t / \max(\sum_t g_t, 10^{-8})$ over the marked positions.
+
+    Example:
+    ```python
+    >>> gated_mean(torch.tensor([[0.5, 1.0]]), torch.tensor([[3.0, 0.0]]), torch.tensor([[True, True]]))
+    tensor([1.])
+    ```
+    """
+    return masked_sum(gates * rewards, mask) / masked_sum(gates, mask).clamp(min=1e-8)
+
+
+def prefix_gated_mean(
+    gates: Float[Tensor, "batch seq"], rewards: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]
+) -> Float[Tensor, "batch seq"]:
+    """[`gated_mean`] of every prefix; positions outside the mask repeat the value before them."""
+    gates = gates.masked_fill(~mask, 0)
+    weighted = (gates * rewards.masked_fill(~mask, 0)).cumsum(-1)
+    return weighted / gates.cumsum(-1).clamp(min=1e-8)

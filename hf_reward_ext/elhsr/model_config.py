@@ -1,0 +1,106 @@
+"""What a saved ELHSR head says of itself."""
+
+from transformers import PreTrainedConfig
+
+
+class ELHSRModelConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`ELHSRModel`], saved as its `config.json`.
+
+    Args:
+        hidden_size (`int`): Width of the policy's hidden states.
+        num_layers (`int`): Number of the policy's decoder layers $L$. Its `hidden_states` have $L+1$ entries: 0 is the
+            embedding, $L$ the state after the final norm.
+        layers (`list[int]`, *optional*): Which entries the head reads, negatives counted from the end. Stored in
+            ascending order. Default: all $L+1$, as in the paper.
+        gate (`bool`, *optional*, defaults to `True`): Weigh tokens by a learned gate; otherwise plain mean.
+        features (`str`, *optional*, defaults to `"hidden_states"`): `"hidden_states"` or `"logits"`, the scores for
+            the next token at the position of $y_t$ (for policies that show nothing else).
+        vocab_size (`int`, *optional*): Number of logits; required by `features="logits"` without `top_k`.
+        top_k (`int`, *optional*): With `features="logits"`: read the `top_k` largest log-probabilities, in descending
+            order, instead of all logits.
+        standardize (`bool`, *optional*, defaults to `False`): The head carries the mean and scale of its features and
+            standardises them. [`ELHSRModel.fold_standardization`] turns such a head into a plain one.
+        calibration (`list[float]`, *optional*): Slope and intercept of the logistic map from reward to the
+            probability of a correct completion, fitted on held-out data.
+        base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The policy that the
+            head was trained on; checked by [`ELHSRModel.check_policy`].
+
+    Raises:
+        ValueError: If a layer lies outside $[-(L+1), L]$, is named twice, or the features are not fully described.
+
+    Example:
+    ```python
+    >>> ELHSRModelConfig(hidden_size=16, num_layers=3, layers=[-1, 0]).layers
+    [0, 3]
+    ```
+    """
+
+    model_type = "elhsr"
+
+    def __init__(
+        self,
+        hidden_size: int = 1,
+        num_layers: int = 1,
+        layers: list[int] | None = None,
+        gate: bool = True,
+        features: str = "hidden_states",
+        vocab_size: int | None = None,
+        top_k: int | None = None,
+        standardize: bool = False,
+        calibration: list[float] | None = None,
+        base_model_name_or_path: str | None = None,
+        base_model_revision: str | None = None,
+        template_hash: str | None = None,
+        adapter: str | None = None,
+        **kwargs,
+    ):
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.layers = _ascending_layers(layers, num_layers)
+        self.gate = gate
+        self.features = features
+        self.vocab_size = vocab_size
+        self.top_k = top_k
+        self.standardize = standardize
+        self.calibration = calibration
+        self.base_model_name_or_path = base_model_name_or_path
+        self.base_model_revision = base_model_revision
+        self.template_hash = template_hash
+        self.adapter = adapter
+        if features not in ("hidden_states", "logits"):
+            raise ValueError(
+                f"`features={features!r}` was given, but ELHSR reads 'hidden_states' or 'logits'. Choose one of them."
+            )
+        if features == "logits" and not (vocab_size or top_k):
+            raise ValueError(
+                "`features='logits'` was given without `vocab_size` and `top_k`, but the head needs the number of its "
+                "features. Pass `vocab_size=policy.config.vocab_size`, or `top_k`."
+            )
+        kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
+        kwargs["num_labels"] = 1
+        super().__init__(**kwargs)
+
+    @property
+    def num_features(self) -> int:
+        """Length of the feature vector of one token."""
+        if self.features == "logits":
+            return self.top_k or self.vocab_size
+        return len(self.layers) * self.hidden_size
+
+
+def _ascending_layers(layers: list[int] | None, num_layers: int) -> list[int]:
+    count = num_layers + 1
+    if layers is None:
+        return list(range(count))
+    outside = [layer for layer in layers if not -count <= layer < count]
+    if outside or not layers:
+        raise ValueError(
+            f"`layers={layers}` was given, but a policy with {num_layers} decoder layers has the hidden states 0 "
+            f"(embedding) to {num_layers} (after the final norm). Choose among them, or count from the end with "
+            "negative numbers."
+        )
+    ascending = sorted({layer % count for layer in layers})
+    if len(ascending) < len(layers):
+        raise ValueError(f"`layers={layers}` names a layer twice, but each is read once. Remove the repetition.")
+    return ascending

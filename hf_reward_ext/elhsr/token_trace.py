@@ -1,0 +1,103 @@
+"""Per-token numbers recorded while rows are generated, permuted and rolled back."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class TokenTrace:
+    """
+    Remembers `width` numbers for each token that a model has read after the prompt.
+
+    Rows may be permuted or copied between two reads (beams), and the ids may get shorter (assisted decoding takes
+    tokens back); `record` finds that out from the ids alone. Memory: `width` numbers a row and step, plus one token id
+    and one parent index a row and step once rows were permuted.
+
+    Args:
+        prompt_length (`int`): Columns of the ids that are prompt; nothing is recorded for them.
+    """
+
+    def __init__(self, prompt_length: int):
+        self.prompt_length = prompt_length
+        self._ids: Tensor | None = None
+        self._values: list[Tensor] = []
+        self._tokens: list[Tensor] = []
+        self._parents: list[Tensor | None] = []
+        self._first_ids: Tensor | None = None
+
+    @property
+    def ids(self) -> Int[Tensor, "rows seq"] | None:
+        """Everything the model has read, in today's row order."""
+        return self._ids
+
+    @property
+    def permuted(self) -> bool:
+        """Whether rows ever changed places."""
+        return any(parents is not None for parents in self._parents)
+
+    def record(self, ids: Int[Tensor, "rows seq"], values: Float[Tensor, "rows new width"]) -> None:
+        """Adds the values of the last `new` tokens of `ids`, which hold all tokens read so far."""
+        first_new = ids.shape[1] - values.shape[1] - self.prompt_length
+        self._roll_back(first_new)
+        parents = self._find_parents(ids, ids.shape[1] - values.shape[1])
+        if self._first_ids is None:
+            self._first_ids = ids[:, : self.prompt_length + 1]
+        for step in range(values.shape[1]):
+            self._values.append(values[:, step])
+            self._parents.append(parents if step == 0 else None)
+            self._tokens.append(ids[:, self.prompt_length + first_new + step])
+        self._ids = ids
+
+    def lookup(
+        self, sequences: Int[Tensor, "rows seq"]
+    ) -> tuple[Float[Tensor, "rows new width"], Bool[Tensor, "rows new"]]:
+        """Recorded values of the completion tokens of any sequences, and where there are some."""
+        steps = sequences.shape[1] - self.prompt_length
+        if not self._values or steps <= 0:
+            return sequences.new_zeros((len(sequences), max(steps, 0), 1), dtype=torch.float32), sequences.new_zeros(
+                (len(sequences), max(steps, 0)), dtype=torch.bool
+            )
+        read = min(steps, len(self._values))
+        values = self._values[0].new_zeros((len(sequences), steps, self._values[0].shape[-1]))
+        found = torch.zeros((len(sequences), steps), dtype=torch.bool, device=sequences.device)
+        if self._in_order(sequences, read):
+            values[:, :read] = torch.stack(self._values[:read], dim=1)
+            found[:, :read] = True
+            return values, found
+        same = (sequences[:, None, : self.prompt_length + 1] == self._first_ids[None]).all(-1)  # (sequence, row)
+        for step in range(read):
+            if step > 0:
+                parents = self._parents[step]
+                same = same if parents is None else same[:, parents]
+                same = same & (sequences[:, self.prompt_length + step, None] == self._tokens[step][None])
+            values[:, step] = self._values[step][same.int().argmax(-1)]
+            found[:, step] = same.any(-1)
+        return values, found
+
+    def _in_order(self, sequences: Tensor, read: int) -> bool:
+        width = self.prompt_length + read
+        if self.permuted or len(sequences) != len(self._ids):
+            return False
+        return torch.equal(sequences[:, :width], self._ids[:, :width])
+
+    def _roll_back(self, first_new: int) -> None:
+        if first_new > len(self._values):
+            raise RuntimeError(
+                f"The model read token {first_new} of the completion, but only {len(self._values)} tokens before it "
+                "were seen. Enter the context before `generate` starts."
+            )
+        del self._values[first_new:], self._tokens[first_new:], self._parents[first_new:]
+
+    def _find_parents(self, ids: Tensor, known: int) -> Tensor | None:
+        if not self._values:
+            self._first_ids = None
+            return None
+        if len(ids) == len(self._ids) and torch.equal(ids[:, :known], self._ids[:, :known]):
+            return None
+        same = (ids[:, None, :known] == self._ids[None, :, :known]).all(-1)
+        if not same.any(-1).all():
+            raise RuntimeError(
+                "A row continues a sequence that was never read, so its rewards are unknown. "
+                "Call `meter.score(sequences)` on a second pass instead."
+            )
+        return same.int().argmax(-1)
