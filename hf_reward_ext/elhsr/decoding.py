@@ -1,10 +1,12 @@
 """Rewards from the hidden states of a running `generate`."""
 
+import copy
 from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.token_rewards import completion_mask_from_ids
 from hf_reward_ext.elhsr.features import policy_features
@@ -179,8 +181,11 @@ class HiddenStateReward:
         else:
             read = trace.ids.shape[1]
         unchanged = trace.ids is None or (len(trace.ids) == len(sequences) and not trace.permuted)
-        if not unchanged or sequences.shape[1] != read + 1 or not _can_append(cache, read, self._cache_is_visible):
+        if not unchanged or sequences.shape[1] != read + 1 or not _can_append(cache, read):
             return
+        can_take_back = all(type(layer) is DynamicLayer for layer in cache.layers)
+        if self._cache_is_visible and not can_take_back:
+            cache = copy.deepcopy(cache)
         inputs = {"input_ids": sequences[:, -1:], "past_key_values": cache, "use_cache": True}
         mask = self._last_inputs.get("attention_mask")
         if mask is not None:
@@ -192,7 +197,7 @@ class HiddenStateReward:
         self._reading = sequences
         self._model(**inputs)
         self._reading = None
-        if self._cache_is_visible:
+        if self._cache_is_visible and can_take_back:
             cache.crop(-1)
 
     def _score_tokens(self, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -235,8 +240,6 @@ class HiddenStateReward:
         return self._outputs_of_head(features)
 
 
-def _can_append(cache, read: int, is_visible: bool) -> bool:
-    """Whether one token can be read on top of this cache, and taken back where others will see the cache."""
-    if cache is None or getattr(cache, "is_compileable", False) or cache.get_seq_length() != read:
-        return False
-    return not is_visible or bool(getattr(cache, "is_croppable", False))
+def _can_append(cache, read: int) -> bool:
+    """Whether the cache holds exactly what was read and has room for one more token."""
+    return cache is not None and not cache.is_compileable and cache.get_seq_length() == read

@@ -1,0 +1,193 @@
+"""Best-of-N that stops weak candidates early."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hf_reward_ext.base.prefill import SharedPrefill
+from hf_reward_ext.base.token_rewards import completion_mask_from_ids
+from hf_reward_ext.elhsr.decoding import HiddenStateReward
+from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """
+    Successive halving by the reward of what is written so far.
+
+    After `steps[i]` tokens the best `ceil(num_candidates * keep ** (i + 1))` candidates of each prompt stay. Finished
+    candidates are never dropped, since nothing is saved by it.
+
+    Args:
+        steps (`tuple[int, ...]`): Completion lengths, ascending, at which candidates are compared.
+        keep (`float`, *optional*, defaults to 0.5): Share that stays at each step, in (0, 1).
+
+    Example:
+    ```python
+    >>> pipe(prompt, num_candidates=16, prune=Pruning(steps=(16, 32, 64)))  # 16 -> 8 -> 4 -> 2
+    ```
+    """
+
+    steps: tuple[int, ...]
+    keep: float = 0.5
+
+    def __post_init__(self):
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
+            raise ValueError(
+                f"`steps={self.steps}` was given, but pruning needs ascending completion lengths of at least 1. "
+                "Pass for example `steps=(16, 32)`."
+            )
+        if not 0 < self.keep < 1:
+            raise ValueError(f"`keep={self.keep}` was given, but it is a share in (0, 1). Pass for example 0.5.")
+
+    def survivors(self, rung: int, num_candidates: int) -> int:
+        """How many candidates of a prompt stay after step number `rung` (from 0)."""
+        return max(1, math.ceil(num_candidates * self.keep ** (rung + 1)))
+
+
+@dataclass
+class PrunedCandidates:
+    """
+    Outcome of [`generate_pruned`]; rows are candidates, those of a prompt are neighbours.
+
+    Attributes:
+        sequences (`torch.Tensor` of shape `(rows, seq)`): Prompt and completion, padded on the right.
+        rewards (`torch.Tensor` of shape `(rows,)`): Reward of what was written.
+        num_tokens (`torch.Tensor` of shape `(rows,)`): Completion tokens written, EOS included.
+        pruned (`torch.Tensor` of shape `(rows,)`): Which candidates were stopped.
+    """
+
+    sequences: Int[Tensor, "rows seq"]
+    rewards: Float[Tensor, " rows"]
+    num_tokens: Int[Tensor, " rows"]
+    pruned: Bool[Tensor, " rows"]
+
+
+class _Rows:
+    """Everything known of all candidates; only the `alive` ones are still in the batch."""
+
+    def __init__(self, input_ids: Tensor, width: int, eos: list[int], pad: int):
+        count, self.prompt_length = input_ids.shape
+        self.eos, self.pad = eos, pad
+        self.completion = input_ids.new_full((count, width), pad)
+        self.gates = torch.zeros(count, width, device=input_ids.device)
+        self.rewards = torch.zeros(count, width, device=input_ids.device)
+        self.scored = torch.zeros(count, width, dtype=torch.bool, device=input_ids.device)
+        self.pruned = torch.zeros(count, dtype=torch.bool, device=input_ids.device)
+        self.alive = torch.arange(count, device=input_ids.device)
+
+    def write(self, sequences: Tensor, meter: HiddenStateReward, first: int, is_last: bool) -> None:
+        """
+        Takes over what one stage has generated. `first` is the first completion column that the stage scored; the
+        last column of a stage is read by the next one.
+        """
+        completion = sequences[:, self.prompt_length :]
+        self.completion[self.alive, : completion.shape[1]] = completion
+        gates, rewards = (values.to(self.gates) for values in meter.token_rewards)
+        columns = slice(first, first + gates.shape[1])
+        self.gates[self.alive, columns] = gates
+        self.rewards[self.alive, columns] = rewards
+        self.scored[self.alive, first : completion.shape[1] - (not is_last)] = True
+
+    def mask(self) -> Tensor:
+        return completion_mask_from_ids(self.completion, self.eos, self.pad)
+
+    def running_rewards(self) -> Tensor:
+        return gated_mean(self.gates, self.rewards, self.mask() & self.scored)
+
+    def finished(self) -> Tensor:
+        """Rows whose EOS was read and scored; an unread EOS stays in the batch for one more step."""
+        is_eos = torch.isin(self.completion, torch.tensor(self.eos, device=self.completion.device))
+        return (is_eos & self.mask() & self.scored).any(-1)
+
+
+@torch.no_grad()
+def generate_pruned(
+    policy,
+    head: ELHSRModel,
+    input_ids: Int[Tensor, "batch seq"],
+    attention_mask: Int[Tensor, "batch seq"],
+    num_candidates: int,
+    pruning: Pruning,
+    *,
+    max_new_tokens: int,
+    eos_token_id,
+    pad_token_id: int,
+    **generate_kwargs,
+) -> PrunedCandidates:
+    """
+    Samples candidates, dropping those whose running reward falls behind; dropped rows leave the batch and the cache.
+
+    Args:
+        policy, head: The model that generates and a head trained on it.
+        input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
+        num_candidates (`int`): Candidates per prompt at the start.
+        pruning ([`Pruning`]): When to compare and how many to keep.
+        max_new_tokens (`int`), eos_token_id (`int` or `list[int]`), pad_token_id (`int`): As for `generate`.
+        **generate_kwargs: For `generate`, at every stage.
+
+    Returns:
+        [`PrunedCandidates`]
+
+    Raises:
+        ValueError: If the policy's cache cannot drop rows.
+    """
+    prefill = SharedPrefill(policy, input_ids, attention_mask)
+    cache = prefill.expanded_cache(num_candidates, last_use=True)
+    if cache is None:
+        raise ValueError(
+            f"`prune` was given, but a prompt of {input_ids.shape[1]} token(s) or the cache of "
+            f"`{type(policy).__name__}` does not allow rows to be dropped. Leave `prune` out."
+        )
+    eos = torch.as_tensor(eos_token_id).flatten().tolist()
+    ids = input_ids.repeat_interleave(num_candidates, dim=0)
+    mask = attention_mask.repeat_interleave(num_candidates, dim=0)
+    rows = _Rows(ids, max_new_tokens, eos, pad_token_id)
+    steps = [step for step in pruning.steps if step < max_new_tokens]
+    for rung, until in enumerate([*steps, max_new_tokens]):
+        is_last = rung == len(steps)
+        written = ids.shape[1] - input_ids.shape[1]
+        first = max(written - 1, 0)
+        meter = HiddenStateReward(
+            policy, head, prompt_length=input_ids.shape[1] + first, last_token="forward" if is_last else "skip"
+        )
+        with meter:
+            ids = policy.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                max_new_tokens=until - written,
+                eos_token_id=eos_token_id,
+                pad_token_id=pad_token_id,
+                **generate_kwargs,
+            )
+        rows.write(ids, meter, first, is_last)
+        if is_last:
+            break
+        stay = _staying(rows, num_candidates, pruning.survivors(rung, num_candidates))
+        if not stay.any():
+            break
+        rows.alive = rows.alive[stay]
+        cache.batch_select_indices(stay.nonzero().squeeze(-1))
+        ids = ids[stay]
+        mask = torch.cat([mask[stay], mask.new_ones(len(ids), ids.shape[1] - mask.shape[1])], dim=-1)
+    return PrunedCandidates(
+        sequences=torch.cat([input_ids.repeat_interleave(num_candidates, dim=0), rows.completion], dim=-1),
+        rewards=rows.running_rewards(),
+        num_tokens=rows.mask().sum(-1),
+        pruned=rows.pruned,
+    )
+
+
+def _staying(rows: _Rows, num_candidates: int, survivors: int) -> Tensor:
+    """Which of the rows in the batch go on; marks the others as pruned unless they are finished."""
+    rewards = rows.running_rewards().masked_fill(rows.pruned, -torch.inf).view(-1, num_candidates)
+    order = rewards.argsort(dim=-1, descending=True, stable=True)
+    is_leader = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order[:, :survivors], True).flatten()
+    finished = rows.finished()
+    rows.pruned |= ~is_leader & ~finished
+    return (is_leader & ~finished)[rows.alive]
