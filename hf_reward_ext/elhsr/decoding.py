@@ -31,8 +31,6 @@ class HiddenStateReward:
     Args:
         policy (`PreTrainedModel` or `PeftModel`): The model that generates.
         head ([`ELHSRModel`]): A head trained on it.
-        prompt_length (`int`, *optional*): First column that is completion. Default: the width of the ids that
-            `generate` gets. Set it when a completion is generated in several calls.
         last_token (`str`, *optional*, defaults to `"forward"`): `"forward"` scores the last token exactly; `"skip"`
             leaves it out of the mean and saves the forward (an effect of one token in the completion's length).
 
@@ -53,13 +51,14 @@ class HiddenStateReward:
     ```
     """
 
-    def __init__(self, policy, head: ELHSRModel, *, prompt_length: int | None = None, last_token: str = "forward"):
+    def __init__(self, policy, head: ELHSRModel, *, last_token: str = "forward"):
         if last_token not in ("forward", "skip"):
-            raise ValueError(f"`last_token={last_token!r}` was given, but it is 'forward' or 'skip'. Choose one.")
+            raise ValueError(
+                f"`last_token={last_token!r}` was given, but it is 'forward' or 'skip'. Choose one."
+            )
         head.check_policy(policy)
         self.policy = policy
         self.head = head
-        self.prompt_length = prompt_length
         self.last_token = last_token
         self._model = policy.get_base_model() if hasattr(policy, "peft_config") else policy
         self._trace: TokenTrace | None = None
@@ -68,7 +67,9 @@ class HiddenStateReward:
 
     def __enter__(self) -> Self:
         if "generate" in vars(self._model):
-            raise RuntimeError("Another `HiddenStateReward` watches this policy already. Leave its context first.")
+            raise RuntimeError(
+                "Another `HiddenStateReward` watches this policy already. Leave its context first."
+            )
         self._generate = self._model.generate
         self._prepare = self._model.prepare_inputs_for_generation
         self._model.generate = self._watched_generate
@@ -116,7 +117,9 @@ class HiddenStateReward:
 
     def _finished(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._result is None:
-            raise RuntimeError("No `generate` has run inside this context, so there are no rewards. Call it first.")
+            raise RuntimeError(
+                "No `generate` has run inside this context, so there are no rewards. Call it first."
+            )
         return self._result
 
     @torch.no_grad()
@@ -130,7 +133,7 @@ class HiddenStateReward:
         config = kwargs.get("generation_config") or self._model.generation_config
         self._eos = kwargs.get("eos_token_id", config.eos_token_id)
         self._pad = kwargs.get("pad_token_id", config.pad_token_id)
-        self._trace = TokenTrace(ids.shape[1] if self.prompt_length is None else self.prompt_length)
+        self._trace = TokenTrace(ids.shape[1])
         self._attention_mask = kwargs.get("attention_mask")
         self._reading = self._last_inputs = self._cache = None
         self._cache_is_visible = kwargs.get("past_key_values") is not None or bool(
@@ -202,7 +205,9 @@ class HiddenStateReward:
 
     def _score_tokens(self, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
         if self._trace is None:
-            raise RuntimeError("No `generate` has run inside this context, so nothing can be scored. Call it first.")
+            raise RuntimeError(
+                "No `generate` has run inside this context, so nothing can be scored. Call it first."
+            )
         mask = self._mask(sequences)
         values, found = self._trace.lookup(sequences)
         missing = mask & ~found.to(mask.device)
@@ -226,7 +231,9 @@ class HiddenStateReward:
         inputs = {"input_ids": sequences, "use_cache": False}
         prompt_mask = self._attention_mask
         if prompt_mask is None and self._pad is not None:
-            prompt_mask = (sequences[:, : self._trace.prompt_length] != int(self._pad)).long().cummax(-1).values
+            prompt_mask = (
+                (sequences[:, : self._trace.prompt_length] != int(self._pad)).long().cummax(-1).values
+            )
         elif prompt_mask is not None:
             prompt_mask = prompt_mask.repeat_interleave(len(rows) // len(prompt_mask), dim=0)[rows]
         if prompt_mask is not None:
@@ -236,7 +243,9 @@ class HiddenStateReward:
         if self.head.config.features == "hidden_states":
             inputs["output_hidden_states"] = list(self.head.config.layers)
         output = self._model(**inputs)
-        features = policy_features(output, self.head.config, last=sequences.shape[1] - self._trace.prompt_length)
+        features = policy_features(
+            output, self.head.config, last=sequences.shape[1] - self._trace.prompt_length
+        )
         return self._outputs_of_head(features)
 
 

@@ -42,7 +42,9 @@ class Pruning:
                 "Pass for example `steps=(16, 32)`."
             )
         if not 0 < self.keep < 1:
-            raise ValueError(f"`keep={self.keep}` was given, but it is a share in (0, 1). Pass for example 0.5.")
+            raise ValueError(
+                f"`keep={self.keep}` was given, but it is a share in (0, 1). Pass for example 0.5."
+            )
 
     def survivors(self, rung: int, num_candidates: int) -> int:
         """How many candidates of a prompt stay after step number `rung` (from 0)."""
@@ -76,33 +78,25 @@ class _Rows:
         self.completion = input_ids.new_full((count, width), pad)
         self.gates = torch.zeros(count, width, device=input_ids.device)
         self.rewards = torch.zeros(count, width, device=input_ids.device)
-        self.scored = torch.zeros(count, width, dtype=torch.bool, device=input_ids.device)
         self.pruned = torch.zeros(count, dtype=torch.bool, device=input_ids.device)
         self.alive = torch.arange(count, device=input_ids.device)
 
-    def write(self, sequences: Tensor, meter: HiddenStateReward, first: int, is_last: bool) -> None:
-        """
-        Takes over what one stage has generated. `first` is the first completion column that the stage scored; the
-        last column of a stage is read by the next one.
-        """
-        completion = sequences[:, self.prompt_length :]
-        self.completion[self.alive, : completion.shape[1]] = completion
+    def write(self, sequences: Tensor, meter: HiddenStateReward) -> None:
+        """Takes over what one stage has generated."""
         gates, rewards = (values.to(self.gates) for values in meter.token_rewards)
-        columns = slice(first, first + gates.shape[1])
-        self.gates[self.alive, columns] = gates
-        self.rewards[self.alive, columns] = rewards
-        self.scored[self.alive, first : completion.shape[1] - (not is_last)] = True
+        end = sequences.shape[1] - self.prompt_length
+        self.completion[self.alive, :end] = sequences[:, self.prompt_length :]
+        self.gates[self.alive, end - gates.shape[1] : end] = gates
+        self.rewards[self.alive, end - gates.shape[1] : end] = rewards
 
     def mask(self) -> Tensor:
         return completion_mask_from_ids(self.completion, self.eos, self.pad)
 
     def running_rewards(self) -> Tensor:
-        return gated_mean(self.gates, self.rewards, self.mask() & self.scored)
+        return gated_mean(self.gates, self.rewards, self.mask())
 
     def finished(self) -> Tensor:
-        """Rows whose EOS was read and scored; an unread EOS stays in the batch for one more step."""
-        is_eos = torch.isin(self.completion, torch.tensor(self.eos, device=self.completion.device))
-        return (is_eos & self.mask() & self.scored).any(-1)
+        return torch.isin(self.completion, torch.tensor(self.eos, device=self.completion.device)).any(-1)
 
 
 @torch.no_grad()
@@ -149,24 +143,18 @@ def generate_pruned(
     rows = _Rows(ids, max_new_tokens, eos, pad_token_id)
     steps = [step for step in pruning.steps if step < max_new_tokens]
     for rung, until in enumerate([*steps, max_new_tokens]):
-        is_last = rung == len(steps)
-        written = ids.shape[1] - input_ids.shape[1]
-        first = max(written - 1, 0)
-        meter = HiddenStateReward(
-            policy, head, prompt_length=input_ids.shape[1] + first, last_token="forward" if is_last else "skip"
-        )
-        with meter:
+        with HiddenStateReward(policy, head) as meter:
             ids = policy.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 past_key_values=cache,
-                max_new_tokens=until - written,
+                max_new_tokens=until - (ids.shape[1] - input_ids.shape[1]),
                 eos_token_id=eos_token_id,
                 pad_token_id=pad_token_id,
                 **generate_kwargs,
             )
-        rows.write(ids, meter, first, is_last)
-        if is_last:
+        rows.write(ids, meter)
+        if until == max_new_tokens:
             break
         stay = _staying(rows, num_candidates, pruning.survivors(rung, num_candidates))
         if not stay.any():

@@ -1,0 +1,140 @@
+"""The policy's features of every training token, computed once and kept in memory or on disk."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hf_reward_ext.elhsr.features import teacher_forced_features
+from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
+
+_SAVE_EVERY = 20  # batches between two notes of progress
+
+
+class FeatureCache:
+    """
+    Features of the completion tokens of grouped rows, `(tokens, features)`, with the place of each completion.
+
+    Args:
+        groups (`Dataset`): Rows `{prompt_ids, completion_ids, labels}`.
+        config ([`ELHSRModelConfig`]): Which features.
+        policy (`PreTrainedModel` or `PeftModel`): Whose features.
+        folder (`Path`, *optional*): Keep them there as memory-mapped bfloat16, and go on from there when interrupted;
+            otherwise in memory as float32.
+
+    Example:
+    ```python
+    >>> cache = FeatureCache(groups, head.config, policy)
+    >>> cache.fill(batch_size=16)
+    >>> cache.completion(0, 2)  # third candidate of the first prompt, (tokens, features)
+    ```
+    """
+
+    def __init__(self, groups: Dataset, config: ELHSRModelConfig, policy, folder: Path | None = None):
+        self.config = config
+        self.policy = policy
+        self._prompts = groups["prompt_ids"]
+        self._completions = [
+            (row, ids) for row, group in enumerate(groups["completion_ids"]) for ids in group
+        ]
+        ends = torch.tensor([0] + [len(ids) for _, ids in self._completions]).cumsum(0)
+        self._spans = list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
+        firsts = torch.tensor([0] + [len(group) for group in groups["completion_ids"]]).cumsum(0)
+        self._first = firsts.tolist()
+        shape = (int(ends[-1]), config.num_features)
+        if folder is None:
+            self.features, self._note = torch.empty(shape), None
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self._fingerprint()}.bin"
+        self._note = path.with_suffix(".json")
+        if not path.exists():
+            self._note.unlink(missing_ok=True)
+        self.features = torch.from_file(
+            str(path), shared=True, size=shape[0] * shape[1], dtype=torch.bfloat16
+        ).view(shape)
+
+    def completion(self, row: int, candidate: int) -> Tensor:
+        """Features `(tokens, features)` of one candidate of one prompt."""
+        start, end = self._spans[self._first[row] + candidate]
+        return self.features[start:end]
+
+    def fill(self, batch_size: int, show_progress: bool = True) -> None:
+        """
+        Runs the policy once over every completion that is not there yet.
+
+        Raises:
+            ValueError: If the features of a completion hold NaN or infinity.
+        """
+        done = json.loads(self._note.read_text())["completions"] if self._note and self._note.exists() else 0
+        # By length, so that a batch wastes little padding; the order is fixed, so that a second run can go on.
+        order = sorted(range(len(self._completions)), key=self._length)
+        was_training = self.policy.training
+        self.policy.eval()
+        progress = tqdm(total=len(order), initial=done, desc="features", disable=not show_progress)
+        for number, start in enumerate(range(done, len(order), batch_size), start=1):
+            batch = order[start : start + batch_size]
+            self._fill_batch(batch)
+            progress.update(len(batch))
+            if number % _SAVE_EVERY == 0:
+                self._save_progress(start + len(batch))
+        progress.close()
+        self._save_progress(len(order))
+        self.policy.train(was_training)
+
+    def mean_and_scale(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of every feature over all tokens, float32; constant features get scale 1."""
+        total = torch.zeros(self.config.num_features, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for block in self.features.split(4096):
+            total += block.double().sum(0)
+            squares += block.double().square().sum(0)
+        mean = total / len(self.features)
+        scale = (squares / len(self.features) - mean**2).clamp(min=0).sqrt()
+        return mean.float(), torch.where(scale > 1e-6, scale, 1.0).float()
+
+    def _length(self, index: int) -> int:
+        row, ids = self._completions[index]
+        return len(self._prompts[row]) + len(ids)
+
+    def _fill_batch(self, batch: list[int]) -> None:
+        texts = [self._prompts[row] + ids for row, ids in (self._completions[index] for index in batch)]
+        width = max(map(len, texts))
+        input_ids = torch.tensor(
+            [text + [0] * (width - len(text)) for text in texts], device=self.policy.device
+        )
+        attention_mask = torch.tensor(
+            [[1] * len(text) + [0] * (width - len(text)) for text in texts], device=self.policy.device
+        )
+        features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
+        for position, index in enumerate(batch):
+            row, ids = self._completions[index]
+            own = features[position, len(self._prompts[row]) : len(texts[position])]
+            if not own.isfinite().all():
+                raise ValueError(
+                    f"The policy's features of candidate {index - self._first[row]} of prompt {row} hold NaN or "
+                    "infinity, so no head can be trained on them. Load the policy in bfloat16 or float32."
+                )
+            start, end = self._spans[index]
+            self.features[start:end] = own.to(self.features)
+
+    def _save_progress(self, completions: int) -> None:
+        if self._note is None:
+            return
+        part = self._note.with_suffix(".part")
+        part.write_text(json.dumps({"completions": completions}))
+        os.replace(part, self._note)
+
+    def _fingerprint(self) -> str:
+        described = {
+            name: getattr(self.config, name) for name in ("layers", "features", "top_k", "hidden_size")
+        }
+        # The sums tell a policy from its fine-tuned copy of the same name.
+        weights = [float(weight.detach().sum(dtype=torch.float64)) for weight in self.policy.parameters()]
+        text = json.dumps([described, weights, self._prompts[:], self._completions])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

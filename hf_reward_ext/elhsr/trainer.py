@@ -1,0 +1,234 @@
+"""Trains an ELHSR head on TRL's `RewardTrainer`."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
+
+from hf_reward_ext.base.trainer import BaseRewardTrainer
+from hf_reward_ext.elhsr.data_collator import GroupCollator
+from hf_reward_ext.elhsr.feature_cache import FeatureCache
+from hf_reward_ext.elhsr.features import teacher_forced_features
+from hf_reward_ext.elhsr.groups import GROUP_COLUMNS, check_labels, group_by_prompt
+from hf_reward_ext.elhsr.losses import LOSSES
+from hf_reward_ext.elhsr.metrics import fit_calibration, group_metrics
+from hf_reward_ext.elhsr.model import ELHSRModel
+from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
+
+
+class ELHSRTrainer(BaseRewardTrainer):
+    r"""
+    Trains a linear reward head on the hidden states of a frozen policy.
+
+    $$ L = \operatorname{BCE}(R, y), \quad R = \frac{\sum_t g_t \rho_t}{\sum_t g_t} $$
+
+    Section 3 of [ELHSR](https://huggingface.co/papers/2505.12225). The policy reads every completion once; the epochs
+    run on its cached features. Unlike the authors' code the best epoch is kept, candidates of one prompt never fall
+    on both sides of the split, and the token ids are the generated ones.
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`): The policy. It is not changed.
+        args ([`ELHSRConfig`], *optional*): Training arguments.
+        train_dataset (`Dataset` or `IterableDataset`): `{prompt, completion, label}`, `{prompt, completions, labels}`,
+            preference pairs, or `{prompt_ids, completion_ids, label}`; see [`group_by_prompt`].
+        eval_dataset (*optional*): The same. Default: `validation_fraction` of the prompts of a map-style dataset.
+        processing_class (*optional*): The policy's tokenizer. Default: loaded by the policy's name.
+        head ([`ELHSRModel`], *optional*): A head to train on; default: a fresh one for the policy.
+        **kwargs: Those of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
+
+    Raises:
+        ValueError: Before the policy runs: missing columns, labels that are all the same, a policy without hidden
+            states, options that exclude each other.
+
+    Example:
+    ```python
+    >>> trainer = ELHSRTrainer(policy, ELHSRConfig("out"), train_dataset=rows, processing_class=tokenizer)
+    >>> trainer.train()
+    >>> trainer.save_model()  # ELHSRModel.from_pretrained("out")
+    ```
+    """
+
+    _tag_names = ["trl", "hf-reward-ext", "elhsr"]
+    _name = "ELHSR"
+    _paper = {
+        "title": "Reward Inside the Model: A Lightweight Hidden-State Reward Model for LLM's Best-of-N sampling",
+        "id": "2505.12225",
+    }
+    _columns = [*GROUP_COLUMNS, "cache", "row"]
+
+    def __init__(
+        self,
+        model,
+        args: ELHSRConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | IterableDataset | dict | None = None,
+        processing_class=None,
+        head: ELHSRModel | None = None,
+        **kwargs,
+    ):
+        name = model if isinstance(model, str) else model.config._name_or_path
+        if args is None:
+            args = ELHSRConfig(f"{name.split('/')[-1]}-ELHSR")
+        if train_dataset is None:
+            raise ValueError(
+                "`train_dataset` is missing, but a head is trained on labelled completions. Pass it."
+            )
+        if processing_class is None:
+            processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+        if isinstance(model, str):
+            model = AutoModelForCausalLM.from_pretrained(
+                model, trust_remote_code=args.trust_remote_code, **(args.model_init_kwargs or {})
+            )
+        self.policy = model if hasattr(model, "hf_device_map") else model.to(args.device)
+        self._caches: dict[str, FeatureCache] = {}
+        self._eval_groups: list[tuple[np.ndarray, np.ndarray]] = []
+        if eval_dataset is None:
+            train_dataset, eval_dataset = _hold_out(train_dataset, processing_class, args)
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        if eval_dataset is None:
+            args.eval_strategy = "no"
+            args.load_best_model_at_end = False
+        elif args.early_stopping_patience is not None and args.load_best_model_at_end:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        if head is None:
+            head = ELHSRModel.from_policy(
+                model,
+                processing_class,
+                layers=args.layers,
+                gate=args.gate,
+                features=args.features,
+                top_k=args.top_k,
+                standardize=args.standardize,
+            )
+        head.check_policy(model, processing_class)
+        collator = kwargs.pop("data_collator", None) or GroupCollator(self._caches, self._run_policy)
+        self._head = head
+        super().__init__(
+            model=head,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            **kwargs,
+        )
+
+    def _run_policy(self, input_ids, attention_mask):
+        device = self.policy.device
+        self.policy.eval()
+        features = teacher_forced_features(
+            self.policy, self._head.config, input_ids.to(device), attention_mask.to(device)
+        )
+        return features.float().cpu()
+
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        if "cache" in (dataset.column_names or []):
+            return dataset
+        groups = group_by_prompt(
+            dataset,
+            processing_class,
+            max_length=args.max_length,
+            max_candidates=args.max_candidates_per_prompt,
+        )
+        streaming = isinstance(groups, IterableDataset)
+        where = args.feature_cache or ("none" if streaming else "memory")
+        if streaming and (
+            where != "none" or args.standardize or args.loss_type in ("pairwise", "infonca", "nca")
+        ):
+            raise ValueError(
+                f"A streaming dataset was given with `feature_cache={where!r}`, `standardize={args.standardize}` and "
+                f"`loss_type={args.loss_type!r}`, but rows that pass once are neither cached nor gathered by prompt. "
+                "Use `feature_cache='none'` with 'bce' or 'hinge', or a map-style dataset."
+            )
+        if not streaming and dataset_name == "train":
+            check_labels(groups, args.loss_type)
+        if where == "none":
+            return groups
+        folder = (
+            Path(args.feature_cache_dir or Path(args.output_dir) / "features") if where == "disk" else None
+        )
+        cache = FeatureCache(groups, self._head.config, self.policy, folder)
+        with args.main_process_first(local=True, desc="features"):
+            cache.fill(args.feature_batch_size, show_progress=not args.disable_tqdm)
+        if args.standardize and dataset_name == "train":
+            mean, scale = cache.mean_and_scale()
+            self._head.feature_mean.copy_(mean)
+            self._head.feature_scale.copy_(scale)
+        name = f"{dataset_name}-{len(self._caches)}"
+        self._caches[name] = cache
+        rows = [{"cache": name, "row": row, "labels": labels} for row, labels in enumerate(groups["labels"])]
+        return Dataset.from_list(rows)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        mode = "train" if self.model.training else "eval"
+        labels, groups = inputs["labels"], inputs["groups"]
+        rewards = model(inputs["features"], inputs["completion_mask"])
+        loss_function = LOSSES[self.args.loss_type]
+        if self.args.loss_type in ("infonca", "nca"):
+            loss_function = partial(loss_function, alpha=self.args.target_temperature)
+        loss = loss_function(rewards, labels, groups)
+        correct = ((rewards > 0) == (labels > 0.5)).float().mean().detach()
+        self._metrics[mode]["accuracy"].append(self.accelerator.gather_for_metrics(correct).mean().item())
+        if mode == "eval":
+            own = [
+                (rewards[groups == group].float().cpu().numpy(), labels[groups == group].cpu().numpy())
+                for group in groups.unique()
+            ]
+            self._eval_groups += self.accelerator.gather_for_metrics(own, use_gather_object=True)
+        return (loss, {"rewards": rewards}) if return_outputs else loss
+
+    def log(self, logs, start_time=None):
+        if not self.model.training and self._eval_groups:
+            rewards, labels = zip(*self._eval_groups, strict=True)
+            for name, value in group_metrics(rewards, labels).items():
+                self._metrics["eval"][name] = [value]
+            self._eval_groups = []
+        super().log(logs, start_time)
+
+    def train(self, *args, **kwargs):
+        """Trains, keeps the best epoch, folds the standardisation and calibrates on the held-out prompts."""
+        result = super().train(*args, **kwargs)
+        self._head.fold_standardization()
+        if self.eval_dataset is not None and not isinstance(self.eval_dataset, dict):
+            rewards, labels = self._held_out_rewards()
+            self._head.config.calibration = fit_calibration(rewards, labels)
+        return result
+
+    @torch.no_grad()
+    def _held_out_rewards(self) -> tuple[np.ndarray, np.ndarray]:
+        rewards, labels = [], []
+        self._head.eval()
+        for batch in self.get_eval_dataloader():
+            rewards += self._head(batch["features"], batch["completion_mask"]).float().tolist()
+            labels += batch["labels"].tolist()
+        return np.array(rewards), np.array(labels)
+
+    def _card_snippet(self) -> str:
+        base = self._head.config.base_model_name_or_path
+        return f"""\
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+import hf_reward_ext
+
+policy = AutoModelForCausalLM.from_pretrained({base!r})
+tokenizer = AutoTokenizer.from_pretrained({base!r})
+pipe = pipeline("reward-bon", model=policy, tokenizer=tokenizer, reward_model={self._card_name()!r})
+print(pipe("Once upon a time", num_candidates=8))"""
+
+
+def _hold_out(dataset, processing_class, args: ELHSRConfig):
+    """Splits prompts, never candidates of one prompt."""
+    if isinstance(dataset, IterableDataset) or args.validation_fraction == 0:
+        return dataset, None
+    groups = group_by_prompt(
+        dataset, processing_class, max_length=args.max_length, max_candidates=args.max_candidates_per_prompt
+    )
+    if len(groups) < 2:
+        return groups, None
+    check_labels(groups, args.loss_type)
+    parts = groups.train_test_split(test_size=args.validation_fraction, seed=args.seed)
+    return parts["train"], parts["test"]

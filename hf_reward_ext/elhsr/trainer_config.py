@@ -1,0 +1,99 @@
+"""Training arguments of an ELHSR head."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trl import RewardConfig
+
+
+@dataclass
+class ELHSRConfig(RewardConfig):
+    r"""
+    Training arguments of [`ELHSRTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] hold.
+
+    A batch counts *prompts*: every one comes with all its candidates. Defaults that differ from TRL's are the
+    paper's: 40 epochs at most, stopped after 3 without a lower validation loss, constant learning rate 1e-4, weight
+    decay 1e-5, no gradient clipping. A small policy trains well with 1e-3.
+
+    Parameters:
+        loss_type (`str`, defaults to `"bce"`): `"bce"` (the paper's), `"hinge"`, `"pairwise"`, `"infonca"`, `"nca"`.
+            The last three compare candidates of one prompt.
+        target_temperature (`float`, defaults to 0.01): Temperature of the soft labels of `"infonca"` and `"nca"`.
+        layers (`list[int]`, *optional*): Hidden states to read (0 embedding, -1 after the final norm). Default: all.
+        gate (`bool`, defaults to `True`): Learn a weight for each token.
+        features (`str`, defaults to `"hidden_states"`): Or `"logits"`.
+        top_k (`int`, *optional*): With `features="logits"`: the largest log-probabilities instead of all logits.
+        standardize (`bool`, defaults to `False`): Standardise features (mean and scale of the training tokens) while
+            training; folded into the weights at the end. Not in the paper.
+        feature_cache (`str`, *optional*): `"memory"` (float32), `"disk"` (memory-mapped bfloat16) or `"none"` (the
+            policy runs in every epoch). Default: `"memory"`, and `"none"` for streaming data.
+        feature_cache_dir (`str`, *optional*): Folder of the disk cache. Default: `output_dir/features`.
+        feature_batch_size (`int`, defaults to 16): Completions per forward of the policy.
+        validation_fraction (`float`, defaults to 0.2): Share of prompts held out when no `eval_dataset` is given. A
+            prompt's candidates stay together.
+        early_stopping_patience (`int`, *optional*, defaults to 3): Epochs without improvement before stopping; the best
+            epoch is kept, not the last. `None`: never stop early.
+        max_candidates_per_prompt (`int`, *optional*): Use at most this many candidates of a prompt.
+    """
+
+    loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca"] = field(
+        default="bce", metadata={"help": "Loss on the rewards: bce, hinge, pairwise, infonca or nca."}
+    )
+    target_temperature: float = field(
+        default=0.01, metadata={"help": "Temperature of the soft labels of infonca and nca."}
+    )
+    layers: list[int] | None = field(
+        default=None,
+        metadata={"help": "Hidden states to read; 0 is the embedding, -1 the final one. Default: all."},
+    )
+    gate: bool = field(default=True, metadata={"help": "Learn a weight for each token."})
+    features: Literal["hidden_states", "logits"] = field(
+        default="hidden_states", metadata={"help": "What the head reads."}
+    )
+    top_k: int | None = field(
+        default=None, metadata={"help": "With features=logits: read the k largest log-probabilities."}
+    )
+    standardize: bool = field(default=False, metadata={"help": "Standardise features while training."})
+    feature_cache: Literal["memory", "disk", "none"] | None = field(
+        default=None, metadata={"help": "Where features are kept: memory, disk or none."}
+    )
+    feature_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the disk cache."})
+    feature_batch_size: int = field(default=16, metadata={"help": "Completions per forward of the policy."})
+    validation_fraction: float = field(
+        default=0.2, metadata={"help": "Share of prompts held out when no evaluation data is given."}
+    )
+    early_stopping_patience: int | None = field(
+        default=3, metadata={"help": "Epochs without improvement before training stops."}
+    )
+    max_candidates_per_prompt: int | None = field(
+        default=None, metadata={"help": "Use at most this many candidates of a prompt."}
+    )
+
+    num_train_epochs: float = field(default=40, metadata={"help": "Most epochs to train."})
+    learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of AdamW."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning rate schedule."})
+    weight_decay: float = field(default=1e-5, metadata={"help": "Weight decay of AdamW."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient clipping; 0 for none."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints kept, the best among them."}
+    )
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best epoch."})
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "A linear head has nothing to checkpoint."}
+    )
+    bf16: bool | None = field(default=False, metadata={"help": "Train the head in bfloat16."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"`validation_fraction={self.validation_fraction}` was given, but it is a share in [0, 1). "
+                "Pass for example 0.2."
+            )
+        if self.feature_cache == "none" and self.standardize:
+            raise ValueError(
+                "`standardize=True` was given with `feature_cache='none'`, but mean and scale come from the cached "
+                "features. Use `feature_cache='memory'` or 'disk'."
+            )
