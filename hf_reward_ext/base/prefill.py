@@ -28,9 +28,7 @@ class SharedPrefill:
     ```
     """
 
-    def __init__(
-        self, policy, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"]
-    ):
+    def __init__(self, policy, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"]):
         self.policy = policy
         self.input_ids = input_ids
         self.attention_mask = attention_mask

@@ -61,9 +61,7 @@ class TextScorer:
         Returns:
             `torch.Tensor` of shape `(batch,)`, float32, on the CPU.
         """
-        texts = [
-            self._text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)
-        ]
+        texts = [self._text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
         rewards = []
         for start in range(0, len(texts), self.batch_size):
             inputs = self.tokenizer(

@@ -30,9 +30,7 @@ class GroupCollator:
         """
         batch = self._cached(rows) if "cache" in rows[0] else self._computed(rows)
         sizes = [len(row["labels"]) for row in rows]
-        batch["labels"] = torch.tensor(
-            [label for row in rows for label in row["labels"]], dtype=torch.float32
-        )
+        batch["labels"] = torch.tensor([label for row in rows for label in row["labels"]], dtype=torch.float32)
         batch["groups"] = torch.arange(len(rows)).repeat_interleave(torch.tensor(sizes))
         return batch
 
@@ -51,9 +49,7 @@ class GroupCollator:
     def _computed(self, rows: list[dict]) -> dict[str, Tensor]:
         pairs = [(row["prompt_ids"], completion) for row in rows for completion in row["completion_ids"]]
         texts = [torch.tensor(prompt + completion) for prompt, completion in pairs]
-        masks = [
-            torch.tensor([False] * len(prompt) + [True] * len(completion)) for prompt, completion in pairs
-        ]
+        masks = [torch.tensor([False] * len(prompt) + [True] * len(completion)) for prompt, completion in pairs]
         attended = [torch.ones(len(text), dtype=torch.long) for text in texts]
         input_ids, attention_mask = (
             pad_sequence(texts, batch_first=True),

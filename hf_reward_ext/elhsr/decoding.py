@@ -53,9 +53,7 @@ class HiddenStateReward:
 
     def __init__(self, policy, head: ELHSRModel, *, last_token: str = "forward"):
         if last_token not in ("forward", "skip"):
-            raise ValueError(
-                f"`last_token={last_token!r}` was given, but it is 'forward' or 'skip'. Choose one."
-            )
+            raise ValueError(f"`last_token={last_token!r}` was given, but it is 'forward' or 'skip'. Choose one.")
         head.check_policy(policy)
         self.policy = policy
         self.head = head
@@ -67,9 +65,7 @@ class HiddenStateReward:
 
     def __enter__(self) -> Self:
         if "generate" in vars(self._model):
-            raise RuntimeError(
-                "Another `HiddenStateReward` watches this policy already. Leave its context first."
-            )
+            raise RuntimeError("Another `HiddenStateReward` watches this policy already. Leave its context first.")
         self._generate = self._model.generate
         self._prepare = self._model.prepare_inputs_for_generation
         self._model.generate = self._watched_generate
@@ -117,9 +113,7 @@ class HiddenStateReward:
 
     def _finished(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._result is None:
-            raise RuntimeError(
-                "No `generate` has run inside this context, so there are no rewards. Call it first."
-            )
+            raise RuntimeError("No `generate` has run inside this context, so there are no rewards. Call it first.")
         return self._result
 
     @torch.no_grad()
@@ -205,9 +199,7 @@ class HiddenStateReward:
 
     def _score_tokens(self, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
         if self._trace is None:
-            raise RuntimeError(
-                "No `generate` has run inside this context, so nothing can be scored. Call it first."
-            )
+            raise RuntimeError("No `generate` has run inside this context, so nothing can be scored. Call it first.")
         mask = self._mask(sequences)
         values, found = self._trace.lookup(sequences)
         missing = mask & ~found.to(mask.device)
@@ -231,9 +223,7 @@ class HiddenStateReward:
         inputs = {"input_ids": sequences, "use_cache": False}
         prompt_mask = self._attention_mask
         if prompt_mask is None and self._pad is not None:
-            prompt_mask = (
-                (sequences[:, : self._trace.prompt_length] != int(self._pad)).long().cummax(-1).values
-            )
+            prompt_mask = (sequences[:, : self._trace.prompt_length] != int(self._pad)).long().cummax(-1).values
         elif prompt_mask is not None:
             prompt_mask = prompt_mask.repeat_interleave(len(rows) // len(prompt_mask), dim=0)[rows]
         if prompt_mask is not None:
@@ -243,9 +233,7 @@ class HiddenStateReward:
         if self.head.config.features == "hidden_states":
             inputs["output_hidden_states"] = list(self.head.config.layers)
         output = self._model(**inputs)
-        features = policy_features(
-            output, self.head.config, last=sequences.shape[1] - self._trace.prompt_length
-        )
+        features = policy_features(output, self.head.config, last=sequences.shape[1] - self._trace.prompt_length)
         return self._outputs_of_head(features)
 
 

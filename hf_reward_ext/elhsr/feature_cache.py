@@ -39,9 +39,7 @@ class FeatureCache:
         self.config = config
         self.policy = policy
         self._prompts = groups["prompt_ids"]
-        self._completions = [
-            (row, ids) for row, group in enumerate(groups["completion_ids"]) for ids in group
-        ]
+        self._completions = [(row, ids) for row, group in enumerate(groups["completion_ids"]) for ids in group]
         ends = torch.tensor([0] + [len(ids) for _, ids in self._completions]).cumsum(0)
         self._spans = list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True))
         firsts = torch.tensor([0] + [len(group) for group in groups["completion_ids"]]).cumsum(0)
@@ -55,9 +53,9 @@ class FeatureCache:
         self._note = path.with_suffix(".json")
         if not path.exists():
             self._note.unlink(missing_ok=True)
-        self.features = torch.from_file(
-            str(path), shared=True, size=shape[0] * shape[1], dtype=torch.bfloat16
-        ).view(shape)
+        self.features = torch.from_file(str(path), shared=True, size=shape[0] * shape[1], dtype=torch.bfloat16).view(
+            shape
+        )
 
     def completion(self, row: int, candidate: int) -> Tensor:
         """Features `(tokens, features)` of one candidate of one prompt."""
@@ -105,9 +103,7 @@ class FeatureCache:
     def _fill_batch(self, batch: list[int]) -> None:
         texts = [self._prompts[row] + ids for row, ids in (self._completions[index] for index in batch)]
         width = max(map(len, texts))
-        input_ids = torch.tensor(
-            [text + [0] * (width - len(text)) for text in texts], device=self.policy.device
-        )
+        input_ids = torch.tensor([text + [0] * (width - len(text)) for text in texts], device=self.policy.device)
         attention_mask = torch.tensor(
             [[1] * len(text) + [0] * (width - len(text)) for text in texts], device=self.policy.device
         )
@@ -131,9 +127,7 @@ class FeatureCache:
         os.replace(part, self._note)
 
     def _fingerprint(self) -> str:
-        described = {
-            name: getattr(self.config, name) for name in ("layers", "features", "top_k", "hidden_size")
-        }
+        described = {name: getattr(self.config, name) for name in ("layers", "features", "top_k", "hidden_size")}
         # The sums tell a policy from its fine-tuned copy of the same name.
         weights = [float(weight.detach().sum(dtype=torch.float64)) for weight in self.policy.parameters()]
         text = json.dumps([described, weights, self._prompts[:], self._completions])

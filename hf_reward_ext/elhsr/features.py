@@ -7,9 +7,7 @@ from torch import Tensor
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 
-def policy_features(
-    output, config: ELHSRModelConfig, last: int | None = None
-) -> Float[Tensor, "batch seq features"]:
+def policy_features(output, config: ELHSRModelConfig, last: int | None = None) -> Float[Tensor, "batch seq features"]:
     """
     Features of the last `last` tokens (default: all) that a forward of the policy has read.
 

@@ -7,7 +7,9 @@ from datasets import Dataset, IterableDataset
 from hf_reward_ext.base.preference import tokenize_completion, tokenize_preference
 
 GROUP_COLUMNS = ["prompt_ids", "completion_ids", "labels"]
-_FORMATS = "{prompt, completion, label}, {prompt, completions, labels}, {prompt, chosen, rejected} or {chosen, rejected}"
+_FORMATS = (
+    "{prompt, completion, label}, {prompt, completions, labels}, {prompt, chosen, rejected} or {chosen, rejected}"
+)
 
 
 def group_by_prompt(
@@ -41,9 +43,7 @@ def group_by_prompt(
 
     def to_groups(row: dict) -> dict:
         pairs, labels = read_row(row, processing_class)
-        return _group(
-            pairs[0][0], [completion for _, completion in pairs], labels, max_length, max_candidates
-        )
+        return _group(pairs[0][0], [completion for _, completion in pairs], labels, max_length, max_candidates)
 
     if isinstance(dataset, IterableDataset):
         return dataset.map(to_groups, remove_columns=columns).filter(lambda row: len(row["labels"]) > 0)
@@ -53,9 +53,7 @@ def group_by_prompt(
             completions, labels = gathered.setdefault(tuple(prompt_ids), ([], []))
             completions.append(completion_ids)
             labels.append(label)
-    rows = [
-        _group(list(prompt), *members, max_length, max_candidates) for prompt, members in gathered.items()
-    ]
+    rows = [_group(list(prompt), *members, max_length, max_candidates) for prompt, members in gathered.items()]
     rows = [row for row in rows if row["labels"]]
     if not rows:
         raise ValueError(
@@ -78,9 +76,7 @@ def check_labels(groups: Dataset, loss_type: str) -> None:
             f"All {len(labels)} labels are {labels[0]}, but the head learns from correct and wrong completions. "
             "Sample more completions, or at a higher temperature."
         )
-    if loss_type in ("pairwise", "infonca", "nca") and not any(
-        min(row) < max(row) for row in groups["labels"]
-    ):
+    if loss_type in ("pairwise", "infonca", "nca") and not any(min(row) < max(row) for row in groups["labels"]):
         raise ValueError(
             f"`loss_type={loss_type!r}` compares candidates of one prompt, but no prompt has both a correct and a "
             "wrong one. Give several completions per prompt, or use `loss_type='bce'`."
@@ -116,9 +112,7 @@ def _reader(columns: list[str]) -> Callable[[dict, object], tuple[Iterable, list
         return _read_pair_ids
     if {"chosen", "rejected"} <= given:
         return lambda row, tokenizer: _read_pair_ids(tokenize_preference(row, tokenizer), tokenizer)
-    raise ValueError(
-        f"The dataset has the columns {columns}, but ELHSR needs {_FORMATS}. Rename or add columns."
-    )
+    raise ValueError(f"The dataset has the columns {columns}, but ELHSR needs {_FORMATS}. Rename or add columns.")
 
 
 def _read_candidates(row: dict, tokenizer) -> tuple[list, list]:

@@ -102,7 +102,5 @@ def _ascending_layers(layers: list[int] | None, num_layers: int) -> list[int]:
         )
     ascending = sorted({layer % count for layer in layers})
     if len(ascending) < len(layers):
-        raise ValueError(
-            f"`layers={layers}` names a layer twice, but each is read once. Remove the repetition."
-        )
+        raise ValueError(f"`layers={layers}` names a layer twice, but each is read once. Remove the repetition.")
     return ascending

@@ -167,9 +167,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         return inputs
 
     @torch.no_grad()
-    def _forward(
-        self, model_inputs, num_candidates, prune=None, candidates_per_batch=None, **generate_kwargs
-    ):
+    def _forward(self, model_inputs, num_candidates, prune=None, candidates_per_batch=None, **generate_kwargs):
         input_ids = model_inputs["input_ids"]
         attention_mask = model_inputs.get("attention_mask")
         if attention_mask is None:
@@ -182,17 +180,12 @@ class BestOfNPipeline(TextGenerationPipeline):
                 "Pass `do_sample=True`."
             )
         if prune is not None:
-            outputs = self._pruned(
-                input_ids, attention_mask, num_candidates, prune, generate_kwargs, settings
-            )
+            outputs = self._pruned(input_ids, attention_mask, num_candidates, prune, generate_kwargs, settings)
         else:
             chunk = min(candidates_per_batch or num_candidates, num_candidates)
-            outputs = self._sampled(
-                input_ids, attention_mask, num_candidates, chunk, generate_kwargs, settings
-            )
+            outputs = self._sampled(input_ids, attention_mask, num_candidates, chunk, generate_kwargs, settings)
         grouped = {
-            name: value.view(len(input_ids), num_candidates, *value.shape[1:])
-            for name, value in outputs.items()
+            name: value.view(len(input_ids), num_candidates, *value.shape[1:]) for name, value in outputs.items()
         }
         return {**grouped, "input_ids": input_ids, "prompt_text": model_inputs["prompt_text"]}
 
@@ -275,9 +268,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         scores = rewards[0] if rewards is not None else _call(self.scorer, prompt, completions)
         if self.second_scorer is not None:
             fuse = _COMBINATIONS.get(combine, combine)
-            scores = torch.as_tensor(
-                fuse(scores.numpy(), _call(self.second_scorer, prompt, completions).numpy())
-            )
+            scores = torch.as_tensor(fuse(scores.numpy(), _call(self.second_scorer, prompt, completions).numpy()))
         records = super().postprocess(model_outputs, return_type=return_type, **kwargs)
         for index, record in enumerate(records):
             record["score"] = float(scores[index])
@@ -310,9 +301,7 @@ def _vote(records: list[dict], completions: list[str], vote: str, extract_answer
 
 
 def _call(scorer, prompt, completions: list[str]) -> Tensor:
-    rewards = (
-        torch.as_tensor(scorer(prompts=[prompt] * len(completions), completions=completions)).float().cpu()
-    )
+    rewards = torch.as_tensor(scorer(prompts=[prompt] * len(completions), completions=completions)).float().cpu()
     if rewards.shape != (len(completions),):
         raise ValueError(
             f"The reward callable returned shape {tuple(rewards.shape)} for {len(completions)} completions, but it "
@@ -325,17 +314,13 @@ def _pad_right(sequences: Tensor, width: int, pad: int) -> Tensor:
     return torch.nn.functional.pad(sequences, (0, width - sequences.shape[-1]), value=pad)
 
 
-def _check_options(
-    num_candidates, vote, extract_answer, candidates_per_batch, combine, generate_kwargs
-) -> None:
+def _check_options(num_candidates, vote, extract_answer, candidates_per_batch, combine, generate_kwargs) -> None:
     for name, value in {
         "num_candidates": num_candidates,
         "candidates_per_batch": candidates_per_batch,
     }.items():
         if value is not None and value < 1:
-            raise ValueError(
-                f"`{name}={value}` was given, but it is a count of at least 1. Pass a positive number."
-            )
+            raise ValueError(f"`{name}={value}` was given, but it is a count of at least 1. Pass a positive number.")
     if vote not in (None, "majority", "weighted"):
         raise ValueError(f"`vote={vote!r}` was given, but it is 'majority' or 'weighted'. Choose one.")
     if vote is not None and extract_answer is None:
@@ -348,9 +333,7 @@ def _check_options(
             f"`combine={combine!r}` was given, but it is one of {sorted(_COMBINATIONS)} or a callable. Choose one."
         )
     if generate_kwargs.get("num_return_sequences") is not None:
-        raise ValueError(
-            "`num_return_sequences` was given, but candidates are counted by `num_candidates`. Use that."
-        )
+        raise ValueError("`num_return_sequences` was given, but candidates are counted by `num_candidates`. Use that.")
     if (generate_kwargs.get("num_beams") or 1) > 1:
         raise ValueError(
             f"`num_beams={generate_kwargs['num_beams']}` was given, but candidates are sampled. Leave it out."

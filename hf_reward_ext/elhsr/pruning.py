@@ -42,9 +42,7 @@ class Pruning:
                 "Pass for example `steps=(16, 32)`."
             )
         if not 0 < self.keep < 1:
-            raise ValueError(
-                f"`keep={self.keep}` was given, but it is a share in (0, 1). Pass for example 0.5."
-            )
+            raise ValueError(f"`keep={self.keep}` was given, but it is a share in (0, 1). Pass for example 0.5.")
 
     def survivors(self, rung: int, num_candidates: int) -> int:
         """How many candidates of a prompt stay after step number `rung` (from 0)."""

@@ -54,9 +54,9 @@ class TokenTrace:
         """Recorded values of the completion tokens of any sequences, and where there are some."""
         steps = sequences.shape[1] - self.prompt_length
         if not self._values or steps <= 0:
-            return sequences.new_zeros(
-                (len(sequences), max(steps, 0), 1), dtype=torch.float32
-            ), sequences.new_zeros((len(sequences), max(steps, 0)), dtype=torch.bool)
+            return sequences.new_zeros((len(sequences), max(steps, 0), 1), dtype=torch.float32), sequences.new_zeros(
+                (len(sequences), max(steps, 0)), dtype=torch.bool
+            )
         read = min(steps, len(self._values))
         values = self._values[0].new_zeros((len(sequences), steps, self._values[0].shape[-1]))
         found = torch.zeros((len(sequences), steps), dtype=torch.bool, device=sequences.device)
@@ -64,9 +64,7 @@ class TokenTrace:
             values[:, :read] = torch.stack(self._values[:read], dim=1)
             found[:, :read] = True
             return values, found
-        same = (sequences[:, None, : self.prompt_length + 1] == self._first_ids[None]).all(
-            -1
-        )  # (sequence, row)
+        same = (sequences[:, None, : self.prompt_length + 1] == self._first_ids[None]).all(-1)  # (sequence, row)
         for step in range(read):
             if step > 0:
                 parents = self._parents[step]

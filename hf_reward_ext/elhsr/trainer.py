@@ -73,9 +73,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         if args is None:
             args = ELHSRConfig(f"{name.split('/')[-1]}-ELHSR")
         if train_dataset is None:
-            raise ValueError(
-                "`train_dataset` is missing, but a head is trained on labelled completions. Pass it."
-            )
+            raise ValueError("`train_dataset` is missing, but a head is trained on labelled completions. Pass it.")
         if processing_class is None:
             processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
         if isinstance(model, str):
@@ -136,9 +134,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         )
         streaming = isinstance(groups, IterableDataset)
         where = args.feature_cache or ("none" if streaming else "memory")
-        if streaming and (
-            where != "none" or args.standardize or args.loss_type in ("pairwise", "infonca", "nca")
-        ):
+        if streaming and (where != "none" or args.standardize or args.loss_type in ("pairwise", "infonca", "nca")):
             raise ValueError(
                 f"A streaming dataset was given with `feature_cache={where!r}`, `standardize={args.standardize}` and "
                 f"`loss_type={args.loss_type!r}`, but rows that pass once are neither cached nor gathered by prompt. "
@@ -148,9 +144,7 @@ class ELHSRTrainer(BaseRewardTrainer):
             check_labels(groups, args.loss_type)
         if where == "none":
             return groups
-        folder = (
-            Path(args.feature_cache_dir or Path(args.output_dir) / "features") if where == "disk" else None
-        )
+        folder = Path(args.feature_cache_dir or Path(args.output_dir) / "features") if where == "disk" else None
         cache = FeatureCache(groups, self._head.config, self.policy, folder)
         with args.main_process_first(local=True, desc="features"):
             cache.fill(args.feature_batch_size, show_progress=not args.disable_tqdm)

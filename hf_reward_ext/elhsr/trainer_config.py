@@ -76,13 +76,9 @@ class ELHSRConfig(RewardConfig):
     max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient clipping; 0 for none."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
-    save_total_limit: int | None = field(
-        default=2, metadata={"help": "Checkpoints kept, the best among them."}
-    )
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept, the best among them."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best epoch."})
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "A linear head has nothing to checkpoint."}
-    )
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "A linear head has nothing to checkpoint."})
     bf16: bool | None = field(default=False, metadata={"help": "Train the head in bfloat16."})
 
     def __post_init__(self):

@@ -22,12 +22,8 @@ def test_the_prompt_is_read_once():
     policy = tiny_causal_lm()
     input_ids, attention_mask = left_padded_batch((9,))
     read = []
-    policy.register_forward_pre_hook(
-        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
-    )
-    SharedPrefill(policy, input_ids, attention_mask).generate(
-        6, do_sample=True, max_new_tokens=3, min_new_tokens=3
-    )
+    policy.register_forward_pre_hook(lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    SharedPrefill(policy, input_ids, attention_mask).generate(6, do_sample=True, max_new_tokens=3, min_new_tokens=3)
     assert read == [8, 6, 6, 6]
 
 

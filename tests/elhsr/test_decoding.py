@@ -20,9 +20,7 @@ MODES = {
     "static cache": dict(do_sample=False, cache_implementation="static"),
     "no cache": dict(do_sample=True, use_cache=False),
     "returned as dict": dict(do_sample=True, return_dict_in_generate=True),
-    "from a config": dict(
-        generation_config=GenerationConfig(do_sample=True, eos_token_id=EOS, pad_token_id=PAD)
-    ),
+    "from a config": dict(generation_config=GenerationConfig(do_sample=True, eos_token_id=EOS, pad_token_id=PAD)),
 }
 SINGLE_ROW_MODES = {"assistant": True, "prompt lookup": False}
 
@@ -33,9 +31,7 @@ def second_pass(policy, head, sequences, prompt_mask):
     prompt_mask = prompt_mask.repeat_interleave(copies, 0)
     new = sequences.shape[1] - prompt_mask.shape[1]
     attention_mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(sequences), new)], -1)
-    gates, rewards = head.token_rewards(
-        teacher_forced_features(policy, head.config, sequences, attention_mask)
-    )
+    gates, rewards = head.token_rewards(teacher_forced_features(policy, head.config, sequences, attention_mask))
     mask = completion_mask_from_ids(sequences[:, -new:], [EOS], PAD)
     return gates[:, -new:], rewards[:, -new:], mask
 
@@ -159,9 +155,7 @@ def test_each_generate_starts_afresh_and_nothing_stays_behind():
 def test_returned_cache_is_as_without_the_meter():
     policy = tiny_causal_lm()
     input_ids, attention_mask = left_padded_batch()
-    kwargs = dict(
-        attention_mask=attention_mask, do_sample=False, max_new_tokens=6, return_dict_in_generate=True
-    )
+    kwargs = dict(attention_mask=attention_mask, do_sample=False, max_new_tokens=6, return_dict_in_generate=True)
     with HiddenStateReward(policy, ELHSRModel.from_policy(policy)):
         out = policy.generate(input_ids, **kwargs)
     plain = policy.generate(input_ids, **kwargs)
@@ -179,9 +173,7 @@ def test_policy_with_an_adapter():
     head = ELHSRModel.from_policy(policy)
     input_ids, attention_mask = left_padded_batch()
     with HiddenStateReward(policy, head) as meter:
-        out = policy.generate(
-            input_ids=input_ids, attention_mask=attention_mask, do_sample=True, max_new_tokens=8
-        )
+        out = policy.generate(input_ids=input_ids, attention_mask=attention_mask, do_sample=True, max_new_tokens=8)
     assert_scored(meter, policy, head, out, attention_mask)
 
 

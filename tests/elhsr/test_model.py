@@ -58,12 +58,8 @@ def test_formula_by_hand_on_chosen_layers():
     for row, reward in enumerate(head(states, mask)):
         numerator = denominator = 0.0
         for position in mask[row].nonzero().flatten():
-            gate_score = (
-                bias[0] + weight[0, :4] @ states[1][row, position] + weight[0, 4:] @ states[3][row, position]
-            )
-            token_reward = (
-                bias[1] + weight[1, :4] @ states[1][row, position] + weight[1, 4:] @ states[3][row, position]
-            )
+            gate_score = bias[0] + weight[0, :4] @ states[1][row, position] + weight[0, 4:] @ states[3][row, position]
+            token_reward = bias[1] + weight[1, :4] @ states[1][row, position] + weight[1, 4:] @ states[3][row, position]
             gate = 1 / (1 + torch.exp(-gate_score))
             numerator, denominator = numerator + gate * token_reward, denominator + gate
         assert reward.item() == pytest.approx((numerator / denominator).item(), abs=1e-6)
@@ -72,9 +68,7 @@ def test_formula_by_hand_on_chosen_layers():
 def test_last_prefix_is_the_whole():
     gates, rewards = torch.rand(3, 7), torch.randn(3, 7)
     mask = torch.arange(7)[None] < torch.tensor([[7], [4], [1]])
-    torch.testing.assert_close(
-        prefix_gated_mean(gates, rewards, mask)[:, -1], gated_mean(gates, rewards, mask)
-    )
+    torch.testing.assert_close(prefix_gated_mean(gates, rewards, mask)[:, -1], gated_mean(gates, rewards, mask))
 
 
 def test_standardisation_folds_into_the_weights():
@@ -82,9 +76,7 @@ def test_standardisation_folds_into_the_weights():
     head.feature_mean.copy_(torch.randn(8))
     head.feature_scale.copy_(torch.rand(8) + 0.5)
     features, mask = torch.randn(2, 5, 8) * 3 + 1, torch.ones(2, 5, dtype=torch.bool)
-    by_hand = torch.nn.functional.linear(
-        (features - head.feature_mean) / head.feature_scale, *head.linear.parameters()
-    )
+    by_hand = torch.nn.functional.linear((features - head.feature_mean) / head.feature_scale, *head.linear.parameters())
     before = head(features, mask)
     torch.testing.assert_close(before, gated_mean(by_hand[..., 0].sigmoid(), by_hand[..., 1], mask))
     head.fold_standardization()
@@ -132,9 +124,7 @@ def test_head_of_another_policy_is_refused():
 def test_head_trained_with_an_adapter_needs_it():
     from peft import LoraConfig, get_peft_model
 
-    with_adapter = get_peft_model(
-        tiny_causal_lm(), LoraConfig(target_modules="all-linear"), adapter_name="arith"
-    )
+    with_adapter = get_peft_model(tiny_causal_lm(), LoraConfig(target_modules="all-linear"), adapter_name="arith")
     head = ELHSRModel.from_policy(with_adapter)
     head.check_policy(with_adapter)
     with pytest.raises(ValueError, match=r"adapters \[\] with None active.*adapter 'arith'"):
@@ -185,6 +175,4 @@ def test_padding_side_and_batch_do_not_matter():
     for ids, mask in ((left_ids, left_mask), (right_ids, right_mask)):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         out = policy(ids, attention_mask=mask, position_ids=positions, output_hidden_states=[0, 1, 2, 3])
-        torch.testing.assert_close(
-            head(out.hidden_states, mask.bool()), torch.cat(alone), atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(head(out.hidden_states, mask.bool()), torch.cat(alone), atol=1e-5, rtol=1e-5)

@@ -15,9 +15,7 @@ def rewards_of(policy, head, sequences, prompt_mask, lengths):
     new = sequences.shape[1] - prompt_mask.shape[1]
     prompt_mask = prompt_mask.repeat_interleave(len(sequences) // len(prompt_mask), 0)
     attention_mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(sequences), new)], -1)
-    gates, rewards = head.token_rewards(
-        teacher_forced_features(policy, head.config, sequences, attention_mask)
-    )
+    gates, rewards = head.token_rewards(teacher_forced_features(policy, head.config, sequences, attention_mask))
     mask = torch.arange(new)[None] < lengths[:, None]
     mask &= completion_mask_from_ids(sequences[:, -new:], [EOS], None)
     return gated_mean(gates[:, -new:], rewards[:, -new:], mask)
