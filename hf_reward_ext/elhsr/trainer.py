@@ -57,6 +57,10 @@ class ELHSRTrainer(BaseRewardTrainer):
         "title": "Reward Inside the Model: A Lightweight Hidden-State Reward Model for LLM's Best-of-N sampling",
         "id": "2505.12225",
     }
+    _what = (
+        "A linear reward head on the hidden states of its base model: it scores completions while they are generated. "
+        "The reward is raw; larger is better."
+    )
     _columns = [*GROUP_COLUMNS, "cache", "row"]
 
     def __init__(

@@ -1,0 +1,56 @@
+"""Pairwise losses on the rewards of a chosen and a rejected completion, one value a pair."""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+Rewards = Float[Tensor, " batch"]
+
+
+def bradley_terry_loss(
+    chosen: Rewards,
+    rejected: Rewards,
+    *,
+    margin: Rewards | float = 0.0,
+    beta: float = 1.0,
+    gamma: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Rewards:
+    r"""
+    Negative log-likelihood that the chosen completion is preferred, in the model of Bradley and Terry.
+
+    $$ L = -(1-\epsilon) \log\sigma(h) - \epsilon \log\sigma(-h), \quad h = \beta (r^+ - r^-) - \gamma - m $$
+
+    Args:
+        chosen, rejected (`torch.Tensor` of shape `(batch,)`): Rewards $r^+$ and $r^-$.
+        margin (`torch.Tensor` of shape `(batch,)`, *optional*): $m$, in scaled reward units.
+        beta (`float`, *optional*): Scale of the rewards.
+        gamma (`float`, *optional*): A margin that all pairs share, in scaled reward units.
+        label_smoothing (`float`, *optional*): $\epsilon$, the probability that a label is wrong.
+
+    Returns:
+        `torch.Tensor` of shape `(batch,)`.
+
+    Example:
+    ```python
+    >>> bradley_terry_loss(torch.tensor([1.0]), torch.tensor([1.0]))  # log 2
+    tensor([0.6931])
+    ```
+    """
+    scaled = beta * (chosen - rejected) - gamma - margin
+    if label_smoothing == 0:
+        return -F.logsigmoid(scaled)
+    return -(1 - label_smoothing) * F.logsigmoid(scaled) - label_smoothing * F.logsigmoid(-scaled)
+
+
+def hinge_pair_loss(chosen: Rewards, rejected: Rewards, *, margin: Rewards | float = 0.0, beta: float = 1.0) -> Rewards:
+    r"""
+    $\max(0, 1 - (\beta (r^+ - r^-) - m))$, with the arguments of [`bradley_terry_loss`].
+
+    Example:
+    ```python
+    >>> hinge_pair_loss(torch.tensor([0.5]), torch.tensor([0.0]))
+    tensor([0.5000])
+    ```
+    """
+    return (1 - (beta * (chosen - rejected) - margin)).clamp(min=0)

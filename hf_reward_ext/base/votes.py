@@ -1,0 +1,41 @@
+"""Candidates vote with their answers."""
+
+from collections.abc import Hashable, Sequence
+
+
+def majority_vote(
+    answers: Sequence[Hashable | None], weights: Sequence[float] | None = None
+) -> tuple[int | None, dict[Hashable, float]]:
+    """
+    The answer with the largest total weight.
+
+    Args:
+        answers (`list`): One per candidate; `None` abstains.
+        weights (`list[float]`, *optional*): Of each candidate, not negative. Default: 1.
+
+    Returns:
+        `(winner, tally)`: index of the first candidate with the winning answer (`None` if all abstain; ties go to the
+        answer that came first), and the total weight of each answer.
+
+    Raises:
+        ValueError: If a weight is negative or the lengths differ.
+
+    Example:
+    ```python
+    >>> majority_vote(["a", "b", None, "b"])
+    (1, {'a': 1.0, 'b': 2.0})
+    ```
+    """
+    weights = [1.0] * len(answers) if weights is None else list(weights)
+    if len(weights) != len(answers) or any(weight < 0 for weight in weights):
+        raise ValueError(
+            f"{len(answers)} answers and the weights {weights} were given, but each answer needs one weight that is not "
+            "negative. Pass for example a softmax of the rewards."
+        )
+    tally: dict[Hashable, float] = {}
+    for answer, weight in zip(answers, weights, strict=True):
+        if answer is not None:
+            tally[answer] = tally.get(answer, 0.0) + weight
+    if not tally:
+        return None, tally
+    return list(answers).index(max(tally, key=tally.__getitem__)), tally
