@@ -135,8 +135,8 @@ def prepare_preference_dataset(
         dropped = len(dataset) - len(kept)
         if len(kept) == 0:
             raise ValueError(
-                f"All {dropped} pairs of the {name} dataset have more than `max_length={max_length}` tokens, so nothing is "
-                "left. Raise `max_length`."
+                f"All {dropped} pairs of the {name} data have more than `max_length={max_length}` tokens, so nothing "
+                "is left. Raise `max_length`."
             )
         if dropped:
             logger.info("%d of %d %s pairs have more than %d tokens.", dropped, len(dataset), name, max_length)

@@ -29,8 +29,8 @@ def majority_vote(
     weights = [1.0] * len(answers) if weights is None else list(weights)
     if len(weights) != len(answers) or any(weight < 0 for weight in weights):
         raise ValueError(
-            f"{len(answers)} answers and the weights {weights} were given, but each answer needs one weight that is not "
-            "negative. Pass for example a softmax of the rewards."
+            f"{len(answers)} answers and the weights {weights} were given, but each answer needs one weight that is "
+            "not negative. Pass for example a softmax of the rewards."
         )
     tally: dict[Hashable, float] = {}
     for answer, weight in zip(answers, weights, strict=True):

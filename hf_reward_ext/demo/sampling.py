@@ -1,24 +1,38 @@
-"""Completions of many prompts, and whether they are right."""
+"""Completions of many prompts: how long, how likely, how rewarded, and whether they are right."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_reward_ext.base.prefill import SharedPrefill
-from hf_reward_ext.base.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.token_rewards import completion_mask_from_ids, masked_mean
+from hf_reward_ext.elhsr import HiddenStateReward
 
 
-class Rollout(NamedTuple):
-    """One sampled completion: its prompt, text and token ids (EOS included), and whether it is right."""
+class Rollouts(NamedTuple):
+    """
+    Sampled completions; arrays are `(prompts, candidates)`.
 
-    prompt: str
-    completion: str
-    prompt_ids: list[int]
-    completion_ids: list[int]
-    correct: bool
+    Attributes:
+        prompts (`list[str]`): What was continued.
+        completions (`list[list[str]]`): Per prompt its candidates.
+        rows (`list[dict]`): `{prompt_ids, completion_ids, label}` of every candidate, ready for a trainer.
+        correct, num_tokens, mean_logps, rewards (`np.ndarray`): Of each candidate; log-probabilities in nats, rewards
+            NaN where no head was given.
+    """
+
+    prompts: list[str]
+    completions: list[list[str]]
+    rows: list[dict]
+    correct: np.ndarray
+    num_tokens: np.ndarray
+    mean_logps: np.ndarray
+    rewards: np.ndarray
 
 
 @torch.no_grad()
@@ -26,59 +40,75 @@ def sample(
     policy,
     tokenizer,
     prompts: Sequence[str],
-    is_correct: Callable[[str, str], bool],
+    task,
     *,
     num_candidates: int = 1,
     temperature: float = 1.0,
-    max_new_tokens: int = 32,
-    prompts_per_batch: int = 64,
+    head=None,
+    prompts_per_batch: int = 32,
     show_progress: bool = True,
-    meter=None,
-) -> list[list[Rollout]]:
+) -> Rollouts:
     """
-    `num_candidates` rollouts per prompt; temperature 0 is greedy.
+    Samples candidates of every prompt; temperature 0 is greedy.
 
     Args:
         policy, tokenizer: Of the demo.
         prompts (`list[str]`): What to continue.
-        is_correct (`callable`): `(prompt, completion) -> bool`.
-        meter (`callable`, *optional*): `(sequences) -> None`, called after every batch, for rewards read while
-            generating.
-
-    Returns:
-        One list of rollouts per prompt.
+        task (module): `arithmetic` or `walk`: gives `is_correct` and `MAX_NEW_TOKENS`.
+        num_candidates (`int`), temperature (`float`): Per prompt.
+        head ([`ELHSRModel`], *optional*): Scores the candidates while they are generated.
     """
-    rollouts = []
-    settings = dict(do_sample=temperature > 0, max_new_tokens=max_new_tokens)
-    if temperature > 0:
-        settings.update(temperature=temperature, top_k=0)
+    settings = dict(
+        max_new_tokens=task.MAX_NEW_TOKENS,
+        do_sample=temperature > 0,
+        return_dict_in_generate=True,
+        output_logits=True,
+        **(dict(temperature=temperature, top_k=0) if temperature > 0 else {}),
+    )
+    parts = []
     for start in tqdm(range(0, len(prompts), prompts_per_batch), desc="sampling", disable=not show_progress):
         batch = list(prompts[start : start + prompts_per_batch])
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
-        prefill = SharedPrefill(policy, inputs["input_ids"], inputs["attention_mask"])
-        sequences = prefill.generate(num_candidates, **settings)
-        if meter is not None:
-            meter(sequences)
-        rows = _rollouts(sequences, batch, inputs["input_ids"], tokenizer, is_correct, num_candidates)
-        rollouts += [rows[index : index + num_candidates] for index in range(0, len(rows), num_candidates)]
-    return rollouts
+        watch = HiddenStateReward(policy, head) if head is not None else nullcontext()
+        with watch:
+            out = SharedPrefill(policy, inputs["input_ids"], inputs["attention_mask"]).generate(
+                num_candidates, **settings
+            )
+        rewards = watch.rewards.numpy() if head is not None else np.full(len(out.sequences), np.nan)
+        parts.append(_gather(out, batch, inputs, tokenizer, task, num_candidates, rewards))
+    return Rollouts(
+        prompts=[prompt for part in parts for prompt in part.prompts],
+        completions=[texts for part in parts for texts in part.completions],
+        rows=[row for part in parts for row in part.rows],
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("correct", "num_tokens", "mean_logps", "rewards")
+        },
+    )
 
 
-def _rollouts(sequences: Tensor, prompts, input_ids: Tensor, tokenizer, is_correct, num_candidates) -> list[Rollout]:
-    completions = sequences[:, input_ids.shape[1] :]
+def _gather(out, prompts, inputs, tokenizer, task, num_candidates: int, rewards: np.ndarray) -> Rollouts:
+    completions = out.sequences[:, inputs["input_ids"].shape[1] :]
     mask = completion_mask_from_ids(completions, [tokenizer.eos_token_id], tokenizer.pad_token_id)
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
-    rows = []
-    for index, text in enumerate(texts):
-        prompt = prompts[index // num_candidates]
-        prompt_ids = input_ids[index // num_candidates]
-        rows.append(
-            Rollout(
-                prompt,
-                text,
-                prompt_ids[prompt_ids != tokenizer.pad_token_id].tolist(),
-                completions[index][mask[index]].tolist(),
-                is_correct(prompt, text),
-            )
-        )
-    return rows
+    shape = (len(prompts), num_candidates)
+    correct = [task.is_correct(prompts[index // num_candidates], text) for index, text in enumerate(texts)]
+    prompt_ids = [ids[keep.bool()].tolist() for ids, keep in zip(*inputs.values(), strict=True)]
+    rows = [
+        {"prompt_ids": prompt_ids[index // num_candidates], "completion_ids": ids[keep].tolist(), "label": float(right)}
+        for index, (ids, keep, right) in enumerate(zip(completions, mask, correct, strict=True))
+    ]
+    return Rollouts(
+        prompts=prompts,
+        completions=[texts[index : index + num_candidates] for index in range(0, len(texts), num_candidates)],
+        rows=rows,
+        correct=np.array(correct).reshape(shape),
+        num_tokens=mask.sum(-1).numpy().reshape(shape),
+        mean_logps=masked_mean(_token_logps(out.logits, completions), mask).numpy().reshape(shape),
+        rewards=rewards.reshape(shape),
+    )
+
+
+def _token_logps(logits: tuple[Tensor, ...], completions: Tensor) -> Tensor:
+    steps = [step.log_softmax(-1).gather(-1, ids[:, None]) for step, ids in zip(logits, completions.T, strict=True)]
+    return torch.cat(steps, dim=-1)

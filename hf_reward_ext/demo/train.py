@@ -20,6 +20,7 @@ from hf_reward_ext.demo.corpus import Corpus
 from hf_reward_ext.demo.policy import new_policy
 from hf_reward_ext.demo.sampling import sample
 from hf_reward_ext.demo.tokenizer import build_tokenizer
+from hf_reward_ext.evaluation import majority_curve
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -89,17 +90,29 @@ def _walk_prompts(count: int) -> list[str]:
 
 def _accuracy(policy, tokenizer, prompts: list[str], task) -> dict[str, float]:
     """Greedy accuracy, and that of single samples and of any of 16 at temperature 1."""
-    settings = dict(max_new_tokens=task.MAX_NEW_TOKENS, show_progress=False)
     policy.eval()
-    greedy = sample(policy, tokenizer, prompts, task.is_correct, temperature=0, **settings)
-    rollouts = sample(policy, tokenizer, prompts, task.is_correct, num_candidates=16, **settings)
-    correct = torch.tensor([[rollout.correct for rollout in group] for group in rollouts]).float()
+    greedy = sample(policy, tokenizer, prompts, task, temperature=0, show_progress=False)
+    rollouts = sample(policy, tokenizer, prompts, task, num_candidates=16, show_progress=False)
     return {
         "problems": len(prompts),
-        "greedy": round(sum(group[0].correct for group in greedy) / len(prompts), 4),
-        "pass@1": round(correct.mean().item(), 4),
-        "pass@16": round(correct.max(-1).values.mean().item(), 4),
+        "greedy": round(float(greedy.correct.mean()), 4),
+        "pass@1": round(float(rollouts.correct.mean()), 4),
+        "pass@16": round(float(rollouts.correct.max(1).mean()), 4),
+        "majority@16": round(majority(rollouts, task), 4),
+        "mean-log-probability pick of 16": round(best_by(rollouts.mean_logps, rollouts.correct), 4),
     }
+
+
+def majority(rollouts, task) -> float:
+    """Accuracy of the answer that most candidates give."""
+    answers = [[task.extract_answer(text) for text in group] for group in rollouts.completions]
+    count = rollouts.correct.shape[1]
+    return majority_curve(answers, rollouts.correct, ks=[count])[count].value
+
+
+def best_by(scores, correct) -> float:
+    """Accuracy of the candidate with the highest score."""
+    return float(correct[range(len(scores)), scores.argmax(1)].mean())
 
 
 def _parser() -> ArgumentParser:

@@ -1,0 +1,120 @@
+"""Accuracy of choosing among k of N candidates, for every k, from one run."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from scipy.special import comb
+
+from hf_reward_ext.base.votes import majority_vote
+from hf_reward_ext.evaluation.intervals import Estimate, mean_with_interval
+
+
+def best_of_n_curve(
+    rewards: np.ndarray, correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs
+) -> dict[int, Estimate]:
+    r"""
+    Expected accuracy of the candidate with the highest reward among k drawn without replacement, exactly.
+
+    $$ \operatorname{BoN@}k = \sum_{j=0}^{N-1} \frac{\binom{N-1-j}{k-1}}{\binom{N}{k}} y_{(j)} $$
+
+    with $y_{(j)}$ the correctness of the candidate of rank $j$. Equal rewards rank in the order of the candidates, so
+    the earliest wins. The authors' evaluation takes the first k candidates instead.
+
+    Args:
+        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Rewards, and 1 or 0.
+        ks (`list[int]`, *optional*): Which k. Default: 1 to N.
+        **interval_kwargs: For [`mean_with_interval`].
+
+    Returns:
+        `dict` from k to [`Estimate`].
+
+    Raises:
+        ValueError: If shapes differ, a reward is NaN, or k is not in 1..N.
+
+    Example:
+    ```python
+    >>> best_of_n_curve(np.array([[0.1, 0.9]]), np.array([[0, 1]]))[2].value
+    1.0
+    ```
+    """
+    rewards, correct = np.asarray(rewards, dtype=float), np.asarray(correct, dtype=float)
+    if rewards.shape != correct.shape or rewards.ndim != 2 or np.isnan(rewards).any():
+        raise ValueError(
+            f"Rewards of shape {rewards.shape} ({int(np.isnan(rewards).sum())} NaN) and labels of shape "
+            f"{correct.shape} were given, but both are (prompts, candidates). Pass one reward and one label per candidate."
+        )
+    order = np.argsort(-rewards, axis=1, kind="stable")
+    ranked = np.take_along_axis(correct, order, axis=1)
+    return {k: mean_with_interval(ranked @ _chosen(ranked.shape[1], k), **interval_kwargs) for k in _ks(ranked, ks)}
+
+
+def pass_at_k(correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs) -> dict[int, Estimate]:
+    r"""
+    Expected share of prompts with a correct one among k candidates: $1 - \binom{N-c}{k} / \binom{N}{k}$.
+
+    $c$ of the $N$ candidates are correct. The ceiling of any choice. Arguments and errors as for [`best_of_n_curve`].
+
+    Example:
+    ```python
+    >>> pass_at_k(np.array([[1, 0]]))[1].value
+    0.5
+    ```
+    """
+    correct = np.asarray(correct, dtype=float)
+    count, right = correct.shape[1], correct.sum(1)
+    return {
+        k: mean_with_interval(1 - comb(count - right, k) / comb(count, k), **interval_kwargs) for k in _ks(correct, ks)
+    }
+
+
+def majority_curve(
+    answers: Sequence[Sequence[Hashable | None]],
+    correct: np.ndarray,
+    ks: Sequence[int] | None = None,
+    weights: np.ndarray | None = None,
+    num_subsets: int = 20,
+    seed: int = 0,
+    **interval_kwargs,
+) -> dict[int, Estimate]:
+    """
+    Accuracy of the (weighted) majority answer among k candidates, over seeded random subsets; exact at k = N.
+
+    Args:
+        answers (`list` of `list`): Per prompt one answer per candidate; `None` abstains.
+        correct (`np.ndarray` of shape `(prompts, candidates)`): 1 or 0.
+        ks, **interval_kwargs: As for [`best_of_n_curve`].
+        weights (`np.ndarray` of shape `(prompts, candidates)`, *optional*): Of the votes.
+        num_subsets, seed (`int`, *optional*): Of the subsets.
+
+    Returns:
+        `dict` from k to [`Estimate`]. A prompt whose candidates all abstain counts as wrong.
+    """
+    correct = np.asarray(correct, dtype=float)
+    rng = np.random.default_rng(seed)
+    curve = {}
+    for k in _ks(correct, ks):
+        draws = 1 if k == correct.shape[1] else num_subsets
+        values = np.zeros(len(correct))
+        for _ in range(draws):
+            for prompt, own in enumerate(answers):
+                members = np.sort(rng.permutation(len(own))[:k])
+                chosen = [own[member] for member in members]
+                winner, _ = majority_vote(chosen, None if weights is None else weights[prompt][members])
+                values[prompt] += 0.0 if winner is None else correct[prompt, members[winner]]
+        curve[k] = mean_with_interval(values / draws, **interval_kwargs)
+    return curve
+
+
+def _chosen(count: int, k: int) -> np.ndarray:
+    """Probability that the candidate of each rank is the best of k drawn from `count`."""
+    return comb(count - 1 - np.arange(count), k - 1) / comb(count, k)
+
+
+def _ks(values: np.ndarray, ks: Sequence[int] | None) -> Sequence[int]:
+    count = values.shape[1]
+    ks = range(1, count + 1) if ks is None else ks
+    if not all(1 <= k <= count for k in ks):
+        raise ValueError(
+            f"`ks={list(ks)}` was given, but each prompt has {count} candidates. Pass numbers from 1 to {count}."
+        )
+    return ks
