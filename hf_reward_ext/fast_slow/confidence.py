@@ -1,0 +1,242 @@
+r"""
+The two confidences of a fast verdict and the rule that escalates it: pure functions.
+
+[Fast-Slow](https://huggingface.co/papers/2603.20212) names the pieces (a scalar score from the first token, two
+confidences, a gate) without formulas that we could read. Every formula here is our reconstruction.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+Rule = Literal["or", "and", "weighted"]
+
+
+def verdict_probabilities(
+    logits: Float[Tensor, "batch vocab"], verdict_token_ids: Int[Tensor, " verdicts"]
+) -> Float[Tensor, "batch verdicts"]:
+    r"""
+    Probability of each verdict among the verdicts.
+
+    $$ p_u = q_u / M, \quad q = \operatorname{softmax}(\ell), \quad M = \sum_{u \in U} q_u $$
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, vocab)`): Scores $\ell$ of the first generated token.
+        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): The set $U$.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, verdicts)`; every row sums to 1.
+
+    Example:
+    ```python
+    >>> verdict_probabilities(torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([0, 1]))
+    tensor([[0.5000, 0.5000]])
+    ```
+    """
+    return logits[:, verdict_token_ids].float().softmax(-1)
+
+
+def verdict_mass(
+    logits: Float[Tensor, "batch vocab"], verdict_token_ids: Int[Tensor, " verdicts"]
+) -> Float[Tensor, " batch"]:
+    r"""
+    Probability $M = \sum_{u \in U} q_u$ that the first token is a verdict at all.
+
+    Example:
+    ```python
+    >>> verdict_mass(torch.zeros(1, 4), torch.tensor([0, 1]))
+    tensor([0.5000])
+    ```
+    """
+    logits = logits.float()
+    return (logits[:, verdict_token_ids].logsumexp(-1) - logits.logsumexp(-1)).exp()
+
+
+def fast_score(
+    verdict_logits: Float[Tensor, "batch verdicts"], values: Float[Tensor, " verdicts"] | None = None
+) -> Float[Tensor, " batch"]:
+    r"""
+    Scalar score of the first token.
+
+    $$ s = \ell_0 - \ell_1 \quad\text{(two verdicts)}, \qquad s = \sum_u \mathrm{value}(u)\, p_u \quad\text{(scale)} $$
+
+    Args:
+        verdict_logits (`torch.Tensor` of shape `(batch, verdicts)`): Logits of the verdicts.
+        values (`torch.Tensor` of shape `(verdicts,)`, *optional*): What each verdict is worth. Without values there
+            are two verdicts, the favourable one first, and the score is a log-odds in nats.
+
+    Returns:
+        `torch.Tensor` of shape `(batch,)`.
+
+    Raises:
+        ValueError: If there are no values and other than two verdicts.
+
+    Example:
+    ```python
+    >>> fast_score(torch.tensor([[2.0, -1.0]]))
+    tensor([3.])
+    ```
+    """
+    if values is not None:
+        return (verdict_logits.float().softmax(-1) * values).sum(-1)
+    if verdict_logits.shape[-1] != 2:
+        raise ValueError(
+            f"{verdict_logits.shape[-1]} verdicts were given without `values`, but only two verdicts have a plain "
+            "log-odds. Pass the value of each verdict."
+        )
+    return (verdict_logits[:, 0] - verdict_logits[:, 1]).float()
+
+
+def order_average(first: Float[Tensor, " batch"], swapped: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    r"""
+    Margin of a pair judged in both orders: $m = \frac12 (m(y_1, y_2) - m(y_2, y_1))$.
+
+    A judge that only looks at positions has $m(y_1, y_2) = m(y_2, y_1)$ and gets 0.
+    """
+    return (first - swapped) / 2
+
+
+def preference_probability(difference: Float[Tensor, " batch"], temperature: float = 1.0) -> Float[Tensor, " batch"]:
+    r"""
+    $P(y_1 \succ y_2) = \sigma(\Delta / \tau)$.
+
+    Args:
+        difference (`torch.Tensor` of shape `(batch,)`): $\Delta$: score difference, or margin of the pair.
+        temperature (`float`, *optional*): $\tau$, fitted on held-out pairs.
+
+    Example:
+    ```python
+    >>> preference_probability(torch.tensor([0.0]))
+    tensor([0.5000])
+    ```
+    """
+    return (difference / temperature).sigmoid()
+
+
+def intuition_confidence(difference: Float[Tensor, " batch"], temperature: float = 1.0) -> Float[Tensor, " batch"]:
+    r"""
+    How far the comparison is from a coin flip: $C_{int} = |2P - 1| = \tanh(|\Delta| / 2\tau)$, in $[0, 1]$.
+
+    Symmetric under swapping the responses; 0 at a tie.
+
+    Example:
+    ```python
+    >>> intuition_confidence(torch.tensor([0.0, 100.0]))
+    tensor([0., 1.])
+    ```
+    """
+    return (difference.abs() / (2 * temperature)).tanh()
+
+
+def distribution_confidence(
+    probabilities: Float[Tensor, "batch verdicts"], mass: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    r"""
+    Whether the first token is a verdict and a settled one: $C_{dist} = M (1 - H(p) / \log |U|)$, in $[0, 1]$.
+
+    0 for uniform $p$ or $M = 0$; 1 for a certain verdict.
+
+    Args:
+        probabilities (`torch.Tensor` of shape `(batch, verdicts)`): $p$.
+        mass (`torch.Tensor` of shape `(batch,)`): $M$.
+
+    Example:
+    ```python
+    >>> distribution_confidence(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.ones(2))
+    tensor([1., 0.])
+    ```
+    """
+    entropy = torch.special.entr(probabilities).sum(-1)
+    return (mass * (1 - entropy / math.log(probabilities.shape[-1]))).clamp(0, 1)
+
+
+def orders_agree(first: Float[Tensor, " batch"], swapped: Float[Tensor, " batch"]) -> Bool[Tensor, " batch"]:
+    """
+    Whether both orders of a pair prefer the same response; a tie agrees with everything.
+
+    Args:
+        first, swapped (`torch.Tensor` of shape `(batch,)`): Margin for the response shown first, in either order.
+
+    Example:
+    ```python
+    >>> orders_agree(torch.tensor([1.0, 1.0]), torch.tensor([-2.0, 2.0]))
+    tensor([ True, False])
+    ```
+    """
+    return first * swapped <= 0
+
+
+def escalate(
+    intuition: Float[Tensor, " batch"],
+    distribution: Float[Tensor, " batch"],
+    intuition_threshold: float,
+    distribution_threshold: float,
+    rule: Rule = "or",
+    weight: float = 0.5,
+) -> Bool[Tensor, " batch"]:
+    r"""
+    Which verdicts need a written judgement.
+
+    $$ \text{or (default):}\quad C_{int} < \theta_I \;\lor\; C_{dist} < \theta_D $$
+
+    `"and"` needs both. `"weighted"` compares $w C_{int} + (1-w) C_{dist}$ with $w \theta_I + (1-w) \theta_D$.
+    Thresholds of 0 never escalate; above 1 they always do.
+
+    Args:
+        intuition, distribution (`torch.Tensor` of shape `(batch,)`): The confidences, in $[0, 1]$.
+        intuition_threshold, distribution_threshold (`float`): $\theta_I$ and $\theta_D$.
+        rule (`str`, *optional*): `"or"`, `"and"` or `"weighted"`.
+        weight (`float`, *optional*): $w$ of the weighted rule.
+
+    Returns:
+        `torch.Tensor` of shape `(batch,)`, bool.
+
+    Raises:
+        ValueError: If there is no such rule.
+
+    Example:
+    ```python
+    >>> escalate(torch.tensor([0.9, 0.2]), torch.tensor([0.9, 0.9]), 0.5, 0.5)
+    tensor([False,  True])
+    ```
+    """
+    if rule == "or":
+        return (intuition < intuition_threshold) | (distribution < distribution_threshold)
+    if rule == "and":
+        return (intuition < intuition_threshold) & (distribution < distribution_threshold)
+    if rule == "weighted":
+        threshold = weight * intuition_threshold + (1 - weight) * distribution_threshold
+        return weight * intuition + (1 - weight) * distribution < threshold
+    raise ValueError(f"`rule={rule!r}` was given, but the gate knows 'or', 'and' and 'weighted'. Choose one of them.")
+
+
+def fuse(
+    fast: Float[Tensor, " batch"], slow: Float[Tensor, " batch"], fast_weight: float = 0.0
+) -> Float[Tensor, " batch"]:
+    r"""
+    Joint probability: $\operatorname{logit} P = w \operatorname{logit} P_{fast} + (1-w) \operatorname{logit} P_{slow}$.
+
+    Example:
+    ```python
+    >>> fuse(torch.tensor([0.9]), torch.tensor([0.2]))  # weight 0: the written judgement alone
+    tensor([0.2000])
+    ```
+    """
+    eps = 1e-6
+    return torch.sigmoid(fast_weight * fast.logit(eps) + (1 - fast_weight) * slow.logit(eps))
+
+
+def vocabulary_entropy_confidence(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
+    r"""An alternative $C_{dist}$: $1 - H(q) / \log V$ over the whole vocabulary."""
+    q = logits.float().softmax(-1)
+    return (1 - torch.special.entr(q).sum(-1) / math.log(q.shape[-1])).clamp(0, 1)
+
+
+def top_gap_confidence(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
+    """An alternative $C_{dist}$: probability of the likeliest token less that of the second."""
+    top = F.softmax(logits.float(), -1).topk(2, -1).values
+    return top[:, 0] - top[:, 1]
