@@ -1,7 +1,8 @@
 """
 Arithmetic: put `+`, `-` or `*` between four numbers so that, from left to right, they reach the target.
 
-Prompt `6 1 3 3=12|`, completion `6-1=5;5*3=15;15-3=12`. Numbers are 1..9, values stay in 0..99.
+Prompt `6 1 3 3=12|`, completion `6-1=5;5*3=15;15-3=12`. Numbers are 1..9, values stay in 0..99. A completion may try
+again after `/`: its last attempt counts.
 """
 
 import itertools
@@ -13,7 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
-MAX_NEW_TOKENS = 20
+MAX_NEW_TOKENS = 40
 _STEP = re.compile(r"(\d+)([+*-])(\d+)=(\d+)")
 
 
@@ -88,7 +89,7 @@ def failed_attempt(problem: Problem, rng: random.Random) -> str:
 
 def is_correct(prompt: str, completion: str) -> bool:
     """
-    Whether the completion uses the numbers in order, computes every step right and reaches the target.
+    Whether the last attempt uses the numbers in order, computes every step right and reaches the target.
 
     Example:
     ```python
@@ -98,7 +99,7 @@ def is_correct(prompt: str, completion: str) -> bool:
     """
     left, target = prompt.rstrip("|").split("=")
     numbers = [int(number) for number in left.split()]
-    steps = completion.split(";")
+    steps = completion.split("/")[-1].split(";")
     if len(steps) != len(numbers) - 1:
         return False
     value = numbers[0]
@@ -113,8 +114,8 @@ def is_correct(prompt: str, completion: str) -> bool:
 
 
 def extract_answer(completion: str) -> str | None:
-    """The three operators, for votes; `None` where the completion is not of the form."""
-    matches = [_STEP.fullmatch(step) for step in completion.split(";")]
+    """The three operators of the last attempt, for votes; `None` where it is not of the form."""
+    matches = [_STEP.fullmatch(step) for step in completion.split("/")[-1].split(";")]
     if len(matches) != 3 or None in matches:
         return None
     return "".join(match[2] for match in matches)

@@ -14,41 +14,47 @@ class Corpus(IterableDataset):
     """
     Tokenised examples `{input_ids, labels}`, batch by batch of one family (so that little is padding).
 
-    Failed attempts compute correctly and end wrong, so that hidden states have to know whether the goal was reached.
+    Failed attempts compute correctly and end wrong. Half of them are tried again after `/`, so that hidden states have
+    to know whether the goal was reached; without it nothing in the text depends on it, and they do not.
 
     Args:
         tokenizer: Of the demo.
         num_batches, batch_size (`int`): How many examples.
         seed (`int`): Fixes all of them.
         right (`float`): Share of arithmetic examples that reach the target.
+        clean (`float`): Share of the batches, at the start, in which all of them do: the task is learned first.
         walk_share (`float`): Share of batches that are walks.
     """
 
     def __init__(
-        self, tokenizer, num_batches: int, batch_size: int, seed: int, right: float = 0.65, walk_share: float = 0.3
+        self,
+        tokenizer,
+        num_batches: int,
+        batch_size: int,
+        seed: int,
+        right: float = 0.6,
+        clean: float = 0.55,
+        walk_share: float = 0.3,
     ):
         self.tokenizer = tokenizer
         self.num_batches = num_batches
         self.batch_size = batch_size
         self.seed = seed
         self.right = right
+        self.clean = clean
         self.walk_share = walk_share
 
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
         rng = random.Random(self.seed)
         problems = arithmetic.problems("train")
-        for _ in range(self.num_batches):
+        for batch in range(self.num_batches):
+            right = 1.0 if batch < self.clean * self.num_batches else self.right
             if rng.random() < self.walk_share:
                 walks = walk.random_walks("train", self.batch_size, seed=rng.getrandbits(32))
                 yield from (self.encode(one.prompt, _walk(one, rng)) for one in walks)
             else:
                 for problem in rng.choices(problems, k=self.batch_size):
-                    yield self.encode(problem.prompt, self._attempt(problem, rng))
-
-    def _attempt(self, problem: arithmetic.Problem, rng: random.Random) -> str:
-        if rng.random() < self.right:
-            return arithmetic.write(problem.numbers, rng.choice(problem.solutions))
-        return arithmetic.failed_attempt(problem, rng)
+                    yield self.encode(problem.prompt, _attempt(problem, rng, right))
 
     def encode(self, prompt: str, completion: str) -> dict[str, list[int]]:
         """Ids of prompt, completion and EOS; the loss is on the completion only."""
@@ -59,6 +65,17 @@ class Corpus(IterableDataset):
             "attention_mask": [1] * (len(prompt_ids) + len(completion_ids)),
             "labels": [-100] * len(prompt_ids) + completion_ids,
         }
+
+
+def _attempt(problem: arithmetic.Problem, rng: random.Random, right: float) -> str:
+    """One attempt; every second one that misses is followed by a `/` and a second try."""
+    hit = arithmetic.write(problem.numbers, rng.choice(problem.solutions))
+    if rng.random() < right:
+        return hit
+    miss = arithmetic.failed_attempt(problem, rng)
+    if rng.random() < 0.5:
+        return miss
+    return f"{miss}/{hit if rng.random() < right else arithmetic.failed_attempt(problem, rng)}"
 
 
 def _walk(one: walk.Walk, rng: random.Random) -> str:

@@ -73,7 +73,9 @@ def train(policy, tokenizer, args: Namespace) -> list[dict[str, float]]:
                 use_cpu=not torch.cuda.is_available(),
                 accelerator_config={"dispatch_batches": False},
             ),
-            train_dataset=Corpus(tokenizer, args.steps, args.batch_size, args.seed, args.right, args.walk_share),
+            train_dataset=Corpus(
+                tokenizer, args.steps, args.batch_size, args.seed, args.right, args.clean, args.walk_share
+            ),
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
         )
         trainer.train()
@@ -119,13 +121,14 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m hf_reward_ext.demo.train", description="Train the demo policy.")
     parser.add_argument("--output", required=True, help="folder for the checkpoint and its log")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4600)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--num-layers", type=int, default=3)
     parser.add_argument("--num-heads", type=int, default=4)
-    parser.add_argument("--right", type=float, default=0.65, help="share of arithmetic examples that are right")
+    parser.add_argument("--right", type=float, default=0.6, help="share of arithmetic examples that are right")
+    parser.add_argument("--clean", type=float, default=0.55, help="share of the training before any is wrong")
     parser.add_argument("--walk-share", type=float, default=0.3, help="share of batches that are walks")
     parser.add_argument("--problems", type=int, default=500, help="development problems per task for the log")
     return parser

@@ -1,7 +1,7 @@
 """
-The walk: ten given steps on the line 0..39, left or right, without landing on a forbidden cell (multiple of 3 or 5).
+The walk: eight given steps on the line 0..39, left or right, without landing on a forbidden cell (multiple of 3 or 5).
 
-Prompt `w17 4 2 9 1 5 3 8 2 6 7|`, completion `+21x-19....`: for each step the sign, the cell it lands on, and `.` for a
+Prompt `w17 4 2 9 1 5 3 8 2|`, completion `+21x-19....`: for each step the sign, the cell it lands on, and `.` for a
 safe or `x` for a forbidden cell. Right = no `x`. An early `x` shows at once that the walk has failed.
 """
 
@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 CELLS = 40
-STEPS = 10
+STEPS = 8
 MAX_NEW_TOKENS = 3 * STEPS + 2
 _MOVE = re.compile(r"([+-])(\d+)([.x])")
 
@@ -85,7 +85,7 @@ def is_correct(prompt: str, completion: str) -> bool:
 
     Example:
     ```python
-    >>> is_correct("w1 1 3 4 3 1 1 4 3 4 3|", "+2.+5x")
+    >>> is_correct("w1 1 3|", "+2.+5x")
     False
     ```
     """

@@ -60,6 +60,7 @@ class HiddenStateReward:
         self.last_token = last_token
         self._model = policy.get_base_model() if hasattr(policy, "peft_config") else policy
         self._trace: TokenTrace | None = None
+        self._reading: Tensor | None = None  # all ids of the forward that is about to run, while generating
         self._result: tuple[Tensor, Tensor, Tensor] | None = None
         self._handles = []
 

@@ -41,7 +41,7 @@ def best_of_n_curve(
     if rewards.shape != correct.shape or rewards.ndim != 2 or np.isnan(rewards).any():
         raise ValueError(
             f"Rewards of shape {rewards.shape} ({int(np.isnan(rewards).sum())} NaN) and labels of shape "
-            f"{correct.shape} were given, but both are (prompts, candidates). Pass one reward and one label per candidate."
+            f"{correct.shape} were given, but both are (prompts, candidates). Pass one of each per candidate."
         )
     order = np.argsort(-rewards, axis=1, kind="stable")
     ranked = np.take_along_axis(correct, order, axis=1)
