@@ -188,8 +188,8 @@ class JudgePrompt:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"] if or_alone else []
 
     def _single_tokens(self, context: str, verdicts: tuple[str, ...]) -> list[int] | None:
-        """One id per verdict, all written directly after the context or all after a space."""
-        for space in ("", " "):
+        """One id per verdict, all written directly after the context or all after a space, the natural way first."""
+        for space in ("", " ") if context.endswith((" ", "\n", ">")) else (" ", ""):
             ids = [self._continuation(context, space + verdict) for verdict in verdicts]
             single = [one[0] for one in ids if len(one) == 1 and one[0] != self.tokenizer.unk_token_id]
             if len(set(single)) == len(verdicts):
