@@ -127,7 +127,7 @@ class FeatureCache:
         os.replace(part, self._note)
 
     def _fingerprint(self) -> str:
-        described = {name: getattr(self.config, name) for name in ("layers", "features", "top_k", "hidden_size")}
+        described = {name: getattr(self.config, name) for name in ("layers", "features", "top_logprobs", "hidden_size")}
         # The sums tell a policy from its fine-tuned copy of the same name.
         weights = [float(weight.detach().sum(dtype=torch.float64)) for weight in self.policy.parameters()]
         text = json.dumps([described, weights, self._prompts[:], self._completions])

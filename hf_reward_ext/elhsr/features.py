@@ -25,9 +25,9 @@ def policy_features(output, config: ELHSRModelConfig, last: int | None = None) -
     start = -last if last is not None else 0
     if config.features == "logits":
         logits = output.logits[:, start:]
-        if config.top_k is None:
+        if config.top_logprobs is None:
             return logits
-        return logits.float().log_softmax(-1).topk(config.top_k, dim=-1).values
+        return logits.float().log_softmax(-1).topk(config.top_logprobs, dim=-1).values
     hidden_states = getattr(output, "hidden_states", None)
     if hidden_states is None:
         raise ValueError(

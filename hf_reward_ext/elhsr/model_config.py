@@ -16,9 +16,9 @@ class ELHSRModelConfig(PreTrainedConfig):
         gate (`bool`, *optional*, defaults to `True`): Weigh tokens by a learned gate; otherwise plain mean.
         features (`str`, *optional*, defaults to `"hidden_states"`): `"hidden_states"` or `"logits"`, the scores for
             the next token at the position of $y_t$ (for policies that show nothing else).
-        vocab_size (`int`, *optional*): Number of logits; required by `features="logits"` without `top_k`.
-        top_k (`int`, *optional*): With `features="logits"`: read the `top_k` largest log-probabilities, in descending
-            order, instead of all logits.
+        vocab_size (`int`, *optional*): Number of logits; required by `features="logits"` without `top_logprobs`.
+        top_logprobs (`int`, *optional*): With `features="logits"`: read that many of the largest log-probabilities, in
+            descending order, instead of all logits.
         standardize (`bool`, *optional*, defaults to `False`): The head carries the mean and scale of its features and
             standardises them. [`ELHSRModel.fold_standardization`] turns such a head into a plain one.
         calibration (`list[float]`, *optional*): Slope and intercept of the logistic map from reward to the
@@ -46,7 +46,7 @@ class ELHSRModelConfig(PreTrainedConfig):
         gate: bool = True,
         features: str = "hidden_states",
         vocab_size: int | None = None,
-        top_k: int | None = None,
+        top_logprobs: int | None = None,
         standardize: bool = False,
         calibration: list[float] | None = None,
         base_model_name_or_path: str | None = None,
@@ -61,7 +61,7 @@ class ELHSRModelConfig(PreTrainedConfig):
         self.gate = gate
         self.features = features
         self.vocab_size = vocab_size
-        self.top_k = top_k
+        self.top_logprobs = top_logprobs
         self.standardize = standardize
         self.calibration = calibration
         self.base_model_name_or_path = base_model_name_or_path
@@ -72,10 +72,10 @@ class ELHSRModelConfig(PreTrainedConfig):
             raise ValueError(
                 f"`features={features!r}` was given, but ELHSR reads 'hidden_states' or 'logits'. Choose one of them."
             )
-        if features == "logits" and not (vocab_size or top_k):
+        if features == "logits" and not (vocab_size or top_logprobs):
             raise ValueError(
-                "`features='logits'` was given without `vocab_size` and `top_k`, but the head needs the number of its "
-                "features. Pass `vocab_size=policy.config.vocab_size`, or `top_k`."
+                "`features='logits'` was given without `vocab_size` and `top_logprobs`, but the head needs the number "
+                "of its features. Pass `vocab_size=policy.config.vocab_size`, or `top_logprobs`."
             )
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
         kwargs["num_labels"] = 1
@@ -85,7 +85,7 @@ class ELHSRModelConfig(PreTrainedConfig):
     def num_features(self) -> int:
         """Length of the feature vector of one token."""
         if self.features == "logits":
-            return self.top_k or self.vocab_size
+            return self.top_logprobs or self.vocab_size
         return len(self.layers) * self.hidden_size
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator
@@ -96,13 +96,14 @@ class ELHSRTrainer(BaseRewardTrainer):
         elif args.early_stopping_patience is not None and args.load_best_model_at_end:
             callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
         if head is None:
+            set_seed(args.seed)
             head = ELHSRModel.from_policy(
                 model,
                 processing_class,
                 layers=args.layers,
                 gate=args.gate,
                 features=args.features,
-                top_k=args.top_k,
+                top_logprobs=args.top_logprobs,
                 standardize=args.standardize,
             )
         head.check_policy(model, processing_class)

@@ -22,7 +22,7 @@ class ELHSRConfig(RewardConfig):
         layers (`list[int]`, *optional*): Hidden states to read (0 embedding, -1 after the final norm). Default: all.
         gate (`bool`, defaults to `True`): Learn a weight for each token.
         features (`str`, defaults to `"hidden_states"`): Or `"logits"`.
-        top_k (`int`, *optional*): With `features="logits"`: the largest log-probabilities instead of all logits.
+        top_logprobs (`int`, *optional*): With `features="logits"`: the largest log-probabilities instead of all logits.
         standardize (`bool`, defaults to `False`): Standardise features (mean and scale of the training tokens) while
             training; folded into the weights at the end. Not in the paper.
         feature_cache (`str`, *optional*): `"memory"` (float32), `"disk"` (memory-mapped bfloat16) or `"none"` (the
@@ -50,7 +50,7 @@ class ELHSRConfig(RewardConfig):
     features: Literal["hidden_states", "logits"] = field(
         default="hidden_states", metadata={"help": "What the head reads."}
     )
-    top_k: int | None = field(
+    top_logprobs: int | None = field(
         default=None, metadata={"help": "With features=logits: read the k largest log-probabilities."}
     )
     standardize: bool = field(default=False, metadata={"help": "Standardise features while training."})

@@ -83,7 +83,7 @@ def test_assisted_decoding(architecture, with_assistant):
     assert_scored(meter, policy, head, out, attention_mask)
 
 
-@pytest.mark.parametrize("features", [dict(), dict(top_k=5)], ids=["all logits", "top 5"])
+@pytest.mark.parametrize("features", [dict(), dict(top_logprobs=5)], ids=["all logits", "top 5"])
 def test_logits_mode(features):
     policy = tiny_causal_lm()
     head = ELHSRModel.from_policy(policy, features="logits", **features)
