@@ -214,20 +214,20 @@ def escalate(
     raise ValueError(f"`rule={rule!r}` was given, but the gate knows 'or', 'and' and 'weighted'. Choose one of them.")
 
 
-def fuse(
-    fast: Float[Tensor, " batch"], slow: Float[Tensor, " batch"], fast_weight: float = 0.0
-) -> Float[Tensor, " batch"]:
+def mean_log_odds(log_odds: Float[Tensor, " votes"]) -> Float[Tensor, ""]:
     r"""
-    Joint probability: $\operatorname{logit} P = w \operatorname{logit} P_{fast} + (1-w) \operatorname{logit} P_{slow}$.
+    Log-odds of the mean probability of several votes, exact where probabilities round to 0 or 1.
+
+    $$ \operatorname{logit} \frac1n \sum_v \sigma(z_v)
+       = \log \sum_v \sigma(z_v) - \log \sum_v \sigma(-z_v) $$
 
     Example:
     ```python
-    >>> fuse(torch.tensor([0.9]), torch.tensor([0.2]))  # weight 0: the written judgement alone
-    tensor([0.2000])
+    >>> mean_log_odds(torch.tensor([50.0, 50.0]))
+    tensor(50.)
     ```
     """
-    eps = 1e-6
-    return torch.sigmoid(fast_weight * fast.logit(eps) + (1 - fast_weight) * slow.logit(eps))
+    return F.logsigmoid(log_odds).logsumexp(-1) - F.logsigmoid(-log_odds).logsumexp(-1)
 
 
 def vocabulary_entropy_confidence(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:

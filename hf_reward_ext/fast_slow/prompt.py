@@ -72,7 +72,7 @@ class JudgeTemplate:
             return cls(user=_PAIRWISE)
         return cls(user=_POINTWISE.replace("{question}", _QUESTIONS[kind]))
 
-    def to_dict(self) -> dict[str, str | None]:
+    def to_dict(self) -> dict:
         """What the checkpoint stores."""
         return asdict(self)
 

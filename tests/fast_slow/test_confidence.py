@@ -7,8 +7,8 @@ from hf_reward_ext.fast_slow.confidence import (
     distribution_confidence,
     escalate,
     fast_score,
-    fuse,
     intuition_confidence,
+    mean_log_odds,
     order_average,
     orders_agree,
     preference_probability,
@@ -93,15 +93,14 @@ def test_rules_by_hand():
     assert escalate(intuition, distribution, 0.5, 0.5, "and").tolist() == [True, False, False]
     assert escalate(intuition, distribution, 0.5, 0.5, "weighted", weight=0.9).tolist() == [True, True, False]
     assert escalate(intuition, distribution, 0.5, 0.5, "weighted", weight=0.1).tolist() == [True, False, False]
-    with pytest.raises(ValueError, match="`rule='xor'` was given"):
+    with pytest.raises(Exception, match="xor"):
         escalate(intuition, distribution, 0.5, 0.5, "xor")  # type: ignore[arg-type]
 
 
-def test_fusion_by_hand():
-    fast, slow = torch.tensor([0.8]), torch.tensor([0.5])
-    torch.testing.assert_close(fuse(fast, slow, 0.0), slow)
-    torch.testing.assert_close(fuse(fast, slow, 1.0), fast)
-    torch.testing.assert_close(fuse(fast, slow, 0.5), torch.tensor([2 / 3]))  # sqrt odds: 4 ** 0.5 = 2
+def test_votes_are_averaged_as_probabilities():
+    log_odds = torch.tensor([0.9, 0.2, 0.5]).logit()
+    torch.testing.assert_close(mean_log_odds(log_odds).sigmoid(), torch.tensor(1.6 / 3))
+    torch.testing.assert_close(mean_log_odds(torch.tensor([40.0])), torch.tensor(40.0))
 
 
 def test_alternatives_by_hand():

@@ -1,0 +1,77 @@
+"""What a saved judge says of itself."""
+
+from transformers import AutoConfig, PreTrainedConfig
+
+from hf_reward_ext.fast_slow.gate import Gate
+from hf_reward_ext.fast_slow.prompt import JudgeTemplate
+from hf_reward_ext.fast_slow.verdicts import VerdictKind, verdict_kind
+
+
+class FastSlowRewardModelConfig(PreTrainedConfig):
+    r"""
+    Configuration of [`FastSlowRewardModel`], saved as its `config.json` beside the causal LM's own weights.
+
+    Args:
+        causal_lm_config (`PreTrainedConfig` or `dict`, *optional*): Of the causal LM; `None` with an adapter, whose
+            base is named by `adapter_config.json`.
+        verdicts (`list[str]`): The verdict strings.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`; default: told by the strings.
+        template (`dict`, *optional*): Fields of [`JudgeTemplate`]; default: the one for `kind`.
+        gate (`dict`, *optional*): Fields of [`Gate`], calibrated or not.
+        both_orders (`bool`, *optional*, defaults to `True`): Show each pair in both orders.
+        n_votes (`int`, *optional*, defaults to 1), sampling_temperature (`float`, *optional*, defaults to 0),
+            max_new_tokens (`int`, *optional*, defaults to 256): Of written judgements.
+        hard_votes (`bool`, *optional*): Count final verdicts instead of averaging their probabilities.
+        slow_temperature (`float`, *optional*, defaults to 1.0): $\tau$ of final verdicts.
+        fast_weight (`float`, *optional*, defaults to 0): Weight of the fast probability beside the written one.
+        calibration (`dict`, *optional*): What [`FastSlowRewardModel.calibrate`] found.
+        adapter (`bool`, *optional*): Whether the folder holds an adapter instead of whole weights.
+
+    Example:
+    ```python
+    >>> FastSlowRewardModelConfig(verdicts=["Yes", "No"]).kind
+    'binary'
+    ```
+    """
+
+    model_type = "fast_slow"
+    sub_configs = {"causal_lm_config": AutoConfig}  # pyright: ignore[reportAssignmentType]
+
+    def __init__(
+        self,
+        causal_lm_config=None,
+        verdicts: list[str] | tuple[str, ...] = ("A", "B"),
+        kind: VerdictKind | None = None,
+        template: dict | None = None,
+        gate: dict | None = None,
+        both_orders: bool = True,
+        n_votes: int = 1,
+        sampling_temperature: float = 0.0,
+        max_new_tokens: int = 256,
+        hard_votes: bool = False,
+        slow_temperature: float = 1.0,
+        fast_weight: float = 0.0,
+        calibration: dict | None = None,
+        adapter: bool = False,
+        **kwargs,
+    ):
+        if isinstance(causal_lm_config, dict):
+            fields = dict(causal_lm_config)
+            causal_lm_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        self.causal_lm_config = causal_lm_config
+        self.verdicts = list(verdicts)
+        self.kind: VerdictKind = kind or verdict_kind(tuple(verdicts))
+        self.template = template or JudgeTemplate.default(self.kind).to_dict()
+        self.gate = gate or Gate().to_dict()
+        self.both_orders = both_orders
+        self.n_votes = n_votes
+        self.sampling_temperature = sampling_temperature
+        self.max_new_tokens = max_new_tokens
+        self.hard_votes = hard_votes
+        self.slow_temperature = slow_temperature
+        self.fast_weight = fast_weight
+        self.calibration = calibration
+        self.adapter = adapter
+        kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
+        kwargs["num_labels"] = 1
+        super().__init__(**kwargs)
