@@ -123,7 +123,7 @@ def judgments_to_dataset(judgments: Sequence[Judgment]) -> Dataset:
     return Dataset.from_list([asdict(judgment) for judgment in judgments])
 
 
-def position_bias(judgments: Sequence[Judgment]) -> dict[str, float]:
+def position_bias(judgments: Sequence[Judgment]) -> dict[str, float | int]:
     """
     How a judge of pairs depends on the order in which it sees them, by its fast verdicts in both orders.
 

@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from hf_reward_ext.base.hub import base_pointer
 from hf_reward_ext.base.model_card import write_model_card
+from hf_reward_ext.fast_slow.calibrate import calibrate, calibration_report
 from hf_reward_ext.fast_slow.confidence import Rule, fast_score
 from hf_reward_ext.fast_slow.decoding import JudgmentBatch, judge_rows
+from hf_reward_ext.fast_slow.drift import DriftMonitor
 from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER, Gate, Pairing
 from hf_reward_ext.fast_slow.judgment import Judgment, Scale
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
@@ -113,6 +115,7 @@ class FastSlowRewardModel(PreTrainedModel):
         self.causal_lm = causal_lm
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self._monitor = DriftMonitor(config.calibration) if config.calibration else None
         self.judge_prompt = JudgePrompt(
             tokenizer, tuple(config.verdicts), JudgeTemplate(**config.template), config.kind
         )
@@ -131,6 +134,12 @@ class FastSlowRewardModel(PreTrainedModel):
     def scale(self) -> Scale:
         """How raw scores become probabilities."""
         return self._scale(self._pairing(single=False))
+
+    def set_calibration(self, gate: Gate, calibration: dict) -> None:
+        """Puts a calibrated gate to use and starts to watch for drift."""
+        self.gate = gate
+        self.config.calibration = calibration
+        self._monitor = DriftMonitor(calibration)
 
     def _scale(self, pairing: Pairing) -> Scale:
         config = self.config
@@ -188,7 +197,10 @@ class FastSlowRewardModel(PreTrainedModel):
                 )
                 for number, place in enumerate(batch):
                     judgments[place] = self._record(outcome, number, pairing)
-        return [judgment for judgment in judgments if judgment is not None]
+        found = [judgment for judgment in judgments if judgment is not None]
+        if mode == "gated" and self._monitor is not None and found:
+            self._monitor.update(found)
+        return found
 
     @torch.no_grad()
     def score(self, prompts: Sequence, responses: Sequence, *, mode: Mode = "gated") -> Float[Tensor, " batch"]:
@@ -209,6 +221,55 @@ class FastSlowRewardModel(PreTrainedModel):
             ValueError: If the verdicts are pairwise.
         """
         return torch.tensor([judgment.score for judgment in self.judge(prompts, responses, mode=mode)])
+
+    def calibrate(
+        self,
+        dataset,
+        budget: float | None = None,
+        risk: float | None = None,
+        *,
+        slow: bool = False,
+        fuse: bool = False,
+        confidence: float = 0.95,
+        show_progress: bool | None = None,
+    ) -> dict:
+        """
+        Sets the temperature and both thresholds on held-out pairs; the values live in the checkpoint.
+
+        Args:
+            dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}` that were not trained on.
+            budget (`float`, *optional*): Largest share of decisions to escalate; with `slow=True` also of
+                always-slow's tokens. See [`thresholds_for_budget`].
+            risk (`float`, *optional*): Largest error rate of fast verdicts, with probability `confidence`. See
+                [`thresholds_for_risk`].
+            slow (`bool`, *optional*): Write judgements of all held-out pairs too: their accuracy and tokens count for
+                the budget, and their temperature is fitted.
+            fuse (`bool`, *optional*): With `slow=True`: fit the weight of the fast probability beside the written one.
+            confidence (`float`, *optional*): See `risk`.
+            show_progress (`bool`, *optional*): See [`judge`].
+
+        Returns:
+            `dict`: What was fitted and measured; also `config.calibration`.
+
+        Raises:
+            ValueError: Unless exactly one of `budget` and `risk` is given, or if the pairs cannot certify the risk.
+
+        Example:
+        ```python
+        >>> rm.calibrate(held_out_pairs, budget=0.4)["escalation_rate"]
+        ```
+        """
+        return calibrate(self, dataset, budget, risk, slow, fuse, confidence, show_progress)
+
+    def calibration_report(self, dataset, output_dir: str | Path) -> dict:
+        """
+        Judges every pair by both paths; writes calibration errors, the reliability plot and accuracy against tokens.
+
+        Args:
+            dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}`, other ones than calibrated on.
+            output_dir (`str` or `Path`): See [`write_report`].
+        """
+        return calibration_report(self, dataset, output_dir)
 
     def _check(self, prompts, responses_a, responses_b) -> None:
         if responses_b is None and self.judge_prompt.is_pairwise:

@@ -1,0 +1,1 @@
+"""The `hf-reward-ext` console script, one file per command."""
