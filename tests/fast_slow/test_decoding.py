@@ -1,9 +1,9 @@
 import pytest
 import torch
 from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm
+from tiny_judges import counted, pair_prompt, random_rows
 from transformers import LlamaForCausalLM
 
-from fast_slow.judges import counted, pair_prompt, random_rows
 from hf_reward_ext.fast_slow.decoding import FastSlowGenerationMixin, FastSlowStoppingCriteria, judge_rows
 from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER, Gate, read_verdicts
 from hf_reward_ext.fast_slow.prefill import read_prompts

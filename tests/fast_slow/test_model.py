@@ -4,9 +4,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_causal_lm, tiny_tokenizer
+from tiny_judges import POINTWISE, TEMPLATE, VERDICTS, counted
 from transformers import AutoModelForSequenceClassification
 
-from fast_slow.judges import POINTWISE, TEMPLATE, VERDICTS, counted
 from hf_reward_ext.fast_slow import FastSlowRewardModel
 from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER
 
