@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import cast
 
 from datasets import Dataset, IterableDataset
 from trl import extract_prompt, is_conversational
@@ -131,7 +132,7 @@ def prepare_preference_dataset(
         return dataset
     map_kwargs.pop("desc", None)
     kept = dataset.filter(_fits, fn_kwargs={"max_length": max_length}, **map_kwargs)
-    if isinstance(kept, Dataset):
+    if isinstance(kept, Dataset) and isinstance(dataset, Dataset):
         dropped = len(dataset) - len(kept)
         if len(kept) == 0:
             raise ValueError(
@@ -157,7 +158,7 @@ def _encode(prompt, completion, processing_class, turns: str, **kwargs) -> tuple
         return _encode_text(prompt, completion, processing_class)
     if isinstance(completion, str):
         completion = [{"role": "assistant", "content": completion}]
-    messages = list(prompt) + list(completion)
+    messages = cast(list[dict], [*prompt, *completion])
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise ValueError(
             f"A chat of the roles {[message['role'] for message in messages]} was given, but it needs a prompt and, "

@@ -1,6 +1,7 @@
 """The seams of TRL's `RewardTrainer` that every method uses: data and model card."""
 
 from pathlib import Path
+from typing import Any
 
 from trl import RewardTrainer
 
@@ -29,7 +30,8 @@ class BaseRewardTrainer(RewardTrainer):
 
     def _card_base(self) -> str | None:
         """Name of the base model, unless it is a folder."""
-        name = getattr(self.model.config, "base_model_name_or_path", None) or self.model.config._name_or_path
+        config: Any = self.model.config
+        name = getattr(config, "base_model_name_or_path", None) or config._name_or_path
         return name if name and not Path(name).is_dir() else None
 
     def _card_snippet(self) -> str:
@@ -46,8 +48,8 @@ class BaseRewardTrainer(RewardTrainer):
         )
         own_tags = [tags] if isinstance(tags, str) else list(tags or [])
         write_model_card(
-            self.args.output_dir,
-            name=model_name or Path(self.args.output_dir).name,
+            str(self.args.output_dir),
+            name=model_name or Path(str(self.args.output_dir)).name,
             what=self._what,
             snippet=self._card_snippet(),
             trainer=type(self).__name__,

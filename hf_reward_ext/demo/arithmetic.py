@@ -43,7 +43,7 @@ def evaluate(numbers: tuple[int, ...], operators: str) -> list[int] | None:
 
 def write(numbers: tuple[int, ...], operators: str) -> str:
     """The completion that computes these operators, correctly: `6-1=5;5*3=15;15-3=12`."""
-    results = evaluate(numbers, operators)
+    results = evaluate(numbers, operators) or []
     steps, value = [], numbers[0]
     for symbol, number, result in zip(operators, numbers[1:], results, strict=True):
         steps.append(f"{value}{symbol}{number}={result}")

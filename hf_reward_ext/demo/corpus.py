@@ -14,8 +14,8 @@ class Corpus(IterableDataset):
     """
     Tokenised examples `{input_ids, labels}`, batch by batch of one family (so that little is padding).
 
-    Failed attempts compute correctly and end wrong. Half of them are tried again after `/`, so that hidden states have
-    to know whether the goal was reached; without it nothing in the text depends on it, and they do not.
+    Failed attempts compute correctly and end wrong. Some are tried again after `/`, so that hidden states have to know
+    whether the goal was reached; without it nothing in the text depends on it, and they do not.
 
     Args:
         tokenizer: Of the demo.
@@ -24,6 +24,7 @@ class Corpus(IterableDataset):
         right (`float`): Share of arithmetic examples that reach the target.
         clean (`float`): Share of the batches, at the start, in which all of them do: the task is learned first.
         walk_share (`float`): Share of batches that are walks.
+        retry (`float`): Share of the failed attempts that are followed by `/` and a second one.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Corpus(IterableDataset):
         right: float = 0.6,
         clean: float = 0.55,
         walk_share: float = 0.3,
+        retry: float = 0.5,
     ):
         self.tokenizer = tokenizer
         self.num_batches = num_batches
@@ -43,6 +45,7 @@ class Corpus(IterableDataset):
         self.right = right
         self.clean = clean
         self.walk_share = walk_share
+        self.retry = retry
 
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
         rng = random.Random(self.seed)
@@ -54,7 +57,7 @@ class Corpus(IterableDataset):
                 yield from (self.encode(one.prompt, _walk(one, rng)) for one in walks)
             else:
                 for problem in rng.choices(problems, k=self.batch_size):
-                    yield self.encode(problem.prompt, _attempt(problem, rng, right))
+                    yield self.encode(problem.prompt, self._attempt(problem, rng, right))
 
     def encode(self, prompt: str, completion: str) -> dict[str, list[int]]:
         """Ids of prompt, completion and EOS; the loss is on the completion only."""
@@ -66,18 +69,16 @@ class Corpus(IterableDataset):
             "labels": [-100] * len(prompt_ids) + completion_ids,
         }
 
-
-def _attempt(problem: arithmetic.Problem, rng: random.Random, right: float) -> str:
-    """One attempt; every second one that misses is followed by a `/` and a second try."""
-    hit = arithmetic.write(problem.numbers, rng.choice(problem.solutions))
-    if rng.random() < right:
-        return hit
-    miss = arithmetic.failed_attempt(problem, rng)
-    if rng.random() < 0.5:
-        return miss
-    return f"{miss}/{hit if rng.random() < right else arithmetic.failed_attempt(problem, rng)}"
+    def _attempt(self, problem: arithmetic.Problem, rng: random.Random, right: float) -> str:
+        hit = arithmetic.write(problem.numbers, rng.choice(problem.solutions))
+        if rng.random() < right:
+            return hit
+        miss = arithmetic.failed_attempt(problem, rng)
+        if rng.random() >= self.retry:
+            return miss
+        return f"{miss}/{hit if rng.random() < right else arithmetic.failed_attempt(problem, rng)}"
 
 
 def _walk(one: walk.Walk, rng: random.Random) -> str:
     """Mostly short-sighted walks: some fail early, some late."""
-    return walk.write(one, rng, foresight=rng.choice((0, 1, 2, walk.STEPS)))
+    return walk.write(one, rng, foresight=rng.choice((0, 0, 1, 2)))

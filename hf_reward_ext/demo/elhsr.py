@@ -106,7 +106,9 @@ def compare(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, s
     tokens, name = float(tests.num_tokens.sum(1).mean()), "arithmetic"
     correct = tests.correct.astype(float)
     return [
-        Result(name, "greedy", "no choice", mean_with_interval(greedy.correct[:, 0]), float(greedy.num_tokens.mean()), 0),
+        Result(
+            name, "greedy", "no choice", mean_with_interval(greedy.correct[:, 0]), float(greedy.num_tokens.mean()), 0
+        ),
         Result(name, "one sample", "no choice", mean_with_interval(correct.mean(1)), tokens / CANDIDATES, 0),
         Result(
             name, "majority", "most frequent answer of 16",

@@ -58,7 +58,7 @@ def sample(
         num_candidates (`int`), temperature (`float`): Per prompt.
         head ([`ELHSRModel`], *optional*): Scores the candidates while they are generated.
     """
-    settings = dict(
+    settings: dict = dict(
         max_new_tokens=task.MAX_NEW_TOKENS,
         do_sample=temperature > 0,
         return_dict_in_generate=True,
@@ -69,12 +69,12 @@ def sample(
     for start in tqdm(range(0, len(prompts), prompts_per_batch), desc="sampling", disable=not show_progress):
         batch = list(prompts[start : start + prompts_per_batch])
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
-        watch = HiddenStateReward(policy, head) if head is not None else nullcontext()
-        with watch:
+        meter = HiddenStateReward(policy, head) if head is not None else None
+        with meter or nullcontext():
             out = SharedPrefill(policy, inputs["input_ids"], inputs["attention_mask"]).generate(
                 num_candidates, **settings
             )
-        rewards = watch.rewards.numpy() if head is not None else np.full(len(out.sequences), np.nan)
+        rewards = meter.rewards.numpy() if meter is not None else np.full(len(out.sequences), np.nan)
         parts.append(_gather(out, batch, inputs, tokenizer, task, num_candidates, rewards))
     return Rollouts(
         prompts=[prompt for part in parts for prompt in part.prompts],

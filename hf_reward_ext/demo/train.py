@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
             "walk": _accuracy(policy, tokenizer, _walk_prompts(args.problems), walk),
         },
     }
-    policy.to(torch.bfloat16).save_pretrained(args.output)
+    policy.bfloat16().save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
     (Path(args.output) / "train_log.json").write_text(json.dumps(log, indent=1) + "\n")
     print(json.dumps({"train_seconds": log["train_seconds"], **log["dev"]}, indent=1))
@@ -74,7 +74,7 @@ def train(policy, tokenizer, args: Namespace) -> list[dict[str, float]]:
                 accelerator_config={"dispatch_batches": False},
             ),
             train_dataset=Corpus(
-                tokenizer, args.steps, args.batch_size, args.seed, args.right, args.clean, args.walk_share
+                tokenizer, args.steps, args.batch_size, args.seed, args.right, args.clean, args.walk_share, args.retry
             ),
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True),
         )
@@ -130,6 +130,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--right", type=float, default=0.6, help="share of arithmetic examples that are right")
     parser.add_argument("--clean", type=float, default=0.55, help="share of the training before any is wrong")
     parser.add_argument("--walk-share", type=float, default=0.3, help="share of batches that are walks")
+    parser.add_argument("--retry", type=float, default=0.5, help="share of failed attempts that are tried again")
     parser.add_argument("--problems", type=int, default=500, help="development problems per task for the log")
     return parser
 

@@ -1,8 +1,8 @@
 """
-The walk: eight given steps on the line 0..39, left or right, without landing on a forbidden cell (multiple of 3 or 5).
+The walk: six given steps on the line 0..39, left or right, without landing on a forbidden cell (multiple of 3 or 5).
 
-Prompt `w17 4 2 9 1 5 3 8 2|`, completion `+21x-19....`: for each step the sign, the cell it lands on, and `.` for a
-safe or `x` for a forbidden cell. Right = no `x`. An early `x` shows at once that the walk has failed.
+Prompt `w18 4 2 9 1 5 3|`, completion `4+22.2+24x...`: for each step its size, the sign, the cell it lands on, and `.`
+for a safe or `x` for a forbidden cell. Right = no `x`. An early `x` shows at once that the walk has failed.
 """
 
 import random
@@ -12,13 +12,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 CELLS = 40
-STEPS = 8
-MAX_NEW_TOKENS = 3 * STEPS + 2
-_MOVE = re.compile(r"([+-])(\d+)([.x])")
+STEPS = 6
+MAX_NEW_TOKENS = 4 * STEPS + 2
+_MOVE = re.compile(r"(\d+)([+-])(\d+)([.x])")
 
 
 class Walk(NamedTuple):
-    """A start cell and the sizes of the steps."""
+    """A start cell and the sizes of the steps, all different."""
 
     start: int
     sizes: tuple[int, ...]
@@ -49,7 +49,7 @@ def random_walks(split: str, count: int, seed: int = 0) -> list[Walk]:
     """Distinct solvable walks of a split (`"train"`, `"dev"`, `"test"`; by a hash of the prompt)."""
     rng, found = random.Random(f"{split}-{seed}"), {}
     while len(found) < count:
-        walk = Walk(rng.randrange(CELLS), tuple(rng.randint(1, 9) for _ in range(STEPS)))
+        walk = Walk(rng.randrange(CELLS), tuple(rng.sample(range(1, 10), STEPS)))
         if split_of(walk.prompt) == split and is_solvable(*walk):
             found[walk.prompt] = walk
     return list(found.values())
@@ -74,7 +74,7 @@ def write(walk: Walk, rng: random.Random, foresight: int) -> str:
             landing for landing in landings if foresight and not is_forbidden(landing) and is_solvable(landing, ahead)
         ]
         landing = rng.choice(good or landings)
-        text += f"{'+' if landing > cell else '-'}{landing}{'x' if is_forbidden(landing) else '.'}"
+        text += f"{size}{'+' if landing > cell else '-'}{landing}{'x' if is_forbidden(landing) else '.'}"
         cell = landing
     return text
 
@@ -85,7 +85,7 @@ def is_correct(prompt: str, completion: str) -> bool:
 
     Example:
     ```python
-    >>> is_correct("w1 1 3|", "+2.+5x")
+    >>> is_correct("w1 1 3|", "1+2.3+5x")
     False
     ```
     """
@@ -94,9 +94,9 @@ def is_correct(prompt: str, completion: str) -> bool:
     if len(found) != len(sizes) or "".join("".join(move) for move in found) != completion:
         return False
     cell = start
-    for (sign, landing, mark), size in zip(found, sizes, strict=True):
+    for (written, sign, landing, mark), size in zip(found, sizes, strict=True):
         cell += size if sign == "+" else -size
-        if cell != int(landing) or not 0 <= cell < CELLS or is_forbidden(cell) or mark != ".":
+        if size != int(written) or cell != int(landing) or not 0 <= cell < CELLS or is_forbidden(cell) or mark != ".":
             return False
     return True
 
@@ -104,4 +104,4 @@ def is_correct(prompt: str, completion: str) -> bool:
 def extract_answer(completion: str) -> str | None:
     """The signs of the steps, for votes; `None` where the completion is not of the form."""
     found = _MOVE.findall(completion)
-    return "".join(sign for sign, _, _ in found) if len(found) == STEPS else None
+    return "".join(sign for _, sign, _, _ in found) if len(found) == STEPS else None

@@ -157,7 +157,7 @@ class HiddenStateReward:
         self._last_inputs = kwargs
         self._cache = getattr(output, "past_key_values", None)
         unread = self._unread(kwargs.get("input_ids"))
-        if unread > 0:
+        if unread > 0 and self._reading is not None:
             features = policy_features(output, self.head.config, last=unread)
             self._trace.record(self._reading, self._outputs_of_head(features))
 

@@ -1,6 +1,7 @@
 """Training rows of every format become one form: a prompt with all its candidates and their labels."""
 
 from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
 
@@ -36,7 +37,7 @@ def group_by_prompt(
     Raises:
         ValueError: If columns are missing or nothing is left.
     """
-    columns = list(next(iter(dataset)))
+    columns = list(cast(dict, next(iter(dataset))))
     if set(GROUP_COLUMNS) <= set(columns):
         return dataset
     read_row = _reader(columns)
@@ -48,7 +49,7 @@ def group_by_prompt(
     if isinstance(dataset, IterableDataset):
         return dataset.map(to_groups, remove_columns=columns).filter(lambda row: len(row["labels"]) > 0)
     gathered: dict[tuple, tuple[list, list]] = {}
-    for row in dataset:
+    for row in cast(Iterable[dict], dataset):
         for (prompt_ids, completion_ids), label in zip(*read_row(row, processing_class), strict=True):
             completions, labels = gathered.setdefault(tuple(prompt_ids), ([], []))
             completions.append(completion_ids)
@@ -96,7 +97,7 @@ def _group(prompt_ids: list, completions: list, labels: list, max_length, max_ca
     }
 
 
-def _reader(columns: list[str]) -> Callable[[dict, object], tuple[Iterable, list]]:
+def _reader(columns: list[str]) -> Callable[[Any, object], tuple[list, list]]:
     """The function that turns a row with these columns into ((prompt_ids, completion_ids), ...) and labels."""
     given = set(columns)
     if {"prompt_ids", "completion_ids", "label"} <= given:

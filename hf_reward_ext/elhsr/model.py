@@ -1,7 +1,7 @@
 """The linear reward head on hidden states."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -37,6 +37,9 @@ class ELHSRModel(PreTrainedModel):
     ```
     """
 
+    config: ELHSRModelConfig
+    feature_mean: Tensor
+    feature_scale: Tensor
     config_class = ELHSRModelConfig
     base_model_prefix = "elhsr"
     _no_split_modules = []
@@ -129,7 +132,7 @@ class ELHSRModel(PreTrainedModel):
                     f"{self.config.num_layers + 1} of them. Pass `outputs.hidden_states` of the policy it was trained "
                     "on."
                 )
-            features = torch.cat([hidden_states[layer] for layer in self.config.layers], dim=-1)
+            features = torch.cat([cast(Tensor, hidden_states[layer]) for layer in self.config.layers], dim=-1)
         if features.shape[-1] != self.config.num_features:
             raise ValueError(
                 f"{features.shape[-1]} features per token were given, but this head has weights for "

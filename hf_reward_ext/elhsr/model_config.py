@@ -85,7 +85,7 @@ class ELHSRModelConfig(PreTrainedConfig):
     def num_features(self) -> int:
         """Length of the feature vector of one token."""
         if self.features == "logits":
-            return self.top_logprobs or self.vocab_size
+            return int(self.top_logprobs or self.vocab_size or 0)
         return len(self.layers) * self.hidden_size
 
 

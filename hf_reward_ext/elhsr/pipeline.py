@@ -1,5 +1,7 @@
 """The `"reward-bon"` pipeline: best of N by any reward."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -91,7 +93,7 @@ class BestOfNPipeline(TextGenerationPipeline):
                     "Pass the head as `reward_model`."
                 )
         if self.head is not None:
-            self.head.to(self.model.device)
+            self.head.to(self.model.device)  # pyright: ignore[reportArgumentType]
             self.head.check_policy(self.model, self.tokenizer)
 
     def _resolve(self, reward_model) -> tuple[ELHSRModel | None, object]:
@@ -151,7 +153,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         return preprocess, forward, postprocess
 
     def preprocess(self, prompt_text, **kwargs):
-        inputs = super().preprocess(prompt_text, **kwargs)
+        inputs = cast(dict[str, Any], super().preprocess(prompt_text, **kwargs))
         length = inputs["input_ids"].shape[-1]
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if length == 0:
@@ -224,7 +226,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         length = settings.get("max_new_tokens") or settings["max_length"] - input_ids.shape[1]
         candidates = generate_pruned(
             self.model,
-            self.head,
+            cast(ELHSRModel, self.head),
             input_ids,
             attention_mask,
             num_candidates,
@@ -267,7 +269,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         prompt = prompt.messages if isinstance(prompt, Chat) else prompt
         scores = rewards[0] if rewards is not None else _call(self.scorer, prompt, completions)
         if self.second_scorer is not None:
-            fuse = _COMBINATIONS.get(combine, combine)
+            fuse = _COMBINATIONS[combine] if isinstance(combine, str) else combine
             scores = torch.as_tensor(fuse(scores.numpy(), _call(self.second_scorer, prompt, completions).numpy()))
         records = super().postprocess(model_outputs, return_type=return_type, **kwargs)
         for index, record in enumerate(records):

@@ -76,7 +76,7 @@ class TokenTrace:
 
     def _in_order(self, sequences: Tensor, read: int) -> bool:
         width = self.prompt_length + read
-        if self.permuted or len(sequences) != len(self._ids):
+        if self._ids is None or self.permuted or len(sequences) != len(self._ids):
             return False
         return torch.equal(sequences[:, :width], self._ids[:, :width])
 
@@ -89,7 +89,7 @@ class TokenTrace:
         del self._values[first_new:], self._tokens[first_new:], self._parents[first_new:]
 
     def _find_parents(self, ids: Tensor, known: int) -> Tensor | None:
-        if not self._values:
+        if not self._values or self._ids is None:
             self._first_ids = None
             return None
         if len(ids) == len(self._ids) and torch.equal(ids[:, :known], self._ids[:, :known]):

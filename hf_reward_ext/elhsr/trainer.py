@@ -2,10 +2,12 @@
 
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
 from hf_reward_ext.base.trainer import BaseRewardTrainer
@@ -51,6 +53,9 @@ class ELHSRTrainer(BaseRewardTrainer):
     ```
     """
 
+    args: ELHSRConfig
+    model: ELHSRModel
+
     _tag_names = ["trl", "hf-reward-ext", "elhsr"]
     _name = "ELHSR"
     _paper = {
@@ -82,9 +87,9 @@ class ELHSRTrainer(BaseRewardTrainer):
             processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
         if isinstance(model, str):
             model = AutoModelForCausalLM.from_pretrained(
-                model, trust_remote_code=args.trust_remote_code, **(args.model_init_kwargs or {})
+                model, trust_remote_code=args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})
             )
-        self.policy = model if hasattr(model, "hf_device_map") else model.to(args.device)
+        self.policy = model if hasattr(model, "hf_device_map") else model.to(args.device)  # pyright: ignore[reportArgumentType]
         self._caches: dict[str, FeatureCache] = {}
         self._eval_groups: list[tuple[np.ndarray, np.ndarray]] = []
         if eval_dataset is None:
@@ -128,7 +133,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         )
         return features.float().cpu()
 
-    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+    def _prepare_dataset(self, dataset, processing_class, args: ELHSRConfig, dataset_name):  # pyright: ignore
         if "cache" in (dataset.column_names or []):
             return dataset
         groups = group_by_prompt(
@@ -145,11 +150,14 @@ class ELHSRTrainer(BaseRewardTrainer):
                 f"`loss_type={args.loss_type!r}`, but rows that pass once are neither cached nor gathered by prompt. "
                 "Use `feature_cache='none'` with 'bce' or 'hinge', or a map-style dataset."
             )
-        if not streaming and dataset_name == "train":
+        if streaming:
+            return groups
+        groups = cast(Dataset, groups)
+        if dataset_name == "train":
             check_labels(groups, args.loss_type)
         if where == "none":
             return groups
-        folder = Path(args.feature_cache_dir or Path(args.output_dir) / "features") if where == "disk" else None
+        folder = Path(args.feature_cache_dir or Path(str(args.output_dir)) / "features") if where == "disk" else None
         cache = FeatureCache(groups, self._head.config, self.policy, folder)
         with args.main_process_first(local=True, desc="features"):
             cache.fill(args.feature_batch_size, show_progress=not args.disable_tqdm)
@@ -171,7 +179,7 @@ class ELHSRTrainer(BaseRewardTrainer):
             loss_function = partial(loss_function, alpha=self.args.target_temperature)
         loss = loss_function(rewards, labels, groups)
         correct = ((rewards > 0) == (labels > 0.5)).float().mean().detach()
-        self._metrics[mode]["accuracy"].append(self.accelerator.gather_for_metrics(correct).mean().item())
+        self._metrics[mode]["accuracy"].append(cast(Tensor, self.accelerator.gather_for_metrics(correct)).mean().item())
         if mode == "eval":
             own = [
                 (rewards[groups == group].float().cpu().numpy(), labels[groups == group].cpu().numpy())
@@ -209,6 +217,7 @@ class ELHSRTrainer(BaseRewardTrainer):
     def _card_snippet(self) -> str:
         base = self._head.config.base_model_name_or_path
         return f"""\
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 import hf_reward_ext
@@ -223,8 +232,11 @@ def _hold_out(dataset, processing_class, args: ELHSRConfig):
     """Splits prompts, never candidates of one prompt."""
     if isinstance(dataset, IterableDataset) or args.validation_fraction == 0:
         return dataset, None
-    groups = group_by_prompt(
-        dataset, processing_class, max_length=args.max_length, max_candidates=args.max_candidates_per_prompt
+    groups = cast(
+        Dataset,
+        group_by_prompt(
+            dataset, processing_class, max_length=args.max_length, max_candidates=args.max_candidates_per_prompt
+        ),
     )
     if len(groups) < 2:
         return groups, None

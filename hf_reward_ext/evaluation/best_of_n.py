@@ -107,7 +107,7 @@ def majority_curve(
 
 def _chosen(count: int, k: int) -> np.ndarray:
     """Probability that the candidate of each rank is the best of k drawn from `count`."""
-    return comb(count - 1 - np.arange(count), k - 1) / comb(count, k)
+    return np.asarray(comb(count - 1 - np.arange(count), k - 1) / comb(count, k))
 
 
 def _ks(values: np.ndarray, ks: Sequence[int] | None) -> Sequence[int]:
