@@ -33,9 +33,9 @@ class Corpus(IterableDataset):
         num_batches: int,
         batch_size: int,
         seed: int,
-        right: float = 0.6,
-        clean: float = 0.55,
-        walk_share: float = 0.3,
+        right: float = 0.5,
+        clean: float = 0.45,
+        walk_share: float = 0.25,
         retry: float = 0.5,
     ):
         self.tokenizer = tokenizer

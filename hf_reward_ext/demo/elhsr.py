@@ -1,6 +1,7 @@
 """ELHSR on the demo policy: heads trained on its own rollouts, and every other way to choose among 16 candidates."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -18,11 +19,12 @@ from hf_reward_ext.elhsr.pruning import generate_pruned
 from hf_reward_ext.evaluation import Estimate, majority_curve, mean_with_interval
 
 CANDIDATES = 16
-PRUNING = Pruning(steps=(4, 7, 10))
+TEMPERATURE = 0.8
+PRUNING = Pruning(steps=(4, 8, 12))
 
 
 class Result(NamedTuple):
-    """One row of the tour's table."""
+    """One row of the tour's table; `right` holds what the accuracy is the mean of, per problem."""
 
     task: str
     method: str
@@ -30,24 +32,36 @@ class Result(NamedTuple):
     accuracy: Estimate
     tokens: float
     seconds: float
+    right: list[float]
 
 
 def prompts_of(task: ModuleType, split: str, count: int, seed: int = 0) -> list[str]:
-    """The first `count` prompts of a split; another seed takes others."""
+    """`count` prompts of a split; another seed takes others."""
     if task is arithmetic:
         return [problem.prompt for problem in arithmetic.problems(split)[seed * count : (seed + 1) * count]]
     return [one.prompt for one in walk.random_walks(split, count, seed)]
 
 
+def rollouts_of(policy, tokenizer, task: ModuleType, count: int, seed: int = 0) -> Rollouts:
+    """One labelled completion of each of `count` training prompts."""
+    torch.manual_seed(seed)
+    return sample(policy, tokenizer, prompts_of(task, "train", count, seed), task, temperature=TEMPERATURE)
+
+
 def train_head(
-    policy, tokenizer, rollouts: Rollouts, folder: Path, seed: int = 0, **settings
+    policy, tokenizer, rows: Sequence[dict], folder: Path, seed: int = 0, **settings
 ) -> tuple[ELHSRModel, float]:
     """A head trained on labelled rollouts, and the seconds it took (features included)."""
     started = time.perf_counter()
     args = dict(
-        learning_rate=1e-3,
+        layers=[-1],
+        standardize=True,
+        learning_rate=1e-2,
+        lr_scheduler_type="linear",
         num_train_epochs=30,
-        per_device_train_batch_size=4,
+        early_stopping_patience=None,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=256,
         report_to="none",
         logging_strategy="no",
         use_cpu=not torch.cuda.is_available(),
@@ -56,7 +70,7 @@ def train_head(
     trainer = ELHSRTrainer(
         policy,
         ELHSRConfig(str(folder), **{**args, **settings}),
-        train_dataset=Dataset.from_list(rollouts.rows),
+        train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
     )
     trainer.train()
@@ -64,122 +78,128 @@ def train_head(
     return ELHSRModel.from_pretrained(folder), time.perf_counter() - started
 
 
-def choose(scores: np.ndarray, correct: np.ndarray) -> Estimate:
-    """Accuracy of the candidate with the highest score of each prompt."""
-    return mean_with_interval(correct[np.arange(len(scores)), scores.argmax(1)])
+def choose(rollouts: Rollouts, scores: np.ndarray) -> np.ndarray:
+    """Whether the candidate with the highest score of each prompt is right."""
+    return rollouts.correct[np.arange(len(scores)), scores.argmax(1)].astype(float)
 
 
-def compare(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, seed: int = 0) -> list[Result]:
+def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_test: int, seed: int = 0) -> list[Result]:
     """
     Every way to choose among 16 samples of the arithmetic task, on held-out problems.
 
     Args:
         policy, tokenizer: Of the demo.
         folder (`Path`): For the heads.
-        num_train (`int`): Labelled completions to train on, 8 per problem.
+        num_train (`list[int]`): Numbers of labelled completions to train on, one per problem.
         num_test (`int`): Held-out problems.
         seed (`int`): Of problems, samples and heads.
     """
-    torch.manual_seed(seed)
-    rollouts = sample(
-        policy, tokenizer, prompts_of(arithmetic, "train", num_train // 8, seed), arithmetic, num_candidates=8
-    )
-    head, seconds = train_head(policy, tokenizer, rollouts, folder / "elhsr", seed)
-    logits_head, logits_seconds = train_head(
-        policy, tokenizer, rollouts, folder / "elhsr-logits", seed, features="logits", standardize=True
-    )
-    text_scorer, text_seconds = train_text_reward_model(policy, tokenizer, rollouts, folder / "text", seed)
-
     prompts = prompts_of(arithmetic, "test", num_test, seed)
-    greedy = sample(policy, tokenizer, prompts, arithmetic, temperature=0)
-    started = time.perf_counter()
-    torch.manual_seed(seed + 1)
-    tests = sample(policy, tokenizer, prompts, arithmetic, num_candidates=CANDIDATES, head=head)
-    sampling = time.perf_counter() - started
-    # The same seed gives the same candidates, now scored by the other head.
-    torch.manual_seed(seed + 1)
-    by_logits = sample(policy, tokenizer, prompts, arithmetic, num_candidates=CANDIDATES, head=logits_head)
-    flat = [text for group in tests.completions for text in group]
-    by_text = text_scorer([prompt for prompt in prompts for _ in range(CANDIDATES)], flat)
-    answers = [[arithmetic.extract_answer(text) for text in group] for group in tests.completions]
 
-    tokens, name = float(tests.num_tokens.sum(1).mean()), "arithmetic"
-    correct = tests.correct.astype(float)
-    return [
-        Result(
-            name, "greedy", "no choice", mean_with_interval(greedy.correct[:, 0]), float(greedy.num_tokens.mean()), 0
-        ),
-        Result(name, "one sample", "no choice", mean_with_interval(correct.mean(1)), tokens / CANDIDATES, 0),
-        Result(
-            name, "majority", "most frequent answer of 16",
-            majority_curve(answers, correct, ks=[CANDIDATES])[CANDIDATES], tokens, sampling,
-        ),
-        Result(name, "log-probability", "most likely of 16", choose(tests.mean_logps, correct), tokens, sampling),
-        Result(
-            name, "text reward model", f"fine-tuned copy of the policy, {num_train} labels",
-            choose(by_text.numpy().reshape(correct.shape), correct), tokens, text_seconds,
-        ),
-        Result(
-            name, "ELHSR, logits", f"linear head on logits, {num_train} labels",
-            choose(by_logits.rewards, by_logits.correct.astype(float)), float(by_logits.num_tokens.sum(1).mean()),
-            logits_seconds,
-        ),
-        Result(
-            name, "ELHSR", f"linear head on hidden states, {num_train} labels", choose(tests.rewards, correct), tokens,
-            seconds,
-        ),
-        Result(name, "any of 16", "oracle", mean_with_interval(correct.max(1)), tokens, sampling),
-    ]  # fmt: skip
+    def candidates(head=None) -> tuple[Rollouts, float]:
+        started = time.perf_counter()
+        torch.manual_seed(seed + 1)  # the same candidates for every head
+        rollouts = sample(
+            policy, tokenizer, prompts, arithmetic, num_candidates=CANDIDATES, temperature=TEMPERATURE, head=head
+        )
+        return rollouts, time.perf_counter() - started
+
+    greedy = sample(policy, tokenizer, prompts, arithmetic, temperature=0)
+    tests, sampling = candidates()
+    tokens, correct = float(tests.num_tokens.sum(1).mean()), tests.correct.astype(float)
+    answers = [[arithmetic.extract_answer(text) for text in group] for group in tests.completions]
+    voted = majority_curve(answers, correct, ks=[CANDIDATES])[CANDIDATES]
+    rows = [
+        _row("arithmetic", "greedy", "no choice", greedy.correct[:, 0].astype(float), float(greedy.num_tokens.mean())),
+        _row("arithmetic", "one sample", "no choice", correct.mean(1), tokens / CANDIDATES),
+        Result("arithmetic", "majority", "most frequent answer of 16", voted, tokens, sampling, []),
+        _row("arithmetic", "log-probability", "most likely of 16", choose(tests, tests.mean_logps), tokens, sampling),
+    ]
+    labelled = rollouts_of(policy, tokenizer, arithmetic, max(num_train), seed)
+    flat = [text for group in tests.completions for text in group]
+    repeated = [prompt for prompt in prompts for _ in range(CANDIDATES)]
+    for count in num_train:
+        part = labelled._replace(rows=labelled.rows[:count])
+        scorer, seconds = train_text_reward_model(policy, tokenizer, part, folder / f"text-{count}", seed)
+        scores = scorer(repeated, flat).numpy().reshape(correct.shape)
+        what = f"copy of the policy fine-tuned on {count} labels"
+        rows.append(_row("arithmetic", "text reward model", what, choose(tests, scores), tokens, seconds))
+        for name, what, settings in (
+            ("ELHSR, logits", "linear head on logits", {"features": "logits", "layers": None}),
+            ("ELHSR", "linear head on hidden states", {}),
+        ):
+            head, seconds = train_head(
+                policy, tokenizer, part.rows, folder / f"{'-'.join(name.lower().split(', '))}-{count}", seed, **settings
+            )
+            scored, _ = candidates(head)
+            right = choose(scored, scored.rewards)
+            rows.append(_row("arithmetic", name, f"{what}, {count} labels", right, tokens, seconds))
+    rows.append(_row("arithmetic", "any of 16", "oracle", correct.max(1), tokens, sampling))
+    return rows
 
 
 def compare_pruning(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, seed: int = 0) -> list[Result]:
     """Best-of-N with and without pruning on the walk, whose prefixes show early that they fail."""
-    torch.manual_seed(seed)
-    rollouts = sample(policy, tokenizer, prompts_of(walk, "train", num_train // 8, seed), walk, num_candidates=8)
-    head, seconds = train_head(policy, tokenizer, rollouts, folder / "elhsr-walk", seed)
+    labelled = rollouts_of(policy, tokenizer, walk, num_train, seed)
+    head, seconds = train_head(policy, tokenizer, labelled.rows, folder / "elhsr-walk", seed)
     prompts = prompts_of(walk, "test", num_test, seed)
     started = time.perf_counter()
-    plain = sample(policy, tokenizer, prompts, walk, num_candidates=CANDIDATES, head=head)
+    plain = sample(
+        policy, tokenizer, prompts, walk, num_candidates=CANDIDATES, temperature=TEMPERATURE, head=head
+    )  # fmt: skip
     plain_seconds = time.perf_counter() - started
     correct = plain.correct.astype(float)
     started = time.perf_counter()
-    pruned, pruned_tokens = sample_pruned(policy, tokenizer, head, prompts, PRUNING)
+    right, pruned_tokens = sample_pruned(policy, tokenizer, head, prompts, walk, PRUNING)
     pruned_seconds = time.perf_counter() - started
     tokens = float(plain.num_tokens.sum(1).mean())
     what = f"linear head, {num_train} labels ({seconds:.0f} s)"
+    survivors = ", ".join(str(PRUNING.survivors(rung, CANDIDATES)) for rung in range(len(PRUNING.steps)))
+    pruned_what = f"the same; 16 become {survivors} after {', '.join(map(str, PRUNING.steps))} tokens"
     return [
-        Result("walk", "one sample", "no choice", mean_with_interval(correct.mean(1)), tokens / CANDIDATES, 0),
-        Result("walk", "ELHSR", what, choose(plain.rewards, correct), tokens, plain_seconds),
-        Result(
-            "walk", "ELHSR, pruned", f"the same; 16 become 8, 4, 2 after {PRUNING.steps} tokens",
-            mean_with_interval(pruned), float(pruned_tokens.mean()), pruned_seconds,
-        ),
-        Result("walk", "any of 16", "oracle", mean_with_interval(correct.max(1)), tokens, plain_seconds),
-    ]  # fmt: skip
+        _row("walk", "one sample", "no choice", correct.mean(1), tokens / CANDIDATES),
+        _row("walk", "log-probability", "most likely of 16", choose(plain, plain.mean_logps), tokens, plain_seconds),
+        _row("walk", "ELHSR", what, choose(plain, plain.rewards), tokens, plain_seconds),
+        _row("walk", "ELHSR, pruned", pruned_what, right, float(pruned_tokens.mean()), pruned_seconds),
+        _row("walk", "any of 16", "oracle", correct.max(1), tokens, plain_seconds),
+    ]
 
 
-def sample_pruned(policy, tokenizer, head, prompts: list[str], pruning: Pruning) -> tuple[np.ndarray, np.ndarray]:
-    """Per prompt: whether the winner of pruned best-of-16 on the walk is right, and the tokens that all 16 took."""
+def sample_pruned(
+    policy,
+    tokenizer,
+    head,
+    prompts: Sequence[str],
+    task: ModuleType,
+    pruning: Pruning,
+    num_candidates: int = CANDIDATES,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Per prompt: whether the winner of pruned best-of-N is right, and the tokens that all candidates took."""
     right, tokens = [], []
     for start in tqdm(range(0, len(prompts), 32), desc="pruned"):
-        batch = prompts[start : start + 32]
+        batch = list(prompts[start : start + 32])
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
         candidates = generate_pruned(
             policy,
             head,
             **inputs,
-            num_candidates=CANDIDATES,
+            num_candidates=num_candidates,
             pruning=pruning,
-            max_new_tokens=walk.MAX_NEW_TOKENS,
+            max_new_tokens=task.MAX_NEW_TOKENS,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             do_sample=True,
+            temperature=TEMPERATURE,
             top_k=0,
         )
-        rewards = candidates.rewards.masked_fill(candidates.pruned, -torch.inf).view(len(batch), CANDIDATES)
-        completions = candidates.sequences[:, inputs["input_ids"].shape[1] :].view(len(batch), CANDIDATES, -1)
-        winners = completions[torch.arange(len(batch)), rewards.argmax(1)]
-        texts = tokenizer.batch_decode(winners, skip_special_tokens=True)
-        right += [walk.is_correct(prompt, text) for prompt, text in zip(batch, texts, strict=True)]
-        tokens += candidates.num_tokens.view(len(batch), CANDIDATES).sum(1).tolist()
+        shape = (len(batch), num_candidates)
+        winners = candidates.rewards.masked_fill(candidates.pruned, -torch.inf).view(shape).argmax(1)
+        completions = candidates.sequences[:, inputs["input_ids"].shape[1] :].view(*shape, -1)
+        texts = tokenizer.batch_decode(completions[torch.arange(len(batch)), winners], skip_special_tokens=True)
+        right += [task.is_correct(prompt, text) for prompt, text in zip(batch, texts, strict=True)]
+        tokens += candidates.num_tokens.view(shape).sum(1).tolist()
     return np.array(right, dtype=float), np.array(tokens, dtype=float)
+
+
+def _row(task: str, method: str, what: str, right: np.ndarray, tokens: float, seconds: float = 0.0) -> Result:
+    return Result(task, method, what, mean_with_interval(right), tokens, seconds, right.tolist())

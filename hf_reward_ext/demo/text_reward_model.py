@@ -1,26 +1,25 @@
-"""The usual alternative to a head: a copy of the policy fine-tuned as a text reward model with TRL."""
+"""The usual alternative to a head: a copy of the policy fine-tuned to read the text once more."""
 
 import time
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import LlamaForSequenceClassification
-from trl import RewardConfig, RewardTrainer
+from transformers import DataCollatorWithPadding, LlamaForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from hf_reward_ext.base.text_scorer import TextScorer
 from hf_reward_ext.demo.sampling import Rollouts
 
 
 def train_text_reward_model(
-    policy, tokenizer, rollouts: Rollouts, folder: Path, seed: int = 0, num_train_epochs: int = 3
+    policy, tokenizer, rollouts: Rollouts, folder: Path, seed: int = 0, num_train_epochs: int = 10
 ) -> tuple[TextScorer, float]:
     """
-    A scorer of texts of the policy's own size, trained on pairs of a right and a wrong candidate of one prompt.
+    A scorer of texts of the policy's own size, trained on the labels that the head gets too.
 
     Args:
-        policy, tokenizer: Its body starts as the policy's.
-        rollouts ([`Rollouts`]): Where the pairs come from: every right one with the wrong one beside it.
+        policy, tokenizer: Its body starts as the policy's; all of it is trained, with binary cross-entropy.
+        rollouts ([`Rollouts`]): Labelled completions.
         folder (`Path`): For the trainer.
         seed, num_train_epochs (`int`): Of the training.
 
@@ -28,33 +27,33 @@ def train_text_reward_model(
         The scorer and the seconds it took.
     """
     started = time.perf_counter()
-    config = type(policy.config).from_dict({**policy.config.to_dict(), "num_labels": 1})
+    set_seed(seed)
+    config = type(policy.config).from_dict(
+        {**policy.config.to_dict(), "num_labels": 1, "problem_type": "multi_label_classification"}
+    )
     model = LlamaForSequenceClassification(config)
     model.model.load_state_dict(policy.model.state_dict())
-    args = RewardConfig(
+    args = TrainingArguments(
         str(folder),
         learning_rate=5e-4,
         lr_scheduler_type="cosine",
         num_train_epochs=num_train_epochs,
-        per_device_train_batch_size=16,
-        gradient_checkpointing=False,
-        bf16=False,
+        per_device_train_batch_size=32,
         report_to="none",
         logging_strategy="no",
         save_strategy="no",
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
     )
-    pairs = Dataset.from_list(_pairs(rollouts))
-    RewardTrainer(model, args, train_dataset=pairs, processing_class=tokenizer).train()
+    rows = []
+    for row in rollouts.rows:
+        # Without EOS, which the scorer does not see either.
+        ids = [token for token in row["prompt_ids"] + row["completion_ids"] if token != tokenizer.eos_token_id]
+        rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [row["label"]]})
+    Trainer(
+        model,
+        args,
+        train_dataset=Dataset.from_list(rows),
+        data_collator=DataCollatorWithPadding(tokenizer),
+    ).train()
     return TextScorer(model, tokenizer, batch_size=256), time.perf_counter() - started
-
-
-def _pairs(rollouts: Rollouts) -> list[dict[str, str]]:
-    pairs = []
-    for prompt, texts, correct in zip(rollouts.prompts, rollouts.completions, rollouts.correct, strict=True):
-        right = [text for text, good in zip(texts, correct, strict=True) if good]
-        wrong = [text for text, good in zip(texts, correct, strict=True) if not good]
-        for index in range(max(len(right), len(wrong)) if right and wrong else 0):
-            pairs.append({"prompt": prompt, "chosen": right[index % len(right)], "rejected": wrong[index % len(wrong)]})
-    return pairs

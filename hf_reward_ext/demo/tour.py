@@ -46,7 +46,7 @@ def run_tour(output: str | Path, size: TourSize = FULL, seed: int = 0) -> list[R
     started = time.perf_counter()
     policy, tokenizer = load_policy()
     results = [
-        *elhsr.compare(policy, tokenizer, folder, num_train=size.num_train, num_test=size.num_test, seed=seed),
+        *elhsr.compare(policy, tokenizer, folder, num_train=[size.num_train], num_test=size.num_test, seed=seed),
         *elhsr.compare_pruning(
             policy, tokenizer, folder, num_train=size.num_train // 2, num_test=size.num_test // 2, seed=seed
         ),
