@@ -1,5 +1,37 @@
 """Reward models that act at generation time, on transformers, TRL and PEFT."""
 
-import hf_reward_ext.elhsr  # noqa: F401  (registers)
+from hf_reward_ext.base.combination import FittedCombination, max_rank, min_max
+from hf_reward_ext.base.prefill import SharedPrefill
+from hf_reward_ext.base.text_scorer import TextScorer
+from hf_reward_ext.elhsr import (
+    BestOfNPipeline,
+    ELHSRConfig,
+    ELHSRModel,
+    ELHSRModelConfig,
+    ELHSRTrainer,
+    HiddenStateReward,
+    Pruning,
+)
+from hf_reward_ext.evaluation import Estimate, best_of_n_curve, majority_curve, mean_with_interval, pass_at_k
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BestOfNPipeline",
+    "ELHSRConfig",
+    "ELHSRModel",
+    "ELHSRModelConfig",
+    "ELHSRTrainer",
+    "Estimate",
+    "FittedCombination",
+    "HiddenStateReward",
+    "Pruning",
+    "SharedPrefill",
+    "TextScorer",
+    "best_of_n_curve",
+    "majority_curve",
+    "max_rank",
+    "mean_with_interval",
+    "min_max",
+    "pass_at_k",
+]

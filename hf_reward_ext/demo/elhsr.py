@@ -11,16 +11,17 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from hf_reward_ext.base.votes import majority_vote
 from hf_reward_ext.demo import arithmetic, walk
 from hf_reward_ext.demo.sampling import Rollouts, sample
 from hf_reward_ext.demo.text_reward_model import train_text_reward_model
 from hf_reward_ext.elhsr import ELHSRConfig, ELHSRModel, ELHSRTrainer, Pruning
 from hf_reward_ext.elhsr.pruning import generate_pruned
-from hf_reward_ext.evaluation import Estimate, majority_curve, mean_with_interval
+from hf_reward_ext.evaluation import Estimate, mean_with_interval
 
 CANDIDATES = 16
 TEMPERATURE = 0.8
-PRUNING = Pruning(steps=(4, 8, 12))
+PRUNING = Pruning(steps=(4, 8, 12, 16, 20), keep=0.75)
 
 
 class Result(NamedTuple):
@@ -59,7 +60,10 @@ def train_head(
         learning_rate=1e-2,
         lr_scheduler_type="linear",
         num_train_epochs=30,
-        early_stopping_patience=None,
+        validation_fraction=0.1,  # calibrates; the schedule ends at zero, so the last epoch is kept
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
         per_device_train_batch_size=16,
         per_device_eval_batch_size=256,
         report_to="none",
@@ -81,6 +85,17 @@ def train_head(
 def choose(rollouts: Rollouts, scores: np.ndarray) -> np.ndarray:
     """Whether the candidate with the highest score of each prompt is right."""
     return rollouts.correct[np.arange(len(scores)), scores.argmax(1)].astype(float)
+
+
+def choose_by_vote(rollouts: Rollouts, task: ModuleType) -> np.ndarray:
+    """Whether the most frequent answer of each prompt is right."""
+    winners = [majority_vote([task.extract_answer(text) for text in group])[0] for group in rollouts.completions]
+    return np.array(
+        [
+            0.0 if winner is None else float(correct[winner])
+            for winner, correct in zip(winners, rollouts.correct, strict=True)
+        ]
+    )
 
 
 def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_test: int, seed: int = 0) -> list[Result]:
@@ -107,12 +122,10 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
     greedy = sample(policy, tokenizer, prompts, arithmetic, temperature=0)
     tests, sampling = candidates()
     tokens, correct = float(tests.num_tokens.sum(1).mean()), tests.correct.astype(float)
-    answers = [[arithmetic.extract_answer(text) for text in group] for group in tests.completions]
-    voted = majority_curve(answers, correct, ks=[CANDIDATES])[CANDIDATES]
     rows = [
         _row("arithmetic", "greedy", "no choice", greedy.correct[:, 0].astype(float), float(greedy.num_tokens.mean())),
         _row("arithmetic", "one sample", "no choice", correct.mean(1), tokens / CANDIDATES),
-        Result("arithmetic", "majority", "most frequent answer of 16", voted, tokens, sampling, []),
+        _row("arithmetic", "majority", "most frequent of 16", choose_by_vote(tests, arithmetic), tokens, sampling),
         _row("arithmetic", "log-probability", "most likely of 16", choose(tests, tests.mean_logps), tokens, sampling),
     ]
     labelled = rollouts_of(policy, tokenizer, arithmetic, max(num_train), seed)

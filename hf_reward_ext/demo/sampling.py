@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -33,6 +34,10 @@ class Rollouts(NamedTuple):
     num_tokens: np.ndarray
     mean_logps: np.ndarray
     rewards: np.ndarray
+
+    def to_dataset(self) -> Dataset:
+        """The rows as a dataset."""
+        return Dataset.from_list(self.rows)
 
 
 @torch.no_grad()

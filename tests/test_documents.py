@@ -1,0 +1,44 @@
+"""Every Python snippet of README and docs runs, in the order of its page."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hf_reward_ext import ELHSRModel
+from hf_reward_ext.demo.policy import load_policy
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def snippets(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if snippets(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_snippets_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    policy, tokenizer = load_policy()
+    ELHSRModel.from_policy(policy, tokenizer).save_pretrained("outputs/demo/elhsr-2000")  # what `make demo` leaves
+    names: dict = {}
+    for snippet in snippets(page):
+        exec(compile(snippet, str(page), "exec"), names)
+    shutil.rmtree("outputs")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_tree_of_the_readme_names_every_package():
+    readme = (ROOT / "README.md").read_text()
+    for package in (ROOT / "hf_reward_ext").iterdir():
+        if (package / "__init__.py").exists():
+            assert f"  {package.name}/" in readme

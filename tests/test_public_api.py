@@ -1,0 +1,53 @@
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hf_reward_ext
+import hf_reward_ext.elhsr
+import hf_reward_ext.evaluation
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_public_name_exists_is_sorted_and_stands_in_the_api_pages():
+    assert hf_reward_ext.__all__ == sorted(hf_reward_ext.__all__)
+    pages = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    for name in hf_reward_ext.__all__:
+        assert getattr(hf_reward_ext, name).__doc__, name
+        assert f"`{name}`" in pages, f"{name} is missing in docs/api"
+
+
+@pytest.mark.parametrize("module", [hf_reward_ext.elhsr, hf_reward_ext.evaluation])
+def test_names_of_a_package_are_public_at_the_root(module):
+    assert set(module.__all__) <= set(hf_reward_ext.__all__)
+
+
+def test_importing_opens_no_socket_and_loads_no_model():
+    code = """
+import socket
+def refuse(*args, **kwargs):
+    raise RuntimeError("a socket was opened")
+socket.socket = refuse
+import torch, transformers
+transformers.PreTrainedModel.from_pretrained = refuse
+import hf_reward_ext
+from transformers.pipelines import PIPELINE_REGISTRY
+assert "reward-bon" in PIPELINE_REGISTRY.get_supported_tasks()
+import gc
+print(sum(tensor.numel() for tensor in gc.get_objects() if isinstance(tensor, torch.nn.Parameter)))
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "0"
+
+
+def test_only_safetensors_and_nothing_that_runs_remote_code():
+    for path in (ROOT / "hf_reward_ext").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not called & {"torch.save", "torch.load", "pickle.load", "pickle.dump", "joblib.load", "eval", "exec"}
+        assert not re.search(r"trust_remote_code\s*=\s*True", path.read_text())
