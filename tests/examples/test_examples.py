@@ -28,12 +28,12 @@ def test_any_policy_is_trained_on_given_rows(tmp_path, capsys):
     tiny_causal_lm().save_pretrained(policy)
     tiny_tokenizer().save_pretrained(policy)
     rows.write_text(
-        "".join(f'{{"prompt": "w{n} w5", "completions": ["w6 w7", "w8"], "labels": [1, 0]}}\n' for n in range(3, 13))
+        "".join(f'{{"prompt": "w{n} w5", "completions": [" w6 w7", " w8"], "labels": [1, 0]}}\n' for n in range(3, 13))
     )
     head = str(tmp_path / "head")
     main_of("elhsr_train")(["--policy", str(policy), "--data", str(rows), "--output", head, "--epochs", "1"])
     main_of("elhsr_pipeline")(
-        ["--policy", str(policy), "--head", head, "--prompt", "w5", "--num-candidates", "4", "--prune-at", "2"]
+        ["--policy", str(policy), "--head", head, "--prompt", "w4 w5", "--num-candidates", "4", "--prune-at", "2"]
     )
     assert "tokens in all" in capsys.readouterr().out
 
