@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from hf_reward_ext.base.cache import can_select_rows
+from hf_reward_ext.base.private_api import supports_logits_to_keep
 
 
 class SharedPrefill:
@@ -46,6 +47,7 @@ class SharedPrefill:
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
+            **({"logits_to_keep": 1} if supports_logits_to_keep(self.policy) else {}),
         )
         return cache
 

@@ -1,0 +1,5 @@
+"""GenARM: an autoregressive reward model guides a frozen policy token by token (arXiv 2410.08193)."""
+
+from hf_reward_ext.genarm.decoding import GenARMLogitsProcessor
+
+__all__ = ["GenARMLogitsProcessor"]

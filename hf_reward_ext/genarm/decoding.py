@@ -1,0 +1,200 @@
+"""GenARM as a logits processor: any number of guides steer a frozen policy, token by token."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from hf_reward_ext.base.guide import CachedGuide
+from hf_reward_ext.base.private_api import refuse_paged_generation
+from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
+from hf_reward_ext.genarm.combine import guided_logps
+from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
+
+
+class GenARMLogitsProcessor(LogitsProcessor):
+    r"""
+    Guides a policy with autoregressive reward models in any decoding mode of `generate`.
+
+    $$ \log\pi(y_t) = \log\pi_{base}(y_t) + \sum_k \alpha_k \log\pi_k(y_t) - \log Z_t $$
+
+    The decoding rule of [GenARM](https://huggingface.co/papers/2410.08193). What it returns is normalised, so beam
+    scores are log-probabilities of the guided model. The sampling temperature acts after it: `temperature=T` samples
+    the guided distribution at T, where the authors' code needs T / (1 + alpha).
+
+    The guides' caches find out at each call what still fits, so one object serves any number of `generate` calls:
+    greedy, sampling, beams, `num_return_sequences`, assisted decoding, prompt lookup, left-padded batches.
+
+    Args:
+        guides (`PreTrainedModel`, `PeftModel` or a list of K): Causal LMs with the policy's tokenizer.
+        alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`, defaults to 1.0): Weights;
+            per prompt they go to all its beams and return sequences. A callable gets the number of tokens written.
+        prompt_ids (`torch.Tensor` of shape `(B, seq)`, *optional*): The guides' own rendering of the prompts, padded on
+            the left. Default: the ids that `generate` passes.
+        prompt_attention_mask (`torch.Tensor` of shape `(B, seq)`, *optional*): 0 on padding of the prompts.
+            `generate` does not tell processors, so without it leading `pad_token_id`s count as padding.
+        pad_token_id (`int`, *optional*): Default: the guides' own.
+        tokenizer, guide_tokenizers (*optional*): Of the policy and of each guide; compared token by token. Needed
+            when the models score different numbers of ids.
+        entropy_threshold (`float`, *optional*): Nats. Rows where the policy's entropy is below are not guided, and the
+            guides do not run where that holds for all rows.
+
+    Attributes:
+        alpha: May be changed between calls.
+        skipped_share (`float`): Share of row-steps below the entropy threshold, since construction.
+
+    Raises:
+        TypeError: If a guide is no causal LM.
+        ValueError: If weights or vocabularies do not fit, a prompt is invisible, or a guide gives NaN.
+
+    Example:
+    ```python
+    >>> model.generate(**inputs, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)], num_beams=4)
+    ```
+    """
+
+    supports_continuous_batching = False
+
+    def __init__(
+        self,
+        guides,
+        alpha: Alpha | Schedule = 1.0,
+        *,
+        prompt_ids: Int[Tensor, "batch seq"] | None = None,
+        prompt_attention_mask: Int[Tensor, "batch seq"] | None = None,
+        pad_token_id: int | None = None,
+        tokenizer=None,
+        guide_tokenizers: Sequence | None = None,
+        entropy_threshold: float | None = None,
+    ):
+        guides = list(guides) if isinstance(guides, (list, tuple)) else [guides]
+        for guide in guides:
+            _check_guide(guide)
+        check_alpha(alpha, len(guides))
+        self.guides = [CachedGuide(guide, pad_token_id) for guide in guides]
+        self.alpha = alpha
+        self.prompt_ids = prompt_ids
+        self.prompt_attention_mask = prompt_attention_mask
+        self.entropy_threshold = entropy_threshold
+        self._checked_size = None
+        if tokenizer is not None or guide_tokenizers is not None:
+            self._checked_size = check_vocabularies(tokenizer, guide_tokenizers or [], len(guides))
+        self._steps = _StepCounter()
+        self._row_steps = self._skipped = 0
+        refuse_paged_generation(GenARMLogitsProcessor)
+
+    @property
+    def skipped_share(self) -> float:
+        return self._skipped / max(self._row_steps, 1)
+
+    @torch.no_grad()
+    def __call__(
+        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "rows vocab"]:
+        if input_ids.shape[1] == 0 and self.prompt_ids is None:
+            raise ValueError(
+                "`generate` was called with `inputs_embeds`, so the guides cannot see the prompt. Pass `prompt_ids=` "
+                "to the processor."
+            )
+        step = self._steps.step(input_ids)
+        rows = len(input_ids)
+        alpha = alpha_rows(self.alpha, step, rows, len(self.guides), scores.device)
+        if self.entropy_threshold is not None:
+            certain = _entropy(scores) < self.entropy_threshold
+            self._row_steps += rows
+            self._skipped += int(certain.sum())
+            alpha = alpha.masked_fill(certain[:, None], 0)
+            if certain.all():
+                return scores.log_softmax(-1)
+        ids, mask = self._guides_view(input_ids, self._steps.prompt_length)
+        logits = [guide.next_token_logits(ids, mask) for guide in self.guides]
+        for number, values in enumerate(logits):
+            if values.isnan().any():
+                raise ValueError(
+                    f"Guide {number} gave NaN at step {step}, so its distribution is undefined. Load it in bfloat16 or "
+                    "float32 instead of float16, or look for a prompt of padding only."
+                )
+        size = common_size(scores.shape[-1], [values.shape[-1] for values in logits], self._checked_size)
+        combined = guided_logps(scores, logits, alpha, size)
+        if combined.isnan().any():
+            raise ValueError(
+                f"No token is possible at step {step}: where the policy or other processors allow one, a guide gives "
+                "it probability 0. Lower `alpha`, or put the other processors behind this one."
+            )
+        return combined.to(scores.dtype)
+
+    def _guides_view(self, input_ids: Tensor, prompt_length: int) -> tuple[Tensor, Tensor | None]:
+        """Prompt and continuation as the guides read them."""
+        prompt_mask = self.prompt_attention_mask
+        if self.prompt_ids is None and prompt_mask is None:
+            return input_ids, None
+        prompt = input_ids[:, :prompt_length]
+        continuation = input_ids[:, prompt_length:]
+        if self.prompt_ids is not None:
+            prompt = _repeat(self.prompt_ids.to(input_ids.device), len(input_ids), "prompt_ids")
+        ids = torch.cat([prompt, continuation], dim=-1)
+        if prompt_mask is None:
+            return ids, None
+        if prompt_mask.shape[1] != prompt.shape[1]:
+            raise ValueError(
+                f"`prompt_attention_mask` has {prompt_mask.shape[1]} columns, but the prompt has {prompt.shape[1]}. "
+                "Pass the mask of the same prompts."
+            )
+        prompt_mask = _repeat(prompt_mask.to(input_ids.device), len(input_ids), "prompt_attention_mask")
+        return ids, torch.cat([prompt_mask, torch.ones_like(continuation)], dim=-1)
+
+
+class _StepCounter:
+    """Tells from the ids alone where the prompt ends: within one `generate` call ids grow by one token at most."""
+
+    def __init__(self):
+        self.prompt_length = 0
+        self._prompts: Tensor | None = None
+        self._longest = -1
+
+    def step(self, input_ids: Tensor) -> int:
+        length = input_ids.shape[1]
+        if not self._goes_on(input_ids):
+            self.prompt_length = length
+            self._prompts = input_ids
+            self._longest = length
+        self._longest = max(self._longest, length)
+        return length - self.prompt_length
+
+    def _goes_on(self, input_ids: Tensor) -> bool:
+        if self._prompts is None or not self.prompt_length < input_ids.shape[1] <= self._longest + 1:
+            return False
+        if len(input_ids) % len(self._prompts):
+            return False
+        own = self._prompts.repeat_interleave(len(input_ids) // len(self._prompts), dim=0)
+        return torch.equal(input_ids[:, : self.prompt_length], own)
+
+
+def _check_guide(guide) -> None:
+    config = getattr(guide, "config", None)
+    if config is None or not hasattr(guide, "generation_config"):
+        raise TypeError(
+            f"A guide of type `{type(guide).__name__}` was given, but a guide is a causal LM. Load it with "
+            "`AutoModelForCausalLM.from_pretrained`."
+        )
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"The guide `{type(guide).__name__}` is an encoder-decoder, but a guide reads prompt and continuation as "
+            "one text. Load a causal LM."
+        )
+
+
+def _repeat(values: Tensor, rows: int, name: str) -> Tensor:
+    if rows % len(values):
+        raise ValueError(
+            f"`{name}` has {len(values)} prompts, but {rows} rows are generated, which is no multiple of it. "
+            "Pass one row per prompt."
+        )
+    return values.repeat_interleave(rows // len(values), dim=0)
+
+
+def _entropy(scores: Tensor) -> Tensor:
+    logps = scores.log_softmax(-1)
+    return -(logps.exp() * logps.masked_fill(logps.isinf(), 0)).sum(-1)
