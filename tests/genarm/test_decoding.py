@@ -177,7 +177,7 @@ def test_with_inputs_embeds_the_guide_needs_the_prompt():
 
 
 def test_a_prompt_that_begins_with_the_padding_id_is_read_as_the_mask_says():
-    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
+    guide = tiny_causal_lm("llama", seed=1)
     ids = torch.tensor([[PAD, 4, 5]])
     processor = GenARMLogitsProcessor(guide, prompt_attention_mask=torch.ones_like(ids))
     seen = processor(ids, torch.zeros(1, VOCAB))
@@ -194,7 +194,7 @@ def test_a_schedule_gets_the_number_of_tokens_written():
     for mode in ("greedy", "beams"):
         seen.clear()
         out = run(policy, processor, ids, mask, mode)
-        assert seen == list(range(out.shape[1] - ids.shape[1])) or seen == list(range(10))
+        assert seen == list(range(out.shape[1] - ids.shape[1]))
 
 
 def test_rows_where_the_policy_is_certain_are_left_alone():

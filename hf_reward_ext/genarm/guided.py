@@ -1,0 +1,205 @@
+"""Policy and guides as one causal language model."""
+
+import copy
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
+from hf_reward_ext.genarm.combine import guided_logps
+from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
+
+
+class GuidedCausalLM(PreTrainedModel, GenerationMixin):
+    r"""
+    A causal LM whose distribution is that of a policy guided by K autoregressive reward models.
+
+    $$ \log\pi(y_t) = \log\pi_{base}(y_t) + \sum_k \alpha_k \log\pi_k(y_t) - \log Z_t $$
+
+    The same distribution as [`GenARMLogitsProcessor`], with one cache that `generate` itself reorders, crops and
+    repeats: greedy, sampling, beams, `num_return_sequences`, static cache, prompt lookup, streaming, and assisted
+    decoding, where a guide may draft (`assistant_model=guide`).
+
+    Args:
+        base (`PreTrainedModel`): The policy; frozen.
+        guides (`PreTrainedModel` or a list of K): Causal LMs with the policy's tokenizer.
+        alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`, defaults to 1.0): Weights,
+            as for the processor; the attribute `alpha` may be changed between calls.
+        tokenizer, guide_tokenizers (*optional*): As for the processor: needed when logits differ in width.
+
+    Raises:
+        ValueError: If weights or vocabularies do not fit, or the models' caches cannot be one.
+
+    Example:
+    ```python
+    >>> guided = GuidedCausalLM(policy, guide, alpha=1.0)
+    >>> guided.generate(**inputs, num_beams=4)
+    ```
+    """
+
+    base_model_prefix = ""
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        guides,
+        alpha: Alpha | Schedule = 1.0,
+        *,
+        tokenizer=None,
+        guide_tokenizers: Sequence | None = None,
+    ):
+        guides = list(guides) if isinstance(guides, (list, tuple)) else [guides]
+        check_alpha(alpha, len(guides))
+        super().__init__(_joint_config([base, *guides]))
+        self.base = base
+        self.guides = nn.ModuleList(guides)
+        self.alpha = alpha
+        self.num_guides = len(guides)
+        self.generation_config = copy.deepcopy(base.generation_config)
+        self._prompt_length = 0
+        self._checked_size = None
+        if tokenizer is not None or guide_tokenizers is not None:
+            self._checked_size = check_vocabularies(tokenizer, guide_tokenizers or [], len(guides))
+
+    @classmethod
+    def from_peft(cls, peft_model, adapters: Sequence[str] = ("default",), alpha: Alpha | Schedule = 1.0) -> Self:
+        """
+        Guides that are LoRA adapters on the policy: one copy of the weights, one forward for policy and guides.
+
+        Args:
+            peft_model (`PeftModel`): The policy with its adapters; the policy is the model without them.
+            adapters (`list[str]`): Names of the K guides.
+            alpha: As above.
+
+        Raises:
+            ValueError: If an adapter is not loaded, is merged, or is of a kind that cannot be mixed in a batch.
+        """
+        from hf_reward_ext.genarm.guided_peft import AdapterGuidedCausalLM
+
+        return AdapterGuidedCausalLM(peft_model, adapters, alpha)
+
+    def generate(self, *args, **kwargs):
+        ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+        if ids is None or kwargs.get("inputs_embeds") is not None:
+            raise ValueError(
+                "`generate` was called without `input_ids`, but policy and guides embed tokens differently. Pass "
+                "`input_ids` instead of `inputs_embeds`."
+            )
+        config = kwargs.get("generation_config") or self.generation_config
+        if "paged" in (kwargs.get("cache_implementation"), config.cache_implementation):
+            raise ValueError(
+                "`cache_implementation='paged'` was given, but the cache of policy and guides is not paged. Leave "
+                "`cache_implementation` out."
+            )
+        self._prompt_length = ids.shape[1]
+        return super().generate(*args, **kwargs)
+
+    def generate_batch(self, *args, **kwargs):
+        raise ValueError(
+            "`generate_batch` was called, but the cache of policy and guides is not paged. Call `generate` instead."
+        )
+
+    def save_pretrained(self, *args, **kwargs):
+        raise ValueError(
+            "A guided model was to be saved, but it is made of models that have their own folders. Save policy and "
+            "guides, and join them again after loading."
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """`logits` are normalised log-probabilities of the guided distribution, float32 or wider."""
+        if input_ids is None:
+            raise ValueError("No `input_ids` were given, but policy and guides embed tokens differently. Pass them.")
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        before = past_key_values.get_seq_length() if past_key_values is not None else 0
+        base, *guides = self._read(
+            input_ids,
+            past_key_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+        )
+        size = common_size(base.shape[-1], [logits.shape[-1] for logits in guides], self._checked_size)
+        alpha = self._alpha(len(input_ids), base.shape[1], int(before) + input_ids.shape[1], base.device)
+        return CausalLMOutputWithPast(logits=guided_logps(base, guides, alpha, size), past_key_values=past_key_values)
+
+    def _alpha(self, rows: int, positions: int, end: int, device: torch.device) -> Float[Tensor, "rows seq guides"]:
+        """Weights of every row and position; the logits at column c choose the token of step c + 1 - prompt length."""
+        if not callable(self.alpha):
+            return alpha_rows(self.alpha, 0, rows, self.num_guides, device)[:, None]
+        steps = range(end - positions + 1 - self._prompt_length, end + 1 - self._prompt_length)
+        return torch.stack(
+            [alpha_rows(self.alpha, max(step, 0), rows, self.num_guides, device) for step in steps], dim=1
+        )
+
+    def _read(self, input_ids: Tensor, past_key_values: Cache | None, **kwargs) -> list[Tensor]:
+        """Logits of the policy and of each guide; each sees its own layers of the one cache."""
+        logits, first = [], 0
+        for model in (self.base, *self.guides):
+            count = _num_layers(model)
+            view = None
+            if past_key_values is not None:
+                view = Cache(layers=past_key_values.layers[first : first + count])
+            logits.append(model(input_ids=input_ids, past_key_values=view, **kwargs).logits)
+            first += count
+        return logits
+
+    def get_input_embeddings(self):
+        return self.base.get_input_embeddings()
+
+    def get_output_embeddings(self):
+        return self.base.get_output_embeddings()
+
+
+def _num_layers(model) -> int:
+    return model.config.get_text_config(decoder=True).num_hidden_layers
+
+
+def _joint_config(models: Sequence[PreTrainedModel]):
+    """The policy's configuration with the layers of all models, from which `generate` builds its cache."""
+    configs = [model.config.get_text_config(decoder=True) for model in models]
+    if any(getattr(model.config, "is_encoder_decoder", False) for model in models):
+        raise ValueError(
+            "An encoder-decoder was given, but policy and guides read prompt and continuation as one text. Load "
+            "causal LMs."
+        )
+    windows = {getattr(config, "sliding_window", None) for config in configs} - {None}
+    kinds = [_layer_types(config) for config in configs]
+    known = {kind for own in kinds for kind in own}
+    if len(windows) > 1 or not known <= {"full_attention", "sliding_attention"}:
+        raise ValueError(
+            f"Models with layers {sorted(known)} and sliding windows {sorted(windows)} were given, but one cache holds "
+            "full attention and one size of sliding window. Use `GenARMLogitsProcessor`, where each guide has its own."
+        )
+    joint = copy.deepcopy(configs[0])
+    joint.num_hidden_layers = sum(config.num_hidden_layers for config in configs)
+    if "sliding_attention" in known:
+        joint.sliding_window = windows.pop()
+        joint.layer_types = [kind for own in kinds for kind in own]
+    elif getattr(joint, "layer_types", None) is not None:
+        joint.layer_types = ["full_attention"] * joint.num_hidden_layers
+    return joint
+
+
+def _layer_types(config) -> list[str]:
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return list(kinds)
+    kind = "sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"
+    return [kind] * config.num_hidden_layers
