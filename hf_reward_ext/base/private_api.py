@@ -1,6 +1,8 @@
-"""The private names of transformers that we touch; each has a contract test."""
+"""The private names of transformers and PEFT that we touch; each has a contract test."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from transformers import GenerationMixin
 
@@ -34,3 +36,55 @@ def refuse_paged_generation(processor_class: type) -> None:
 
     generate._refused = (*getattr(plain, "_refused", ()), processor_class)
     GenerationMixin.generate = generate
+
+
+def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
+    """
+    Refuses adapters that cannot share a batch with the bare model, before any forward does.
+
+    Raises:
+        TypeError: If the model carries no LoRA.
+        ValueError: If an adapter is not loaded, is merged, or uses DoRA.
+    """
+    layers = _lora_layers(peft_model) if hasattr(peft_model, "peft_config") else []
+    if not layers:
+        raise TypeError(
+            f"A `{type(peft_model).__name__}` was given, but guides on one copy of the weights are LoRA adapters. Pass "
+            "a `PeftModel` with LoRA."
+        )
+    for adapter in adapters:
+        if adapter not in peft_model.peft_config:
+            raise ValueError(
+                f"The adapter {adapter!r} was asked for, but the model has {sorted(peft_model.peft_config)}. Load it "
+                "with `load_adapter` first."
+            )
+        if any(layer.merged for layer in layers) or any(layer.use_dora.get(adapter, False) for layer in layers):
+            raise ValueError(
+                f"The adapter {adapter!r} is merged or uses DoRA, but policy and guides share one batch. Unmerge it, "
+                "or use `GenARMLogitsProcessor` with a copy of the model."
+            )
+
+
+@contextmanager
+def mixed_adapters(model, names: list[str]) -> Iterator[None]:
+    """
+    Lets each row of a forward use its own adapter (`"__base__"`: none); nothing stays behind, not even after an error.
+
+    PEFT's own way to the same layers leaves its hooks when a forward raises, and later forwards are silently wrong.
+    """
+
+    def name_rows(module, args, kwargs):
+        return args, {**kwargs, "adapter_names": names}
+
+    handles = [layer.register_forward_pre_hook(name_rows, with_kwargs=True) for layer in _lora_layers(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _lora_layers(model) -> list:
+    from peft.tuners.lora import LoraLayer
+
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]

@@ -31,6 +31,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`, defaults to 1.0): Weights,
             as for the processor; the attribute `alpha` may be changed between calls.
         tokenizer, guide_tokenizers (*optional*): As for the processor: needed when logits differ in width.
+        num_guides (`int`, *optional*): K, where guides are not models of their own (see [`from_peft`]).
 
     Raises:
         ValueError: If weights or vocabularies do not fit, or the models' caches cannot be one.
@@ -53,14 +54,15 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         *,
         tokenizer=None,
         guide_tokenizers: Sequence | None = None,
+        num_guides: int | None = None,
     ):
         guides = list(guides) if isinstance(guides, (list, tuple)) else [guides]
-        check_alpha(alpha, len(guides))
+        check_alpha(alpha, num_guides or len(guides))
         super().__init__(_joint_config([base, *guides]))
         self.base = base
         self.guides = nn.ModuleList(guides)
         self.alpha = alpha
-        self.num_guides = len(guides)
+        self.num_guides = num_guides or len(guides)
         self.generation_config = copy.deepcopy(base.generation_config)
         self._prompt_length = 0
         self._checked_size = None

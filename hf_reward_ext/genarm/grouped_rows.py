@@ -1,0 +1,34 @@
+"""A cache that holds several groups of rows and lets `generate` believe there is one."""
+
+from types import MethodType
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+
+def group_rows(cache: Cache, num_groups: int) -> None:
+    """
+    What is done to the rows of one group is done to all groups alike. Does nothing the second time.
+
+    `crop` and `batch_repeat_interleave` keep groups together as they are.
+    """
+    for layer in cache.layers:
+        if "num_groups" not in vars(layer):
+            layer.num_groups = num_groups
+            # Bound to the layer, so that a copy of the cache has its own.
+            layer.reorder_cache = MethodType(_reorder_cache, layer)
+            layer.batch_select_indices = MethodType(_batch_select_indices, layer)
+
+
+def _reorder_cache(self, beam_idx: Tensor) -> None:
+    type(self).reorder_cache(self, _in_every_group(self, beam_idx))
+
+
+def _batch_select_indices(self, indices: Tensor) -> None:
+    type(self).batch_select_indices(self, _in_every_group(self, indices))
+
+
+def _in_every_group(layer, rows: Tensor) -> Tensor:
+    size = len(layer.keys) // layer.num_groups if layer.is_initialized else 0
+    return torch.cat([rows + group * size for group in range(layer.num_groups)])
