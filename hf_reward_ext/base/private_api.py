@@ -88,3 +88,16 @@ def _lora_layers(model) -> list:
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
+
+
+def add_fused_lm_head(model) -> None:
+    """
+    Gives a causal LM TRL's way to per-token log-probabilities without logits of the shape (batch, seq, vocab).
+
+    After it `model(..., labels=labels, fused_lm_head=True).log_probs` holds them, zero where a label is -100. Anything
+    else that the model does is as before.
+    """
+    from trl.trainer.utils import add_fused_lm_head as add
+
+    if "forward" not in vars(model):
+        add(model)

@@ -1,6 +1,23 @@
 """GenARM: an autoregressive reward model guides a frozen policy token by token (arXiv 2410.08193)."""
 
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
 from hf_reward_ext.genarm.decoding import GenARMLogitsProcessor
 from hf_reward_ext.genarm.guided import GuidedCausalLM
+from hf_reward_ext.genarm.model import GenARMRewardModel
+from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
+from hf_reward_ext.genarm.trainer import GenARMTrainer
+from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
-__all__ = ["GenARMLogitsProcessor", "GuidedCausalLM"]
+AutoConfig.register("genarm", GenARMRewardModelConfig)
+AutoModel.register(GenARMRewardModelConfig, GenARMRewardModel)
+AutoModelForSequenceClassification.register(GenARMRewardModelConfig, GenARMRewardModel)
+
+__all__ = [
+    "GenARMConfig",
+    "GenARMLogitsProcessor",
+    "GenARMRewardModel",
+    "GenARMRewardModelConfig",
+    "GenARMTrainer",
+    "GuidedCausalLM",
+]

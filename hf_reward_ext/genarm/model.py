@@ -1,0 +1,136 @@
+"""Scores existing text with an autoregressive reward model."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+
+from hf_reward_ext.base.token_rewards import gather_token_logps, masked_mean, masked_sum
+from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
+
+
+@dataclass
+class GenARMRewardOutput(ModelOutput):
+    """
+    Args:
+        logits (`torch.Tensor` of shape `(batch, 1)`): Reward of each row, raw, in nats.
+        token_rewards (`torch.Tensor` of shape `(batch, seq)`): Reward of each token, at the token; 0 where not counted.
+    """
+
+    logits: Tensor | None = None
+    token_rewards: Tensor | None = None
+
+
+class GenARMRewardModel(PreTrainedModel):
+    r"""
+    Reward of existing text under an autoregressive reward model.
+
+    $$ r(x, y) = \beta \sum_t \log\pi_r(y_t \mid x, y_{<t}) $$
+
+    Of [GenARM](https://huggingface.co/papers/2410.08193). The reward of $y_t$ is read one position before it, from the
+    logits that predict it, and stands in `token_rewards` at $y_t$ itself.
+
+    Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. There nobody
+    says where the completion begins, and every token after the first counts; within a group the prompt is the same and
+    drops out of GRPO's advantages. Pass `completion_mask` to score completions alone.
+
+    Args:
+        config ([`GenARMRewardModelConfig`]): What is saved.
+        causal_lm (`PreTrainedModel`, *optional*): The model itself; default: one with random weights.
+
+    Example:
+    ```python
+    >>> rm = GenARMRewardModel.from_causal_lm(arm)
+    >>> rm(**inputs).logits  # (batch, 1)
+    ```
+    """
+
+    config: GenARMRewardModelConfig
+    config_class = GenARMRewardModelConfig
+    base_model_prefix = "causal_lm"
+    _supports_sdpa = _supports_flash_attn = True
+
+    def __init__(self, config: GenARMRewardModelConfig, causal_lm: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.causal_lm = causal_lm if causal_lm is not None else AutoModelForCausalLM.from_config(config.causal_lm)
+        if causal_lm is None:
+            self.post_init()
+
+    @classmethod
+    def from_causal_lm(cls, causal_lm, **config_kwargs) -> Self:
+        """
+        Wraps a trained model. `config_kwargs` are those of [`GenARMRewardModelConfig`].
+
+        Raises:
+            TypeError: For an adapter, whose weights would be saved without their base.
+        """
+        if hasattr(causal_lm, "peft_config"):
+            raise TypeError(
+                "A `PeftModel` was given, but a reward model is saved whole. Pass `model.merge_and_unload()`."
+            )
+        config = GenARMRewardModelConfig(
+            causal_lm=causal_lm.config, pad_token_id=causal_lm.config.pad_token_id, **config_kwargs
+        )
+        return cls(config, causal_lm)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None = None,
+        completion_mask: Bool[Tensor, "batch seq"] | None = None,
+        **kwargs,
+    ) -> GenARMRewardOutput:
+        """
+        Args:
+            input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts and completions, padded on either side.
+            attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: `pad_token_id`
+                at the ends is padding.
+            completion_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): `True` on tokens that count.
+
+        Returns:
+            [`GenARMRewardOutput`].
+
+        Raises:
+            ValueError: If a row has no token that counts.
+        """
+        if attention_mask is None:
+            attention_mask = _without_padding(input_ids, self.config.pad_token_id)
+        counted = attention_mask.bool()
+        # A token without a token before it is not predicted.
+        counted[:, 1:] &= attention_mask[:, :-1].bool()
+        counted[:, 0] = False
+        if completion_mask is not None:
+            counted &= completion_mask.bool()
+        if not counted.any(-1).all():
+            row = int((~counted.any(-1)).nonzero()[0])
+            raise ValueError(
+                f"Row {row} has no token whose probability is known, but the reward is a sum over tokens. Give it a "
+                "prompt and a completion."
+            )
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self.causal_lm(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
+        ).logits
+        logps = gather_token_logps(logits[:, :-1], input_ids[:, 1:])
+        token_rewards = self.config.beta * torch.nn.functional.pad(logps, (1, 0))
+        token_rewards = token_rewards.masked_fill(~counted, 0)
+        pool = masked_mean if self.config.length_normalization else masked_sum
+        return GenARMRewardOutput(logits=pool(token_rewards, counted)[:, None], token_rewards=token_rewards)
+
+    def token_rewards(self, input_ids: Tensor, attention_mask=None, completion_mask=None) -> Float[Tensor, "batch seq"]:
+        """Reward of each token, at the token; arguments as for the call."""
+        return self(input_ids, attention_mask, completion_mask).token_rewards
+
+    def get_input_embeddings(self):
+        return self.causal_lm.get_input_embeddings()
+
+
+def _without_padding(input_ids: Tensor, pad_token_id: int | None) -> Tensor:
+    if pad_token_id is None:
+        return torch.ones_like(input_ids)
+    real = (input_ids != pad_token_id).long()
+    return real.cummax(-1).values & real.flip(-1).cummax(-1).values.flip(-1)

@@ -1,0 +1,41 @@
+"""What is saved beside the weights of a GenARM reward model."""
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+
+class GenARMRewardModelConfig(PreTrainedConfig):
+    """
+    Configuration of [`GenARMRewardModel`].
+
+    Args:
+        causal_lm (`dict` or `PreTrainedConfig`, *optional*): Configuration of the autoregressive reward model.
+        beta (`float`, *optional*, defaults to 1.0): Scale of the rewards.
+        length_normalization (`bool`, *optional*, defaults to `False`): Mean instead of sum over tokens.
+
+    Example:
+    ```python
+    >>> GenARMRewardModelConfig(causal_lm=model.config).beta
+    1.0
+    ```
+    """
+
+    model_type = "genarm"
+    sub_configs = {"causal_lm": AutoConfig}
+
+    def __init__(
+        self,
+        causal_lm: Any = None,
+        beta: float = 1.0,
+        length_normalization: bool = False,
+        **kwargs,
+    ):
+        if isinstance(causal_lm, dict):
+            causal_lm = AutoConfig.for_model(**causal_lm)
+        self.causal_lm = causal_lm
+        self.beta = beta
+        self.length_normalization = length_normalization
+        kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
+        kwargs["num_labels"] = 1
+        super().__init__(**kwargs)

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny import PAD, VOCAB, left_padded_batch, tiny_causal_lm
+from transformers import AutoModelForSequenceClassification
+
+from hf_reward_ext.genarm import GenARMRewardModel
+
+
+def by_hand(model, ids, first):
+    """Log-probability of every token from `first` on."""
+    logps = model(ids[None]).logits[0].log_softmax(-1)
+    return [float(logps[t - 1, ids[t]]) for t in range(first, len(ids))]
+
+
+def test_rewards_are_the_log_probabilities_of_the_completion():
+    model = tiny_causal_lm()
+    ids = torch.tensor([[3, 4, 5, 6, 7]])
+    mask = torch.tensor([[False, False, True, True, True]])
+    out = GenARMRewardModel.from_causal_lm(model, beta=0.5)(ids, completion_mask=mask)
+    expected = [0.5 * value for value in by_hand(model, ids[0], 2)]
+    torch.testing.assert_close(out.token_rewards[0], torch.tensor([0.0, 0.0, *expected]))
+    assert out.logits.shape == (1, 1)
+    torch.testing.assert_close(out.logits[0, 0], torch.tensor(sum(expected)))
+
+
+def test_padding_on_either_side_and_company_do_not_matter():
+    model = GenARMRewardModel.from_causal_lm(tiny_causal_lm())
+    ids, mask = left_padded_batch()
+    together = model(ids, mask)
+    right = torch.full_like(ids, PAD)
+    for row in range(len(ids)):
+        own = ids[row][mask[row].bool()]
+        right[row, : len(own)] = own
+        alone = model(own[None])
+        torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            together.token_rewards[row, -len(own) :], alone.token_rewards[0], atol=1e-5, rtol=1e-5
+        )
+    torch.testing.assert_close(model(right).logits, together.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_the_reward_of_a_token_is_read_one_position_before_it_and_stands_at_the_token():
+    class Successor(torch.nn.Module):
+        """Its state encodes the token: after token v it is sure of v + 1."""
+
+        def forward(self, input_ids, **kwargs):
+            logits = torch.nn.functional.one_hot((input_ids + 1) % VOCAB, VOCAB).float() * 100
+            return type("Output", (), {"logits": logits})
+
+    model = GenARMRewardModel.from_causal_lm(tiny_causal_lm())
+    model.causal_lm = Successor()
+    rewards = model(torch.tensor([[5, 6, 7, 20, 21]])).token_rewards[0]
+    torch.testing.assert_close(rewards, torch.tensor([0.0, 0.0, 0.0, -100.0, 0.0]))
+
+
+def test_save_load_and_the_sequence_classification_contract(tmp_path):
+    model = GenARMRewardModel.from_causal_lm(tiny_causal_lm(), beta=0.1)
+    ids = torch.randint(3, VOCAB, (2, 6))
+    model.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    for loaded in (
+        GenARMRewardModel.from_pretrained(tmp_path),
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1),
+    ):
+        assert loaded.config.problem_type == "regression" and loaded.config.num_labels == 1
+        torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+
+
+def test_rows_without_a_predicted_token_and_adapters_are_refused():
+    model = tiny_causal_lm()
+    with pytest.raises(ValueError, match="Row 1 has no token"):
+        GenARMRewardModel.from_causal_lm(model)(torch.tensor([[PAD, 4, 5], [PAD, PAD, 5]]))
+    with pytest.raises(TypeError, match="merge_and_unload"):
+        GenARMRewardModel.from_causal_lm(get_peft_model(model, LoraConfig(target_modules="all-linear")))
