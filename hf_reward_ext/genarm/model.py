@@ -1,5 +1,6 @@
 """Scores existing text with an autoregressive reward model."""
 
+import copy
 from dataclasses import dataclass
 from typing import Self
 
@@ -73,9 +74,9 @@ class GenARMRewardModel(PreTrainedModel):
                 "A `PeftModel` was given, but a reward model is saved whole. Pass `model.merge_and_unload()`."
             )
         config = GenARMRewardModelConfig(
-            causal_lm=causal_lm.config, pad_token_id=causal_lm.config.pad_token_id, **config_kwargs
+            causal_lm=copy.deepcopy(causal_lm.config), pad_token_id=causal_lm.config.pad_token_id, **config_kwargs
         )
-        return cls(config, causal_lm)
+        return cls(config, causal_lm).train(causal_lm.training)
 
     def forward(
         self,

@@ -22,7 +22,6 @@ class GenARMRewardModelConfig(PreTrainedConfig):
     """
 
     model_type = "genarm"
-    sub_configs = {"causal_lm": AutoConfig}
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from transformers import AutoModelForSequenceClassification
 from hf_reward_ext.genarm import GenARMRewardModel
 
 
+@torch.no_grad()
 def by_hand(model, ids, first):
     """Log-probability of every token from `first` on."""
     logps = model(ids[None]).logits[0].log_softmax(-1)

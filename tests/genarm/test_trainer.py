@@ -140,6 +140,7 @@ def test_training_learns_logs_and_saves_a_plain_causal_lm(tmp_path):
         ours.state.log_history[0]
     )
     ours.save_model()
+    ours.create_model_card()
     saved = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert saved.config.num_labels == tiny_causal_lm().config.num_labels
     ids = torch.randint(3, VOCAB, (1, 4))
