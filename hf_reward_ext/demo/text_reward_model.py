@@ -12,7 +12,7 @@ from hf_reward_ext.demo.sampling import Rollouts
 
 
 def train_text_reward_model(
-    policy, tokenizer, rollouts: Rollouts, folder: Path, seed: int = 0, num_train_epochs: int = 10
+    policy, tokenizer, rollouts: Rollouts, folder: Path, seed: int = 0, num_train_epochs: int = 6
 ) -> tuple[TextScorer, float]:
     """
     A scorer of texts of the policy's own size, trained on the labels that the head gets too.

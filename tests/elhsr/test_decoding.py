@@ -203,3 +203,26 @@ def test_refusals():
             HiddenStateReward(policy, head).__enter__()
         with pytest.raises(ValueError, match="instead of `inputs_embeds`"):
             policy.generate(inputs_embeds=policy.get_input_embeddings()(input_ids), max_new_tokens=2)
+
+
+def test_forwards_of_the_policy_outside_generate_are_left_alone():
+    policy = tiny_causal_lm()
+    head = ELHSRModel.from_policy(policy)
+    input_ids, attention_mask = left_padded_batch()
+    plain = policy(input_ids, attention_mask=attention_mask).logits
+    with HiddenStateReward(policy, head) as meter:
+        torch.testing.assert_close(policy(input_ids, attention_mask=attention_mask).logits, plain)
+        with pytest.raises(RuntimeError, match="No `generate` has run"):
+            _ = meter.rewards
+        out = policy.generate(input_ids, attention_mask=attention_mask, max_new_tokens=4)
+        before = meter.rewards.clone()
+        torch.testing.assert_close(policy(input_ids, attention_mask=attention_mask).logits, plain)
+        torch.testing.assert_close(meter.rewards, before)
+    assert_scored(meter, policy, head, out, attention_mask)
+
+
+def test_paged_generation_is_refused():
+    policy = tiny_causal_lm()
+    with HiddenStateReward(policy, ELHSRModel.from_policy(policy)):
+        with pytest.raises(ValueError, match="paged.*Leave `cache_implementation` out"):
+            policy.generate(torch.tensor([[4, 5]]), cache_implementation="paged")
