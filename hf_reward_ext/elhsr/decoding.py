@@ -128,8 +128,8 @@ class HiddenStateReward:
         config = kwargs.get("generation_config") or self._model.generation_config
         if "paged" in (kwargs.get("cache_implementation"), config.cache_implementation):
             raise ValueError(
-                "`cache_implementation='paged'` was given, but continuous batching packs the rows of many requests into "
-                "one, so their states cannot be told apart. Leave `cache_implementation` out."
+                "`cache_implementation='paged'` was given, but continuous batching packs the rows of many requests "
+                "into one, so their states cannot be told apart. Leave `cache_implementation` out."
             )
         self._eos = kwargs.get("eos_token_id", config.eos_token_id)
         self._pad = kwargs.get("pad_token_id", config.pad_token_id)
