@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", help="JSON lines; default: samples of the demo policy")
     parser.add_argument("--output", default="outputs/elhsr-head")
     parser.add_argument("--num-samples", type=int, default=2000, help="of the demo policy")
-    parser.add_argument("--learning-rate", type=float, default=1e-2)
-    parser.add_argument("--epochs", type=float, default=30)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--epochs", type=float, default=60)
     args = parser.parse_args(arguments)
     if bool(args.policy) != bool(args.data):
         parser.error("--policy and --data belong together: a head learns from completions of its own policy.")
@@ -41,12 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
         policy,
         ELHSRConfig(
             args.output,
-            layers=[-1],
             standardize=True,
             learning_rate=args.learning_rate,
+            weight_decay=0.3,
             lr_scheduler_type="linear",
             num_train_epochs=args.epochs,
-            per_device_train_batch_size=16,
+            per_device_train_batch_size=64,
             report_to="none",
             use_cpu=not torch.cuda.is_available(),
         ),

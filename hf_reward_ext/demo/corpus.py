@@ -34,9 +34,9 @@ class Corpus(IterableDataset):
         batch_size: int,
         seed: int,
         right: float = 0.5,
-        clean: float = 0.45,
+        clean: float = 0.4,
         walk_share: float = 0.25,
-        retry: float = 0.5,
+        retry: float = 0.8,
     ):
         self.tokenizer = tokenizer
         self.num_batches = num_batches

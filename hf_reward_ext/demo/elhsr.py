@@ -55,16 +55,16 @@ def train_head(
     """A head trained on labelled rollouts, and the seconds it took (features included)."""
     started = time.perf_counter()
     args = dict(
-        layers=[-1],
         standardize=True,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
+        weight_decay=0.3,
         lr_scheduler_type="linear",
-        num_train_epochs=30,
+        num_train_epochs=60,
         validation_fraction=0.1,  # calibrates; the schedule ends at zero, so the last epoch is kept
         eval_strategy="no",
         save_strategy="no",
         load_best_model_at_end=False,
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=64,
         per_device_eval_batch_size=256,
         report_to="none",
         logging_strategy="no",
@@ -138,7 +138,7 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
         what = f"copy of the policy fine-tuned on {count} labels"
         rows.append(_row("arithmetic", "text reward model", what, choose(tests, scores), tokens, seconds))
         for name, what, settings in (
-            ("ELHSR, logits", "linear head on logits", {"features": "logits", "layers": None}),
+            ("ELHSR, logits", "linear head on logits", {"features": "logits"}),
             ("ELHSR", "linear head on hidden states", {}),
         ):
             head, seconds = train_head(

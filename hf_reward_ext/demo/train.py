@@ -128,9 +128,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--num-layers", type=int, default=3)
     parser.add_argument("--num-heads", type=int, default=4)
     parser.add_argument("--right", type=float, default=0.5, help="share of arithmetic examples that are right")
-    parser.add_argument("--clean", type=float, default=0.45, help="share of the training before any is wrong")
+    parser.add_argument("--clean", type=float, default=0.4, help="share of the training before any is wrong")
     parser.add_argument("--walk-share", type=float, default=0.25, help="share of batches that are walks")
-    parser.add_argument("--retry", type=float, default=0.5, help="share of failed attempts that are tried again")
+    parser.add_argument("--retry", type=float, default=0.8, help="share of failed attempts that are tried again")
     parser.add_argument("--problems", type=int, default=500, help="development problems per task for the log")
     return parser
 

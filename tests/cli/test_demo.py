@@ -19,7 +19,7 @@ def test_the_demo_prints_a_table_and_writes_results_plot_and_heads(tmp_path, cap
     assert all(row["accuracy"]["value"] <= oracle["accuracy"]["value"] for row in report["results"]
                if row["task"] == "arithmetic" and row["method"] != "greedy")  # fmt: skip
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    assert ELHSRModel.from_pretrained(tmp_path / "elhsr-walk").config.layers == [3]
+    assert ELHSRModel.from_pretrained(tmp_path / "elhsr-walk").config.layers == [0, 1, 2, 3]
 
 
 def test_version(capsys):
