@@ -1,51 +1,50 @@
 """Trains an autoregressive reward model on TRL's `RewardTrainer`."""
 
+from typing import Any, cast
+
+import torch
 from datasets import Dataset, IterableDataset
-from transformers import AutoModelForCausalLM
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.losses import bradley_terry_loss, hinge_pair_loss
 from hf_reward_ext.base.preference import prepare_preference_dataset
-from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
+from hf_reward_ext.base.private_api import add_fused_lm_head
 from hf_reward_ext.base.trainer import BaseRewardTrainer
-from hf_reward_ext.genarm.chunked_logps import answer_with_logps, check_head
 from hf_reward_ext.genarm.data_collator import PairCollator
-from hf_reward_ext.genarm.metrics import drift, gathered, pair_metrics, per_token_metrics
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
 
 class GenARMTrainer(BaseRewardTrainer):
     r"""
-    Trains a causal LM whose log-probabilities are token rewards: the guide of [`GenARMLogitsProcessor`].
+    Trains a causal LM so that its log-probability is a reward.
 
-    $$ L = -\log\sigma\Big(\beta_r \big(\log\pi_r(y^+|x) - \log\pi_r(y^-|x)\big) - \gamma\Big), \quad
-    \log\pi_r(y|x) = \sum_t \log\pi_r(y_t|x,y_{<t}) $$
+    $$ L = -\log\sigma\big(\beta(\log\pi_r(y^+|x) - \log\pi_r(y^-|x)) - \gamma\big), \qquad
+       \log\pi_r(y|x) = \sum_t \log\pi_r(y_t|x,y_{<t}) $$
 
-    The loss of [GenARM](https://huggingface.co/papers/2410.08193), with the label smoothing, margin and hinge of the
-    authors' code. There is no reference model. Start from a language model of the task; for guidance it may be much
-    smaller than the policy, but it needs the policy's tokenizer.
+    Training objective of [GenARM](https://huggingface.co/papers/2410.08193): no reference model, no value head. What is
+    saved is a plain causal LM or an adapter; `GenARMLogitsProcessor` or `GuidedCausalLM` let it guide.
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): A causal LM.
+        model (`str`, `PreTrainedModel` or `PeftModel`): A causal LM, usually the supervised fine-tuned policy or a
+            smaller model of its family.
         args ([`GenARMConfig`], *optional*): Training arguments.
-        data_collator (*optional*): Default: [`~hf_reward_ext.genarm.data_collator.PairCollator`].
-        train_dataset (`Dataset` or `IterableDataset`): Preference pairs, text or chat, with or without `prompt`;
-            optional `margin`, in scaled reward units. Pairs that are too long are left out; `num_filtered` counts them.
-        eval_dataset (*optional*): The same, or a `dict` of several.
-        processing_class (*optional*): The tokenizer. Default: loaded by the model's name.
-        **kwargs: Those of [`~trl.RewardTrainer`] (`peft_config`, `quantization_config`, `callbacks`, ...).
-
-    Attributes:
-        num_filtered (`dict[str, int]`): Pairs with more than `max_length` tokens, by map-style dataset.
+        train_dataset (`Dataset` or `IterableDataset`): Preference pairs in any of TRL's formats, text or chat, with an
+            optional `margin`.
+        eval_dataset, processing_class, peft_config, **kwargs: As for [`~trl.RewardTrainer`].
 
     Raises:
-        TypeError: If the model is no causal LM.
-        ValueError: If data or adapter do not fit, or the model's head cannot be computed in blocks.
+        ValueError: Before training: missing columns, no pair short enough, options that exclude each other.
+
+    Logs beside the loss: `accuracy`, `margin`, `rewards/chosen`, `rewards/rejected` (scaled by beta), `logps/chosen`,
+    `logps/rejected` (nats), and in evaluation `logps_drift`, the change of the chosen log-probability since the first
+    evaluation: likelihoods of both sides may fall together, which guidance feels.
 
     Example:
     ```python
-    >>> trainer = GenARMTrainer("Qwen/Qwen3-0.6B", GenARMConfig("arm"), train_dataset=pairs)
+    >>> trainer = GenARMTrainer(model, GenARMConfig("arm"), train_dataset=pairs, processing_class=tokenizer)
     >>> trainer.train()
-    >>> trainer.save_model()  # AutoModelForCausalLM.from_pretrained("arm")
+    >>> trainer.save_model()
     ```
     """
 
@@ -57,10 +56,7 @@ class GenARMTrainer(BaseRewardTrainer):
         "title": "GenARM: Reward Guided Generation with Autoregressive Reward Model for Test-time Alignment",
         "id": "2410.08193",
     }
-    _what = (
-        "An autoregressive reward model: a causal LM whose log-probabilities are token rewards. It guides any policy "
-        "with the same tokenizer while that writes."
-    )
+    _what = "An autoregressive reward model: its next-token log-probabilities are rewards that guide another model."
     _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin"]
 
     def __init__(
@@ -74,35 +70,40 @@ class GenARMTrainer(BaseRewardTrainer):
         **kwargs,
     ):
         name = model if isinstance(model, str) else model.config._name_or_path
-        args = args or GenARMConfig(f"{name.split('/')[-1]}-GenARM")
-        _check_adapter(kwargs.get("peft_config"))
+        if args is None:
+            args = GenARMConfig(f"{name.split('/')[-1]}-GenARM")
+        if processing_class is None:
+            processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
         if isinstance(model, str):
-            model = _load(model, args, kwargs.pop("quantization_config", None))
-            args.model_init_kwargs = None  # used up; TRL warns of those of a loaded model
-        _check_causal_lm(model)
-        self.num_filtered: dict[str, int] = {}
-        self._pad_to_multiple_of = args.pad_to_multiple_of
-        labels = {field: getattr(model.config, field, None) for field in ("id2label", "label2id")}
-        model.config.num_labels = 1  # what TRL asks of a reward model
+            model = AutoModelForCausalLM.from_pretrained(
+                model, trust_remote_code=args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})
+            )
+            args.model_init_kwargs = None
+        causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
+        if causal_lm.get_output_embeddings() is None:
+            raise TypeError(
+                f"A `{type(causal_lm).__name__}` was given, but an autoregressive reward model is a causal LM. Load it "
+                "with `AutoModelForCausalLM`."
+            )
+        add_fused_lm_head(causal_lm)
+        if processing_class.pad_token is None:
+            processing_class.pad_token = processing_class.eos_token
+        num_labels = causal_lm.config.num_labels
+        causal_lm.config.num_labels = 1  # what TRL asks of a reward model; a causal LM does not use it
+        self._first_logps: dict[str, float] = {}
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator or _not_yet,
+            data_collator=data_collator or PairCollator(processing_class.pad_token_id),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )
-        for field, value in labels.items():
-            setattr(model.config, field, value)
-        if data_collator is None:
-            self.data_collator = PairCollator(self.processing_class.pad_token_id, _multiple(args.pad_to_multiple_of))
-        causal_lm = _unwrapped(self.model)
-        check_head(causal_lm)
-        answer_with_logps(causal_lm)
+        causal_lm.config.num_labels = num_labels
 
-    def _prepare_dataset(self, dataset, processing_class, args: GenARMConfig, dataset_name):  # pyright: ignore
-        prepared = prepare_preference_dataset(
+    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+        return prepare_preference_dataset(
             dataset,
             processing_class,
             max_length=args.max_length,
@@ -110,57 +111,77 @@ class GenARMTrainer(BaseRewardTrainer):
             num_proc=args.dataset_num_proc,
             name=dataset_name,
         )
-        if isinstance(dataset, Dataset) and isinstance(prepared, Dataset):
-            self.num_filtered[dataset_name] = len(dataset) - len(prepared)
-        return prepared
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        mode = "train" if self.model.training else "eval"
         mask = inputs["completion_mask"]
-        token_logps = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], completion_mask=mask
-        ).token_logps
-        reduce = masked_mean if self.args.length_normalization else masked_sum
-        chosen, rejected = reduce(token_logps, mask).chunk(2)
-        loss = self._losses(chosen, rejected, inputs.get("margin", 0.0)).mean()
-        metrics = {**pair_metrics(chosen, rejected, self.args.beta), **per_token_metrics(token_logps, mask)}
-        for key, values in gathered(self.accelerator, metrics).items():
-            self._metrics[mode][key] += values
-        if mode == "train":
-            self._total_train_tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())  # pyright: ignore
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
-        return (loss, {"chosen": chosen, "rejected": rejected}) if return_outputs else loss
-
-    def _losses(self, chosen, rejected, margin):
-        if self.args.loss_type == "hinge":
-            return hinge_pair_loss(chosen, rejected, margin=margin, beta=self.args.beta)
-        return bradley_terry_loss(
-            chosen,
-            rejected,
-            margin=margin,
-            beta=self.args.beta,
-            gamma=self.args.gamma,
-            label_smoothing=self.args.label_smoothing,
+        output = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            labels=inputs["input_ids"].masked_fill(~mask, -100),
+            fused_lm_head=True,
         )
+        logps = output.log_probs.float().sum(-1)
+        if self.args.length_normalization:
+            logps = logps / mask[:, 1:].sum(-1)
+        chosen, rejected = logps.chunk(2)
+        margin = inputs.get("margin", 0.0)
+        if self.args.loss_type == "hinge":
+            loss = hinge_pair_loss(chosen, rejected, margin=margin, beta=self.args.beta)
+        else:
+            loss = bradley_terry_loss(
+                chosen,
+                rejected,
+                margin=margin,
+                beta=self.args.beta,
+                gamma=self.args.gamma,
+                label_smoothing=self.args.label_smoothing,
+            )
+        self._note(chosen.detach(), rejected.detach(), inputs["attention_mask"])
+        loss = loss.mean()
+        return (loss, {"rewards": self.args.beta * logps.detach()}) if return_outputs else loss
 
-    def log(self, logs, start_time=None):
+    @torch.no_grad()
+    def _note(self, chosen: Tensor, rejected: Tensor, attention_mask: Tensor) -> None:
         mode = "train" if self.model.training else "eval"
-        prefix = next((key.removesuffix("loss") for key in logs if key.endswith("_loss") and mode == "eval"), "")
-        means = {f"{prefix}{key}": sum(values) / len(values) for key, values in self._metrics[mode].items()}
-        self._metrics[mode].clear()  # TRL's own log adds nothing then
-        logs.update({**means, **drift(means, self.state.log_history)})
-        super().log(logs, start_time)
+        values = {
+            "accuracy": (chosen > rejected).float(),
+            "margin": self.args.beta * (chosen - rejected),
+            "rewards/chosen": self.args.beta * chosen,
+            "rewards/rejected": self.args.beta * rejected,
+            "logps/chosen": chosen,
+            "logps/rejected": rejected,
+        }
+        for name, value in values.items():
+            gathered = cast(Tensor, self.accelerator.gather_for_metrics(value))
+            self._metrics[mode][name].append(gathered.mean().item())
+        if mode == "train":
+            self._total_train_tokens += int(cast(Tensor, self.accelerator.gather(attention_mask.sum())).sum())
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+
+    def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs) -> dict[str, float]:
+        metrics = super().evaluate(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        now: Any = self.state.log_history[-1].get("eval_logps/chosen") if self.state.log_history else None
+        if now is not None:
+            first = self._first_logps.setdefault(metric_key_prefix, now)
+            metrics[f"{metric_key_prefix}_logps_drift"] = now - first
+            self.state.log_history[-1][f"{metric_key_prefix}_logps_drift"] = now - first
+        return metrics
 
     def _card_snippet(self) -> str:
-        policy = self._card_base() or "path/to/policy"
+        base = self._card_base() or self._card_name()
+        load = "AutoPeftModelForCausalLM" if hasattr(self.model, "peft_config") else "AutoModelForCausalLM"
+        package = "peft" if hasattr(self.model, "peft_config") else "transformers"
+        imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+        if package == "peft":
+            imports = "from peft import AutoPeftModelForCausalLM\n" + imports
         return f"""\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{imports}
 
-from hf_reward_ext.genarm import GenARMLogitsProcessor
+from hf_reward_ext import GenARMLogitsProcessor
 
-policy = AutoModelForCausalLM.from_pretrained({policy!r})  # or a bigger model with the same tokenizer
+policy = AutoModelForCausalLM.from_pretrained({base!r})
+guide = {load}.from_pretrained({self._card_name()!r})
 tokenizer = AutoTokenizer.from_pretrained({self._card_name()!r})
-guide = AutoModelForCausalLM.from_pretrained({self._card_name()!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
-out = policy.generate(**inputs, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)], max_new_tokens=50)
-print(tokenizer.batch_decode(out)[0])"""
+out = policy.generate(**inputs, max_new_tokens=32, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)])
+print(tokenizer.decode(out[0]))"""
