@@ -13,6 +13,14 @@ from hf_reward_ext.elhsr import (
     Pruning,
 )
 from hf_reward_ext.evaluation import Estimate, best_of_n_curve, majority_curve, mean_with_interval, pass_at_k
+from hf_reward_ext.genarm import (
+    GenARMConfig,
+    GenARMLogitsProcessor,
+    GenARMRewardModel,
+    GenARMRewardModelConfig,
+    GenARMTrainer,
+    GuidedCausalLM,
+)
 
 __version__ = "0.1.0"
 
@@ -24,6 +32,12 @@ __all__ = [
     "ELHSRTrainer",
     "Estimate",
     "FittedCombination",
+    "GenARMConfig",
+    "GenARMLogitsProcessor",
+    "GenARMRewardModel",
+    "GenARMRewardModelConfig",
+    "GenARMTrainer",
+    "GuidedCausalLM",
     "HiddenStateReward",
     "Pruning",
     "SharedPrefill",
