@@ -2,7 +2,6 @@
 
 from typing import Any, cast
 
-import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -12,6 +11,7 @@ from hf_reward_ext.base.preference import prepare_preference_dataset
 from hf_reward_ext.base.private_api import add_fused_lm_head
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.genarm.data_collator import PairCollator
+from hf_reward_ext.genarm.metrics import gathered, logps_drift, pair_metrics
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
 
@@ -33,8 +33,12 @@ class GenARMTrainer(BaseRewardTrainer):
             optional `margin`.
         eval_dataset, processing_class, peft_config, **kwargs: As for [`~trl.RewardTrainer`].
 
+    Attributes:
+        num_filtered (`dict[str, int]`): Pairs longer than `max_length` tokens, by map-style dataset.
+
     Raises:
-        ValueError: Before training: missing columns, no pair short enough, options that exclude each other.
+        TypeError: If the model is no causal LM.
+        ValueError: Before training: missing columns, no pair short enough, an adapter that cannot guide.
 
     Logs beside the loss: `accuracy`, `margin`, `rewards/chosen`, `rewards/rejected` (scaled by beta), `logps/chosen`,
     `logps/rejected` (nats), and in evaluation `logps_drift`, the change of the chosen log-probability since the first
@@ -70,40 +74,41 @@ class GenARMTrainer(BaseRewardTrainer):
         **kwargs,
     ):
         name = model if isinstance(model, str) else model.config._name_or_path
-        if args is None:
-            args = GenARMConfig(f"{name.split('/')[-1]}-GenARM")
+        args = args or GenARMConfig(f"{name.split('/')[-1]}-GenARM")
+        init_kwargs = args.model_init_kwargs
         if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+            processing_class = AutoTokenizer.from_pretrained(
+                name,
+                revision=cast(dict, init_kwargs or {}).get("revision"),
+                trust_remote_code=args.trust_remote_code,
+            )
         if isinstance(model, str):
-            model = AutoModelForCausalLM.from_pretrained(
-                model, trust_remote_code=args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})
-            )
-            args.model_init_kwargs = None
-        causal_lm = model.get_base_model() if hasattr(model, "peft_config") else model
-        if causal_lm.get_output_embeddings() is None:
-            raise TypeError(
-                f"A `{type(causal_lm).__name__}` was given, but an autoregressive reward model is a causal LM. Load it "
-                "with `AutoModelForCausalLM`."
-            )
+            model = _load(model, args, kwargs.pop("quantization_config", None))
+            args.model_init_kwargs = None  # used up; TRL would say that they are ignored
+        _check_adapters(model, kwargs.get("peft_config"))
+        causal_lm = _causal_lm(model)
         add_fused_lm_head(causal_lm)
         if processing_class.pad_token is None:
             processing_class.pad_token = processing_class.eos_token
-        num_labels = causal_lm.config.num_labels
+        label_names = {field: getattr(causal_lm.config, field) for field in ("id2label", "label2id")}
         causal_lm.config.num_labels = 1  # what TRL asks of a reward model; a causal LM does not use it
-        self._first_logps: dict[str, float] = {}
+        self.num_filtered: dict[str, int] = {}
+        multiple = cast(int | None, args.pad_to_multiple_of)
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator or PairCollator(processing_class.pad_token_id),
+            data_collator=data_collator or PairCollator(processing_class.pad_token_id, multiple),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )
-        causal_lm.config.num_labels = num_labels
+        args.model_init_kwargs = init_kwargs
+        for field, value in label_names.items():
+            setattr(causal_lm.config, field, value)
 
     def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
-        return prepare_preference_dataset(
+        prepared = prepare_preference_dataset(
             dataset,
             processing_class,
             max_length=args.max_length,
@@ -111,6 +116,9 @@ class GenARMTrainer(BaseRewardTrainer):
             num_proc=args.dataset_num_proc,
             name=dataset_name,
         )
+        if isinstance(dataset, Dataset) and isinstance(prepared, Dataset):
+            self.num_filtered[dataset_name] = len(dataset) - len(prepared)
+        return prepared
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         mask = inputs["completion_mask"]
@@ -140,32 +148,23 @@ class GenARMTrainer(BaseRewardTrainer):
         loss = loss.mean()
         return (loss, {"rewards": self.args.beta * logps.detach()}) if return_outputs else loss
 
-    @torch.no_grad()
     def _note(self, chosen: Tensor, rejected: Tensor, attention_mask: Tensor) -> None:
+        """Every pair's values, so that a small last batch weighs no more than its pairs."""
         mode = "train" if self.model.training else "eval"
-        values = {
-            "accuracy": (chosen > rejected).float(),
-            "margin": self.args.beta * (chosen - rejected),
-            "rewards/chosen": self.args.beta * chosen,
-            "rewards/rejected": self.args.beta * rejected,
-            "logps/chosen": chosen,
-            "logps/rejected": rejected,
-        }
-        for name, value in values.items():
-            gathered = cast(Tensor, self.accelerator.gather_for_metrics(value))
-            self._metrics[mode][name].append(gathered.mean().item())
+        for name, values in gathered(self.accelerator, pair_metrics(chosen, rejected, self.args.beta)).items():
+            self._metrics[mode][name] += values
         if mode == "train":
             self._total_train_tokens += int(cast(Tensor, self.accelerator.gather(attention_mask.sum())).sum())
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
-    def evaluate(self, *args, metric_key_prefix: str = "eval", **kwargs) -> dict[str, float]:
-        metrics = super().evaluate(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        now: Any = self.state.log_history[-1].get("eval_logps/chosen") if self.state.log_history else None
-        if now is not None:
-            first = self._first_logps.setdefault(metric_key_prefix, now)
-            metrics[f"{metric_key_prefix}_logps_drift"] = now - first
-            self.state.log_history[-1][f"{metric_key_prefix}_logps_drift"] = now - first
-        return metrics
+    def log(self, logs, start_time=None):
+        mode = "train" if self.model.training else "eval"
+        losses = [key for key in logs if key.startswith("eval_") and key.endswith("_loss")]
+        prefix = losses[0].removesuffix("loss") if mode == "eval" and losses else ""  # one per evaluation dataset
+        means = {f"{prefix}{key}": sum(values) / len(values) for key, values in self._metrics[mode].items()}
+        self._metrics[mode].clear()  # TRL's own log has nothing to add then
+        logs.update({**means, **logps_drift(means, self.state.log_history)})
+        super().log(logs, start_time)
 
     def _card_snippet(self) -> str:
         base = self._card_base() or self._card_name()
@@ -185,3 +184,37 @@ tokenizer = AutoTokenizer.from_pretrained({self._card_name()!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 out = policy.generate(**inputs, max_new_tokens=32, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)])
 print(tokenizer.decode(out[0]))"""
+
+
+def _load(name: str, args: GenARMConfig, quantization_config):
+    """In float32 unless asked otherwise, as TRL's trainers load models to train."""
+    settings: dict[str, Any] = {"dtype": "float32", "trust_remote_code": args.trust_remote_code}
+    if quantization_config is not None:
+        settings["quantization_config"] = quantization_config
+    return AutoModelForCausalLM.from_pretrained(name, **{**settings, **cast(dict, args.model_init_kwargs or {})})
+
+
+def _causal_lm(model):
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if causal_lm.get_output_embeddings() is None or causal_lm.config.is_encoder_decoder:
+        raise TypeError(
+            f"A `{type(causal_lm).__name__}` was given, but an autoregressive reward model is a causal LM. Load it "
+            "with `AutoModelForCausalLM`."
+        )
+    return causal_lm
+
+
+def _check_adapters(model, peft_config) -> None:
+    configs = [*getattr(model, "peft_config", {}).values(), *([peft_config] if peft_config else [])]
+    for config in configs:
+        if config.is_prompt_learning or config.task_type not in (None, "CAUSAL_LM"):
+            raise ValueError(
+                f"A `{type(config).__name__}` with `task_type={config.task_type!r}` was given, but a guide is a causal "
+                "LM whose weights an adapter changes. Use `LoraConfig(task_type='CAUSAL_LM', "
+                "target_modules='all-linear')`."
+            )
+        if "lm_head" in (config.target_modules or ()):
+            raise ValueError(
+                "An adapter on `lm_head` was given, but the log-probabilities are read from the head's own weights, so "
+                "it would never be trained. Leave 'lm_head' out of `target_modules`."
+            )

@@ -148,6 +148,52 @@ def test_training_learns_logs_and_saves_a_plain_causal_lm(tmp_path):
     assert "GenARMLogitsProcessor" in (tmp_path / "README.md").read_text()
 
 
+def test_a_small_last_batch_weighs_no_more_than_its_pairs(tmp_path):
+    rows = Dataset.from_list(PAIRS[:5])  # batches of 4 and of 1
+    ours = trainer(tmp_path, rows=rows)
+    metrics = ours.evaluate(rows)
+    logps = torch.cat(
+        [summed_logps(ours.model, ours.data_collator([row])).view(2, 1) for row in ours._prepare_dataset(
+            rows, ours.processing_class, ours.args, "eval")], dim=1,
+    ).detach()  # fmt: skip
+    assert metrics["eval_logps/chosen"] == pytest.approx(float(logps[0].mean()), rel=1e-4)
+    assert metrics["eval_accuracy"] == float((logps[0] > logps[1]).float().mean())
+
+
+def test_several_evaluation_sets_have_their_own_metrics(tmp_path):
+    swapped = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in PAIRS]
+    sets = {name: Dataset.from_list(rows) for name, rows in (("same", PAIRS), ("swapped", swapped))}
+    ours = trainer(tmp_path, max_steps=20, eval_dataset=sets, eval_strategy="steps", eval_steps=10)
+    ours.train()
+    metrics = ours.evaluate()
+    assert metrics["eval_same_accuracy"] == 1.0 and metrics["eval_swapped_accuracy"] == 0.0
+    first = [row for row in ours.state.log_history if "eval_same_logps_drift" in row][0]
+    assert first["eval_same_logps_drift"] == 0.0 and metrics["eval_same_logps_drift"] != 0.0
+    assert not any("eval_accuracy" in row for row in ours.state.log_history)
+
+
+def test_accumulated_steps_equal_one_large_step(tmp_path):
+    models = []
+    for size, steps in ((8, 1), (2, 4)):
+        own = trainer(tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=steps, max_steps=2)
+        own.train()
+        models.append(own.model)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+
+
+def test_models_by_name_are_trained_in_float32(tmp_path):
+    tiny_causal_lm().to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    options = {"attn_implementation": "eager"}
+    args = config(tmp_path / "arm", model_init_kwargs=options, pad_to_multiple_of=8)
+    ours = GenARMTrainer(str(tmp_path / "base"), args, train_dataset=Dataset.from_list(PAIRS))
+    assert ours.model.dtype == torch.float32 and ours.args.model_init_kwargs == options
+    assert ours.model.config._attn_implementation == "eager"
+    assert batch_of(ours)["input_ids"].shape[1] == 8
+    ours.train()
+
+
 def test_lora_saves_an_adapter(tmp_path):
     ours = trainer(tmp_path, peft_config=LoraConfig(target_modules="all-linear", r=4, task_type="CAUSAL_LM"))
     before = tiny_causal_lm().model.layers[0].mlp.up_proj.weight.clone()
@@ -216,6 +262,7 @@ def test_long_pairs_are_left_out_by_tokens_and_counted(tmp_path, caplog):
         ours = trainer(tmp_path, rows=PAIRS + long, max_length=12)
     assert len(ours.train_dataset) == len(PAIRS)
     assert "1 of 9 train pairs have more than 12 tokens" in caplog.text
+    assert ours.num_filtered == {"train": 1}
 
 
 @pytest.mark.parametrize(
@@ -235,6 +282,18 @@ def test_options_that_make_no_sense_are_refused(tmp_path, settings, message):
 def test_a_model_without_a_head_is_refused(tmp_path):
     with pytest.raises(TypeError, match="LlamaModel.*causal LM"):
         trainer(tmp_path, model=tiny_causal_lm().model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task_type": "SEQ_CLS", "target_modules": "all-linear"}, "task_type=.*SEQ_CLS.*causal LM"),
+        ({"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "lm_head"]}, "never be trained"),
+    ],
+)
+def test_adapters_that_cannot_guide_are_refused(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, peft_config=LoraConfig(**settings))
 
 
 def test_contract_of_trls_fused_head():
