@@ -9,6 +9,7 @@ from scipy.stats import beta
 
 from hf_reward_ext.fast_slow.judgment import Judgment, Scale
 
+Truth = Sequence[bool] | np.ndarray
 _WIDEST = np.log(1e4)
 
 
@@ -36,7 +37,8 @@ class Outcomes:
 
     def take(self, rows: np.ndarray) -> "Outcomes":
         """Some of the decisions."""
-        return Outcomes(*(None if values is None else values[rows] for values in vars(self).values()))
+        parts = {name: values[rows] for name, values in vars(self).items() if values is not None}
+        return Outcomes(**parts)
 
     def accuracy(self, escalated: np.ndarray) -> float:
         """Share of right decisions if these are escalated; written ones count as right where they were not run."""
@@ -52,7 +54,7 @@ class Outcomes:
         return float(np.where(escalated, self.slow_tokens, self.fast_tokens).sum() / self.slow_tokens.sum())
 
 
-def outcomes(fast: Sequence[Judgment], a_is_right: Sequence[bool], slow: Sequence[Judgment] | None = None) -> Outcomes:
+def outcomes(fast: Sequence[Judgment], a_is_right: Truth, slow: Sequence[Judgment] | None = None) -> Outcomes:
     """
     Outcomes of fast judgments, and of written ones on the same decisions.
 
@@ -102,10 +104,14 @@ def fit_temperature(nats: Callable[[float], np.ndarray]) -> float:
     grid = np.linspace(-_WIDEST, _WIDEST, 61)
     best = int(np.argmin([loss(point) for point in grid]))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+    return float(np.exp(_minimum(loss, low, high)))
 
 
-def fit_fast_temperature(judgments: Sequence[Judgment], a_is_right: Sequence[bool], scale: Scale) -> float:
+def _minimum(loss: Callable[[float], float], low: float, high: float) -> float:
+    return float(minimize_scalar(loss, bounds=(low, high), method="bounded").x)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def fit_fast_temperature(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
     """Temperature of fast verdicts on decisions whose truth is known; see [`fit_temperature`]."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
     plain = replace(scale, temperature=1.0)
@@ -113,7 +119,7 @@ def fit_fast_temperature(judgments: Sequence[Judgment], a_is_right: Sequence[boo
     return fit_temperature(lambda temperature: scores / temperature)
 
 
-def fit_slow_temperature(judgments: Sequence[Judgment], a_is_right: Sequence[bool], scale: Scale) -> float:
+def fit_slow_temperature(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
     """The same of final verdicts. `scale` has the fast temperature, for rows that wrote none."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
 
@@ -124,7 +130,7 @@ def fit_slow_temperature(judgments: Sequence[Judgment], a_is_right: Sequence[boo
     return fit_temperature(nats)
 
 
-def fit_fast_weight(judgments: Sequence[Judgment], a_is_right: Sequence[bool], scale: Scale) -> float:
+def fit_fast_weight(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
     """Weight in [0, 1] of the fast log-odds beside the written ones, by negative log-likelihood."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
     fast = sign * np.array([scale.fast_score(one.fast_scores) for one in judgments])
@@ -134,7 +140,7 @@ def fit_fast_weight(judgments: Sequence[Judgment], a_is_right: Sequence[bool], s
     def loss(weight: float) -> float:
         return float(np.logaddexp(0, -(weight * fast + (1 - weight) * slow)).mean())
 
-    return float(minimize_scalar(loss, bounds=(0, 1), method="bounded").x)
+    return _minimum(loss, 0.0, 1.0)
 
 
 def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:

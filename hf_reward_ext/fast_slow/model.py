@@ -6,28 +6,27 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from hf_reward_ext.base.hub import base_pointer
-from hf_reward_ext.base.model_card import write_model_card
 from hf_reward_ext.fast_slow.calibrate import calibrate, calibration_report
-from hf_reward_ext.fast_slow.confidence import Rule, fast_score
+from hf_reward_ext.fast_slow.checkpoint import load_judge, save_judge
+from hf_reward_ext.fast_slow.confidence import Rule
+from hf_reward_ext.fast_slow.decisions import encode_decisions
 from hf_reward_ext.fast_slow.decoding import JudgmentBatch, judge_rows
 from hf_reward_ext.fast_slow.drift import DriftMonitor
 from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER, Gate, Pairing
 from hf_reward_ext.fast_slow.judgment import Judgment, Scale
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
-from hf_reward_ext.fast_slow.prompt import JudgePrompt, JudgeTemplate, plain_text
+from hf_reward_ext.fast_slow.prompt import JudgePrompt, JudgeTemplate
+from hf_reward_ext.fast_slow.records import judgment_of
 from hf_reward_ext.fast_slow.verdicts import VerdictKind
 
 Mode = Literal["gated", "fast", "slow"]
-PAPER = {
-    "title": "Fast-Slow Thinking RM: Efficient Integration of Scalar and Generative Reward Models",
-    "id": "2603.20212",
-}
 
 
 class FastSlowRewardModel(PreTrainedModel):
@@ -115,10 +114,10 @@ class FastSlowRewardModel(PreTrainedModel):
         self.causal_lm = causal_lm
         self.tokenizer = tokenizer
         self.batch_size = batch_size
+        self._repo_id: str | None = None
         self._monitor = DriftMonitor(config.calibration) if config.calibration else None
-        self.judge_prompt = JudgePrompt(
-            tokenizer, tuple(config.verdicts), JudgeTemplate(**config.template), config.kind
-        )
+        template = JudgeTemplate(**config.template)
+        self.judge_prompt = JudgePrompt(tokenizer, tuple(config.verdicts), template, config.kind)
         self.eval()
 
     @property
@@ -133,7 +132,9 @@ class FastSlowRewardModel(PreTrainedModel):
     @property
     def scale(self) -> Scale:
         """How raw scores become probabilities."""
-        return self._scale(self._pairing(single=False))
+        if not self.judge_prompt.is_pairwise:
+            return self._scale("responses")
+        return self._scale("orders" if self.config.both_orders else "none")
 
     def set_calibration(self, gate: Gate, calibration: dict) -> None:
         """Puts a calibrated gate to use and starts to watch for drift."""
@@ -151,11 +152,6 @@ class FastSlowRewardModel(PreTrainedModel):
             config.fast_weight,
             config.hard_votes,
         )
-
-    def _pairing(self, single: bool) -> Pairing:
-        if not self.judge_prompt.is_pairwise:
-            return "none" if single else "responses"
-        return "orders" if self.config.both_orders else "none"
 
     def judge(
         self,
@@ -183,20 +179,16 @@ class FastSlowRewardModel(PreTrainedModel):
         Raises:
             ValueError: If the lists differ in length, or a pairwise judge gets single responses.
         """
-        single = responses_b is None
-        self._check(prompts, responses_a, responses_b)
-        rows, questions = self._encode(prompts, responses_a, responses_b)
-        judgments: list[Judgment | None] = [None] * len(rows)
-        batches = _batches(rows, questions, self.batch_size)
+        decisions = encode_decisions(self.judge_prompt, prompts, responses_a, responses_b, self.config.both_orders)
+        judgments: list[Judgment | None] = [None] * len(decisions.rows)
+        batches = decisions.batches(self.batch_size)
         hidden = len(batches) < 5 if show_progress is None else not show_progress
-        pairing = self._pairing(single)
+        scale = self._scale(decisions.pairing)
         with self._judging():
-            for batch in tqdm(batches, desc="judging", disable=hidden):
-                outcome = self._run(
-                    [rows[place] for place in batch], [questions[place] for place in batch], mode, pairing
-                )
-                for number, place in enumerate(batch):
-                    judgments[place] = self._record(outcome, number, pairing)
+            for places in tqdm(batches, desc="judging", disable=hidden):
+                outcome = self._run(*decisions.batch(places), mode, decisions.pairing)
+                for number, place in enumerate(places):
+                    judgments[place] = judgment_of(outcome, number, self.judge_prompt, scale)
         found = [judgment for judgment in judgments if judgment is not None]
         if mode == "gated" and self._monitor is not None and found:
             self._monitor.update(found)
@@ -221,6 +213,28 @@ class FastSlowRewardModel(PreTrainedModel):
             ValueError: If the verdicts are pairwise.
         """
         return torch.tensor([judgment.score for judgment in self.judge(prompts, responses, mode=mode)])
+
+    def forward(
+        self, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None = None, **kwargs
+    ) -> SequenceClassifierOutputWithPast:
+        """
+        Scores texts as a sequence-classification model does: `logits` `(batch, 1)`, the gated [`score`].
+
+        For callers that join prompt and response into one text (TRL's `reward_funcs`): the judge sees that text as the
+        response to an empty prompt. Where the two are known apart, [`score`] and [`FastSlowRewardFunction`] show them
+        in their places.
+
+        Args:
+            input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Padded on either side.
+
+        Raises:
+            ValueError: If the verdicts are pairwise.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rows = [row[kept].tolist() for row, kept in zip(input_ids, mask.bool(), strict=True)]
+        texts = [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+        scores = self.score([""] * len(texts), texts)
+        return SequenceClassifierOutputWithPast(logits=scores[:, None].to(input_ids.device))  # pyright: ignore[reportArgumentType]
 
     def calibrate(
         self,
@@ -271,89 +285,19 @@ class FastSlowRewardModel(PreTrainedModel):
         """
         return calibration_report(self, dataset, output_dir)
 
-    def _check(self, prompts, responses_a, responses_b) -> None:
-        if responses_b is None and self.judge_prompt.is_pairwise:
-            raise ValueError(
-                f"Single responses were given, but the verdicts {self.judge_prompt.verdicts} compare two. Pass "
-                "`responses_b`, or make the judge with `verdicts=('Yes', 'No')`."
-            )
-        lengths = {len(part) for part in (prompts, responses_a, responses_b) if part is not None}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"Lists of the lengths {sorted(lengths)} were given, but `judge` needs one prompt per decision. "
-                "Repeat the prompt for each of its responses."
-            )
-
-    def _encode(self, prompts, responses_a, responses_b) -> tuple[list[list[list[int]]], list[int]]:
-        """Rows of every decision, and the number of its question."""
-        encode, numbers = self.judge_prompt.encode, {}
-        questions = [numbers.setdefault(plain_text(prompt), len(numbers)) for prompt in prompts]
-        if responses_b is None:
-            return [[encode(*pair)] for pair in zip(prompts, responses_a, strict=True)], questions
-        decisions = list(zip(prompts, responses_a, responses_b, strict=True))
-        if not self.judge_prompt.is_pairwise:
-            return [[encode(prompt, a), encode(prompt, b)] for prompt, a, b in decisions], questions
-        if not self.config.both_orders:
-            return [[encode(prompt, a, b)] for prompt, a, b in decisions], questions
-        return [[encode(prompt, a, b), encode(prompt, b, a)] for prompt, a, b in decisions], questions
-
-    def _run(self, decisions: list[list[list[int]]], questions: list[int], mode: Mode, pairing: Pairing):
-        gate = self.gate
-        if mode != "gated":
-            level = NEVER if mode == "fast" else ALWAYS
-            gate = gate.with_thresholds(level, level)
+    def _run(self, rows: list[list[int]], questions: list[int], mode: Mode, pairing: Pairing) -> JudgmentBatch:
+        level = NEVER if mode == "fast" else ALWAYS
         return judge_rows(
             self.causal_lm,
-            [row for decision in decisions for row in decision],
+            rows,
             self.judge_prompt,
-            gate,
+            self.gate if mode == "gated" else self.gate.with_thresholds(level, level),
             pairing=pairing,
-            shared=[question for question, rows in zip(questions, decisions, strict=True) for _ in rows],
+            shared=questions,
             n_votes=self.config.n_votes,
             temperature=self.config.sampling_temperature,
             max_new_tokens=self.config.max_new_tokens,
         )
-
-    def _record(self, outcome: JudgmentBatch, number: int, pairing: Pairing) -> Judgment:
-        rows = [number] if pairing == "none" else [2 * number, 2 * number + 1]
-        verdicts, strings = outcome.verdicts, self.judge_prompt.verdicts
-        writings = [outcome.writings[row] for row in rows]
-        fast_scores = [verdicts.scores[row].item() for row in rows]
-        vote_scores = [[self._vote(vote) for vote in votes] for votes in writings]
-        final = [[None if vote.verdict is None else strings[vote.verdict] for vote in votes] for votes in writings]
-        texts = [
-            [str(self.tokenizer.decode(vote.ids, skip_special_tokens=True)) for vote in votes] for votes in writings
-        ]
-        escalated = bool(verdicts.escalated[number])
-        first = [strings[int(verdicts.verdicts[row])] for row in rows]
-        score = self._scale(pairing).score(fast_scores, vote_scores)
-        return Judgment(
-            probability=torch.tensor(score).sigmoid().item(),
-            mode="slow" if escalated else "fast",
-            intuition=verdicts.intuition[number].item(),
-            distribution=verdicts.distribution[number].item(),
-            num_tokens=sum(outcome.num_tokens[row] for row in rows),
-            text=texts[0][0] if escalated else first[0],
-            score=score,
-            fast_probability=verdicts.probability[number].item(),
-            mass=min(verdicts.mass[row].item() for row in rows),
-            consistent=bool(verdicts.consistent[number]),
-            parsed=not escalated or all(any(one is not None for one in votes) for votes in final),
-            first_verdicts=first,
-            final_verdicts=final,
-            fast_scores=fast_scores,
-            vote_scores=vote_scores,
-            texts=texts,
-            row_tokens=[outcome.num_tokens[row] for row in rows],
-        )
-
-    def _vote(self, vote) -> float | None:
-        """Raw score of a final verdict; `None` without one. Hard votes count the verdict that was written."""
-        if vote.verdict is None:
-            return None
-        if self.config.hard_votes and self.judge_prompt.kind != "scale":
-            return 1.0 if vote.verdict == 0 else -1.0
-        return fast_score(vote.verdict_logits[None].cpu(), self.judge_prompt.values).item()
 
     @contextmanager
     def _judging(self):
@@ -375,21 +319,15 @@ class FastSlowRewardModel(PreTrainedModel):
             push_to_hub (`bool`, *optional*): Upload it, under `kwargs["repo_id"]`.
             **kwargs: For the causal LM's `save_pretrained`.
         """
-        repo_id = kwargs.pop("repo_id", None)
-        self.causal_lm.save_pretrained(save_directory, **kwargs)
-        self.tokenizer.save_pretrained(save_directory)
-        save_config(self.config, save_directory)
-        write_model_card(
-            save_directory,
-            name=Path(save_directory).name,
-            what="A judge that answers in one token when it is sure and in writing when it is not.",
-            snippet=card_snippet(str(repo_id or save_directory), self.judge_prompt.is_pairwise),
-            trainer="FastSlowTrainer",
-            paper=PAPER,
-            tags=["hf-reward-ext", "fast-slow"],
-        )
+        repo_id = kwargs.pop("repo_id", None) or self._repo_id
+        save_judge(self, save_directory, str(repo_id or save_directory), **kwargs)
         if push_to_hub:
-            super().push_to_hub(repo_id or Path(save_directory).name)  # pyright: ignore
+            self.push_to_hub(repo_id or Path(save_directory).name)
+
+    def push_to_hub(self, repo_id: str, *args, **kwargs):
+        """Uploads the judge; the card's snippet loads it by `repo_id`."""
+        self._repo_id = repo_id
+        return super().push_to_hub(repo_id, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def from_pretrained(
@@ -404,44 +342,5 @@ class FastSlowRewardModel(PreTrainedModel):
             tokenizer (*optional*): Default: the saved one.
             **kwargs: For `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, `revision`, ...).
         """
-        hub = {key: kwargs[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in kwargs}
-        kwargs.pop("num_labels", None)
-        config = config or FastSlowRewardModelConfig.from_pretrained(name, **hub)
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, **hub)
-        if not config.adapter:
-            causal_lm = AutoModelForCausalLM.from_pretrained(name, config=config.causal_lm_config, **kwargs)
-        else:
-            from peft import AutoPeftModelForCausalLM, PeftModel
-
-            causal_lm = (
-                PeftModel.from_pretrained(base, name, **kwargs)
-                if base is not None
-                else AutoPeftModelForCausalLM.from_pretrained(name, **kwargs)
-            )
+        causal_lm, tokenizer, config = load_judge(name, base, tokenizer, config, **kwargs)
         return cls(causal_lm, tokenizer, config=config, batch_size=batch_size)
-
-
-def save_config(config: FastSlowRewardModelConfig, folder: str | Path) -> None:
-    """Writes `config.json` in place of the causal LM's, which it contains."""
-    config = FastSlowRewardModelConfig.from_dict(config.to_dict())
-    config.architectures = [FastSlowRewardModel.__name__]
-    config.save_pretrained(folder)
-
-
-def card_snippet(name: str, is_pairwise: bool) -> str:
-    """Python that uses a saved judge."""
-    call = 'judge.judge(["2+2?"], ["4"], ["5"])[0]' if is_pairwise else 'judge.score(["2+2?", "2+2?"], ["4", "5"])'
-    return f"""\
-from hf_reward_ext.fast_slow import FastSlowRewardModel
-
-judge = FastSlowRewardModel.from_pretrained({name!r})
-print({call})"""
-
-
-def _batches(rows: list[list[list[int]]], questions: list[int], batch_size: int) -> list[list[int]]:
-    """Places in batches of like length; decisions about one question stay together."""
-    longest: dict[int, int] = {}
-    for decision, question in zip(rows, questions, strict=True):
-        longest[question] = max(longest.get(question, 0), *map(len, decision))
-    order = sorted(range(len(rows)), key=lambda place: (longest[questions[place]], questions[place], place))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_reward_ext.fast_slow.calibration import Outcomes, expected_calibration_error, outcomes, reliability
+from hf_reward_ext.fast_slow.calibration import Outcomes, Truth, expected_calibration_error, outcomes, reliability
 from hf_reward_ext.fast_slow.gate import Gate
 from hf_reward_ext.fast_slow.judgment import Judgment
 from hf_reward_ext.fast_slow.thresholds import escalated, thresholds_for_budget
@@ -64,7 +64,7 @@ def write_report(
     gate: Gate,
     fast: Sequence[Judgment],
     slow: Sequence[Judgment],
-    a_is_right: Sequence[bool],
+    a_is_right: Truth,
 ) -> dict:
     """
     Writes `report.json`, `reliability.png` and `accuracy_tokens.png`.
@@ -126,8 +126,8 @@ def _draw_curves(path: Path, curves: dict[str, list[dict[str, float]]], in_use: 
     axes = figure.subplots()
     for name, points in curves.items():
         points = sorted(points, key=lambda point: point["tokens"])
-        style = {"linestyle": "--", "color": "0.6"} if name == "random" else {"marker": "o", "markersize": 3}
-        axes.plot([one["tokens"] for one in points], [one["accuracy"] for one in points], label=name, **style)
+        tokens, accuracies = [one["tokens"] for one in points], [one["accuracy"] for one in points]
+        axes.plot(tokens, accuracies, "--" if name == "random" else "o-", markersize=3, label=name)
     axes.plot(in_use["tokens"], in_use["accuracy"], marker="*", markersize=12, color="black", label="gate in use")
     axes.set(xlabel="tokens, share of always slow", ylabel="accuracy")
     axes.legend(frameon=False)

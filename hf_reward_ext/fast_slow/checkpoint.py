@@ -1,0 +1,63 @@
+"""A judge on disk: the causal LM's own weights (or adapter), its tokenizer, our config and a card."""
+
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_reward_ext.base.model_card import write_model_card
+from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
+
+PAPER = {
+    "title": "Fast-Slow Thinking RM: Efficient Integration of Scalar and Generative Reward Models",
+    "id": "2603.20212",
+}
+WHAT = "A judge that answers in one token when it is sure and in writing when it is not."
+TAGS = ["hf-reward-ext", "fast-slow"]
+
+
+def save_config(config: FastSlowRewardModelConfig, folder: str | Path) -> None:
+    """Writes `config.json` in place of the causal LM's, which it contains."""
+    config = FastSlowRewardModelConfig.from_dict(config.to_dict())
+    config.architectures = ["FastSlowRewardModel"]
+    config.save_pretrained(folder)
+
+
+def save_judge(judge, folder: str | Path, name: str, **kwargs) -> None:
+    """What [`FastSlowRewardModel.save_pretrained`] writes; `name` is what the card's snippet loads."""
+    judge.causal_lm.save_pretrained(folder, **kwargs)
+    judge.tokenizer.save_pretrained(folder)
+    save_config(judge.config, folder)
+    write_model_card(
+        folder,
+        name=Path(folder).name,
+        what=WHAT,
+        snippet=card_snippet(name, judge.judge_prompt.is_pairwise),
+        trainer="FastSlowTrainer",
+        paper=PAPER,
+        tags=TAGS,
+    )
+
+
+def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
+    """Causal LM, tokenizer and config of a saved judge; see [`FastSlowRewardModel.from_pretrained`]."""
+    hub = {key: kwargs[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in kwargs}
+    kwargs.pop("num_labels", None)
+    config = config or FastSlowRewardModelConfig.from_pretrained(name, **hub)
+    tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, **hub)
+    if not config.adapter:
+        return AutoModelForCausalLM.from_pretrained(name, config=config.causal_lm_config, **kwargs), tokenizer, config
+    from peft import AutoPeftModelForCausalLM, PeftModel
+
+    if base is not None:
+        return PeftModel.from_pretrained(base, name, **kwargs), tokenizer, config
+    return AutoPeftModelForCausalLM.from_pretrained(name, **kwargs), tokenizer, config
+
+
+def card_snippet(name: str, is_pairwise: bool) -> str:
+    """Python that uses a saved judge."""
+    call = 'judge.judge(["2+2?"], ["4"], ["5"])[0]' if is_pairwise else 'judge.score(["2+2?", "2+2?"], ["4", "5"])'
+    return f"""\
+from hf_reward_ext.fast_slow import FastSlowRewardModel
+
+judge = FastSlowRewardModel.from_pretrained({name!r})
+print({call})"""
