@@ -1,0 +1,83 @@
+"""Which next tokens the search tries."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Branching:
+    """
+    The tokens of a branch point; between branch points it is the most probable one.
+
+    Args:
+        temperature (`float`, *optional*): Draw the tokens of a branch point without replacement from the policy at this
+            temperature (Gumbel top-n), instead of the most probable ones.
+        entropy_threshold (`float`, *optional*): Nats. A leaf whose next token has less entropy does not fork.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+    ```python
+    >>> Branching()(torch.tensor([[0.0, 2.0, 1.0]]), [2])
+    (tensor([0, 0]), tensor([1, 2]))
+    ```
+    """
+
+    temperature: float | None = None
+    entropy_threshold: float | None = None
+
+    def __post_init__(self):
+        if self.temperature is not None and self.temperature <= 0:
+            raise ValueError(
+                f"`branch_temperature={self.temperature}` was given, but tokens are drawn at a temperature above 0. "
+                "Leave it out for the most probable tokens."
+            )
+        if self.entropy_threshold is not None and self.entropy_threshold < 0:
+            raise ValueError(
+                f"`branch_entropy={self.entropy_threshold}` was given, but an entropy is at least 0 nats. Leave it out "
+                "to fork at every branch point."
+            )
+
+    def __call__(
+        self, scores: Float[Tensor, "rows vocab"], counts: list[int]
+    ) -> tuple[Int[Tensor, " proposals"], Int[Tensor, " proposals"]]:
+        """
+        Args:
+            scores (`torch.Tensor` of shape `(rows, vocab)`): Of the next token; `-inf` is never chosen while there is
+                something else.
+            counts (`list[int]`): Most tokens to choose, for each row.
+
+        Returns:
+            Row and token of each proposal, rows in order, most probable (or first drawn) tokens first.
+        """
+        rows = torch.arange(len(scores), device=scores.device)
+        if max(counts) == 1:
+            return rows, scores.argmax(-1)
+        wanted = torch.tensor(counts, device=scores.device)
+        if self.entropy_threshold is not None:
+            wanted = torch.where(_entropy(scores) < self.entropy_threshold, 1, wanted)
+        keys = self._keys(scores, wanted)
+        tokens, possible = [], []
+        for _ in range(max(counts)):
+            best = keys.argmax(-1, keepdim=True)  # unlike topk, the same token for equal scores every time
+            tokens.append(best)
+            possible.append(keys.gather(-1, best) > -torch.inf)
+            keys.scatter_(-1, best, -torch.inf)
+        order = torch.arange(len(tokens), device=scores.device)
+        kept = torch.cat(possible, dim=-1) & (order < wanted[:, None]) | (order == 0)
+        return rows[:, None].expand_as(kept)[kept], torch.cat(tokens, dim=-1)[kept]
+
+    def _keys(self, scores: Tensor, wanted: Tensor) -> Tensor:
+        if self.temperature is None:
+            return scores.clone()
+        noise = -torch.empty_like(scores).exponential_().log()
+        return torch.where(wanted[:, None] > 1, scores / self.temperature + noise, scores)
+
+
+def _entropy(scores: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
+    logps = scores.log_softmax(-1)
+    return -(logps.exp() * logps.masked_fill(logps.isinf(), 0)).sum(-1)

@@ -1,0 +1,245 @@
+"""A causal LM that gives every token a reward beside its logits."""
+
+import copy
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from hf_reward_ext.base.hub import base_pointer
+from hf_reward_ext.sla.channel import RewardChannel
+from hf_reward_ext.sla.model_config import RewardTransformerConfig
+
+
+@dataclass
+class RewardTransformerOutput(CausalLMOutputWithPast):
+    """
+    Args:
+        token_rewards (`torch.Tensor` of shape `(batch, seq)`): Reward after reading each token, float32 or wider.
+    """
+
+    token_rewards: Tensor | None = None
+
+
+class RewardTransformer(PreTrainedModel, GenerationMixin):
+    r"""
+    A causal LM with a [`RewardChannel`] beside its layers.
+
+    $$ \text{logits}_t, r_t = \text{RT}(x, y_{\le t}) $$
+
+    The Reward Transformer of [SLA](https://huggingface.co/papers/2503.00029): $r_t$ is the reward after *reading* $y_t$
+    (so it stands at the position of $y_t$, where the logits are for $y_{t+1}$). The base sees exactly what you pass and
+    its logits are untouched. The channel is saved alone; the base stays where it is.
+
+    Args:
+        base (`PreTrainedModel` or `PeftModel`): Any causal LM that returns hidden states: half precision, LoRA,
+            quantised or sharded.
+        reward_channel ([`RewardChannel`]): Made for this base.
+
+    Raises:
+        ValueError: If the two do not belong together.
+
+    Example:
+    ```python
+    >>> rt = RewardTransformer.from_base(AutoModelForCausalLM.from_pretrained("name"))
+    >>> rt(**inputs).token_rewards  # (batch, seq)
+    >>> rt.generate(**inputs, custom_generate=sla_generate, width=2, step=10, depth=2)
+    ```
+    """
+
+    config_class = RewardTransformerConfig
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+
+    def __init__(self, base, reward_channel: RewardChannel):
+        reward_channel.check_base(base)
+        config = copy.deepcopy(base.config)  # `generate` builds its cache from it
+        config.num_labels = 1  # TRL's reward trainer asks for it
+        super().__init__(config)
+        self.base = base
+        self.reward_channel = reward_channel
+        self.generation_config = copy.deepcopy(base.generation_config)
+        if hasattr(base, "hf_device_map"):
+            self.hf_device_map = base.hf_device_map
+
+    @classmethod
+    def from_base(
+        cls, base, channel_size: int = 256, *, processing_class=None, freeze_base: bool = True, **config_kwargs
+    ) -> Self:
+        """
+        A base with a fresh channel; `config_kwargs` are those of [`RewardTransformerConfig`] (`layers`, ...).
+
+        Args:
+            base (`PreTrainedModel` or `PeftModel`): A causal LM.
+            channel_size (`int`, defaults to 256): Width of the channel; the paper's is 256.
+            processing_class (*optional*): Its tokenizer; the channel remembers the chat template.
+            freeze_base (`bool`, defaults to `True`): Switch off the gradients of the base.
+
+        Raises:
+            TypeError: If `base` is no causal LM.
+            ValueError: If it is an encoder-decoder.
+        """
+        if not hasattr(base, "generation_config"):
+            raise TypeError(
+                f"A base of type `{type(base).__name__}` was given, but the reward channel stands beside a causal LM. "
+                "Load it with `AutoModelForCausalLM.from_pretrained`."
+            )
+        pointer = base_pointer(base, processing_class)
+        text_config = base.config.get_text_config(decoder=True)
+        config_kwargs.setdefault("rms_norm_eps", getattr(text_config, "rms_norm_eps", 1e-6))
+        config_kwargs.setdefault("initializer_range", getattr(text_config, "initializer_range", 0.02))
+        config = RewardTransformerConfig(
+            hidden_size=text_config.hidden_size,
+            num_layers=text_config.num_hidden_layers,
+            channel_size=channel_size,
+            **{**pointer, **config_kwargs},
+        )
+        channel = RewardChannel(config)
+        if freeze_base:
+            base.requires_grad_(False)
+        return cls(base, _beside(base, channel))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        base=None,
+        *,
+        processing_class=None,
+        config=None,
+        revision: str | None = None,
+        **base_kwargs,
+    ) -> Self:
+        """
+        Loads a channel and joins it with its base.
+
+        Args:
+            pretrained_model_name_or_path (`str`): Name or folder of the channel.
+            base (`PreTrainedModel` or `PeftModel`, *optional*): Default: loaded by the name in the channel's config.
+            processing_class (*optional*): The tokenizer; its chat template is compared with the one of the training.
+            config ([`RewardTransformerConfig`], *optional*): Default: the saved one.
+            revision (`str`, *optional*): Of the channel; that of the base is in the channel's config.
+            **base_kwargs: For the loading of the base (`dtype`, `device_map`, `quantization_config`, ...).
+
+        Raises:
+            ValueError: If `base` is not the one the channel was trained on, or no base is known.
+        """
+        base_kwargs.pop("adapter_kwargs", None)  # the Auto classes pass it along
+        revision = revision or "main"
+        channel = RewardChannel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision)
+        if base is None:
+            base = _load_base(channel.config, base_kwargs)
+            base.requires_grad_(False)
+        channel.check_base(base, processing_class)
+        return cls(base, _beside(base, channel)).eval()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        output_hidden_states: bool | list[int] | None = None,
+        **kwargs,
+    ) -> RewardTransformerOutput:
+        """Logits as the base gives them, and `token_rewards` of every position that is read."""
+        given = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "past_key_values": past_key_values,
+            "inputs_embeds": inputs_embeds,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep or None,
+        }
+        output = self.base(
+            **{name: value for name, value in given.items() if value is not None},
+            output_hidden_states=True if output_hidden_states else list(self.reward_channel.config.layers),
+            **{**kwargs, "return_dict": True},
+        )
+        return RewardTransformerOutput(
+            loss=output.loss,
+            logits=output.logits,
+            past_key_values=getattr(output, "past_key_values", None),
+            hidden_states=output.hidden_states if output_hidden_states else None,
+            attentions=getattr(output, "attentions", None),
+            token_rewards=self.reward_channel(output.hidden_states),
+        )
+
+    def backbone_hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor | None, ...]:
+        """What the channel reads of right-padded texts; the LM head does not run."""
+        base = self.base.get_base_model() if hasattr(self.base, "peft_config") else self.base
+        output = base.base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            use_cache=False,
+            output_hidden_states=list(self.reward_channel.config.layers),
+        )
+        return output.hidden_states
+
+    def prepare_inputs_for_generation(self, *args, **kwargs):
+        return self.base.prepare_inputs_for_generation(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """A base that nothing trains stays in evaluation mode."""
+        super().train(mode)
+        if mode and not any(parameter.requires_grad for parameter in self.base.parameters()):
+            self.base.eval()
+        return self
+
+    def gradient_checkpointing_enable(self, *args, **kwargs):
+        self.base.gradient_checkpointing_enable(*args, **kwargs)
+
+    def gradient_checkpointing_disable(self):
+        self.base.gradient_checkpointing_disable()
+
+    def get_input_embeddings(self):
+        return self.base.get_input_embeddings()
+
+    def get_output_embeddings(self):
+        return self.base.get_output_embeddings()
+
+    def save_pretrained(self, save_directory, *, state_dict=None, **kwargs):
+        """Saves the channel alone, with the pointer to its base."""
+        self.reward_channel.save_pretrained(save_directory, **kwargs)
+
+    def push_to_hub(self, repo_id, **kwargs):
+        """Pushes the channel alone."""
+        return self.reward_channel.push_to_hub(repo_id, **kwargs)
+
+    def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
+        """Takes a state of the whole, or one of the channel alone, as saved."""
+        if set(state_dict) == set(self.reward_channel.state_dict()):
+            return self.reward_channel.load_state_dict(state_dict, strict, assign)
+        return super().load_state_dict(state_dict, strict, assign)
+
+
+def _beside(base, channel: RewardChannel) -> RewardChannel:
+    """On the device where the base ends, in its float type."""
+    output = base.get_output_embeddings()
+    weight = next(base.parameters()) if output is None else next(output.parameters())
+    dtype = base.dtype if base.dtype.is_floating_point else torch.float32
+    return channel.to(weight.device, dtype)
+
+
+def _load_base(config: RewardTransformerConfig, kwargs: dict):
+    if config.base_model_name_or_path is None:
+        raise ValueError(
+            "No `base` was given, and the channel was trained on one without a name, so it cannot be loaded. Pass "
+            "`base=`."
+        )
+    if config.adapter is not None:
+        raise ValueError(
+            f"No `base` was given, but the channel was trained with the adapter {config.adapter!r}, whose place is not "
+            "known. Load the `PeftModel` and pass it as `base=`."
+        )
+    return AutoModelForCausalLM.from_pretrained(
+        config.base_model_name_or_path, revision=config.base_model_revision, **kwargs
+    )

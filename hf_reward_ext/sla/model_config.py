@@ -1,0 +1,90 @@
+"""What a saved reward channel says of itself."""
+
+from transformers import PreTrainedConfig
+
+
+class RewardTransformerConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`RewardChannel`], saved as its `config.json`.
+
+    Args:
+        hidden_size (`int`): Width of the base's hidden states, $d$.
+        num_layers (`int`): Number of the base's decoder layers $L$. Its `hidden_states` have $L+1$ entries: 0 is the
+            embedding, $L$ the state after the final norm.
+        channel_size (`int`, defaults to 256): Width of the channel, $h$.
+        layers (`list[int]`, *optional*): Which hidden states the channel reads, negatives counted from the end, stored
+            in ascending order; the last one goes to the head. Default: all $L+1$, as in the paper. `[-1]` is a head
+            on the final state alone.
+        head_size (`int`, *optional*): Width of a hidden layer in the head. Default: none, a linear head.
+        hidden_act (`str`, defaults to `"silu"`), rms_norm_eps (`float`), initializer_range (`float`): Of the channel.
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say). Where
+            a text comes without a mask, its completion begins after their last occurrence.
+        base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The base that the
+            channel was trained on; checked when the two meet.
+
+    Raises:
+        ValueError: If a layer lies outside $[-(L+1), L]$ or is named twice, or `channel_size` is not positive.
+
+    Example:
+    ```python
+    >>> RewardTransformerConfig(hidden_size=16, num_layers=3).layers
+    [0, 1, 2, 3]
+    ```
+    """
+
+    model_type = "sla_reward_transformer"
+
+    def __init__(
+        self,
+        hidden_size: int = 1,
+        num_layers: int = 1,
+        channel_size: int = 256,
+        layers: list[int] | None = None,
+        head_size: int | None = None,
+        hidden_act: str = "silu",
+        rms_norm_eps: float = 1e-6,
+        initializer_range: float = 0.02,
+        completion_start_ids: list[int] | None = None,
+        base_model_name_or_path: str | None = None,
+        base_model_revision: str | None = None,
+        template_hash: str | None = None,
+        adapter: str | None = None,
+        **kwargs,
+    ):
+        if channel_size < 1:
+            raise ValueError(
+                f"`channel_size={channel_size}` was given, but the channel needs at least one number per token. Pass "
+                "for example 256."
+            )
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.channel_size = channel_size
+        self.layers = _ascending_layers(layers, num_layers)
+        self.head_size = head_size
+        self.hidden_act = hidden_act
+        self.rms_norm_eps = rms_norm_eps
+        self.initializer_range = initializer_range
+        self.completion_start_ids = completion_start_ids
+        self.base_model_name_or_path = base_model_name_or_path
+        self.base_model_revision = base_model_revision
+        self.template_hash = template_hash
+        self.adapter = adapter
+        kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
+        kwargs["num_labels"] = 1
+        super().__init__(**kwargs)
+
+
+def _ascending_layers(layers: list[int] | None, num_layers: int) -> list[int]:
+    count = num_layers + 1
+    if layers is None:
+        return list(range(count))
+    if not layers or any(not -count <= layer < count for layer in layers):
+        raise ValueError(
+            f"`layers={layers}` was given, but a base with {num_layers} decoder layers has the hidden states 0 "
+            f"(embedding) to {num_layers} (after the final norm). Choose among them, or count from the end with "
+            "negative numbers."
+        )
+    ascending = sorted({layer % count for layer in layers})
+    if len(ascending) < len(layers):
+        raise ValueError(f"`layers={layers}` names a layer twice, but each is read once. Remove the repetition.")
+    return ascending

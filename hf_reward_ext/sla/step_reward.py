@@ -1,0 +1,120 @@
+"""Where the search gets the reward of a token from: the channel, another head, a guide, or any callable."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hf_reward_ext.base.guide import CachedGuide
+from hf_reward_ext.sla.channel import RewardChannel
+from hf_reward_ext.sla.model import RewardTransformer
+
+
+class ReadStep(NamedTuple):
+    """
+    What the search has just read.
+
+    Attributes:
+        input_ids (`torch.Tensor` of shape `(rows, seq)`): Everything so far, padded on the left.
+        attention_mask (`torch.Tensor` of shape `(rows, seq)`): 0 on padding.
+        output (`ModelOutput`): Of the forward over the last positions, with the hidden states that were asked for.
+    """
+
+    input_ids: Int[Tensor, "rows seq"]
+    attention_mask: Int[Tensor, "rows seq"]
+    output: Any
+
+
+StepReward = Callable[[ReadStep], Tensor | tuple[Tensor, Tensor]]
+"""Rewards `(rows,)` of the last token of each row, or rewards and their weights in the mean. An attribute `layers` names
+the hidden states it reads."""
+
+
+class ChannelReward:
+    """Reward of the last token by a [`RewardChannel`]."""
+
+    def __init__(self, channel: RewardChannel):
+        self.channel = channel
+        self.layers = list(channel.config.layers)
+
+    def __call__(self, step: ReadStep) -> Float[Tensor, " rows"]:
+        return self.channel(_last_position(step))[:, -1]
+
+
+class HeadReward:
+    """Reward and gate of the last token by a head with `token_rewards(hidden_states)`, such as ELHSR's."""
+
+    def __init__(self, head):
+        if head.config.features != "hidden_states":
+            raise ValueError(
+                f"A head on {head.config.features!r} was given, but the search shows it hidden states. Use a head with "
+                "`features='hidden_states'`, or pass a callable."
+            )
+        self.head = head
+        self.layers = list(head.config.layers)
+
+    def __call__(self, step: ReadStep) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+        gates, rewards = self.head.token_rewards(_last_position(step))
+        return rewards[:, -1], gates[:, -1]
+
+
+class GuideReward:
+    """Log-probability, in nats, of the last token under an autoregressive reward model that reads along."""
+
+    def __init__(self, guide):
+        self.guide = CachedGuide(guide)
+
+    def __call__(self, step: ReadStep) -> Float[Tensor, " rows"]:
+        if step.input_ids.shape[1] == 1:
+            return torch.zeros(len(step.input_ids))
+        logits = self.guide.next_token_logits(step.input_ids[:, :-1], step.attention_mask[:, :-1])
+        last = step.input_ids[:, -1:].to(logits.device)
+        return logits.log_softmax(-1).gather(-1, last).squeeze(-1)
+
+
+def resolve_reward(model, reward) -> tuple[Any, StepReward]:
+    """
+    The causal LM to run and the reward of its steps.
+
+    Args:
+        model: What `generate` was called on, a [`RewardTransformer`] or any causal LM.
+        reward: `None` (the model's own channel), a [`RewardTransformer`] or [`RewardChannel`] on the same base, a head
+            on hidden states, a causal LM as autoregressive reward model, or a callable (see [`ReadStep`]).
+
+    Raises:
+        ValueError: If there is no reward, or it belongs to another base.
+        TypeError: If it is nothing of the above.
+    """
+    causal_lm = model.base if isinstance(model, RewardTransformer) else model
+    if reward is None:
+        if not isinstance(model, RewardTransformer):
+            raise ValueError(
+                f"A `{type(model).__name__}` was given, but the search needs the reward of each token. Generate with a "
+                "`RewardTransformer`, or pass `reward=`."
+            )
+        reward = model
+    if isinstance(reward, RewardTransformer):
+        if reward.base is not causal_lm:
+            reward.reward_channel.check_base(causal_lm)
+        return causal_lm, ChannelReward(reward.reward_channel)
+    if isinstance(reward, RewardChannel):
+        reward.check_base(causal_lm)
+        return causal_lm, ChannelReward(reward)
+    if hasattr(reward, "token_rewards") and hasattr(reward, "check_policy"):
+        reward.check_policy(causal_lm)
+        return causal_lm, HeadReward(reward)
+    if hasattr(reward, "generation_config"):
+        return causal_lm, GuideReward(reward)
+    if callable(reward):
+        return causal_lm, reward
+    raise TypeError(
+        f"A reward of type `{type(reward).__name__}` was given, but the search needs a `RewardTransformer`, a head on "
+        "hidden states, a causal LM or a callable. Pass one of them."
+    )
+
+
+def _last_position(step: ReadStep) -> list[Tensor | None]:
+    states = step.output.hidden_states
+    return [None if state is None else state[:, -1:] for state in states]

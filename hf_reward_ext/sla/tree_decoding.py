@@ -1,0 +1,186 @@
+"""Runs the searches of many prompts on one model: every live leaf is a row of one batch with one cache."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import Cache, DynamicCache, LogitsProcessorList, StoppingCriteriaList
+
+from hf_reward_ext.base.cache import can_select_rows
+from hf_reward_ext.base.private_api import supports_logits_to_keep
+from hf_reward_ext.sla.branching import Branching
+from hf_reward_ext.sla.search import LookAheadSearch, SearchSettings
+from hf_reward_ext.sla.step_reward import ReadStep, StepReward
+
+
+class TreeDecoder:
+    """
+    Advances the look-ahead searches of a batch of prompts by one token per forward.
+
+    A fork repeats rows of the cache, a decision selects them. All rows have one length, so that each forward reads one
+    token of every live leaf of every prompt.
+
+    Args:
+        model: A causal LM.
+        reward (`callable`): See [`ReadStep`].
+        settings (`list[SearchSettings]`): One per prompt.
+        input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
+        attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: there is none.
+        position_ids (`torch.Tensor` of shape `(batch, seq)`, *optional*): Default: counted along the mask.
+        cache (`Cache`, *optional*): May hold the beginning of the prompts. Default: an empty one.
+        logits_processor, stopping_criteria (*optional*): As `generate` prepares them; they see each leaf as a row.
+        branching ([`Branching`], *optional*): Which tokens to try.
+        keep_trees (`bool`, defaults to `False`): Keep dropped branches.
+
+    Attributes:
+        searches (`list[LookAheadSearch]`): One per prompt.
+        num_forwards, num_row_tokens, max_rows (`int`): Forwards so far, rows summed over the forwards after the
+            prompt's, and the most rows of a forward.
+
+    Raises:
+        ValueError: If the cache cannot repeat and select rows.
+    """
+
+    def __init__(
+        self,
+        model,
+        reward: StepReward,
+        settings: Sequence[SearchSettings],
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"] | None = None,
+        *,
+        position_ids: Int[Tensor, "batch seq"] | None = None,
+        cache: Cache | None = None,
+        logits_processor: LogitsProcessorList | None = None,
+        stopping_criteria: StoppingCriteriaList | None = None,
+        branching: Branching | None = None,
+        keep_trees: bool = False,
+    ):
+        self.model = model
+        self.reward = reward
+        self.searches = [LookAheadSearch(own, keep_trees) for own in settings]
+        self.cache = DynamicCache(config=model.config.get_text_config(decoder=True)) if cache is None else cache
+        _check_cache(self.cache, model)
+        self.logits_processor = logits_processor if logits_processor is not None else LogitsProcessorList()
+        self.stopping_criteria = stopping_criteria if stopping_criteria is not None else StoppingCriteriaList()
+        self.branching = branching or Branching()
+        self.num_forwards = self.num_row_tokens = self.max_rows = 0
+        self._ids = input_ids
+        self._is_padded = attention_mask is not None and not bool(attention_mask.all())
+        self._mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0) if position_ids is None else position_ids
+        self._fixed_kwargs = _fixed_kwargs(model, reward)
+        self._takes_positions = "position_ids" in _forward_parameters(model)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every prompt has its answer."""
+        return all(search.is_finished for search in self.searches)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """One forward: every live leaf is read, and takes its next tokens."""
+        rows = len(self._ids)
+        output = self._forward()
+        rewards, weights = self._rewards(output)
+        logits = output.logits[:, -1].to(copy=True, dtype=torch.float32, device=self._ids.device)
+        scores = self.logits_processor(self._ids, logits)
+        counts = [search.num_proposals for search in self.searches for _ in search.live]
+        parents, tokens = self.branching(scores, counts)
+        is_fork = len(parents) > rows
+        longer = torch.cat([self._ids[parents] if is_fork else self._ids, tokens[:, None]], dim=-1)
+        ends = self._ends(longer, scores[parents] if is_fork else scores)
+        proposals = _by_row(rows, parents.tolist(), tokens.tolist(), ends)
+        self._keep(longer, parents.tolist(), self._survivors(rewards, weights, proposals))
+
+    def _forward(self):
+        unread = self._ids.shape[1] - int(self.cache.get_seq_length())
+        inputs = dict(self._fixed_kwargs)
+        if self._is_padded:
+            inputs["attention_mask"] = self._mask
+        if self._takes_positions:
+            inputs["position_ids"] = self._positions[:, -unread:]
+        if self.num_forwards:
+            self.num_row_tokens += len(self._ids)
+        self.num_forwards += 1
+        self.max_rows = max(self.max_rows, len(self._ids))
+        return self.model(input_ids=self._ids[:, -unread:], past_key_values=self.cache, use_cache=True, **inputs)
+
+    def _rewards(self, output) -> tuple[list[float], list[float] | None]:
+        result = self.reward(ReadStep(self._ids, self._mask, output))
+        rewards, weights = result if isinstance(result, tuple) else (result, None)
+        rewards = torch.as_tensor(rewards)
+        if rewards.shape != (len(self._ids),) or bool(rewards.isnan().any()):
+            what = "NaN" if rewards.shape == (len(self._ids),) else f"shape {tuple(rewards.shape)}"
+            raise ValueError(
+                f"The reward of a step has {what}, but the search compares one number for each of its "
+                f"{len(self._ids)} rows. Run the model in bfloat16 or float32 instead of float16, or mend `reward`."
+            )
+        return rewards.tolist(), None if weights is None else torch.as_tensor(weights).tolist()
+
+    def _ends(self, ids: Tensor, scores: Tensor) -> list[bool]:
+        return self.stopping_criteria(ids, scores).tolist() if self.stopping_criteria else [False] * len(ids)
+
+    def _survivors(self, rewards: list[float], weights: list[float] | None, proposals: list[list]) -> list[int]:
+        """Every search takes its rows; returns which proposals, counted over all rows, live on."""
+        offsets = [0]
+        for own in proposals:
+            offsets.append(offsets[-1] + len(own))
+        survivors, first = [], 0
+        for search in self.searches:
+            rows = slice(first, first + len(search.live))
+            if search.live:
+                origins = search.advance(
+                    rewards[rows],
+                    [[proposal[1:] for proposal in own] for own in proposals[rows]],
+                    None if weights is None else weights[rows],
+                )
+                survivors += [offsets[first + row] + choice for row, choice in origins]
+            first = rows.stop
+        return survivors
+
+    def _keep(self, longer: Tensor, parents: list[int], survivors: list[int]) -> None:
+        rows = [parents[index] for index in survivors]
+        if rows != list(range(len(self._ids))):
+            selected = torch.tensor(rows, dtype=torch.long)
+            if rows:
+                self.cache.batch_select_indices(selected)
+            self._mask, self._positions = self._mask[selected], self._positions[selected]
+        self._ids = longer if len(survivors) == len(longer) else longer[torch.tensor(survivors, dtype=torch.long)]
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(rows), 1)], dim=-1)
+        self._positions = torch.cat([self._positions, self._positions[:, -1:] + 1], dim=-1)
+
+
+def _by_row(rows: int, parents: list[int], tokens: list[int], ends: list[bool]) -> list[list[tuple[int, int, bool]]]:
+    proposals: list[list[tuple[int, int, bool]]] = [[] for _ in range(rows)]
+    for proposal in zip(parents, tokens, ends, strict=True):
+        proposals[proposal[0]].append(proposal)
+    return proposals
+
+
+def _fixed_kwargs(model, reward) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {"return_dict": True}
+    layers = getattr(reward, "layers", None)
+    if layers is not None:
+        kwargs["output_hidden_states"] = list(layers)
+    if supports_logits_to_keep(model):
+        kwargs["logits_to_keep"] = 1
+    return kwargs
+
+
+def _forward_parameters(model):
+    inner = model.get_base_model() if hasattr(model, "peft_config") else model
+    return inspect.signature(inner.forward).parameters
+
+
+def _check_cache(cache: Cache, model) -> None:
+    if not can_select_rows(cache):
+        kinds = sorted({type(layer).__name__ for layer in cache.layers}) or [type(cache).__name__]
+        raise ValueError(
+            f"The cache of `{type(model).__name__}` has {', '.join(kinds)}, but the search repeats and drops rows, "
+            "which only dynamic attention caches can. Leave `cache_implementation` and `past_key_values` out, and use "
+            "a model with attention layers only."
+        )

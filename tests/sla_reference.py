@@ -1,0 +1,104 @@
+"""The search as slowly as it can be written: every sequence is recomputed from scratch, one prompt at a time."""
+
+import random
+
+import torch
+
+
+class Node:
+    def __init__(self, tokens, parent, total, count):
+        self.tokens, self.parent, self.total, self.count = tokens, parent, total, count
+        self.children, self.finished = [], False
+
+    def depth(self):
+        return 0 if self.parent is None else self.parent.depth() + 1
+
+    def full(self):
+        return (self.parent.full() if self.parent else []) + self.tokens
+
+    def score(self):
+        return self.total / self.count
+
+    def leaves(self):
+        return [leaf for child in self.children for leaf in child.leaves()] if self.children else [self]
+
+
+def reference_search(next_top, reward, prompt, width, step, depth, max_new, eos):
+    """
+    Yields the confirmed chunks of one prompt.
+
+    `next_top(prefix, n)`: the n most probable next ids, descending; `reward(prefix)`: reward at its last position.
+    """
+
+    def done(node):
+        return node.full()[-1] in eos or len(node.full()) >= max_new
+
+    def read(node):
+        node.total += reward(prompt + node.full())
+        node.count += 1
+
+    root = Node(next_top(prompt, 1), None, reward(prompt), 1)
+    root.finished = done(root)
+    candidates, streamed = [root], 0
+    while True:
+        everything = [leaf for candidate in candidates for leaf in candidate.leaves()]
+        live = [leaf for leaf in everything if not leaf.finished]
+        if not live:
+            yield max(everything, key=Node.score).full()[streamed:]
+            return
+        for _ in range(step - 1):
+            for leaf in live:
+                if not leaf.finished:
+                    read(leaf)
+                    leaf.tokens = leaf.tokens + next_top(prompt + leaf.full(), 1)
+                    leaf.finished = done(leaf)
+        live = [leaf for leaf in live if not leaf.finished]
+        if not live:
+            continue
+        for leaf in live:
+            read(leaf)
+            for token in next_top(prompt + leaf.full(), width):
+                child = Node([token], leaf, leaf.total, leaf.count)
+                child.finished = done(child)
+                leaf.children.append(child)
+        if live[0].depth() - candidates[0].depth() >= depth:
+            best = max(candidates, key=lambda one: max(leaf.score() for leaf in one.leaves()))
+            yield best.tokens
+            streamed += len(best.tokens)
+            if not best.children:
+                return
+            candidates = best.children
+
+
+def toy_model(seed, vocabulary, eos_share=0.0, eos=0):
+    """A random next-token order and a random reward of every prefix; EOS ranks high in a share of the prefixes."""
+
+    def next_top(prefix, n):
+        rng = random.Random(f"{seed}-order-{prefix}")
+        order = rng.sample(range(vocabulary), vocabulary)
+        order.remove(eos)
+        order.insert(rng.randrange(2) if rng.random() < eos_share else len(order), eos)
+        return order[:n]
+
+    def reward(prefix):
+        return random.Random(f"{seed}-reward-{prefix}").uniform(-1, 1)
+
+    return next_top, reward
+
+
+def model_functions(causal_lm, token_reward, forbidden=()):
+    """`next_top` and `reward` from full forwards without a cache; `token_reward(output)` gives `(1, seq)`."""
+
+    @torch.no_grad()
+    def forward(prefix):
+        return causal_lm(torch.tensor([prefix]), use_cache=False, output_hidden_states=True)
+
+    def next_top(prefix, n):
+        logits = forward(prefix).logits[0, -1].float()
+        logits[list(forbidden)] = -torch.inf
+        return logits.topk(n).indices.tolist()
+
+    def reward(prefix):
+        return token_reward(forward(prefix))[0, -1].item()
+
+    return next_top, reward
