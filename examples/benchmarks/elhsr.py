@@ -63,16 +63,17 @@ def scoring(policy, args) -> None:
     every = ELHSRModel.from_policy(policy)
     last_four = ELHSRModel.from_policy(policy, layers=[-4, -3, -2, -1])
     new = args.new_tokens
-    seconds = interleaved(
-        {
-            "generation alone": lambda: generate(policy, prompt, new),
-            "with rewards, all layers": lambda: scored(policy, every, prompt, new),
-            "with rewards, last four": lambda: scored(policy, last_four, prompt, new),
+    ways = {
+        "generation alone": lambda: generate(policy, prompt, new),
+        "with rewards, all layers": lambda: scored(policy, every, prompt, new),
+        "with rewards, last four": lambda: scored(policy, last_four, prompt, new),
+    }
+    if not args.without_second_pass:
+        ways |= {
             "then a batched second pass": lambda: second_pass(policy, every, generate(policy, prompt, new), 32, 16),
             "then one pass per candidate": lambda: second_pass(policy, every, generate(policy, prompt, new), 32, 1),
-        },
-        args.repeats,
-    )
+        }
+    seconds = interleaved(ways, args.repeats)
     alone, ours = seconds["generation alone"], seconds["with rewards, all layers"]
     rows = [(name, value, value / alone, ours / value) for name, value in seconds.items()]
     header = (f"best of 16, {new} tokens", "seconds", "over generation alone", "ours (all layers) over it")
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", choices=("scoring", "prefill", "memory", "training"))
+    parser.add_argument("--without-second-pass", action="store_true")
     parser.add_argument("--peak", choices=("alone", "scored"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     policy = build_policy(args.size)

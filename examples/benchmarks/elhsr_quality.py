@@ -4,7 +4,8 @@ Best-of-16 on held-out problems by every way to choose, over several base polici
     python -m hf_reward_ext.demo.train --seed 1 --output seed1   # and so on
     python examples/benchmarks/elhsr_quality.py --policies seed0 seed1 seed2 --output quality
 
-Prints Markdown tables and writes `quality.json` and `pruning.png`. Intervals: bootstrap over the problems of all seeds.
+Prints Markdown tables and writes `choices.json`, `pruning.json` and `pruning.png`.
+Intervals: bootstrap over the problems of all seeds.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from hf_reward_ext.demo.elhsr import (
     rollouts_of,
     sample_pruned,
     train_head,
+    with_prefixes,
 )
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
@@ -34,7 +36,8 @@ PRUNINGS = {
         Pruning((18,), 0.5), Pruning((6, 12, 18), 0.85), Pruning((6, 12, 18), 0.7), Pruning((6, 12, 18), 0.5),
     ],
     walk: [
-        Pruning((4, 8, 12, 16, 20), keep) for keep in (0.9, 0.8, 0.75, 0.7, 0.6, 0.5)
+        Pruning((3, 7, 11, 15, 19, 23), keep, gap)
+        for keep, gap in ((1.0, 4.0), (1.0, 2.0), (0.9, 3.0), (0.9, 2.0), (0.85, 2.0), (0.8, 2.0), (0.8, None))
     ],
 }  # fmt: skip
 
@@ -86,8 +89,14 @@ def pruning(task, folders: list[Path], output: Path, num_train: int, num_test: i
     for seed, folder in enumerate(folders):
         policy, tokenizer = load_policy(folder)
         labelled = rollouts_of(policy, tokenizer, task, num_train, seed)
+        steps = sorted({step for setting in PRUNINGS[task] for step in setting.steps})
         head, _ = train_head(
-            policy, tokenizer, labelled.rows, output / f"seed{seed}" / f"prune-{task.__name__.split('.')[-1]}", seed
+            policy,
+            tokenizer,
+            with_prefixes(labelled.rows, steps),
+            output / f"seed{seed}" / f"prune-{task.__name__.split('.')[-1]}",
+            seed,
+            num_train_epochs=15,
         )
         prompts = prompts_of(task, "test", num_test, seed)
         torch.manual_seed(seed + 1)
@@ -106,7 +115,7 @@ def pruning(task, folders: list[Path], output: Path, num_train: int, num_test: i
         "plain": [{"what": f"BoN@{k}", "tokens": whole * k / CANDIDATES, "accuracy": curve[k]} for k in curve],
         "pruned": [
             {
-                "what": f"keep {setting.keep} after {', '.join(map(str, setting.steps))} tokens",
+                "what": f"keep {setting.keep}, gap {setting.max_gap}, after {setting.steps} tokens",
                 "tokens": float(np.concatenate([tokens for _, tokens in runs]).mean()),
                 "accuracy": mean_with_interval(np.concatenate([right for right, _ in runs])),
             }
@@ -147,14 +156,20 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
     parser.add_argument("--output", type=Path, default=Path("outputs/quality"))
     parser.add_argument("--num-train", nargs="+", type=int, default=[1000, 2000, 4000])
+    parser.add_argument("--only", choices=("choices", "pruning"))
     parser.add_argument("--num-test", type=int, default=500, help="held-out problems per policy")
     args = parser.parse_args()
-    records = quality(args.policies, args.output, args.num_train, args.num_test)
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.only != "pruning":
+        records = quality(args.policies, args.output, args.num_train, args.num_test)
+        (args.output / "choices.json").write_text(json.dumps(records, indent=1) + "\n")
+    if args.only == "choices":
+        return
     curves = {
         task.__name__.split(".")[-1]: pruning(task, args.policies, args.output, max(args.num_train), args.num_test)
         for task in (walk, arithmetic)
     }
-    (args.output / "quality.json").write_text(json.dumps({"choices": records, "pruning": curves}, indent=1) + "\n")
+    (args.output / "pruning.json").write_text(json.dumps(curves, indent=1) + "\n")
     draw(curves, args.output / "pruning.png")
 
 

@@ -21,7 +21,7 @@ from hf_reward_ext.evaluation import Estimate, mean_with_interval
 
 CANDIDATES = 16
 TEMPERATURE = 0.8
-PRUNING = Pruning(steps=(4, 8, 12, 16, 20), keep=0.75)
+PRUNING = Pruning(steps=(3, 7, 11, 15, 19, 23), keep=0.9, max_gap=2.0)
 
 
 class Result(NamedTuple):
@@ -80,6 +80,17 @@ def train_head(
     trainer.train()
     trainer.save_model()
     return ELHSRModel.from_pretrained(folder), time.perf_counter() - started
+
+
+def with_prefixes(rows: Sequence[dict], lengths: Sequence[int]) -> list[dict]:
+    """Each completion, and its beginnings with the label of the whole: what a head needs that prunes."""
+    prefixes = [
+        {**row, "completion_ids": row["completion_ids"][:length]}
+        for row in rows
+        for length in lengths
+        if length < len(row["completion_ids"])
+    ]
+    return [*rows, *prefixes]
 
 
 def choose(rollouts: Rollouts, scores: np.ndarray) -> np.ndarray:
@@ -154,7 +165,9 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
 def compare_pruning(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, seed: int = 0) -> list[Result]:
     """Best-of-N with and without pruning on the walk, whose prefixes show early that they fail."""
     labelled = rollouts_of(policy, tokenizer, walk, num_train, seed)
-    head, seconds = train_head(policy, tokenizer, labelled.rows, folder / "elhsr-walk", seed)
+    head, seconds = train_head(
+        policy, tokenizer, with_prefixes(labelled.rows, PRUNING.steps), folder / "elhsr-walk", seed, num_train_epochs=15
+    )
     prompts = prompts_of(walk, "test", num_test, seed)
     started = time.perf_counter()
     plain = sample(
@@ -167,8 +180,7 @@ def compare_pruning(policy, tokenizer, folder: Path, *, num_train: int, num_test
     pruned_seconds = time.perf_counter() - started
     tokens = float(plain.num_tokens.sum(1).mean())
     what = f"linear head, {num_train} labels ({seconds:.0f} s)"
-    survivors = ", ".join(str(PRUNING.survivors(rung, CANDIDATES)) for rung in range(len(PRUNING.steps)))
-    pruned_what = f"the same; 16 become {survivors} after {', '.join(map(str, PRUNING.steps))} tokens"
+    pruned_what = f"the same; checked after {', '.join(map(str, PRUNING.steps))} tokens"
     return [
         _row("walk", "one sample", "no choice", correct.mean(1), tokens / CANDIDATES),
         _row("walk", "log-probability", "most likely of 16", choose(plain, plain.mean_logps), tokens, plain_seconds),

@@ -18,12 +18,15 @@ class Pruning:
     """
     Successive halving by the reward of what is written so far.
 
-    After `steps[i]` tokens the best `ceil(num_candidates * keep ** (i + 1))` candidates of each prompt stay. Finished
-    candidates are never dropped, since nothing is saved by it.
+    After `steps[i]` tokens the best `ceil(num_candidates * keep ** (i + 1))` candidates of each prompt stay, and of
+    those the ones that are not hopelessly behind the best. Finished candidates are never dropped, since nothing is
+    saved by it. A head that is trained on prefixes too judges them better.
 
     Args:
         steps (`tuple[int, ...]`): Completion lengths, ascending, at which candidates are compared.
-        keep (`float`, *optional*, defaults to 0.5): Share that stays at each step, in (0, 1).
+        keep (`float`, *optional*, defaults to 0.5): Share that stays at each step, in (0, 1]; 1 leaves it to `max_gap`.
+        max_gap (`float`, *optional*): Candidates whose reward is lower than the best of their prompt by more than this
+            are dropped. For a head trained with `"bce"` it is a difference of log-odds of being correct.
 
     Example:
     ```python
@@ -33,6 +36,7 @@ class Pruning:
 
     steps: tuple[int, ...]
     keep: float = 0.5
+    max_gap: float | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "steps", tuple(self.steps))
@@ -41,8 +45,13 @@ class Pruning:
                 f"`steps={self.steps}` was given, but pruning needs ascending completion lengths of at least 1. "
                 "Pass for example `steps=(16, 32)`."
             )
-        if not 0 < self.keep < 1:
-            raise ValueError(f"`keep={self.keep}` was given, but it is a share in (0, 1). Pass for example 0.5.")
+        if not 0 < self.keep <= 1 or (self.keep == 1 and self.max_gap is None):
+            raise ValueError(
+                f"`keep={self.keep}` was given with `max_gap={self.max_gap}`, but it is a share in (0, 1], and 1 alone "
+                "drops nothing. Pass for example 0.5."
+            )
+        if self.max_gap is not None and self.max_gap < 0:
+            raise ValueError(f"`max_gap={self.max_gap}` was given, but it is a distance. Pass a positive number.")
 
     def survivors(self, rung: int, num_candidates: int) -> int:
         """How many candidates of a prompt stay after step number `rung` (from 0)."""
@@ -154,7 +163,7 @@ def generate_pruned(
         rows.write(ids, meter)
         if until == max_new_tokens:
             break
-        stay = _staying(rows, num_candidates, pruning.survivors(rung, num_candidates))
+        stay = _staying(rows, num_candidates, pruning.survivors(rung, num_candidates), pruning.max_gap)
         if not stay.any():
             break
         rows.alive = rows.alive[stay]
@@ -169,11 +178,14 @@ def generate_pruned(
     )
 
 
-def _staying(rows: _Rows, num_candidates: int, survivors: int) -> Tensor:
+def _staying(rows: _Rows, num_candidates: int, survivors: int, max_gap: float | None) -> Tensor:
     """Which of the rows in the batch go on; marks the others as pruned unless they are finished."""
     rewards = rows.running_rewards().masked_fill(rows.pruned, -torch.inf).view(-1, num_candidates)
     order = rewards.argsort(dim=-1, descending=True, stable=True)
-    is_leader = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order[:, :survivors], True).flatten()
+    is_leader = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order[:, :survivors], True)
+    if max_gap is not None:
+        is_leader &= rewards >= rewards.max(-1, keepdim=True).values - max_gap
+    is_leader = is_leader.flatten()
     finished = rows.finished()
     rows.pruned |= ~is_leader & ~finished
     return (is_leader & ~finished)[rows.alive]

@@ -41,11 +41,12 @@ class TokenTrace:
         self._roll_back(first_new)
         parents = self._find_parents(ids, ids.shape[1] - values.shape[1])
         if self._first_ids is None:
-            self._first_ids = ids[:, : self.prompt_length + 1]
+            self._first_ids = ids[:, : self.prompt_length + 1].clone()
         for step in range(values.shape[1]):
             self._values.append(values[:, step])
             self._parents.append(parents if step == 0 else None)
-            self._tokens.append(ids[:, self.prompt_length + first_new + step])
+            # A copy: a view would keep the ids of every step alive.
+            self._tokens.append(ids[:, self.prompt_length + first_new + step].clone())
         self._ids = ids
 
     def lookup(
