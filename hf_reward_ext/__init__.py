@@ -19,7 +19,9 @@ from hf_reward_ext.genarm import (
     GenARMRewardModel,
     GenARMRewardModelConfig,
     GenARMTrainer,
+    GuidanceTrace,
     GuidedCausalLM,
+    trace_guidance,
 )
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ __all__ = [
     "GenARMRewardModel",
     "GenARMRewardModelConfig",
     "GenARMTrainer",
+    "GuidanceTrace",
     "GuidedCausalLM",
     "HiddenStateReward",
     "Pruning",
@@ -48,4 +51,5 @@ __all__ = [
     "mean_with_interval",
     "min_max",
     "pass_at_k",
+    "trace_guidance",
 ]

@@ -75,6 +75,27 @@ class CachedGuide:
         if self._read is not None and torch.equal(ids, self._read) and torch.equal(mask, self._read_mask):
             return self._last_logits
         known = self._line_up(ids, mask)
+        self._read = None  # until the forward has come back: an error in it leaves the cache anywhere
+        if known == 0 and self._cache is not None:
+            logits = self._read_distinct(ids, mask)
+        else:
+            logits = self._run(ids, mask, known)
+        if self._cache is not None:
+            # Clones: `generate` may write on in the same memory.
+            self._read, self._read_mask, self._last_logits = ids.clone(), mask.clone(), logits
+        return logits
+
+    def _read_distinct(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Beams and return sequences begin as copies of their prompt: read it once."""
+        both, rows = torch.cat([ids, mask], dim=-1).unique(dim=0, return_inverse=True)
+        if len(both) == len(ids):
+            return self._run(ids, mask, 0)
+        logits = self._run(*both.chunk(2, dim=-1), 0)
+        self._cache.batch_select_indices(rows)
+        return logits[rows]
+
+    def _run(self, ids: Tensor, mask: Tensor, known: int) -> Tensor:
+        """Logits behind the last token, of which `known` leading ones are in the cache."""
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         output = self.model(
             input_ids=ids[:, known:],
@@ -86,10 +107,11 @@ class CachedGuide:
         )
         self.num_tokens_read += ids[:, known:].numel()
         logits = output.logits[:, -1]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if self._cache is not None:
-            self._read, self._read_mask, self._last_logits = ids, mask, logits
-        return logits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def forget(self) -> None:
+        """Frees the cache; the next call reads afresh."""
+        self._read = self._read_mask = self._cache = self._last_logits = None
 
     def _mask(self, ids: Tensor) -> Tensor:
         if self.pad_token_id is None:

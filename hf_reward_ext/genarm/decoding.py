@@ -1,6 +1,7 @@
 """GenARM as a logits processor: any number of guides steer a frozen policy, token by token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
@@ -8,9 +9,10 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from hf_reward_ext.base.guide import CachedGuide
-from hf_reward_ext.base.private_api import refuse_paged_generation
+from hf_reward_ext.base.private_api import follow_generate
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
+from hf_reward_ext.genarm.prompt_view import PromptView
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
 
 
@@ -33,9 +35,10 @@ class GenARMLogitsProcessor(LogitsProcessor):
             per prompt they go to all its beams and return sequences. A callable gets the number of tokens written.
         prompt_ids (`torch.Tensor` of shape `(B, seq)`, *optional*): The guides' own rendering of the prompts, padded on
             the left. Default: the ids that `generate` passes.
-        prompt_attention_mask (`torch.Tensor` of shape `(B, seq)`, *optional*): 0 on padding of the prompts.
-            `generate` does not tell processors, so without it leading `pad_token_id`s count as padding.
-        pad_token_id (`int`, *optional*): Default: the guides' own.
+        prompt_attention_mask (`torch.Tensor` of shape `(B, seq)`, *optional*): 0 on padding of `prompt_ids`. Default
+            without `prompt_ids`: the mask that `generate` got.
+        pad_token_id (`int`, *optional*): Where no mask is known, leading tokens with this id are padding. Default: the
+            guides' own.
         tokenizer, guide_tokenizers (*optional*): Of the policy and of each guide; compared token by token. Needed
             when the models score different numbers of ids.
         entropy_threshold (`float`, *optional*): Nats. Rows where the policy's entropy is below are not guided, and the
@@ -75,30 +78,34 @@ class GenARMLogitsProcessor(LogitsProcessor):
         check_alpha(alpha, len(guides))
         self.guides = [CachedGuide(guide, pad_token_id) for guide in guides]
         self.alpha = alpha
-        self.prompt_ids = prompt_ids
-        self.prompt_attention_mask = prompt_attention_mask
+        self.prompt = PromptView(prompt_ids, prompt_attention_mask)
         self.entropy_threshold = entropy_threshold
         self._checked_size = None
         if tokenizer is not None or guide_tokenizers is not None:
             self._checked_size = check_vocabularies(tokenizer, guide_tokenizers or [], len(guides))
-        self._steps = _StepCounter()
         self._row_steps = self._skipped = 0
-        refuse_paged_generation(GenARMLogitsProcessor)
+        follow_generate(GenARMLogitsProcessor)
 
     @property
     def skipped_share(self) -> float:
         return self._skipped / max(self._row_steps, 1)
 
+    @contextmanager
+    def following(self, *call) -> Iterator[None]:
+        """Around a `generate` call; behind it the guides' caches are given back."""
+        with self.prompt.following(*call) as outermost:
+            try:
+                yield
+            finally:
+                if outermost:
+                    for guide in self.guides:
+                        guide.forget()
+
     @torch.no_grad()
     def __call__(
         self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
-        if input_ids.shape[1] == 0 and self.prompt_ids is None:
-            raise ValueError(
-                "`generate` was called with `inputs_embeds`, so the guides cannot see the prompt. Pass `prompt_ids=` "
-                "to the processor."
-            )
-        step = self._steps.step(input_ids)
+        ids, mask, step = self.prompt.split(input_ids)
         rows = len(input_ids)
         alpha = alpha_rows(self.alpha, step, rows, len(self.guides), scores.device)
         if self.entropy_threshold is not None:
@@ -108,7 +115,6 @@ class GenARMLogitsProcessor(LogitsProcessor):
             alpha = alpha.masked_fill(certain[:, None], 0)
             if certain.all():
                 return scores.log_softmax(-1)
-        ids, mask = self._guides_view(input_ids, self._steps.prompt_length)
         logits = [guide.next_token_logits(ids, mask) for guide in self.guides]
         for number, values in enumerate(logits):
             if values.isnan().any():
@@ -125,52 +131,6 @@ class GenARMLogitsProcessor(LogitsProcessor):
             )
         return combined.to(scores.dtype)
 
-    def _guides_view(self, input_ids: Tensor, prompt_length: int) -> tuple[Tensor, Tensor | None]:
-        """Prompt and continuation as the guides read them."""
-        prompt_mask = self.prompt_attention_mask
-        if self.prompt_ids is None and prompt_mask is None:
-            return input_ids, None
-        prompt = input_ids[:, :prompt_length]
-        continuation = input_ids[:, prompt_length:]
-        if self.prompt_ids is not None:
-            prompt = _repeat(self.prompt_ids.to(input_ids.device), len(input_ids), "prompt_ids")
-        ids = torch.cat([prompt, continuation], dim=-1)
-        if prompt_mask is None:
-            return ids, None
-        if prompt_mask.shape[1] != prompt.shape[1]:
-            raise ValueError(
-                f"`prompt_attention_mask` has {prompt_mask.shape[1]} columns, but the prompt has {prompt.shape[1]}. "
-                "Pass the mask of the same prompts."
-            )
-        prompt_mask = _repeat(prompt_mask.to(input_ids.device), len(input_ids), "prompt_attention_mask")
-        return ids, torch.cat([prompt_mask, torch.ones_like(continuation)], dim=-1)
-
-
-class _StepCounter:
-    """Tells from the ids alone where the prompt ends: within one `generate` call ids grow by one token at most."""
-
-    def __init__(self):
-        self.prompt_length = 0
-        self._prompts: Tensor | None = None
-        self._longest = -1
-
-    def step(self, input_ids: Tensor) -> int:
-        length = input_ids.shape[1]
-        if not self._goes_on(input_ids):
-            self.prompt_length = length
-            self._prompts = input_ids
-            self._longest = length
-        self._longest = max(self._longest, length)
-        return length - self.prompt_length
-
-    def _goes_on(self, input_ids: Tensor) -> bool:
-        if self._prompts is None or not self.prompt_length < input_ids.shape[1] <= self._longest + 1:
-            return False
-        if len(input_ids) % len(self._prompts):
-            return False
-        own = self._prompts.repeat_interleave(len(input_ids) // len(self._prompts), dim=0)
-        return torch.equal(input_ids[:, : self.prompt_length], own)
-
 
 def _check_guide(guide) -> None:
     config = getattr(guide, "config", None)
@@ -184,15 +144,6 @@ def _check_guide(guide) -> None:
             f"The guide `{type(guide).__name__}` is an encoder-decoder, but a guide reads prompt and continuation as "
             "one text. Load a causal LM."
         )
-
-
-def _repeat(values: Tensor, rows: int, name: str) -> Tensor:
-    if rows % len(values):
-        raise ValueError(
-            f"`{name}` has {len(values)} prompts, but {rows} rows are generated, which is no multiple of it. "
-            "Pass one row per prompt."
-        )
-    return values.repeat_interleave(rows // len(values), dim=0)
 
 
 def _entropy(scores: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.private_api import supports_logits_to_keep
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
@@ -128,7 +129,9 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             raise ValueError("No `input_ids` were given, but policy and guides embed tokens differently. Pass them.")
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
-        before = past_key_values.get_seq_length() if past_key_values is not None else 0
+        start = 0
+        if callable(self.alpha) and past_key_values is not None:
+            start = int(past_key_values.get_seq_length())  # before the models read: they make it grow
         base, *guides = self._read(
             input_ids,
             past_key_values,
@@ -137,9 +140,38 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
         )
-        size = common_size(base.shape[-1], [logits.shape[-1] for logits in guides], self._checked_size)
-        alpha = self._alpha(len(input_ids), base.shape[1], int(before) + input_ids.shape[1], base.device)
-        return CausalLMOutputWithPast(logits=guided_logps(base, guides, alpha, size), past_key_values=past_key_values)
+        alpha = self._alpha(len(input_ids), base.shape[1], start + input_ids.shape[1], base.device)
+        logps = guided_logps(base, guides, alpha, self.common_size(base, guides))
+        if not torch.compiler.is_compiling() and logps[:, -1].isnan().any():
+            self._refuse_nan(
+                [base, *guides], past_key_values.get_seq_length() if past_key_values is not None else input_ids.shape[1]
+            )
+        return CausalLMOutputWithPast(logits=logps, past_key_values=past_key_values)
+
+    @torch.no_grad()
+    def separate_logits(self, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int = 0) -> list[Tensor]:
+        """Logits of the policy and of each guide, of the last `logits_to_keep` positions, without a cache."""
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        return self._read(
+            input_ids,
+            None,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            use_cache=False,
+            logits_to_keep=logits_to_keep,
+        )
+
+    def common_size(self, base: Tensor, guides: Sequence[Tensor]) -> int:
+        """Number of leading ids that policy and guides share."""
+        return common_size(base.shape[-1], [logits.shape[-1] for logits in guides], self._checked_size)
+
+    def _refuse_nan(self, logits: Sequence[Tensor], length: int) -> None:
+        bad = [number for number, values in enumerate(logits) if values[:, -1].isnan().any()]
+        who = "The combination" if not bad else "The policy" if bad[0] == 0 else f"Guide {bad[0] - 1}"
+        raise ValueError(
+            f"{who} gave NaN at step {length - self._prompt_length}, so the guided distribution is undefined. Load the "
+            "model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
+        )
 
     def _alpha(self, rows: int, positions: int, end: int, device: torch.device) -> Float[Tensor, "rows seq guides"]:
         """Weights of every row and position; the logits at column c choose the token of step c + 1 - prompt length."""
@@ -158,7 +190,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             view = None
             if past_key_values is not None:
                 view = Cache(layers=past_key_values.layers[first : first + count])
-            logits.append(model(input_ids=input_ids, past_key_values=view, **kwargs).logits)
+            logits.append(forward_logits(model, input_ids, past_key_values=view, **kwargs))
             first += count
         return logits
 
@@ -167,6 +199,21 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
 
     def get_output_embeddings(self):
         return self.base.get_output_embeddings()
+
+
+def forward_logits(model, input_ids: Tensor, *, logits_to_keep: int = 0, **kwargs) -> Tensor:
+    """Logits of one model, on its own device."""
+    keep = {"logits_to_keep": logits_to_keep} if supports_logits_to_keep(model) else {}
+    inputs = {name: _to(value, model.device) for name, value in kwargs.items()}
+    logits = model(input_ids=input_ids.to(model.device), **inputs, **keep).logits
+    return logits if keep or not logits_to_keep else logits[:, -logits_to_keep:]
+
+
+def _to(value, device: torch.device):
+    """Tensors to a device; masks of static caches come by kind of layer."""
+    if isinstance(value, dict):
+        return {name: _to(part, device) for name, part in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _num_layers(model) -> int:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from hf_reward_ext.base.private_api import check_mixed_adapters, mixed_adapters
+from hf_reward_ext.base.private_api import adapters_by_group, check_mixed_adapters
 from hf_reward_ext.genarm.alpha import Alpha, Schedule
 from hf_reward_ext.genarm.grouped_rows import group_rows
-from hf_reward_ext.genarm.guided import GuidedCausalLM
+from hf_reward_ext.genarm.guided import GuidedCausalLM, forward_logits
 
 
 class AdapterGuidedCausalLM(GuidedCausalLM):
@@ -31,11 +31,10 @@ class AdapterGuidedCausalLM(GuidedCausalLM):
             group_rows(past_key_values, groups)
         for name in ("attention_mask", "position_ids"):
             kwargs[name] = _for_every_group(kwargs.get(name), len(input_ids), groups)
-        names = [name for name in ("__base__", *self.adapters) for _ in range(len(input_ids))]
-        with mixed_adapters(self.base, names):
-            logits = self.base(
-                input_ids=torch.cat([input_ids] * groups), past_key_values=past_key_values, **kwargs
-            ).logits
+        with adapters_by_group(self.base, self.adapters):
+            logits = forward_logits(
+                self.base, torch.cat([input_ids] * groups), past_key_values=past_key_values, **kwargs
+            )
         return list(logits.chunk(groups))
 
 

@@ -1,9 +1,12 @@
+from contextlib import contextmanager
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import ARCHITECTURES, tiny_causal_lm
+from transformers import LogitsProcessor
 
-from hf_reward_ext.base.private_api import supports_logits_to_keep
+from hf_reward_ext.base.private_api import adapters_by_group, follow_generate, supports_logits_to_keep
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -16,3 +19,67 @@ def test_models_that_support_it_return_the_last_logits_alone(arch):
 def test_adapters_do_not_hide_it():
     model = get_peft_model(tiny_causal_lm(), LoraConfig(target_modules="all-linear"))
     assert supports_logits_to_keep(model)
+
+
+def adapted(**kwargs):
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, init_lora_weights=False, **kwargs)
+    model = get_peft_model(tiny_causal_lm(), config, adapter_name="one")
+    model.add_adapter("two", config)
+    return model.eval()
+
+
+@pytest.mark.parametrize("target_modules", ["all-linear", ["q_proj", "embed_tokens"]])
+def test_groups_of_rows_use_their_own_adapter(target_modules):
+    model = adapted(target_modules=target_modules)
+    ids = torch.tensor([[4, 5, 6], [7, 8, 9]])
+    with adapters_by_group(model.get_base_model(), ["one", "two"]):
+        together = model.get_base_model()(torch.cat([ids] * 3)).logits.chunk(3)
+    with model.disable_adapter():
+        torch.testing.assert_close(together[0], model(ids).logits)
+    for name, logits in zip(["one", "two"], together[1:], strict=True):
+        model.set_adapter(name)
+        torch.testing.assert_close(logits, model(ids).logits)
+
+
+def test_no_forward_is_replaced_after_it_even_after_an_error():
+    model = adapted(target_modules="all-linear")
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj
+    own = layer.forward
+    layer.forward = own  # as accelerate leaves it
+    ids = torch.tensor([[4, 5, 6]])
+    before = model(ids).logits
+    with pytest.raises(RuntimeError, match="stop"), adapters_by_group(model, ["one"]):
+        raise RuntimeError("stop")
+    assert vars(layer)["forward"] == own
+    assert not any("forward" in vars(module) for module in model.modules() if module is not layer)
+    assert torch.equal(model(ids).logits, before)
+
+
+class Recorder(LogitsProcessor):
+    def __init__(self):
+        self.calls = []
+
+    @contextmanager
+    def following(self, ids, mask, pad, eos):
+        self.calls.append((ids, mask, pad, eos))
+        yield
+        self.calls.append("end")
+
+    def __call__(self, input_ids, scores):
+        return scores
+
+
+def test_generate_tells_its_prompt_to_the_processors_of_a_class():
+    for _ in range(2):
+        follow_generate(Recorder)
+    model, recorder = tiny_causal_lm(), Recorder()
+    ids = torch.tensor([[4, 5, 6]])
+    mask = torch.ones_like(ids)
+    model.generate(ids, max_new_tokens=2, logits_processor=[recorder])
+    assert recorder.calls[0][0] is ids and recorder.calls[0][1] is None and recorder.calls[1:] == ["end"]
+    model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=2, logits_processor=[recorder], pad_token_id=7)
+    assert recorder.calls[2][1] is mask and recorder.calls[2][2] == 7
+    with pytest.raises(ValueError, match="paged.*Recorder"):
+        model.generate(ids, cache_implementation="paged", logits_processor=[recorder])
+    assert len(recorder.calls) == 4
