@@ -4,8 +4,8 @@ Trains an autoregressive reward model on preference pairs.
     python examples/genarm_train.py                                                         # the demo policy
     python examples/genarm_train.py --model Qwen/Qwen3-0.6B --data pairs.jsonl --lora       # any causal LM of the Hub
 
-Rows of the data: `{prompt, chosen, rejected}`, text or chat, or pairs without `prompt`. The demo makes its own pairs: of
-each problem one right and one wrong completion that the policy sampled.
+Rows of the data: `{prompt, chosen, rejected}`, text or chat, or pairs without `prompt`. The demo pairs a right and a
+wrong completion that the policy sampled.
 """
 
 import argparse
@@ -27,13 +27,10 @@ def pairs_of(policy, tokenizer, num_problems: int) -> Dataset:
     prompts = prompts_of(arithmetic, "train", num_problems)
     rollouts = sample(policy, tokenizer, prompts, arithmetic, num_candidates=8)
     pairs = []
-    for prompt, completions, correct in zip(prompts, rollouts.completions, rollouts.correct, strict=True):
-        right, wrong = (
-            [text for text, own in zip(completions, correct, strict=True) if own == side] for side in (1, 0)
-        )
-        pairs += [
-            {"prompt": prompt, "chosen": one, "rejected": two} for one, two in zip(right[:1], wrong, strict=False)
-        ]
+    for prompt, texts, correct in zip(prompts, rollouts.completions, rollouts.correct, strict=True):
+        right, wrong = ([text for text, own in zip(texts, correct, strict=True) if own == side] for side in (1, 0))
+        if right and wrong:
+            pairs.append({"prompt": prompt, "chosen": right[0], "rejected": wrong[0]})
     return Dataset.from_list(pairs)
 
 
@@ -44,22 +41,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", default="outputs/genarm")
     parser.add_argument("--num-problems", type=int, default=1500, help="of the demo")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--beta", type=float, default=0.3)
     parser.add_argument("--max-steps", type=int, default=300)
     parser.add_argument("--lora", action="store_true", help="train an adapter instead of all weights")
     args = parser.parse_args(arguments)
     if bool(args.model) != bool(args.data):
         parser.error("--model and --data belong together: the demo has its own pairs.")
     model, tokenizer = (args.model, None) if args.model else load_policy()
-    rows = load_dataset("json", data_files=args.data, split="train") if args.data else None
-    if rows is None:
+    if args.data:
+        rows = load_dataset("json", data_files=args.data, split="train")
+    else:
         rows = pairs_of(model, tokenizer, args.num_problems)
     parts = rows.train_test_split(test_size=0.1, seed=0)
     trainer = GenARMTrainer(
         model,
         GenARMConfig(
             args.output,
-            beta=args.beta,
+            beta=0.3,
             learning_rate=args.learning_rate,
             max_steps=args.max_steps,
             per_device_train_batch_size=16,
@@ -76,7 +73,6 @@ def main(arguments: list[str] | None = None) -> None:
     trainer.save_model()
     after = trainer.evaluate()
     print(f"Held-out pair accuracy {before['eval_accuracy']:.3f} -> {after['eval_accuracy']:.3f}; in {args.output}")
-    print(f"The chosen completions' log-probability moved by {after['eval_logps_drift']:.1f} nats.")
 
 
 if __name__ == "__main__":
