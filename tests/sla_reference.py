@@ -1,5 +1,6 @@
 """The search as slowly as it can be written: every sequence is recomputed from scratch, one prompt at a time."""
 
+import functools
 import random
 
 import torch
@@ -27,17 +28,22 @@ def reference_search(next_top, reward, prompt, width, step, depth, max_new, eos)
     """
     Yields the confirmed chunks of one prompt.
 
-    `next_top(prefix, n)`: the n most probable next ids, descending; `reward(prefix)`: reward at its last position.
+    `next_top(prefix, n)`: the n most probable next ids, descending; `reward(prefix)`: reward at its last position, or
+    reward and weight.
     """
 
     def done(node):
         return node.full()[-1] in eos or len(node.full()) >= max_new
 
     def read(node):
-        node.total += reward(prompt + node.full())
-        node.count += 1
+        value = reward(prompt + node.full())
+        value, weight = value if isinstance(value, tuple) else (value, 1)
+        node.total += weight * value
+        node.count += weight
 
-    root = Node(next_top(prompt, 1), None, reward(prompt), 1)
+    root = Node([], None, 0, 0)
+    read(root)
+    root.tokens = next_top(prompt, 1)
     root.finished = done(root)
     candidates, streamed = [root], 0
     while True:
@@ -86,19 +92,19 @@ def toy_model(seed, vocabulary, eos_share=0.0, eos=0):
     return next_top, reward
 
 
-def model_functions(causal_lm, token_reward, forbidden=()):
-    """`next_top` and `reward` from full forwards without a cache; `token_reward(output)` gives `(1, seq)`."""
+def model_functions(rt):
+    """`next_top` and `reward` of a reward transformer, by a full forward without a cache for every prefix."""
 
+    @functools.cache
     @torch.no_grad()
     def forward(prefix):
-        return causal_lm(torch.tensor([prefix]), use_cache=False, output_hidden_states=True)
+        out = rt(torch.tensor([prefix]), use_cache=False)
+        return out.logits[0, -1].float(), out.token_rewards[0, -1].item()
 
     def next_top(prefix, n):
-        logits = forward(prefix).logits[0, -1].float()
-        logits[list(forbidden)] = -torch.inf
-        return logits.topk(n).indices.tolist()
+        return forward(tuple(prefix))[0].topk(n).indices.tolist()
 
     def reward(prefix):
-        return token_reward(forward(prefix))[0, -1].item()
+        return forward(tuple(prefix))[1]
 
     return next_top, reward

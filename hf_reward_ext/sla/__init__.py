@@ -3,14 +3,23 @@
 from transformers import AutoConfig, AutoModel
 
 from hf_reward_ext.sla.channel import RewardChannel
+from hf_reward_ext.sla.decoding import SLALogitsProcessor, SLAOutput, sla_generate
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
+from hf_reward_ext.sla.search import LookAheadSearch, SearchSettings
+from hf_reward_ext.sla.streaming import ConfirmedChunk
 
 AutoConfig.register("sla_reward_transformer", RewardTransformerConfig)
 AutoModel.register(RewardTransformerConfig, RewardTransformer)
 
 __all__ = [
+    "ConfirmedChunk",
+    "LookAheadSearch",
     "RewardChannel",
     "RewardTransformer",
     "RewardTransformerConfig",
+    "SLALogitsProcessor",
+    "SLAOutput",
+    "SearchSettings",
+    "sla_generate",
 ]

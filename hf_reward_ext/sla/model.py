@@ -1,10 +1,12 @@
 """A causal LM that gives every token a reward beside its logits."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -132,7 +134,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         revision = revision or "main"
         channel = RewardChannel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision)
         if base is None:
-            base = _load_base(channel.config, base_kwargs)
+            base = _load_base(channel.config, pretrained_model_name_or_path, base_kwargs)
             base.requires_grad_(False)
         channel.check_base(base, processing_class)
         return cls(base, _beside(base, channel)).eval()
@@ -147,9 +149,26 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         output_hidden_states: bool | list[int] | None = None,
+        hidden_states: Sequence[Tensor | None] | None = None,
+        compute_logits: bool = True,
+        detach_hidden_states: bool = False,
         **kwargs,
     ) -> RewardTransformerOutput:
-        """Logits as the base gives them, and `token_rewards` of every position that is read."""
+        """
+        Logits as the base gives them, and `token_rewards` of every position that is read.
+
+        Args:
+            hidden_states (`tuple` of `torch.Tensor`, *optional*): The base's, computed before; then only the channel
+                runs and there are no logits.
+            compute_logits (`bool`, defaults to `True`): Run the LM head. Without it texts are padded on the right.
+            detach_hidden_states (`bool`, defaults to `False`): Gradients of the rewards end at the channel.
+            **kwargs, other arguments: Those of the base.
+        """
+        if hidden_states is not None:
+            return RewardTransformerOutput(token_rewards=self.reward_channel(hidden_states))
+        if not compute_logits:
+            states = self.backbone_hidden_states(input_ids, attention_mask)
+            return RewardTransformerOutput(token_rewards=self.reward_channel(states))
         given = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -164,16 +183,19 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
             output_hidden_states=True if output_hidden_states else list(self.reward_channel.config.layers),
             **{**kwargs, "return_dict": True},
         )
+        states = output.hidden_states
+        if detach_hidden_states and states is not None:
+            states = [None if state is None else state.detach() for state in states]
         return RewardTransformerOutput(
             loss=output.loss,
             logits=output.logits,
             past_key_values=getattr(output, "past_key_values", None),
             hidden_states=output.hidden_states if output_hidden_states else None,
             attentions=getattr(output, "attentions", None),
-            token_rewards=self.reward_channel(output.hidden_states),
+            token_rewards=self.reward_channel(states),
         )
 
-    def backbone_hidden_states(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor | None, ...]:
+    def backbone_hidden_states(self, input_ids, attention_mask) -> tuple[Tensor | None, ...]:
         """What the channel reads of right-padded texts; the LM head does not run."""
         base = self.base.get_base_model() if hasattr(self.base, "peft_config") else self.base
         output = base.base_model(
@@ -229,17 +251,18 @@ def _beside(base, channel: RewardChannel) -> RewardChannel:
     return channel.to(weight.device, dtype)
 
 
-def _load_base(config: RewardTransformerConfig, kwargs: dict):
-    if config.base_model_name_or_path is None:
+def _load_base(config: RewardTransformerConfig, place, kwargs: dict):
+    """The base by its name, or the policy that was trained beside the channel and lies in its folder."""
+    if config.policy_folder is not None and config.adapter is None:
+        return AutoModelForCausalLM.from_pretrained(place, subfolder=config.policy_folder, **kwargs)
+    if config.base_model_name_or_path is None or (config.adapter is not None and config.policy_folder is None):
+        missing = "one without a name" if config.adapter is None else f"the adapter {config.adapter!r} on its base"
         raise ValueError(
-            "No `base` was given, and the channel was trained on one without a name, so it cannot be loaded. Pass "
-            "`base=`."
+            f"No `base` was given, and the channel was trained on {missing}, so it cannot be loaded. Pass `base=`."
         )
-    if config.adapter is not None:
-        raise ValueError(
-            f"No `base` was given, but the channel was trained with the adapter {config.adapter!r}, whose place is not "
-            "known. Load the `PeftModel` and pass it as `base=`."
-        )
-    return AutoModelForCausalLM.from_pretrained(
+    base = AutoModelForCausalLM.from_pretrained(
         config.base_model_name_or_path, revision=config.base_model_revision, **kwargs
     )
+    if config.adapter is None:
+        return base
+    return PeftModel.from_pretrained(base, place, adapter_name=config.adapter, subfolder=config.policy_folder)

@@ -17,8 +17,10 @@ class RewardTransformerConfig(PreTrainedConfig):
             on the final state alone.
         head_size (`int`, *optional*): Width of a hidden layer in the head. Default: none, a linear head.
         hidden_act (`str`, defaults to `"silu"`), rms_norm_eps (`float`), initializer_range (`float`): Of the channel.
-        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say). Where
-            a text comes without a mask, its completion begins after their last occurrence.
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
+            Where a text comes without a mask, its completion begins after their last occurrence.
+        policy_folder (`str`, *optional*): Folder beside the channel with the policy that was trained with it, whole
+            or as an adapter.
         base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The base that the
             channel was trained on; checked when the two meet.
 
@@ -45,6 +47,7 @@ class RewardTransformerConfig(PreTrainedConfig):
         rms_norm_eps: float = 1e-6,
         initializer_range: float = 0.02,
         completion_start_ids: list[int] | None = None,
+        policy_folder: str | None = None,
         base_model_name_or_path: str | None = None,
         base_model_revision: str | None = None,
         template_hash: str | None = None,
@@ -65,6 +68,7 @@ class RewardTransformerConfig(PreTrainedConfig):
         self.rms_norm_eps = rms_norm_eps
         self.initializer_range = initializer_range
         self.completion_start_ids = completion_start_ids
+        self.policy_folder = policy_folder
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision
         self.template_hash = template_hash

@@ -28,8 +28,8 @@ class ReadStep(NamedTuple):
 
 
 StepReward = Callable[[ReadStep], Tensor | tuple[Tensor, Tensor]]
-"""Rewards `(rows,)` of the last token of each row, or rewards and their weights in the mean. An attribute `layers` names
-the hidden states it reads."""
+"""Rewards `(rows,)` of the last token of each row, or rewards and their weights in the mean. An attribute `layers`
+names the hidden states it reads."""
 
 
 class ChannelReward:

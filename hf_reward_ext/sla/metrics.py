@@ -1,0 +1,126 @@
+"""How early and how surely token rewards tell a chosen completion from a rejected one."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from hf_reward_ext.base.token_rewards import masked_mean
+from hf_reward_ext.sla.token_losses import align_completions
+
+Rewards = Float[Tensor, "batch seq"]
+Mask = Bool[Tensor, "batch seq"]
+SHARES = (0.25, 0.5, 1.0)
+
+
+def autrc(
+    chosen_token_rewards: Float[Tensor, "batch chosen_seq"],
+    chosen_mask: Bool[Tensor, "batch chosen_seq"],
+    rejected_token_rewards: Float[Tensor, "batch rejected_seq"],
+    rejected_mask: Bool[Tensor, "batch rejected_seq"],
+    definition: str = "prefix",
+) -> float:
+    r"""
+    Area under the token-reward curve (AuTRC). The paper names the metric; its formula was not available to us, and
+    both definitions here are reconstructions.
+
+    $$ \text{prefix:}\quad \frac{1}{G} \sum_{g=1}^{G} \operatorname{acc}(g/G), \qquad
+    \operatorname{acc}(p) = \operatorname{mean}[1(S^+_p > S^-_p) + \tfrac12 1(S^+_p = S^-_p)] $$
+
+    with $S_p$ the mean reward of the first $\lceil pT \rceil$ completion tokens, the statistic that the search uses,
+    and $G = 100$. `"token"` is the share of aligned positions $i$ (up to the shorter completion) with $r^+_i > r^-_i$.
+
+    Args:
+        chosen_token_rewards, rejected_token_rewards (`torch.Tensor` of shape `(batch, seq)`): Rewards at the tokens.
+        chosen_mask, rejected_mask (`torch.Tensor` of shape `(batch, seq)`): `True` on completion tokens, EOS included.
+        definition (`str`, defaults to `"prefix"`): `"prefix"` or `"token"`.
+
+    Returns:
+        `float` between 0 and 1; chance is 0.5 for `"prefix"`.
+
+    Raises:
+        ValueError: If the definition is unknown or a completion is empty.
+
+    Example:
+    ```python
+    >>> mask = torch.ones(1, 2, dtype=torch.bool)
+    >>> autrc(torch.tensor([[0.0, 3.0]]), mask, torch.tensor([[1.0, 0.0]]), mask)  # lost at first, won at the end
+    0.5
+    ```
+    """
+    if definition not in ("prefix", "token"):
+        raise ValueError(f"`definition={definition!r}` was given, but it is 'prefix' or 'token'. Choose one.")
+    sides = _sides(chosen_token_rewards, chosen_mask, rejected_token_rewards, rejected_mask)
+    if definition == "token":
+        return _token_accuracy(*sides, share=1.0)
+    shares = torch.arange(1, 101, dtype=torch.float64) / 100
+    return sum(_prefix_accuracy(*sides, share=share) for share in shares.tolist()) / 100
+
+
+def preference_metrics(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> dict[str, float]:
+    """
+    What the authors' trainer logs, and AuTRC.
+
+    Returns:
+        `dict` with `accuracy` and `margin` of the mean rewards, `chosen_reward` and `rejected_reward`; for the first
+        25, 50 and 100 % of the tokens `prefix_accuracy_*` (which prefix has the larger mean) and `token_accuracy_*`
+        (share of aligned positions won); `last_token_accuracy`; `autrc`.
+    """
+    sides = _sides(chosen, chosen_mask, rejected, rejected_mask)
+    means = [masked_mean(chosen, chosen_mask), masked_mean(rejected, rejected_mask)]
+    metrics = {
+        "accuracy": _wins(*means),
+        "margin": (means[0] - means[1]).mean().item(),
+        "chosen_reward": means[0].mean().item(),
+        "rejected_reward": means[1].mean().item(),
+        "last_token_accuracy": _wins(*(_at(rows, lengths - 1) for rows, lengths in sides)),
+        "autrc": autrc(chosen, chosen_mask, rejected, rejected_mask),
+    }
+    for share in SHARES:
+        metrics[f"prefix_accuracy_{share:.0%}".rstrip("%")] = _prefix_accuracy(*sides, share=share)
+        metrics[f"token_accuracy_{share:.0%}".rstrip("%")] = _token_accuracy(*sides, share=share)
+    return metrics
+
+
+def _sides(chosen, chosen_mask, rejected, rejected_mask) -> list[tuple[Tensor, Tensor]]:
+    """Rewards moved to the left in double precision, with the number of tokens of each row."""
+    sides = []
+    for rewards, mask in ((chosen, chosen_mask), (rejected, rejected_mask)):
+        mask = mask.bool()
+        if not mask.any(-1).all():
+            row = int((~mask.any(-1)).nonzero()[0])
+            raise ValueError(
+                f"Row {row} of a mask marks no token, but its rewards are compared token by token. Leave empty "
+                "completions out."
+            )
+        rows, lengths = align_completions([rewards.detach().double()], [mask])
+        sides.append((rows[0], lengths[0]))
+    return sides
+
+
+def _prefix_accuracy(*sides: tuple[Tensor, Tensor], share: float) -> float:
+    means = []
+    for rows, lengths in sides:
+        counts = _first(share, lengths)
+        means.append(_at(rows.cumsum(-1), counts - 1) / counts)
+    return _wins(*means)
+
+
+def _token_accuracy(*sides: tuple[Tensor, Tensor], share: float) -> float:
+    (chosen, chosen_lengths), (rejected, rejected_lengths) = sides
+    counts = _first(share, chosen_lengths.minimum(rejected_lengths))
+    width = int(counts.max())
+    counted = torch.arange(width, device=chosen.device) < counts[:, None]
+    return (chosen[:, :width] > rejected[:, :width])[counted].double().mean().item()
+
+
+def _first(share: float, lengths: Tensor) -> Tensor:
+    # Rounded first: 0.07 * 100 is a little more than 7, and its ceiling would be 8.
+    return (lengths * share).double().round(decimals=9).ceil().long().clamp(min=1)
+
+
+def _at(rows: Tensor, index: Tensor) -> Tensor:
+    return rows.gather(-1, index[:, None]).squeeze(-1)
+
+
+def _wins(chosen: Tensor, rejected: Tensor) -> float:
+    return ((chosen > rejected).double() + 0.5 * (chosen == rejected).double()).mean().item()

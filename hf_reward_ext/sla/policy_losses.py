@@ -1,0 +1,70 @@
+"""Losses that train the policy beside its channel, on log-probabilities of chosen and rejected completions."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from hf_reward_ext.base.losses import bradley_terry_loss
+from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
+
+TokenLogps = Float[Tensor, "batch seq"]
+Mask = Bool[Tensor, "batch seq"]
+
+
+def sft_loss(chosen: TokenLogps, chosen_mask: Mask) -> Float[Tensor, ""]:
+    r"""
+    $-\log\pi(y^+_t)$, mean over all chosen tokens of the batch.
+
+    Example:
+    ```python
+    >>> sft_loss(torch.tensor([[-1.0, -3.0]]), torch.tensor([[True, True]]))
+    tensor(2.)
+    ```
+    """
+    return -masked_sum(chosen, chosen_mask).sum() / chosen_mask.sum().clamp(min=1)
+
+
+def simpo_loss(
+    chosen: TokenLogps,
+    chosen_mask: Mask,
+    rejected: TokenLogps,
+    rejected_mask: Mask,
+    *,
+    beta: float = 2.5,
+    gamma_beta_ratio: float = 0.55,
+) -> Float[Tensor, ""]:
+    r"""
+    $-\log\sigma(\beta (\bar{l}^+ - \bar{l}^- - \gamma/\beta))$ with $\bar l$ the mean log-probability of a token. The
+    defaults are those of the authors' code.
+    """
+    pairs = bradley_terry_loss(
+        masked_mean(chosen, chosen_mask),
+        masked_mean(rejected, rejected_mask),
+        beta=beta,
+        gamma=beta * gamma_beta_ratio,
+    )
+    return pairs.mean()
+
+
+def dpo_loss(
+    chosen: TokenLogps,
+    chosen_mask: Mask,
+    rejected: TokenLogps,
+    rejected_mask: Mask,
+    reference: Float[Tensor, " rows"],
+    *,
+    beta: float = 0.1,
+) -> Float[Tensor, ""]:
+    r"""
+    $-\log\sigma(\beta [(l^+ - l_{ref}^+) - (l^- - l_{ref}^-)])$ with $l$ the log-probability of a completion.
+
+    Args:
+        reference (`torch.Tensor` of shape `(2 * batch,)`): $l_{ref}$ of the chosen, then of the rejected completions.
+        beta (`float`, defaults to 0.1): The usual value; the paper does not give its own.
+    """
+    reference_chosen, reference_rejected = reference.chunk(2)
+    pairs = bradley_terry_loss(
+        masked_sum(chosen, chosen_mask) - reference_chosen,
+        masked_sum(rejected, rejected_mask) - reference_rejected,
+        beta=beta,
+    )
+    return pairs.mean()

@@ -1,0 +1,111 @@
+r"""
+The four losses of SLA on token rewards $r$ of chosen and rejected completions.
+
+Masks are unshifted: position $t$ is that of token $y_t$ itself, EOS included. All return a scalar and are computed with
+log-sigmoids, so that no reward, however large, loses its gradient.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from hf_reward_ext.base.losses import bradley_terry_loss
+from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
+
+Rewards = Float[Tensor, "batch seq"]
+Mask = Bool[Tensor, "batch seq"]
+
+
+def sequence_bt_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> Float[Tensor, ""]:
+    r"""
+    $-\log\sigma(\bar r^+ - \bar r^-)$ of the mean rewards; the paper's default.
+
+    Example:
+    ```python
+    >>> one = torch.ones(1, 2, dtype=torch.bool)
+    >>> sequence_bt_loss(torch.tensor([[1.0, 3.0]]), one, torch.tensor([[2.0, 2.0]]), one)  # log 2
+    tensor(0.6931)
+    ```
+    """
+    return bradley_terry_loss(masked_mean(chosen, chosen_mask), masked_mean(rejected, rejected_mask)).mean()
+
+
+def sequence_ce_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> Float[Tensor, ""]:
+    r"""
+    $-\tfrac12 [\log P^+ + \log (1 - P^-)]$ with $P$ the mean of $\sigma(r_t)$; in logs $1 - P$ is the mean of
+    $\sigma(-r_t)$.
+    """
+    return -(_log_mean_sigmoid(chosen, chosen_mask) + _log_mean_sigmoid(-rejected, rejected_mask)).mean() / 2
+
+
+def token_bt_loss(
+    chosen: Rewards,
+    chosen_mask: Mask,
+    rejected: Rewards,
+    rejected_mask: Mask,
+    *,
+    scale: float = 1.0,
+    margin: float = 0.0,
+) -> Float[Tensor, ""]:
+    r"""
+    $\tfrac1T \sum_i -\log\sigma(a (r^+_i - r^-_i - b))$, mean over pairs: the i-th tokens of both completions are
+    compared, and the shorter one repeats its last reward up to the longer one's length $T$.
+
+    Args:
+        scale, margin (`float`, default to 1 and 0): $a$ and $b$.
+
+    Example:
+    ```python
+    >>> both = torch.tensor([[True, True]])
+    >>> token_bt_loss(torch.ones(1, 2), torch.tensor([[False, True]]), torch.ones(1, 2), both)  # log 2
+    tensor(0.6931)
+    ```
+    """
+    (chosen_row, rejected_row), lengths = align_completions([chosen, rejected], [chosen_mask, rejected_mask])
+    longest = torch.stack(lengths).amax(0)
+    counted = torch.arange(chosen_row.shape[1], device=chosen.device) < longest[:, None]
+    losses = -F.logsigmoid(scale * (chosen_row - rejected_row - margin))
+    return masked_mean(losses, counted).mean()
+
+
+def token_ce_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> Float[Tensor, ""]:
+    r"""
+    $-\tfrac12 [\operatorname{mean} \log\sigma(r^+_t) + \operatorname{mean} \log\sigma(-r^-_t)]$, means over all tokens
+    of the batch.
+    """
+    return -(_mean_logsigmoid(chosen, chosen_mask) + _mean_logsigmoid(-rejected, rejected_mask)) / 2
+
+
+def align_completions(rewards: list[Rewards], masks: list[Mask]) -> tuple[list[Tensor], list[Tensor]]:
+    """
+    Completion tokens moved to the left, the last reward repeated behind them.
+
+    Returns:
+        Rewards `(batch, longest)` of every side, and the lengths `(batch,)`.
+    """
+    lengths = [mask.sum(-1) for mask in masks]
+    longest = int(torch.stack(lengths).max())
+    rows = []
+    for values, mask, length in zip(rewards, masks, lengths, strict=True):
+        order = (~mask).to(torch.uint8).argsort(dim=-1, stable=True)  # completion positions first, in order
+        index = torch.arange(longest, device=values.device).minimum(length[:, None] - 1).clamp(min=0)
+        rows.append(values.gather(-1, order.gather(-1, index)))
+    return rows, lengths
+
+
+def _mean_logsigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, ""]:
+    return masked_sum(F.logsigmoid(rewards), mask).sum() / mask.sum().clamp(min=1)
+
+
+def _log_mean_sigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, " batch"]:
+    logs = F.logsigmoid(rewards).masked_fill(~mask, -torch.inf)
+    return logs.logsumexp(-1) - mask.sum(-1).clamp(min=1).log()
+
+
+LOSSES = {
+    "sequence_bt": sequence_bt_loss,
+    "token_bt": token_bt_loss,
+    "sequence_ce": sequence_ce_loss,
+    "token_ce": token_ce_loss,
+}
