@@ -2,26 +2,46 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+from hf_reward_ext.fast_slow.best_of_n import BestResponse, best_response
+from hf_reward_ext.fast_slow.counterfactual import counterfactual_prefixes
 from hf_reward_ext.fast_slow.decoding import FastSlowGenerationMixin, FastSlowStoppingCriteria
+from hf_reward_ext.fast_slow.drift import DriftMonitor
 from hf_reward_ext.fast_slow.gate import Gate
+from hf_reward_ext.fast_slow.grpo_trainer import FastSlowGRPOTrainer
 from hf_reward_ext.fast_slow.judgment import Judgment, judgments_to_dataset, position_bias
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
-from hf_reward_ext.fast_slow.prompt import JudgePrompt, JudgeTemplate
+from hf_reward_ext.fast_slow.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.reward_function import FastSlowRewardFunction
+from hf_reward_ext.fast_slow.sampling import sample_judgments
+from hf_reward_ext.fast_slow.template import JudgeTemplate
+from hf_reward_ext.fast_slow.trainer import FastSlowTrainer
+from hf_reward_ext.fast_slow.trainer_config import FastSlowConfig
+from hf_reward_ext.fast_slow.verdict_reward import slow_verdict_reward
 
 AutoConfig.register("fast_slow", FastSlowRewardModelConfig)
 AutoModel.register(FastSlowRewardModelConfig, FastSlowRewardModel)
 AutoModelForSequenceClassification.register(FastSlowRewardModelConfig, FastSlowRewardModel)
 
 __all__ = [
+    "BestResponse",
+    "DriftMonitor",
+    "FastSlowConfig",
+    "FastSlowGRPOTrainer",
     "FastSlowGenerationMixin",
+    "FastSlowRewardFunction",
     "FastSlowRewardModel",
     "FastSlowRewardModelConfig",
     "FastSlowStoppingCriteria",
+    "FastSlowTrainer",
     "Gate",
     "JudgePrompt",
     "JudgeTemplate",
     "Judgment",
+    "best_response",
+    "counterfactual_prefixes",
     "judgments_to_dataset",
     "position_bias",
+    "sample_judgments",
+    "slow_verdict_reward",
 ]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hf_reward_ext.base.hub import base_pointer
 from hf_reward_ext.base.model_card import write_model_card
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 
@@ -13,6 +14,13 @@ PAPER = {
 }
 WHAT = "A judge that answers in one token when it is sure and in writing when it is not."
 TAGS = ["hf-reward-ext", "fast-slow"]
+
+
+def describe(config: FastSlowRewardModelConfig, causal_lm, tokenizer) -> None:
+    """Writes into the config what it says of the causal LM."""
+    config.adapter = hasattr(causal_lm, "peft_config")
+    config.causal_lm_config = None if config.adapter else causal_lm.config
+    config.name_or_path = base_pointer(causal_lm, tokenizer)["base_model_name_or_path"] or ""
 
 
 def save_config(config: FastSlowRewardModelConfig, folder: str | Path) -> None:

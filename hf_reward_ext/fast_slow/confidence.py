@@ -214,22 +214,6 @@ def escalate(
     raise ValueError(f"`rule={rule!r}` was given, but the gate knows 'or', 'and' and 'weighted'. Choose one of them.")
 
 
-def mean_log_odds(log_odds: Float[Tensor, " votes"]) -> Float[Tensor, ""]:
-    r"""
-    Log-odds of the mean probability of several votes, exact where probabilities round to 0 or 1.
-
-    $$ \operatorname{logit} \frac1n \sum_v \sigma(z_v)
-       = \log \sum_v \sigma(z_v) - \log \sum_v \sigma(-z_v) $$
-
-    Example:
-    ```python
-    >>> mean_log_odds(torch.tensor([50.0, 50.0]))
-    tensor(50.)
-    ```
-    """
-    return F.logsigmoid(log_odds).logsumexp(-1) - F.logsigmoid(-log_odds).logsumexp(-1)
-
-
 def vocabulary_entropy_confidence(logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, " batch"]:
     r"""An alternative $C_{dist}$: $1 - H(q) / \log V$ over the whole vocabulary."""
     q = logits.float().softmax(-1)

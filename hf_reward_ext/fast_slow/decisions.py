@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hf_reward_ext.fast_slow.gate import Pairing
-from hf_reward_ext.fast_slow.prompt import JudgePrompt, plain_text
+from hf_reward_ext.fast_slow.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.template import plain_text
 
 
 class Decisions(NamedTuple):

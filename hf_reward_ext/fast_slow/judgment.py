@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hf_reward_ext.fast_slow.confidence import mean_log_odds
 from hf_reward_ext.fast_slow.gate import Pairing
 
 
@@ -95,7 +94,7 @@ class Scale:
         if self.pairing == "none":
             return rows[0]
         if self.pairing == "orders":
-            return _mean_log_odds([rows[0], -rows[1]])
+            return mean_log_odds([rows[0], -rows[1]])
         return rows[0] - rows[1]
 
     def _row(self, fast_score: float, votes: Sequence[float | None]) -> float:
@@ -108,7 +107,24 @@ class Scale:
         if self.hard_votes:
             share = float(np.mean([vote > 0 for vote in parsed]))
             return torch.tensor(share, dtype=torch.float64).logit(1e-6).item()
-        return _mean_log_odds([vote / self.slow_temperature for vote in parsed])
+        return mean_log_odds([vote / self.slow_temperature for vote in parsed])
+
+
+def mean_log_odds(log_odds: Sequence[float]) -> float:
+    r"""
+    Log-odds of the mean probability of several votes, exact where probabilities round to 0 or 1.
+
+    $$ \operatorname{logit} \frac1n \sum_v \sigma(z_v) = \log \sum_v \sigma(z_v) - \log \sum_v \sigma(-z_v) $$
+
+    Example:
+    ```python
+    >>> mean_log_odds([50.0, 50.0])
+    50.0
+    ```
+    """
+    values = np.asarray(log_odds, float)
+    yes, no = -np.logaddexp(0, -values), -np.logaddexp(0, values)
+    return float(np.logaddexp.reduce(yes) - np.logaddexp.reduce(no))
 
 
 def judgments_to_dataset(judgments: Sequence[Judgment]) -> Dataset:
@@ -155,7 +171,3 @@ def position_bias(judgments: Sequence[Judgment]) -> dict[str, float | int]:
         "prefers_first": float(np.mean(scores > 0)),
         "mean_bias": float(scores.mean()),
     }
-
-
-def _mean_log_odds(log_odds: list[float]) -> float:
-    return mean_log_odds(torch.tensor(log_odds, dtype=torch.float64)).item()

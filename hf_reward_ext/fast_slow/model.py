@@ -12,9 +12,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
-from hf_reward_ext.base.hub import base_pointer
 from hf_reward_ext.fast_slow.calibrate import calibrate, calibration_report
-from hf_reward_ext.fast_slow.checkpoint import load_judge, save_judge
+from hf_reward_ext.fast_slow.checkpoint import describe, load_judge, save_judge
 from hf_reward_ext.fast_slow.confidence import Rule
 from hf_reward_ext.fast_slow.decisions import encode_decisions
 from hf_reward_ext.fast_slow.decoding import JudgmentBatch, judge_rows
@@ -22,8 +21,9 @@ from hf_reward_ext.fast_slow.drift import DriftMonitor
 from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER, Gate, Pairing
 from hf_reward_ext.fast_slow.judgment import Judgment, Scale
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
-from hf_reward_ext.fast_slow.prompt import JudgePrompt, JudgeTemplate
+from hf_reward_ext.fast_slow.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.records import judgment_of
+from hf_reward_ext.fast_slow.template import JudgeTemplate
 from hf_reward_ext.fast_slow.verdicts import VerdictKind
 
 Mode = Literal["gated", "fast", "slow"]
@@ -91,7 +91,6 @@ class FastSlowRewardModel(PreTrainedModel):
         config: FastSlowRewardModelConfig | None = None,
         batch_size: int = 16,
     ):
-        is_adapter = hasattr(causal_lm, "peft_config")
         if config is None:
             gate = Gate(intuition_threshold, distribution_threshold, 1.0, rule, weight, distribution)
             config = FastSlowRewardModelConfig(
@@ -105,10 +104,7 @@ class FastSlowRewardModel(PreTrainedModel):
                 max_new_tokens=max_new_tokens,
                 hard_votes=hard_votes,
             )
-        pointer = base_pointer(causal_lm, tokenizer)
-        config.adapter = is_adapter
-        config.causal_lm_config = None if is_adapter else causal_lm.config
-        config.name_or_path = pointer["base_model_name_or_path"] or ""
+        describe(config, causal_lm, tokenizer)
         super().__init__(config)
         self.config: FastSlowRewardModelConfig = config
         self.causal_lm = causal_lm
@@ -184,7 +180,7 @@ class FastSlowRewardModel(PreTrainedModel):
         batches = decisions.batches(self.batch_size)
         hidden = len(batches) < 5 if show_progress is None else not show_progress
         scale = self._scale(decisions.pairing)
-        with self._judging():
+        with self.judging():
             for places in tqdm(batches, desc="judging", disable=hidden):
                 outcome = self._run(*decisions.batch(places), mode, decisions.pairing)
                 for number, place in enumerate(places):
@@ -300,7 +296,7 @@ class FastSlowRewardModel(PreTrainedModel):
         )
 
     @contextmanager
-    def _judging(self):
+    def judging(self):
         """Evaluation mode without gradients; training mode comes back."""
         was_training = self.causal_lm.training
         self.causal_lm.eval()

@@ -3,7 +3,7 @@
 from transformers import AutoConfig, PreTrainedConfig
 
 from hf_reward_ext.fast_slow.gate import Gate
-from hf_reward_ext.fast_slow.prompt import JudgeTemplate
+from hf_reward_ext.fast_slow.template import JudgeTemplate
 from hf_reward_ext.fast_slow.verdicts import VerdictKind, verdict_kind
 
 

@@ -67,7 +67,7 @@ def read_prompts(
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     prefixes, owners = _shared_prefixes(prompts, shared) if shared is not None else ([], [])
     before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
-    if prefixes and _keeps_every_position(cache) and "position_ids" in _parameters(model):
+    if prefixes and _keeps_every_position(cache) and "position_ids" in forward_parameters(model):
         ids, mask = _left_padded(prefixes, pad_token_id, model.device)
         forward(model, ids, mask, mask.cumsum(-1) - 1, cache)
         rows = torch.tensor(owners, device=model.device)
@@ -92,7 +92,7 @@ def forward(
 ) -> Float[Tensor, "rows vocab"]:
     """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
     optional = {"position_ids": position_ids.clamp(min=0), "logits_to_keep": 1}
-    known = _parameters(model)
+    known = forward_parameters(model)
     output = model(
         input_ids=input_ids,
         attention_mask=attention_mask,
@@ -103,7 +103,8 @@ def forward(
     return output.logits[:, -1].float()
 
 
-def _parameters(model):
+def forward_parameters(model):
+    """Names that the model's own forward takes, whatever it is wrapped in."""
     base = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
     return inspect.signature(base.forward).parameters
 

@@ -1,80 +1,14 @@
 """The question that a judge is asked, and the tokens it answers with."""
 
 import re
-from dataclasses import asdict, dataclass
 
 import torch
 
+from hf_reward_ext.fast_slow.template import JudgeTemplate
 from hf_reward_ext.fast_slow.verdicts import ALTERNATIVES, VerdictKind, verdict_kind, verdict_values
 
-_PAIRWISE = """\
-Which of two responses to a prompt is better? Weigh correctness first, then how well it does what was asked.
-
-[Prompt]
-{prompt}
-
-[Response {first}]
-{response_a}
-
-[Response {second}]
-{response_b}
-
-Answer with {first} or {second} at once. If you are asked to go on, analyse both responses and end with a line \
-"Final: {first}" or "Final: {second}", which may differ from your first answer."""
-_POINTWISE = """\
-{question}
-
-[Prompt]
-{prompt}
-
-[Response]
-{response_a}
-
-Answer with {verdicts} at once. If you are asked to go on, analyse the response and end with a line "Final:" and your \
-verdict, which may differ from your first answer."""
-_QUESTIONS = {
-    "binary": "Is the response to the prompt correct and good?",
-    "scale": "How good is the response to the prompt, from {first} (worst) to {last} (best)?",
-}
 _THINKING = re.compile(r"<([\w:|]*think\w*)>\s*$")
 _HARMONY = "<|start|>assistant"
-
-
-@dataclass(frozen=True)
-class JudgeTemplate:
-    """
-    Text of a judge prompt; stored in the checkpoint.
-
-    Args:
-        user (`str`): The question, with the slots `{prompt}`, `{response_a}` (and `{response_b}` for pairs); `{first}`,
-            `{second}`, `{last}` and `{verdicts}` are the verdict strings. Other braces are doubled.
-        system (`str`, *optional*): System message; left out without a chat template.
-        base_suffix (`str`): Follows `user` when the tokenizer has no chat template.
-        analysis_prefix (`str`): Put after the first verdict to open the written judgement.
-        final_marker (`str`): What the judgement ends with, just before its verdict.
-
-    Example:
-    ```python
-    >>> JudgeTemplate(user="{prompt}\\n1: {response_a}\\n2: {response_b}\\nBetter:", base_suffix="")
-    ```
-    """
-
-    user: str
-    system: str | None = None
-    base_suffix: str = "\n\nVerdict:"
-    analysis_prefix: str = "\nAnalysis:"
-    final_marker: str = "\nFinal:"
-
-    @classmethod
-    def default(cls, kind: VerdictKind) -> "JudgeTemplate":
-        """The template that asks for verdicts of this kind."""
-        if kind == "pairwise":
-            return cls(user=_PAIRWISE)
-        return cls(user=_POINTWISE.replace("{question}", _QUESTIONS[kind]))
-
-    def to_dict(self) -> dict:
-        """What the checkpoint stores."""
-        return asdict(self)
 
 
 class JudgePrompt:
@@ -113,10 +47,11 @@ class JudgePrompt:
         self.kind: VerdictKind = kind or verdict_kind(self.verdicts)
         self.template = template or JudgeTemplate.default(self.kind)
         self.values = verdict_values(self.verdicts, self.kind)
-        self._check_slots()
+        self.template.check_slots(self.kind)
         context = self.render("x", "y", "z" if self.is_pairwise else None)
         self.first_ids = self._verdict_ids(context, "after the prompt")
-        opened = context + self.verdicts[0]
+        self._space = "" if self._continuation(context, self.verdicts[0]) == self.first_ids[:1].tolist() else " "
+        opened = context + self._space + self.verdicts[0]
         self.prefix_ids = self._continuation(opened, self.template.analysis_prefix, or_alone=True)
         written = opened + self.template.analysis_prefix + " y."
         self.marker_ids = self._continuation(written, self.template.final_marker, or_alone=True)
@@ -126,6 +61,19 @@ class JudgePrompt:
     def is_pairwise(self) -> bool:
         """Whether one prompt shows both responses."""
         return self.kind == "pairwise"
+
+    def place(self, verdict: str) -> int:
+        """
+        Place of a verdict string.
+
+        Raises:
+            ValueError: If it is none of the verdicts.
+        """
+        if verdict not in self.verdicts:
+            raise ValueError(
+                f"The verdict {verdict!r} was given, but this judge says one of {self.verdicts}. Use one of them."
+            )
+        return self.verdicts.index(verdict)
 
     def render(self, prompt, response_a, response_b=None) -> str:
         """
@@ -142,16 +90,8 @@ class JudgePrompt:
                 f"{1 + (response_b is not None)} response(s) were given, but the verdicts {self.verdicts} are about "
                 f"{'two' if self.is_pairwise else 'one'}. Pass `response_b` with pairwise verdicts only."
             )
-        user = self.template.user.format(
-            prompt=plain_text(prompt),
-            response_a=plain_text(response_a),
-            response_b=plain_text(response_b) if response_b is not None else "",
-            first=self.verdicts[0],
-            second=self.verdicts[1],
-            last=self.verdicts[-1],
-            verdicts=", ".join(self.verdicts[:-1]) + " or " + self.verdicts[-1],
-        )
-        if self.tokenizer is None or getattr(self.tokenizer, "chat_template", None) is None:
+        user = self.template.question(self.verdicts, prompt, response_a, response_b)
+        if getattr(self.tokenizer, "chat_template", None) is None:
             return user + self.template.base_suffix
         system = [{"role": "system", "content": self.template.system}] if self.template.system else []
         text = self.tokenizer.apply_chat_template(
@@ -165,6 +105,10 @@ class JudgePrompt:
     def encode(self, prompt, response_a, response_b=None) -> list[int]:
         """Token ids of [`render`]; the next token is the verdict."""
         return self._encode(self.render(prompt, response_a, response_b))
+
+    def open(self, rendered: str, verdict: int) -> str:
+        """Text of a rendered judge prompt with a first verdict and the prefix that opens the written judgement."""
+        return rendered + self._space + self.verdicts[verdict] + self.template.analysis_prefix
 
     def encode_judgment(self, text: str, verdict: int) -> list[int]:
         """Ids of a written judgement as it follows `prefix_ids`: text, marker and verdict, without EOS."""
@@ -206,25 +150,6 @@ class JudgePrompt:
             f"`verdicts={self.verdicts}` was given, but `{type(self.tokenizer).__name__}` does not write each of them "
             f"as one token of its own {where}, and the fast path reads a single token. {remedy}"
         )
-
-    def _check_slots(self) -> None:
-        needed = ["prompt", "response_a", *(["response_b"] if self.is_pairwise else [])]
-        missing = [slot for slot in needed if f"{{{slot}}}" not in self.template.user]
-        if missing:
-            raise ValueError(
-                f"The judge template has no {' and no '.join(f'{{{slot}}}' for slot in missing)}, but a judge of "
-                f"{self.kind} verdicts must see it. Add the slot to `user`."
-            )
-
-
-def plain_text(value) -> str:
-    """Text of a prompt or response: itself, the content of its only message, or all messages with their roles."""
-    if isinstance(value, str):
-        return value
-    contents = [str(message["content"]) for message in value]
-    if len(contents) == 1:
-        return contents[0]
-    return "\n\n".join(f"{message['role']}: {text}" for message, text in zip(value, contents, strict=True))
 
 
 def _answer_first(text: str) -> str:

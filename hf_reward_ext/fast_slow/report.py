@@ -10,7 +10,7 @@ import numpy as np
 from hf_reward_ext.fast_slow.calibration import Outcomes, Truth, expected_calibration_error, outcomes, reliability
 from hf_reward_ext.fast_slow.gate import Gate
 from hf_reward_ext.fast_slow.judgment import Judgment
-from hf_reward_ext.fast_slow.thresholds import escalated, thresholds_for_budget
+from hf_reward_ext.fast_slow.thresholds import best_within, escalated, tried_gates
 
 BUDGETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -29,16 +29,16 @@ def accuracy_token_curves(gate: Gate, chosen_on: Outcomes, measured_on: Outcomes
         accuracy}`. The random gate has the rate of `"both"` and its expected values.
     """
     curves: dict[str, list[dict[str, float]]] = {"both": [], "intuition": [], "distribution": [], "random": []}
+    alone = replace(gate, rule="or")
+    tried = {
+        "both": tried_gates(gate, chosen_on),
+        "intuition": tried_gates(alone, _only(chosen_on, "intuition")),
+        "distribution": tried_gates(alone, _only(chosen_on, "distribution")),
+    }
     for budget in BUDGETS:
-        both = thresholds_for_budget(gate, chosen_on, budget)
-        alone = replace(gate, rule="or")
-        gates = {
-            "both": both,
-            "intuition": thresholds_for_budget(alone, _only(chosen_on, "intuition"), budget),
-            "distribution": thresholds_for_budget(alone, _only(chosen_on, "distribution"), budget),
-        }
-        for name, one in gates.items():
-            curves[name].append({"budget": budget, **_point(measured_on, escalated(one, measured_on))})
+        for name, gates in tried.items():
+            chosen = escalated(best_within(budget, gates), measured_on)
+            curves[name].append({"budget": budget, **_point(measured_on, chosen)})
         rate = curves["both"][-1]["rate"]
         none, everyone = np.zeros(len(measured_on), bool), np.ones(len(measured_on), bool)
         mixed = {

@@ -1,6 +1,8 @@
 """Thresholds of the gate for a budget of written judgements, or for a bound on the error of fast verdicts."""
 
+from collections.abc import Sequence
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,14 +46,35 @@ def thresholds_for_budget(gate: Gate, outcomes: Outcomes, budget: float) -> Gate
             f"`budget={budget}` was given, but it is the share of decisions that may be written, in [0, 1]. "
             "Pass for example 0.4."
         )
-    best, best_value = gate.with_thresholds(NEVER, NEVER), (-1.0, 0.0)
-    for one in _candidates(gate, outcomes):
-        chosen = escalated(one, outcomes)
-        cost = chosen.mean() if outcomes.slow_tokens is None else outcomes.token_share(chosen)
-        value = (outcomes.accuracy(chosen), -float(cost))
-        if max(cost, chosen.mean()) <= budget + 1e-9 and value > best_value:
-            best, best_value = one, value
-    return best
+    return best_within(budget, tried_gates(gate, outcomes))
+
+
+class TriedGate(NamedTuple):
+    """A gate on held-out decisions: how often it is right, and the larger of its shares of decisions and tokens."""
+
+    gate: Gate
+    accuracy: float
+    cost: float
+
+
+def tried_gates(gate: Gate, outcomes: Outcomes) -> list[TriedGate]:
+    """Every pair of quantiles as thresholds."""
+    return [_tried(one, outcomes) for one in _candidates(gate, outcomes)]
+
+
+def best_within(budget: float, tried: Sequence[TriedGate]) -> Gate:
+    """The most accurate gate that costs at most `budget`, of equally good ones the cheapest; else one that never is."""
+    affordable = [one for one in tried if one.cost <= budget + 1e-9]
+    if not affordable:
+        return tried[0].gate.with_thresholds(NEVER, NEVER)
+    return max(affordable, key=lambda one: (one.accuracy, -one.cost)).gate
+
+
+def _tried(gate: Gate, outcomes: Outcomes) -> TriedGate:
+    chosen = escalated(gate, outcomes)
+    rate = float(chosen.mean())
+    cost = rate if outcomes.slow_tokens is None else max(rate, outcomes.token_share(chosen))
+    return TriedGate(gate, outcomes.accuracy(chosen), cost)
 
 
 def thresholds_for_risk(gate: Gate, outcomes: Outcomes, risk: float, confidence: float = 0.95) -> Gate:

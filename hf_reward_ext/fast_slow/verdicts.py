@@ -69,3 +69,20 @@ def verdict_values(verdicts: tuple[str, ...], kind: VerdictKind) -> torch.Tensor
     numeric = all(verdict.isdigit() for verdict in verdicts)
     values = torch.tensor([float(verdict) if numeric else float(place) for place, verdict in enumerate(verdicts)])
     return 2 * (values - values.min()) / (values.max() - values.min()) - 1
+
+
+def favours(place: int, values: torch.Tensor | None) -> bool:
+    """
+    Whether a verdict speaks for the response: the first of two, or the upper half of a scale.
+
+    Args:
+        place (`int`): Of the verdict.
+        values (`torch.Tensor`, *optional*): See [`verdict_values`].
+
+    Example:
+    ```python
+    >>> favours(0, None), favours(0, torch.tensor([-1.0, 1.0]))
+    (True, False)
+    ```
+    """
+    return place == 0 if values is None else values[place].item() > 0

@@ -8,7 +8,6 @@ from hf_reward_ext.fast_slow.confidence import (
     escalate,
     fast_score,
     intuition_confidence,
-    mean_log_odds,
     order_average,
     orders_agree,
     preference_probability,
@@ -95,12 +94,6 @@ def test_rules_by_hand():
     assert escalate(intuition, distribution, 0.5, 0.5, "weighted", weight=0.1).tolist() == [True, False, False]
     with pytest.raises(Exception, match="xor"):
         escalate(intuition, distribution, 0.5, 0.5, "xor")  # type: ignore[arg-type]
-
-
-def test_votes_are_averaged_as_probabilities():
-    log_odds = torch.tensor([0.9, 0.2, 0.5]).logit()
-    torch.testing.assert_close(mean_log_odds(log_odds).sigmoid(), torch.tensor(1.6 / 3))
-    torch.testing.assert_close(mean_log_odds(torch.tensor([40.0])), torch.tensor(40.0))
 
 
 def test_alternatives_by_hand():

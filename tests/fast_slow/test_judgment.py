@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from hf_reward_ext.fast_slow.judgment import Judgment, Scale, judgments_to_dataset, position_bias
+from hf_reward_ext.fast_slow.judgment import Judgment, Scale, judgments_to_dataset, mean_log_odds, position_bias
 
 
 def judgment(**changes):
@@ -74,3 +74,9 @@ def test_position_bias_by_hand():
     assert bias == {"num_pairs": 4, "disagreement": 0.5, "prefers_first": 0.75, "mean_bias": 1.0}
     with pytest.raises(ValueError, match="None of the 1 judgments has two rows"):
         position_bias([judgment(fast_scores=[1.0])])
+
+
+def test_votes_are_averaged_as_probabilities():
+    log_odds = [math.log(p / (1 - p)) for p in (0.9, 0.2, 0.5)]
+    assert sigmoid(mean_log_odds(log_odds)) == pytest.approx(1.6 / 3)
+    assert mean_log_odds([40.0]) == pytest.approx(40.0)

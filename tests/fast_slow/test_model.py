@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import tiny_causal_lm, tiny_tokenizer
-from tiny_judges import POINTWISE, TEMPLATE, VERDICTS, counted
+from tiny import tiny_causal_lm
+from tiny_judges import TEMPLATE, VERDICTS, counted, pair_judge, point_judge
 from transformers import AutoModelForSequenceClassification
 
 from hf_reward_ext.fast_slow import FastSlowRewardModel
@@ -13,16 +13,6 @@ from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER
 PROMPTS = ["w4 w5", "w6", "w4 w5", "w7 w8 w9 w4 w4 w5", "w5"]
 ONE = ["w12 w13", "w14", "w15 w16 w17", "w12", "w20 w21"]
 TWO = ["w22", "w13 w12 w12", "w16", "w18 w4", "w21 w20 w4"]
-
-
-def pair_judge(model=None, **kwargs):
-    settings = dict(template=TEMPLATE, max_new_tokens=8)
-    return FastSlowRewardModel(model or tiny_causal_lm(), tiny_tokenizer(), VERDICTS, **{**settings, **kwargs})
-
-
-def point_judge(kind="binary", verdicts=VERDICTS, **kwargs):
-    settings = dict(template=POINTWISE, kind=kind, max_new_tokens=8)
-    return FastSlowRewardModel(tiny_causal_lm(), tiny_tokenizer(), verdicts, **{**settings, **kwargs})
 
 
 def middle(judge, rows=(PROMPTS, ONE, TWO)):
@@ -186,3 +176,14 @@ def test_an_adapter_is_saved_alone(tmp_path):
     assert {path.name for path in tmp_path.glob("*.safetensors")} == {"adapter_model.safetensors"}
     loaded = FastSlowRewardModel.from_pretrained(tmp_path, base=tiny_causal_lm())
     assert loaded.judge(PROMPTS, ONE, TWO) == judge.judge(PROMPTS, ONE, TWO)
+
+
+def test_texts_are_scored_like_by_any_sequence_classifier():
+    judge = point_judge()
+    texts = [f"{prompt} {response}" for prompt, response in zip(PROMPTS, ONE, strict=True)]
+    batch = judge.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    logits = judge(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    assert logits.shape == (5, 1)
+    torch.testing.assert_close(logits[:, 0], judge.score([""] * 5, texts))
+    with pytest.raises(ValueError, match="compare two"):
+        pair_judge()(input_ids=batch["input_ids"])

@@ -4,7 +4,8 @@ from tiny import tiny_tokenizer
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from hf_reward_ext.fast_slow.prompt import JudgePrompt, JudgeTemplate, plain_text
+from hf_reward_ext.fast_slow.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.template import JudgeTemplate, plain_text
 from hf_reward_ext.fast_slow.verdicts import verdict_kind, verdict_values
 
 

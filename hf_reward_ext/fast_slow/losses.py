@@ -1,0 +1,70 @@
+"""Losses on the first token of a judge, and on what it writes after it: pure functions, one value a row."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def verdict_token_loss(
+    logits: Float[Tensor, "rows vocab"], verdict_token_ids: Int[Tensor, " verdicts"], targets: Int[Tensor, " rows"]
+) -> Float[Tensor, " rows"]:
+    r"""
+    Negative log-probability of the right verdict as first token, over the whole vocabulary.
+
+    $$ L = -\log q_{u^*}, \qquad L = -\log M = -\log \sum_{u \in U} q_u \;\text{ where the right verdict is unknown} $$
+
+    Args:
+        logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first token.
+        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): The set $U$.
+        targets (`torch.Tensor` of shape `(rows,)`): Place of $u^*$ in $U$; -1 where it is unknown.
+
+    Returns:
+        `torch.Tensor` of shape `(rows,)`, in nats.
+
+    Example:
+    ```python
+    >>> verdict_token_loss(torch.zeros(2, 4), torch.tensor([0, 1]), torch.tensor([0, -1]))  # log 4, log 2
+    tensor([1.3863, 0.6931])
+    ```
+    """
+    logits = logits.float()
+    verdicts = logits[:, verdict_token_ids]
+    known = verdicts.gather(-1, targets.clamp(min=0)[:, None]).squeeze(-1)
+    return logits.logsumexp(-1) - torch.where(targets >= 0, known, verdicts.logsumexp(-1))
+
+
+def pairwise_margins(
+    chosen_first: Float[Tensor, " pairs"], rejected_first: Float[Tensor, " pairs"]
+) -> Float[Tensor, "pairs orders"]:
+    """
+    Margins for the chosen response in both orders, from the margins for the response shown first.
+
+    Example:
+    ```python
+    >>> pairwise_margins(torch.tensor([2.0]), torch.tensor([-1.0]))
+    tensor([[2., 1.]])
+    ```
+    """
+    return torch.stack([chosen_first, -rejected_first], -1)
+
+
+def judgment_loss(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:
+    r"""
+    Mean over judgements of the mean over their tokens of $-\log \pi(c_t \mid x, y, v_0, c_{<t})$; 0 without any.
+
+    Means are per sample, so that long judgements do not outweigh short ones, nor all of them the fast verdicts.
+
+    Args:
+        token_logps (`torch.Tensor` of shape `(rows, seq)`): Log-probability of each written token.
+        mask (`torch.Tensor` of shape `(rows, seq)`): `True` on analysis, marker and final verdict, not on the first
+            verdict. Rows without any are no judgements.
+
+    Example:
+    ```python
+    >>> judgment_loss(torch.tensor([[-1.0, -3.0], [-9.0, -9.0]]), torch.tensor([[True, True], [False, False]]))
+    tensor(2.)
+    ```
+    """
+    sums = -token_logps.masked_fill(~mask, 0).sum(-1)
+    lengths = mask.sum(-1)
+    return (sums / lengths.clamp(min=1)).sum() / (lengths > 0).sum().clamp(min=1)
