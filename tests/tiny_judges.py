@@ -75,3 +75,11 @@ def simulated(count=2000, seed=0, written=True):
         (rng.random(count) < 0.98).astype(float) if written else None,
         np.full(count, 50) if written else None,
     )
+
+
+def point_prompt():
+    return JudgePrompt(tiny_tokenizer(), VERDICTS, POINTWISE, "binary")
+
+
+def scale_prompt():
+    return JudgePrompt(tiny_tokenizer(), ("w10", "w11", "w12"), POINTWISE, "scale")

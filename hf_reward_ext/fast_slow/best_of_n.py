@@ -15,7 +15,7 @@ class BestResponse(NamedTuple):
     Args:
         index (`int`): Of the best response.
         scores (`list[float]`): Fast score of each response, in nats; differences are log-odds.
-        leaders (`list[int]`): Responses too close to the fastest leader to tell, with it; written ones if more than one.
+        leaders (`list[int]`): The best by fast scores and those too close to it to tell.
         judgments (`list[Judgment]`): Of the leaders' written judgements or duels.
         num_tokens (`int`): Generated in all.
     """

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from datasets import Dataset
-from trl import extract_prompt
 
-from hf_reward_ext.fast_slow.pairs import SIDES
+from hf_reward_ext.fast_slow.pairs import SIDES, with_prompt
 from hf_reward_ext.fast_slow.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.template import JudgeTemplate
 from hf_reward_ext.fast_slow.verdicts import favours, verdict_kind, verdict_values
@@ -51,7 +50,7 @@ def counterfactual_prefixes(
     bad = [verdict for verdict in verdicts if verdict not in good]
     rows = []
     for example in dataset:
-        example = example if "prompt" in example else extract_prompt(example)
+        example = with_prompt(example)
         for side in SIDES:
             other = SIDES[1 - SIDES.index(side)]
             shown = [example[side], *([example[other]] if kind == "pairwise" else [])]
@@ -91,6 +90,6 @@ def _check_tokens(judge_prompt: JudgePrompt, row: dict) -> None:
         decoded = judge_prompt.tokenizer.convert_ids_to_tokens(ids[-len(needed) :])
         raise ValueError(
             f"The text of a judge prompt ends with the tokens {decoded}, but the judge writes "
-            f"{judge_prompt.tokenizer.convert_ids_to_tokens(needed)} there, so training and use would differ. Choose an "
-            "`analysis_prefix` that starts with a line break or a space."
+            f"{judge_prompt.tokenizer.convert_ids_to_tokens(needed)} there, so training and use would differ. Choose "
+            "an `analysis_prefix` that starts with a line break or a space."
         )

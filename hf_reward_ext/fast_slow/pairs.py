@@ -1,6 +1,7 @@
 """Preference pairs, with judgements or without, as token ids for stage 1."""
 
 import logging
+from typing import cast
 
 from datasets import Dataset, IterableDataset
 from trl import extract_prompt
@@ -82,8 +83,7 @@ def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None
     Raises:
         ValueError: If a judgement ends with a verdict that contradicts the pair.
     """
-    if "prompt" not in example:
-        example = extract_prompt(example)
+    example = with_prompt(example)
     prompts = dict(zip(SIDES, _prompt_ids(example, judge_prompt), strict=True))
     fits = max_length is None or max(map(len, prompts.values())) <= max_length
     encoded: dict = {"num_dropped_judgments": 0}
@@ -109,6 +109,11 @@ def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
     eos = judge_prompt.tokenizer.eos_token_id
     given = [int(judge_prompt.first_ids[first]), *judge_prompt.prefix_ids]
     return [*given, *judge_prompt.encode_judgment(judgment["text"], final), *([] if eos is None else [eos])]
+
+
+def with_prompt(row) -> dict:
+    """The row, its prompt taken out of the shared beginning where it has no column of its own."""
+    return cast(dict, row if "prompt" in row else extract_prompt(row))
 
 
 def _prompt_ids(example: dict, judge_prompt: JudgePrompt) -> tuple[list[int], list[int]]:

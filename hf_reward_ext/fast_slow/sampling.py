@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from datasets import Dataset
-from trl import extract_prompt
 
 from hf_reward_ext.fast_slow.decoding import judge_rows
 from hf_reward_ext.fast_slow.gate import ALWAYS
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
-from hf_reward_ext.fast_slow.pairs import SIDES
+from hf_reward_ext.fast_slow.pairs import SIDES, with_prompt
 from hf_reward_ext.fast_slow.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.verdicts import favours
 from hf_reward_ext.fast_slow.writing import Writing
@@ -59,7 +58,7 @@ def sample_judgments(
             f"`num_samples={num_samples}` was given, but half of them start from the right verdict and half from a "
             "wrong one. Pass an even number."
         )
-    rows = [row if "prompt" in row else extract_prompt(row) for row in dataset]
+    rows = [with_prompt(row) for row in dataset]
     kept: dict[bool, list[tuple[int, dict]]] = {True: [], False: []}
     for start in range(0, len(rows), judge.batch_size):
         for right in (True, False):
@@ -77,7 +76,7 @@ def sample_judgments(
 def _sample(
     judge: FastSlowRewardModel, rows: list[dict], right: bool, votes: int, temperature: float, max_new_tokens: int
 ) -> list[tuple[int, dict]]:
-    """Right judgements of some pairs, all from right or all from wrong first verdicts, with the number of their pair."""
+    """Right judgements and the number of their pair, all from right or all from wrong first verdicts."""
     judge_prompt = judge.judge_prompt
     prompts = [ids for row in rows for ids in _prompts(row, judge_prompt)]
     sides = [side for _ in rows for side in SIDES]

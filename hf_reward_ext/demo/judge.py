@@ -1,0 +1,143 @@
+"""
+The demo's judge: is a claimed solution of an arithmetic problem right?
+
+Prompt `6 1 3 3=12|`, response `6-1*3-3=12` (left to right), judge prompt `6 1 3 3=12|6-1*3-3=12?`, verdict `Yes` or
+`No`. The written judgement recomputes the claim: `Yes:6-1=5;5*3=15;15-3=12#Yes`. Some wrong claims show at a glance (a
+result other than the target, a number that was not given), the others only in their steps.
+"""
+
+import random
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from hf_reward_ext.demo import arithmetic
+from hf_reward_ext.demo.arithmetic import OPERATORS, Problem
+from hf_reward_ext.fast_slow import FastSlowConfig, FastSlowRewardModel, FastSlowTrainer, JudgeTemplate
+
+VERDICTS = ("Yes", "No")
+TEMPLATE = JudgeTemplate(user="{prompt}{response_a}?", base_suffix="", analysis_prefix=":", final_marker="#")
+MAX_NEW_TOKENS = 32
+Error = Literal["result", "number", "steps"]
+
+
+def claim(numbers: tuple[int, ...], operators: str, result: int) -> str:
+    """The response `6-1*3-3=12`."""
+    return f"{numbers[0]}{''.join(f'{o}{n}' for o, n in zip(operators, numbers[1:], strict=True))}={result}"
+
+
+def pairs(split: str, count: int, seed: int = 0, glance: float = 0.5) -> Dataset:
+    """
+    Right and wrong claims about different problems, with judgements that recompute them.
+
+    Args:
+        split (`str`): `"train"`, `"dev"` or `"test"`, see [`arithmetic.problems`].
+        count, seed (`int`): How many, and which.
+        glance (`float`): Share of pairs whose wrong claim shows at a glance.
+
+    Returns:
+        `Dataset` with `prompt`, `chosen`, `rejected`, `error` (`"result"`, `"number"` or `"steps"`) and `judgments`,
+        one about each claim, from a right or a wrong first verdict with equal chance.
+    """
+    rng = random.Random(f"{split} {seed}")
+    found = arithmetic.problems(split)
+    problems = rng.sample(found, count) if count <= len(found) else rng.choices(found, k=count)
+    return Dataset.from_list([_pair(problem, rng, glance) for problem in problems])
+
+
+def _pair(problem: Problem, rng: random.Random, glance: float) -> dict:
+    error: Error = "steps" if rng.random() >= glance else rng.choice(["result", "number"])
+    right = rng.choice(problem.solutions)
+    numbers, operators, result = _wrong(problem, right, error, rng)
+    return {
+        "prompt": problem.prompt,
+        "chosen": claim(problem.numbers, right, problem.target),
+        "rejected": claim(numbers, operators, result),
+        "error": error,
+        "judgments": [
+            _judgment("chosen", arithmetic.write(problem.numbers, right), rng),
+            _judgment("rejected", arithmetic.write(numbers, operators), rng),
+        ],
+    }
+
+
+def _wrong(problem: Problem, right: str, error: Error, rng: random.Random) -> tuple[tuple[int, ...], str, int]:
+    """Numbers, operators and claimed result of a wrong claim whose steps can be computed."""
+    while True:
+        numbers, operators, result = problem.numbers, right, problem.target
+        if error == "result":
+            result = rng.randrange(100)
+        elif error == "number":
+            changed = list(numbers)
+            changed[rng.randrange(len(changed))] = rng.randint(1, 9)
+            numbers = tuple(changed)
+        else:
+            operators = "".join(rng.choices(list(OPERATORS), k=len(right)))
+        steps = arithmetic.evaluate(numbers, operators)
+        if steps is None:
+            continue
+        wrong = {"result": result != problem.target, "number": numbers != problem.numbers}
+        if wrong.get(error, steps[-1] != problem.target):
+            return numbers, operators, result
+
+
+def _judgment(about: str, text: str, rng: random.Random) -> dict:
+    verdict = VERDICTS[0] if about == "chosen" else VERDICTS[1]
+    return {"about": about, "first_verdict": rng.choice(VERDICTS), "text": text, "verdict": verdict}
+
+
+def train_judge(
+    policy,
+    tokenizer,
+    folder: str | Path,
+    num_pairs: int = 24000,
+    num_train_epochs: float = 1.0,
+    learning_rate: float = 1e-3,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> FastSlowRewardModel:
+    """
+    Stage 1 on the demo policy, in place.
+
+    Args:
+        policy, tokenizer: Of [`load_policy`], whose weights are trained further.
+        folder (`str` or `Path`): For the trainer.
+        num_pairs (`int`): Training pairs.
+        num_train_epochs, learning_rate, batch_size, seed: Of the training; a batch counts pairs.
+
+    Returns:
+        [`FastSlowRewardModel`], not calibrated.
+    """
+    args = FastSlowConfig(
+        str(folder),
+        verdicts=list(VERDICTS),
+        learning_rate=learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=50,
+        num_train_epochs=num_train_epochs,
+        per_device_train_batch_size=batch_size,
+        gradient_checkpointing=False,
+        bf16=False,
+        report_to="none",
+        logging_steps=100,
+        save_strategy="no",
+        disable_tqdm=True,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    rows = pairs("train", num_pairs, seed)
+    trainer = FastSlowTrainer(policy, args, rows, processing_class=tokenizer, template=TEMPLATE)
+    trainer.train()
+    judge = trainer.judge
+    judge.config.max_new_tokens = MAX_NEW_TOKENS
+    judge.batch_size = 128
+    return judge
+
+
+def pair_accuracy(judge: FastSlowRewardModel, rows: Dataset, mode: Literal["gated", "fast", "slow"]) -> np.ndarray:
+    """Whether each pair is judged right, 1 or 0."""
+    judgments = judge.judge(rows["prompt"], rows["chosen"], rows["rejected"], mode=mode, show_progress=False)
+    return np.array([float(one.score > 0) for one in judgments])
