@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
-from hf_reward_ext.base.token_rewards import gather_token_logps, masked_mean, masked_sum
+from hf_reward_ext.base.private_api import add_fused_lm_head
+from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
 
 
@@ -37,7 +38,8 @@ class GenARMRewardModel(PreTrainedModel):
 
     Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. There nobody
     says where the completion begins, and every token after the first counts; within a group the prompt is the same and
-    drops out of GRPO's advantages. Pass `completion_mask` to score completions alone.
+    drops out of GRPO's advantages, unless `length_normalization` divides it by another length. Pass `completion_mask`
+    to score completions alone.
 
     Args:
         config ([`GenARMRewardModelConfig`]): What is saved.
@@ -58,6 +60,7 @@ class GenARMRewardModel(PreTrainedModel):
     def __init__(self, config: GenARMRewardModelConfig, causal_lm: PreTrainedModel | None = None):
         super().__init__(config)
         self.causal_lm = causal_lm if causal_lm is not None else AutoModelForCausalLM.from_config(config.causal_lm)
+        add_fused_lm_head(self.causal_lm)
         if causal_lm is None:
             self.post_init()
 
@@ -113,12 +116,14 @@ class GenARMRewardModel(PreTrainedModel):
                 "prompt and a completion."
             )
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        logits = self.causal_lm(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        ).logits
-        logps = gather_token_logps(logits[:, :-1], input_ids[:, 1:])
+        logps = self.causal_lm(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            labels=input_ids.masked_fill(~counted, -100),
+            fused_lm_head=True,
+        ).log_probs
         token_rewards = self.config.beta * torch.nn.functional.pad(logps, (1, 0))
-        token_rewards = token_rewards.masked_fill(~counted, 0)
         pool = masked_mean if self.config.length_normalization else masked_sum
         return GenARMRewardOutput(logits=pool(token_rewards, counted)[:, None], token_rewards=token_rewards)
 

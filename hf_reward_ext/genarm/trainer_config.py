@@ -9,7 +9,8 @@ from trl import RewardConfig
 @dataclass
 class GenARMConfig(RewardConfig):
     r"""
-    Training arguments of [`GenARMTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] hold.
+    Training arguments of [`GenARMTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`]
+    hold.
 
     The paper's values: LoRA with learning rate 5e-4 (full fine-tuning of Tulu 2: 5e-7), batch 32, one epoch (Tulu 2:
     three), weight decay 0.05, `beta` 0.05 for HH-RLHF, 0.5 and 0.01 for PKU-SafeRLHF, 0.1 for Tulu 2.

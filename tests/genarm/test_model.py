@@ -1,7 +1,8 @@
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from tiny import PAD, VOCAB, left_padded_batch, tiny_causal_lm
+from tiny import PAD, VOCAB, left_padded_batch, tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from hf_reward_ext.genarm import GenARMRewardModel
@@ -42,17 +43,15 @@ def test_padding_on_either_side_and_company_do_not_matter():
 
 
 def test_the_reward_of_a_token_is_read_one_position_before_it_and_stands_at_the_token():
-    class Successor(torch.nn.Module):
-        """Its state encodes the token: after token v it is sure of v + 1."""
-
-        def forward(self, input_ids, **kwargs):
-            logits = torch.nn.functional.one_hot((input_ids + 1) % VOCAB, VOCAB).float() * 100
-            return type("Output", (), {"logits": logits})
-
-    model = GenARMRewardModel.from_causal_lm(tiny_causal_lm())
-    model.causal_lm = Successor()
-    rewards = model(torch.tensor([[5, 6, 7, 20, 21]])).token_rewards[0]
-    torch.testing.assert_close(rewards, torch.tensor([0.0, 0.0, 0.0, -100.0, 0.0]))
+    lm = tiny_causal_lm(hidden_size=VOCAB, num_hidden_layers=1)
+    with torch.no_grad():  # its state is the token itself: after token v it is sure of v + 1
+        for projection in (lm.model.layers[0].self_attn.o_proj, lm.model.layers[0].mlp.down_proj):
+            projection.weight.zero_()
+        lm.model.embed_tokens.weight.copy_(torch.eye(VOCAB))
+        lm.lm_head.weight.copy_(100 * torch.eye(VOCAB).roll(1, dims=0))
+    rewards = GenARMRewardModel.from_causal_lm(lm)(torch.tensor([[5, 6, 7, 20, 21]])).token_rewards[0]
+    expected = torch.tensor([0.0, 0.0, 0.0, -100 * VOCAB**0.5, 0.0])  # the norm scales a unit vector
+    torch.testing.assert_close(rewards, expected, atol=1e-2, rtol=1e-4)
 
 
 def test_save_load_and_the_sequence_classification_contract(tmp_path):
@@ -66,6 +65,35 @@ def test_save_load_and_the_sequence_classification_contract(tmp_path):
     ):
         assert loaded.config.problem_type == "regression" and loaded.config.num_labels == 1
         torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+
+
+def test_no_logits_of_all_positions_are_made():
+    lm = tiny_causal_lm()
+    model = GenARMRewardModel.from_causal_lm(lm)
+    lm.lm_head.register_forward_hook(lambda *_: pytest.fail("the head read all positions"))
+    assert model(torch.tensor([[3, 4, 5]])).logits.shape == (1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_:FutureWarning")
+def test_grpo_takes_the_folder_as_a_reward(tmp_path):
+    tokenizer = tiny_tokenizer()
+    GenARMRewardModel.from_causal_lm(tiny_causal_lm()).save_pretrained(tmp_path / "rm")
+    tokenizer.save_pretrained(tmp_path / "rm")
+    from trl import GRPOConfig, GRPOTrainer
+
+    trainer = GRPOTrainer(
+        tiny_causal_lm(seed=1),
+        reward_funcs=str(tmp_path / "rm"),
+        args=GRPOConfig(
+            str(tmp_path / "policy"), num_generations=2, per_device_train_batch_size=2, max_completion_length=4,
+            max_steps=1, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True, save_strategy="no",
+            logging_steps=1,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "w1 w2"}] * 2),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.log_history[0]["reward"] < 0
 
 
 def test_rows_without_a_predicted_token_and_adapters_are_refused():

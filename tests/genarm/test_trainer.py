@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from tiny import VOCAB, tiny_causal_lm, tiny_tokenizer
@@ -307,4 +308,15 @@ def test_contract_of_trls_fused_head():
     expected[:, 0] = 0
     torch.testing.assert_close(out.log_probs, expected, atol=1e-5, rtol=1e-5)
     assert out.get("logits") is None
+    head = model.forward
+    add_fused_lm_head(model)  # once is enough
+    assert model.forward == head
     torch.testing.assert_close(model(ids).logits, tiny_causal_lm()(ids).logits)
+
+
+def test_the_fused_head_goes_on_top_of_a_device_maps_hooks():
+    model = tiny_causal_lm()
+    add_hook_to_module(model, ModelHook())
+    add_fused_lm_head(model)
+    ids = torch.randint(3, VOCAB, (1, 4))
+    assert model(ids, labels=ids, fused_lm_head=True).log_probs.shape == (1, 3)
