@@ -57,7 +57,7 @@ def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
 
     Raises:
         TypeError: If the model carries no LoRA.
-        ValueError: If an adapter is not loaded, is merged, or uses DoRA.
+        ValueError: If an adapter is not loaded, is merged, uses DoRA, or trains more than LoRA weights.
     """
     layers = _lora_layers(peft_model) if hasattr(peft_model, "peft_config") else []
     if not layers:
@@ -76,12 +76,19 @@ def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
                 f"The adapter {adapter!r} is merged or uses DoRA, but policy and guides share one batch. Unmerge it, "
                 "or use `GenARMLogitsProcessor` with a copy of the model."
             )
+    for adapter, config in peft_model.peft_config.items():
+        if config.bias != "none" or config.modules_to_save or config.trainable_token_indices:
+            raise ValueError(
+                f"The adapter {adapter!r} trains more than LoRA weights (bias={config.bias!r}, modules_to_save="
+                f"{config.modules_to_save}), but policy and guides share all others. Use `GenARMLogitsProcessor` with "
+                "a copy of the model."
+            )
 
 
 @contextmanager
-def adapters_by_group(model, adapters: list[str]) -> Iterator[None]:
+def adapters_by_group(model, adapters: list[str], rows: int) -> Iterator[None]:
     """
-    Rows of a forward come in equal groups: the bare model's, then each adapter's. Nothing stays behind, errors or not.
+    A forward's rows come in groups of `rows`: the bare model's, then each adapter's. Nothing stays behind after it.
 
     PEFT's own way to a mixed batch leaves its hooks when a forward raises, so that later forwards are silently wrong,
     and gathers rows by index where slices do.
@@ -90,7 +97,7 @@ def adapters_by_group(model, adapters: list[str]) -> Iterator[None]:
     before = [vars(layer).get("forward") for layer in layers]
     try:
         for layer in layers:
-            layer.forward = _grouped_forward(layer, adapters)
+            layer.forward = _grouped_forward(layer, adapters, rows)
         yield
     finally:
         for layer, forward in zip(layers, before, strict=True):
@@ -100,19 +107,27 @@ def adapters_by_group(model, adapters: list[str]) -> Iterator[None]:
                 layer.forward = forward
 
 
-def _grouped_forward(layer, adapters: list[str]) -> Callable:
+def _grouped_forward(layer, adapters: list[str], rows: int) -> Callable:
     """A LoRA layer's forward for groups of rows; of layers that are not plain linear ones PEFT's own is called."""
+    if layer.merged:
+        raise ValueError(
+            f"The adapters {list(layer.merged_adapters)} were merged into the weights, but these are the policy's. "
+            "Call `unmerge_adapter` first."
+        )
     plain = all(name not in layer.lora_variant and name not in layer.lora_embedding_A for name in adapters)
     own = layer.forward
-    groups = 1 + len(adapters)
 
     def by_name(x, *args, **kwargs):
-        names = [name for name in ("__base__", *adapters) for _ in range(len(x) // groups)]
+        names = [name for name in ("__base__", *adapters) for _ in range(rows)]
         return own(x, *args, adapter_names=names, **kwargs)
 
     def by_slice(x, *args, **kwargs):
+        if len(x) != rows * (1 + len(adapters)):
+            raise ValueError(
+                f"A LoRA layer got {len(x)} rows where the batch has {rows * (1 + len(adapters))}: this model mixes "
+                "rows (a mixture of experts, say). Use `GenARMLogitsProcessor` with a copy of the model."
+            )
         result = layer.base_layer(x, *args, **kwargs)
-        rows = len(x) // groups
         for number, name in enumerate(adapters, start=1):
             if name in layer.lora_A:
                 part = slice(number * rows, (number + 1) * rows)
@@ -139,7 +154,8 @@ def add_fused_lm_head(model) -> None:
     """
     from trl.trainer.utils import add_fused_lm_head as add
 
-    if "forward" not in vars(model):
+    own = vars(model).get("forward")  # a device map has put its own there
+    if getattr(own, "__wrapped__", None) is not type(model).forward:
         add(model)
 
 
@@ -203,7 +219,10 @@ def refuse_dropped_arguments(decoding: Callable, processor_class: type, streamin
         processors = kwargs.get("logits_processor") or (args[2] if len(args) > 2 else None) or ()
         if is_ours or any(isinstance(processor, processor_class) for processor in processors):
             _refuse_paged(kwargs, decoding.__name__ if is_ours else processor_class.__name__)
-        for name, remedy in (("streamer", f"Pass it as `{streaming_argument}=`."), ("assistant_model", "Leave it out.")):
+        for name, remedy in (
+            ("streamer", f"Pass it as `{streaming_argument}=`."),
+            ("assistant_model", "Leave it out."),
+        ):
             if is_ours and kwargs.get(name) is not None:
                 raise ValueError(
                     f"`{name}=` was given beside `custom_generate={decoding.__name__}`, but `generate` does not pass "

@@ -31,7 +31,7 @@ class AdapterGuidedCausalLM(GuidedCausalLM):
             group_rows(past_key_values, groups)
         for name in ("attention_mask", "position_ids"):
             kwargs[name] = _for_every_group(kwargs.get(name), len(input_ids), groups)
-        with adapters_by_group(self.base, self.adapters):
+        with adapters_by_group(self.base, self.adapters, len(input_ids)):
             logits = forward_logits(
                 self.base, torch.cat([input_ids] * groups), past_key_values=past_key_values, **kwargs
             )

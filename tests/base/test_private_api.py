@@ -33,7 +33,7 @@ def adapted(**kwargs):
 def test_groups_of_rows_use_their_own_adapter(target_modules):
     model = adapted(target_modules=target_modules)
     ids = torch.tensor([[4, 5, 6], [7, 8, 9]])
-    with adapters_by_group(model.get_base_model(), ["one", "two"]):
+    with adapters_by_group(model.get_base_model(), ["one", "two"], rows=2):
         together = model.get_base_model()(torch.cat([ids] * 3)).logits.chunk(3)
     with model.disable_adapter():
         torch.testing.assert_close(together[0], model(ids).logits)
@@ -49,11 +49,18 @@ def test_no_forward_is_replaced_after_it_even_after_an_error():
     layer.forward = own  # as accelerate leaves it
     ids = torch.tensor([[4, 5, 6]])
     before = model(ids).logits
-    with pytest.raises(RuntimeError, match="stop"), adapters_by_group(model, ["one"]):
+    with pytest.raises(RuntimeError, match="stop"), adapters_by_group(model, ["one"], rows=1):
         raise RuntimeError("stop")
     assert vars(layer)["forward"] == own
     assert not any("forward" in vars(module) for module in model.modules() if module is not layer)
     assert torch.equal(model(ids).logits, before)
+
+
+def test_layers_that_see_other_rows_than_the_batch_are_refused():
+    model = adapted(target_modules="all-linear")
+    with pytest.raises(ValueError, match="got 3 rows where the batch has 4"):
+        with adapters_by_group(model, ["one"], rows=2):
+            model.get_base_model()(torch.tensor([[4, 5, 6]] * 3))
 
 
 class Recorder(LogitsProcessor):

@@ -186,6 +186,48 @@ def test_a_prompt_that_begins_with_the_padding_id_is_read_as_the_mask_says():
     torch.testing.assert_close(inferred, guide(ids[:, 1:]).logits[:, -1].log_softmax(-1))
 
 
+def test_generate_tells_the_mask_where_ids_alone_do_not():
+    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
+    ids = torch.tensor([[PAD, PAD, 5, 6], [PAD, 7, 8, 9]])  # the last one of each row begins the text
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
+    for mode in ("greedy", "beams"):
+        together = run(policy, GenARMLogitsProcessor(guide), ids, mask, mode)
+        for row, start in enumerate((1, 0)):
+            own = ids[row : row + 1, start:]
+            alone = run(policy, GenARMLogitsProcessor(guide), own, torch.ones_like(own), mode)
+            count = len(alone)
+            assert torch.equal(together[row * count : (row + 1) * count, start:][:, : alone.shape[1]], alone)
+
+
+def test_caches_are_given_back_and_new_weights_are_seen():
+    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
+    processor = GenARMLogitsProcessor(guide, alpha=2.0)
+    ids, mask = left_padded_batch()
+    run(policy, processor, ids, mask, "greedy")
+    assert processor.guides[0]._cache is None
+    with torch.no_grad():
+        guide.lm_head.weight.copy_(guide.lm_head.weight.flip(0))
+    ours = run(policy, processor, ids, mask, "greedy")
+    assert torch.equal(ours, run(policy, Reference([guide], [2.0]), ids, mask, "greedy"))
+
+
+def test_a_failed_call_leaves_a_processor_that_works():
+    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
+    processor = GenARMLogitsProcessor(guide)
+    ids, mask = left_padded_batch()
+
+    def stop(input_ids, scores):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        policy.generate(ids, attention_mask=mask, max_new_tokens=3, logits_processor=[processor, stop])
+    for length in (5, 7):
+        part = ids[:, -length:], mask[:, -length:]
+        assert torch.equal(
+            run(policy, processor, *part, "greedy"), run(policy, Reference([guide], [1.0]), *part, "greedy")
+        )
+
+
 def test_a_schedule_gets_the_number_of_tokens_written():
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
     ids, mask = left_padded_batch()
@@ -272,6 +314,10 @@ def test_other_models_are_refused():
     )
     with pytest.raises(ValueError, match="encoder-decoder"):
         GenARMLogitsProcessor(T5ForConditionalGeneration(config))
+    with pytest.raises(ValueError, match="policy `T5ForConditionalGeneration` is an encoder-decoder"):
+        T5ForConditionalGeneration(config).generate(
+            torch.tensor([[4, 5]]), logits_processor=[GenARMLogitsProcessor(tiny_causal_lm())]
+        )
     with pytest.raises(TypeError, match="`str` was given, but a guide is a causal LM"):
         GenARMLogitsProcessor("name")
 

@@ -89,6 +89,29 @@ def test_schedules_agree_with_the_processor():
         assert torch.equal(ours, theirs)
 
 
+def test_nan_names_the_model_and_the_step():
+    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
+    guided = GuidedCausalLM(policy, guide, lambda step: spoil(step) or 1.0)
+
+    def spoil(step):
+        if step == 2:
+            guide.lm_head.weight.data[3] = torch.nan
+
+    with pytest.raises(ValueError, match="Guide 0 gave NaN at step 3"):
+        guided.generate(torch.tensor([[4, 5]]), max_new_tokens=6, min_new_tokens=6)
+
+
+@pytest.mark.slow
+def test_a_compiled_forward_gives_the_same_tokens():
+    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
+    ids, mask = left_padded_batch()
+    guided = GuidedCausalLM(policy, guide)
+    plain = run(guided, ids, mask, "greedy")
+    guided.forward = torch.compile(guided.forward, backend="eager")
+    assert torch.equal(run(guided, ids, mask, "greedy"), plain)
+    assert torch.equal(run(guided, ids, mask, "static cache"), plain)
+
+
 def test_streaming(capsys):
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
     guided = GuidedCausalLM(policy, guide)

@@ -103,6 +103,13 @@ def test_adapters_that_cannot_be_mixed_are_refused():
         GuidedCausalLM.from_peft(tiny_causal_lm("llama"), ["arm"])
     with pytest.raises(ValueError, match="DoRA"):
         GuidedCausalLM.from_peft(adapted(use_dora=True), ["arm"])
+    with pytest.raises(ValueError, match=r"modules_to_save=\['lm_head'\]"):
+        GuidedCausalLM.from_peft(adapted(names=("arm",), modules_to_save=["lm_head"]), ["arm"])
+    late = adapted()
+    guided = GuidedCausalLM.from_peft(late, ["arm"])
+    late.merge_adapter(["arm"])
+    with pytest.raises(ValueError, match=r"\['arm'\] were merged.*unmerge_adapter"):
+        guided(torch.tensor([[4, 5]]))
     merged = adapted()
     merged.merge_adapter(["arm"])
     with pytest.raises(ValueError, match="merged"):
