@@ -65,6 +65,8 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         self.base = base
         self.reward_channel = reward_channel
         self.generation_config = copy.deepcopy(base.generation_config)
+        inner = base.get_base_model() if hasattr(base, "peft_config") else base
+        self.prepare_inputs_for_generation = inner.prepare_inputs_for_generation  # `generate` looks at its signature
         if hasattr(base, "hf_device_map"):
             self.hf_device_map = base.hf_device_map
 
@@ -205,9 +207,6 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
             output_hidden_states=list(self.reward_channel.config.layers),
         )
         return output.hidden_states
-
-    def prepare_inputs_for_generation(self, *args, **kwargs):
-        return self.base.prepare_inputs_for_generation(*args, **kwargs)
 
     def train(self, mode: bool = True) -> Self:
         """A base that nothing trains stays in evaluation mode."""

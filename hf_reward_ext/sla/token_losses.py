@@ -100,7 +100,7 @@ def _mean_logsigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, ""]:
 
 def _log_mean_sigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, " batch"]:
     logs = F.logsigmoid(rewards).masked_fill(~mask, -torch.inf)
-    return logs.logsumexp(-1) - mask.sum(-1).clamp(min=1).log()
+    return logs.logsumexp(-1) - mask.sum(-1).clamp(min=1).to(logs.dtype).log()
 
 
 LOSSES = {

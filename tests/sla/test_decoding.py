@@ -1,6 +1,7 @@
 import functools
 import json
 import random
+import string
 import threading
 
 import pytest
@@ -8,9 +9,11 @@ import torch
 from sla_models import VOCABULARY, ragged_prompts, tiny_transformer
 from sla_reference import model_functions, reference_search
 from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm, tiny_tokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     DynamicCache,
     LogitsProcessor,
+    PreTrainedTokenizerFast,
     StaticCache,
     StoppingCriteria,
     StoppingCriteriaList,
@@ -102,7 +105,9 @@ def test_a_constant_reward_is_greedy(rt):
     assert torch.equal(found, rt.generate(input_ids, attention_mask=attention_mask, **settings))
 
 
-def test_one_processor_serves_many_calls_and_loops_of_ones_own(rt):
+def test_one_processor_serves_many_calls_and_loops_of_ones_own():
+    rt = tiny_transformer(0)
+    rt.base.generation_config.eos_token_id = None
     processor = SLALogitsProcessor(rt, width=2, step=3, depth=1)
     settings = dict(max_new_tokens=9, pad_token_id=PAD, eos_token_id=None)
     outputs = []
@@ -156,18 +161,28 @@ def test_other_processors_act_on_every_leaf(rt):
     assert (only_one[:, 5:] == 9).all()
 
 
+def letter_tokenizer():
+    """One token for each letter: what stop strings are matched against."""
+    letters = ["<pad>", "<bos>", "<eos>", "<unk>", *string.ascii_lowercase]
+    backend = Tokenizer(models.WordLevel({letter: index for index, letter in enumerate(letters)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", unk_token="<unk>", padding_side="left")
+
+
 def test_stop_strings_as_ready_criteria_end_single_leaves():
-    tokenizer = tiny_tokenizer()
+    tokenizer, stops = letter_tokenizer(), ["b", "cd", "q", "x"]
     rt = RewardTransformer.from_base(tiny_causal_lm(), channel_size=8).eval()
     torch.nn.init.normal_(rt.reward_channel.head[0].weight)
-    inputs = tokenizer(["w1 w2 w3", "w4"], return_tensors="pt", padding=True, return_token_type_ids=False)
-    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, ["w7", "w11", "w20"])])
-    settings = dict(max_new_tokens=20, stopping_criteria=criteria, eos_token_id=None, pad_token_id=PAD)
+    inputs = tokenizer(["hello", "wo"], return_tensors="pt", padding=True, return_token_type_ids=False)
+    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, stops)])
+    settings = dict(max_new_tokens=20, stopping_criteria=criteria, eos_token_id=[], pad_token_id=PAD)
     found = both(rt, inputs, (2, 3, 1), **settings)
-    for row in found[:, 3:].tolist():
-        words = tokenizer.convert_ids_to_tokens([token for token in row if token != PAD])
-        assert not {"w7", "w11", "w20"} & set(words[:-1])
-        assert words[-1] in ("w7", "w11", "w20") or len(words) == 20
+    texts = [tokenizer.decode([token for token in row if token != PAD]) for row in found[:, 5:].tolist()]
+    assert any(text.endswith(stop) for text in texts for stop in stops)
+    for text in texts:
+        assert not any(stop in text[:-1] for stop in stops)
+        assert text.endswith(tuple(stops)) or len(text) == 20
 
 
 def test_chunks_stream_as_token_ids_in_the_promised_rhythm(rt):
@@ -258,7 +273,8 @@ def test_number_lists_follow_num_return_sequences(rt):
     torch.manual_seed(0)
     out = rt.generate(
         input_ids, attention_mask=attention_mask, custom_generate=sla_generate, width=[2, 3], step=2, depth=0,
-        branch_temperature=5.0, num_return_sequences=4, max_new_tokens=10, eos_token_id=[], pad_token_id=PAD,
+        branch_temperature=5.0, num_return_sequences=4, do_sample=True, max_new_tokens=10, eos_token_id=[],
+        pad_token_id=PAD,
     )  # fmt: skip
     assert out.shape == (8, 15)
     assert len(torch.unique(out[:4], dim=0)) > 1 and (out[:4, :5] == input_ids[0]).all()
@@ -317,7 +333,7 @@ def test_any_other_token_reward(rt):
     assert torch.equal(base.generate(**settings, reward=rt), by_channel)
     assert torch.equal(base.generate(**settings, reward=rt.reward_channel), by_channel)
 
-    guide = tiny_causal_lm(vocab_size=VOCABULARY, seed=3).double()
+    guide = tiny_causal_lm(vocab_size=VOCABULARY, seed=3, num_hidden_layers=1).double()
     head = ELHSRModel.from_policy(base).double()
     found = {
         "guide": base.generate(**settings, reward=guide),

@@ -1,0 +1,330 @@
+"""Trains a reward channel, and the policy beside it if asked, on TRL's `RewardTrainer`."""
+
+import copy
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset, IterableDataset
+from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+
+from hf_reward_ext.base.preference import prepare_preference_dataset
+from hf_reward_ext.base.token_rewards import gather_token_logps, masked_mean, masked_sum
+from hf_reward_ext.base.trainer import BaseRewardTrainer
+from hf_reward_ext.sla.data_collator import PairCollator
+from hf_reward_ext.sla.metrics import preference_metrics
+from hf_reward_ext.sla.model import RewardTransformer
+from hf_reward_ext.sla.policy_losses import dpo_loss, sft_loss, simpo_loss
+from hf_reward_ext.sla.state_cache import StateCache
+from hf_reward_ext.sla.token_losses import LOSSES
+from hf_reward_ext.sla.trainer_config import SLAConfig
+
+POLICY_FOLDER = "policy"
+
+
+class SLATrainer(BaseRewardTrainer):
+    r"""
+    Trains a reward channel on preference pairs.
+
+    $$ L = w_c L_{channel}(r^+, r^-) + w_p L_{policy} $$
+
+    Training objective of [SLA](https://huggingface.co/papers/2503.00029), whose default is $-\log\sigma(\bar r^+ - \bar
+    r^-)$ on mean token rewards with a frozen base. A frozen base runs without gradients and without its LM head. With
+    `policy_loss` the policy learns too (whole, or its adapter), and is saved beside the channel in `policy/`.
+
+    Logs beside the loss: `accuracy`, `margin`, `chosen_reward`, `rejected_reward`, `autrc`, `last_token_accuracy`, and
+    `prefix_accuracy_*` and `token_accuracy_*` for the first 25, 50 and 100 % of the tokens; see [`preference_metrics`].
+
+    Args:
+        model ([`RewardTransformer`], `str`, `PreTrainedModel` or `PeftModel`): A transformer with its channel, or a
+            causal LM that gets a fresh one.
+        args ([`SLAConfig`], *optional*): Training arguments.
+        train_dataset (`Dataset` or `IterableDataset`): Preference pairs in any of TRL's formats, text or chat.
+        eval_dataset, processing_class (*optional*): As for [`~trl.RewardTrainer`].
+        peft_config (`PeftConfig`, *optional*): An adapter on the base, trained with it.
+        **kwargs: Those of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
+
+    Raises:
+        ValueError: Before training: missing data or columns, a quantised base that is to learn without an adapter,
+            streaming data with cached states.
+
+    Example:
+    ```python
+    >>> trainer = SLATrainer(rt, SLAConfig("channel"), train_dataset=pairs, processing_class=tokenizer)
+    >>> trainer.train()
+    >>> trainer.save_model()  # RewardTransformer.from_pretrained("channel")
+    ```
+    """
+
+    args: SLAConfig
+    model: RewardTransformer
+
+    _tag_names = ["trl", "hf-reward-ext", "sla"]
+    _name = "SLA"
+    _paper = {
+        "title": "Streaming Looking Ahead with Token-level Self-reward",
+        "id": "2503.00029",
+    }
+    _what = (
+        "A reward channel beside the layers of its base model: every token gets a reward while it is read, for "
+        "streaming look-ahead search. Rewards are raw; larger is better."
+    )
+    _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "row"]
+
+    def __init__(
+        self,
+        model,
+        args: SLAConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | IterableDataset | dict | None = None,
+        processing_class=None,
+        peft_config=None,
+        **kwargs,
+    ):
+        name = model if isinstance(model, str) else model.config._name_or_path
+        if args is None:
+            args = SLAConfig(f"{name.split('/')[-1]}-SLA")
+        if train_dataset is None:
+            raise ValueError("`train_dataset` is missing, but a channel is trained on preference pairs. Pass it.")
+        if processing_class is None:
+            processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+        transformer = _transformer(model, args, processing_class, peft_config)
+        self._trains_policy = args.policy_loss is not None or not args.freeze_base
+        _set_gradients(transformer, self._trains_policy)
+        if self._trains_policy:
+            _point_to_policy(transformer)
+        self._transformer = transformer
+        self._reference = None
+        if args.policy_loss == "dpo" and not hasattr(transformer.base, "peft_config"):
+            self._reference = copy.deepcopy(transformer.base).requires_grad_(False).eval().to(args.device)
+        self._states = StateCache() if args.cache_hidden_states else None
+        self._num_rows = 0
+        collator = kwargs.pop("data_collator", None) or PairCollator(_pad_token_id(processing_class))
+        super().__init__(
+            model=transformer,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+
+    def _prepare_dataset(self, dataset, processing_class, args: SLAConfig, dataset_name):  # pyright: ignore
+        pairs = prepare_preference_dataset(
+            dataset,
+            processing_class,
+            max_length=args.max_length,
+            turns=args.turns,
+            num_proc=args.dataset_num_proc,
+            name=dataset_name,
+        )
+        config = self._transformer.reward_channel.config
+        if dataset_name == "train" and config.completion_start_ids is None and isinstance(pairs, Dataset):
+            config.completion_start_ids = _common_ending(pairs[:64]["prompt_ids"])
+        if self._states is None or "row" in (pairs.column_names or []):
+            return pairs
+        if not isinstance(pairs, Dataset):
+            raise ValueError(
+                "A streaming dataset was given with `cache_hidden_states=True`, but rows that pass once are not found "
+                "again. Use a map-style dataset, or leave `cache_hidden_states` out."
+            )
+        first, self._num_rows = self._num_rows, self._num_rows + len(pairs)
+        return pairs.add_column("row", list(range(first, self._num_rows)))  # pyright: ignore[reportCallIssue]
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        rewards, mask, logits = self._forward(model, inputs)
+        sides = self._sides(rewards, mask)
+        loss_function = LOSSES[self.args.loss_type]
+        if self.args.loss_type == "token_bt":
+            loss_function = partial(
+                loss_function, scale=self.args.token_bt_scale, margin=self.args.token_bt_margin
+            )  # fmt: skip
+        channel_loss = loss_function(*sides)
+        loss = self.args.channel_loss_weight * channel_loss
+        means = masked_mean(rewards, mask)
+        if self.args.center_rewards_coefficient is not None:
+            loss = loss + self.args.center_rewards_coefficient * (sum(means.chunk(2)) ** 2).mean()
+        metrics = preference_metrics(*sides)
+        if logits is not None:
+            policy_loss = self._policy_loss(logits, inputs)
+            loss = loss + self.args.policy_loss_weight * policy_loss
+            metrics.update(channel_loss=channel_loss.item(), policy_loss=policy_loss.item())
+        self._record(metrics)
+        return (loss, {"rewards": torch.stack(means.chunk(2), dim=-1)}) if return_outputs else loss
+
+    def _forward(self, model, inputs) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Token rewards, the mask of those that count, and the logits if the policy has a loss of its own."""
+        texts = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+        if self.args.policy_loss is not None:
+            out = model(**texts, use_cache=False, detach_hidden_states=self.args.freeze_base)
+            return out.token_rewards, inputs["completion_mask"], out.logits
+        if not self.args.freeze_base:
+            return model(**texts, compute_logits=False).token_rewards, inputs["completion_mask"], None
+        states, mask = self._frozen_states(texts, inputs)
+        return model(hidden_states=states).token_rewards, mask, None
+
+    @torch.no_grad()
+    def _frozen_states(self, texts: dict, inputs: dict) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        def compute():
+            return self._transformer.backbone_hidden_states(**texts)
+
+        if self._states is not None and "row" in inputs:
+            return self._states.get(inputs, compute)
+        return compute(), inputs["completion_mask"]
+
+    def _policy_loss(self, logits: Tensor, inputs: dict) -> Tensor:
+        logps = _token_logps(logits, inputs["input_ids"])
+        chosen, chosen_mask, rejected, rejected_mask = self._sides(logps, inputs["completion_mask"])
+        if self.args.policy_loss == "sft":
+            return sft_loss(chosen, chosen_mask)
+        if self.args.policy_loss == "simpo":
+            return simpo_loss(
+                chosen, chosen_mask, rejected, rejected_mask, beta=self.args.simpo_beta,
+                gamma_beta_ratio=self.args.simpo_gamma_beta_ratio,
+            )  # fmt: skip
+        reference = self._reference_logps(inputs)
+        return dpo_loss(chosen, chosen_mask, rejected, rejected_mask, reference, beta=self.args.dpo_beta)
+
+    @torch.no_grad()
+    def _reference_logps(self, inputs: dict) -> Tensor:
+        """Of the policy as it was: a copy, or the base without its adapter."""
+        model = self._reference if self._reference is not None else self._transformer.base
+        without_adapter = model.disable_adapter() if self._reference is None else nullcontext()
+        with without_adapter:
+            out = model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
+            )  # fmt: skip
+        return masked_sum(_token_logps(out.logits, inputs["input_ids"]), inputs["completion_mask"])
+
+    @staticmethod
+    def _sides(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        (chosen, rejected), (chosen_mask, rejected_mask) = values.chunk(2), mask.chunk(2)
+        return chosen, chosen_mask, rejected, rejected_mask
+
+    def _record(self, metrics: dict[str, float]) -> None:
+        """Means over processes, for `log` to average over batches."""
+        mode = "train" if self.model.training else "eval"
+        values = torch.tensor(list(metrics.values()), device=self.accelerator.device)
+        gathered = cast(Tensor, self.accelerator.gather(values)).view(-1, len(metrics)).mean(0)
+        for name, value in zip(metrics, gathered.tolist(), strict=True):
+            self._metrics[mode][name].append(value)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """Saves the channel, and the policy beside it where it has learned."""
+        super().save_model(output_dir, _internal_call)
+        if self._trains_policy and self.args.should_save:
+            folder = Path(output_dir or str(self.args.output_dir)) / POLICY_FOLDER
+            base: Any = self._transformer.base
+            names = [self._transformer.reward_channel.config.adapter] if hasattr(base, "peft_config") else None
+            base.save_pretrained(folder, **({"selected_adapters": names} if names else {}))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_policy(resume_from_checkpoint)
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        self._load_policy(cast(str, self.state.best_model_checkpoint))
+
+    def _load_policy(self, checkpoint: str) -> None:
+        if not self._trains_policy:
+            return
+        base: Any = self._transformer.base
+        folder = _policy_folder(checkpoint, self._transformer.reward_channel.config.adapter)
+        if hasattr(base, "peft_config"):
+            set_peft_model_state_dict(base, load_peft_weights(str(folder)), base.active_adapter)
+        else:
+            base.load_state_dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
+
+    def _card_snippet(self) -> str:
+        base = self._transformer.reward_channel.config.base_model_name_or_path or self._card_name()
+        return f"""\
+from transformers import AutoTokenizer
+
+from hf_reward_ext import RewardTransformer, sla_generate
+
+rt = RewardTransformer.from_pretrained({self._card_name()!r})
+tokenizer = AutoTokenizer.from_pretrained({base!r})
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+print(rt(**inputs).token_rewards)
+out = rt.generate(**inputs, custom_generate=sla_generate, width=2, step=10, depth=2, max_new_tokens=100)
+print(tokenizer.decode(out[0]))"""
+
+
+def _transformer(model, args: SLAConfig, processing_class, peft_config) -> RewardTransformer:
+    if isinstance(model, str):
+        model = AutoModelForCausalLM.from_pretrained(
+            model, trust_remote_code=args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})
+        )
+    if isinstance(model, RewardTransformer):
+        model.reward_channel.check_base(model.base, processing_class)
+        if peft_config is not None:
+            model = RewardTransformer(get_peft_model(cast(Any, model.base), peft_config), model.reward_channel)
+            model.reward_channel.config.adapter = model.base.active_adapter
+    else:
+        if peft_config is not None:
+            model = get_peft_model(model, peft_config)
+        set_seed(args.seed)
+        model = RewardTransformer.from_base(
+            model, args.channel_size, processing_class=processing_class, layers=args.layers, head_size=args.head_size
+        )
+    if model.reward_channel.dtype in (torch.float16, torch.bfloat16):
+        model.reward_channel.float()  # small updates would be lost in half precision
+    return model
+
+
+def _set_gradients(transformer: RewardTransformer, trains_policy: bool) -> None:
+    base: Any = transformer.base
+    base.requires_grad_(False)
+    transformer.reward_channel.requires_grad_(True)
+    if not trains_policy:
+        return
+    if hasattr(base, "peft_config"):
+        base.set_adapter(base.active_adapter)  # gives its weights their gradients back
+    elif getattr(base, "is_quantized", False):
+        raise ValueError(
+            f"The base is quantised, but `policy_loss` or `freeze_base=False` trains its weights. Pass `peft_config=` "
+            f"to train an adapter on the `{type(base).__name__}`."
+        )
+    else:
+        base.requires_grad_(True)
+
+
+def _point_to_policy(transformer: RewardTransformer) -> None:
+    config = transformer.reward_channel.config
+    config.policy_folder = POLICY_FOLDER
+    if config.adapter is None:  # the whole policy changes, and goes by no name any more
+        config.base_model_name_or_path = config.base_model_revision = None
+    elif config.adapter != "default":
+        config.policy_folder = f"{POLICY_FOLDER}/{config.adapter}"
+
+
+def _policy_folder(checkpoint: str, adapter: str | None) -> Path:
+    """PEFT gives every adapter but the default one a folder of its own."""
+    folder = Path(checkpoint) / POLICY_FOLDER
+    return folder / adapter if adapter not in (None, "default") else folder
+
+
+def _token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
+    """Log-probability of each token at its own position; that of the first, which nothing predicts, is 0."""
+    return torch.nn.functional.pad(gather_token_logps(logits[:, :-1], input_ids[:, 1:]), (1, 0))
+
+
+def _pad_token_id(processing_class) -> int:
+    pad = processing_class.pad_token_id
+    return int(pad if pad is not None else processing_class.eos_token_id or 0)
+
+
+def _common_ending(prompts: list[list[int]], longest: int = 16) -> list[int] | None:
+    """The ids that all prompts end with."""
+    ending: list[int] = []
+    for tokens in zip(*(reversed(prompt[-longest:]) for prompt in prompts), strict=False):
+        if len(set(tokens)) > 1:
+            break
+        ending.insert(0, tokens[0])
+    return ending or None
