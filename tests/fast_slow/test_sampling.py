@@ -11,9 +11,9 @@ ROWS = [{"prompt": f"w4 w{n}", "chosen": "w12 w13", "rejected": f"w{n + 3} w15"}
 @pytest.mark.parametrize("make", [pair_judge, point_judge, lambda: point_judge("scale", ("w10", "w11", "w12", "w13"))])
 def test_only_right_judgements_are_kept_half_of_them_overturned(make):
     judge = make()
-    data = sample_judgments(judge, ROWS, num_samples=16, temperature=5.0, max_new_tokens=60)
+    data = sample_judgments(judge, ROWS, num_samples=32, temperature=5.0, max_new_tokens=40)
     found = [one for row in data for one in row["judgments"]]
-    assert len(found) >= 4 and len(data) == len(ROWS)
+    assert len(found) >= 2 and len(data) == len(ROWS)
     prompt = judge.judge_prompt
     overturned = 0
     for one in found:

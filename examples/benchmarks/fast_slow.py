@@ -1,0 +1,109 @@
+"""
+What the gate costs in time: gated judging against its parts, and the fast path against one plain forward.
+
+    python examples/benchmarks/fast_slow.py --judge quality/judge0     # the demo judge
+    python examples/benchmarks/fast_slow.py --hidden-size 512 --num-layers 8 --num-prompts 64 --length 256
+
+Without `--judge` the weights are random and every written judgement has `--new-tokens` tokens: the work is the same as
+of a trained judge of that size. Ways are timed in turn; medians.
+"""
+
+import argparse
+
+import torch
+from interleaved import interleaved, print_table
+
+from hf_reward_ext.demo.judge import TEMPLATE, VERDICTS, pairs
+from hf_reward_ext.demo.policy import new_policy
+from hf_reward_ext.demo.tokenizer import build_tokenizer
+from hf_reward_ext.fast_slow import FastSlowRewardModel
+from hf_reward_ext.fast_slow.decisions import encode_decisions
+from hf_reward_ext.fast_slow.gate import NEVER
+
+
+def random_judge(args) -> FastSlowRewardModel:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    model = new_policy(tokenizer, args.hidden_size, args.num_layers, max(4, args.hidden_size // 64))
+    if args.device != "cpu":
+        model = model.to(args.device, torch.bfloat16)
+    return FastSlowRewardModel(
+        model, tokenizer, VERDICTS, template=TEMPLATE, max_new_tokens=args.new_tokens, batch_size=args.batch_size
+    )
+
+
+def inputs_of(args) -> tuple[list[str], list[str], list[str]]:
+    """Prompts and two responses each; padded with numbers to the length asked for."""
+    rows = pairs("test", args.num_prompts)
+    filler = " 1" * (args.length // 2)
+    return [filler + prompt for prompt in rows["prompt"]], list(rows["chosen"]), list(rows["rejected"])
+
+
+def escalate_share(judge: FastSlowRewardModel, inputs, rate: float) -> float:
+    """Sets the gate so that this share of the pairs is escalated."""
+    values = torch.tensor([one.intuition for one in judge.judge(*inputs, mode="fast", show_progress=False)])
+    judge.gate = judge.gate.with_thresholds(float(values.double().quantile(rate)) + 1e-9, NEVER)
+    judgments = judge.judge(*inputs, show_progress=False)
+    return sum(one.mode == "slow" for one in judgments) / len(judgments)
+
+
+def plain_forward(judge: FastSlowRewardModel, inputs, repeat_prompts: bool = True) -> None:
+    """Encodes the same rows and reads them, left-padded, in batches of the same rows."""
+    decisions = encode_decisions(judge.judge_prompt, *inputs, judge.config.both_orders)
+    for places in decisions.batches(judge.batch_size):
+        rows, _ = decisions.batch(places)
+        batch = judge.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(judge.device)
+        with torch.no_grad():
+            judge.causal_lm(**batch, logits_to_keep=1, use_cache=False).logits.argmax(-1).tolist()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", help="folder of a judge; default: random weights of the size below")
+    parser.add_argument("--hidden-size", type=int, default=256)
+    parser.add_argument("--num-layers", type=int, default=6)
+    parser.add_argument("--num-prompts", type=int, default=64)
+    parser.add_argument("--length", type=int, default=64, help="tokens in front of each prompt; 0 with a trained judge")
+    parser.add_argument("--new-tokens", type=int, default=48)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    judge = FastSlowRewardModel.from_pretrained(args.judge) if args.judge else random_judge(args)
+    judge.batch_size = args.batch_size
+    inputs = inputs_of(args)
+    rows = []
+    for asked in args.rates:
+        rate = escalate_share(judge, inputs, asked)
+        seconds = interleaved(
+            {
+                "forward": lambda: plain_forward(judge, inputs),
+                "fast": lambda: judge.judge(*inputs, mode="fast", show_progress=False),
+                "gated": lambda: judge.judge(*inputs, show_progress=False),
+                "slow": lambda: judge.judge(*inputs, mode="slow", show_progress=False),
+            },
+            args.repeats,
+        )
+        rows.append(
+            (
+                f"{rate:.2f}",
+                *(seconds[name] for name in ("forward", "fast", "gated", "slow")),
+                seconds["gated"] / (seconds["fast"] + rate * seconds["slow"]),
+                seconds["gated"] / seconds["slow"],
+                seconds["fast"] / seconds["forward"],
+            )
+        )
+    print_table(
+        f"{args.judge or f'random, hidden {args.hidden_size}, {args.num_layers} layers'}: {args.num_prompts} pairs, "
+        f"both responses, {args.length} tokens in front, batch {args.batch_size}",
+        rows,
+        (
+            "escalated", "plain forward s", "fast s", "gated s", "slow s", "gated / (fast + rate x slow)",
+            "gated / slow", "fast / forward",
+        ),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""
+The gate on verdicts that real judges gave to LLMBar: think only where the quick answer depends on the order shown.
+
+    python examples/benchmarks/fast_slow_llmbar.py llmbar.jsonl.gz
+
+Each record has the verdicts of a judge answering at once (Vanilla) and after reasoning (Swap_CoT, else CoT), in both
+orders. Recorded verdicts have no probabilities: intuition is 1 where both orders agree and 0 where they do not.
+A pair whose orders disagree counts as half right. A missing verdict is a tie.
+"""
+
+import argparse
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hf_reward_ext.evaluation import mean_with_interval
+from hf_reward_ext.fast_slow.calibration import Outcomes
+from hf_reward_ext.fast_slow.confidence import orders_agree
+from hf_reward_ext.fast_slow.gate import Gate
+from hf_reward_ext.fast_slow.thresholds import escalated
+
+REASONED = ("Swap_CoT", "CoT")
+
+
+def margins(records: list[dict], judge: str) -> np.ndarray:
+    """+1 for the first output, -1 for the second, 0 for none; a column for each order."""
+    sign = {"1": 1.0, "2": -1.0}
+    return np.array(
+        [
+            [sign.get(str(record["judges"][judge][key]), 0.0) for key in ("winner", "winner_swapped")]
+            for record in records
+        ]
+    )
+
+
+def right(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    both = found.sum(1)
+    return np.where(both == 0, 0.5, (both > 0) == truth)
+
+
+def recorded_outcomes(records: list[dict], cheap: str, reasoned: str) -> Outcomes:
+    truth = np.array([record["label"] == 1 for record in records])
+    quick, slow = margins(records, cheap), margins(records, reasoned)
+    # Both columns are about the same numbering; `orders_agree` wants the swapped one seen from the first place.
+    first, swapped = torch.tensor(quick[:, 0]), torch.tensor(-quick[:, 1])
+    agree = (orders_agree(first, swapped) & (first != 0) & (swapped != 0)).numpy().astype(float)
+    count = len(records)
+    return Outcomes(agree, np.ones(count), right(quick, truth), np.zeros(count), right(slow, truth), np.ones(count))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    args = parser.parse_args()
+    with gzip.open(args.file, "rt") as lines:
+        everything = [json.loads(line) for line in lines]
+    gate = Gate(intuition_threshold=0.5, distribution_threshold=0.0)
+    print("| judge | pairs | always quick | gated | always reasoned | random gate | reasoned calls |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for family in dict.fromkeys(name.split("/")[0] for record in everything for name in record["judges"]):
+        reasoned = next(
+            (f"{family}/{kind}" for kind in REASONED if f"{family}/{kind}" in everything[0]["judges"]), None
+        )
+        if reasoned is None:
+            continue
+        cheap = f"{family}/Vanilla"
+        records = [one for one in everything if {cheap, reasoned} <= set(one["judges"])]
+        data = recorded_outcomes(records, cheap, reasoned)
+        chosen = escalated(gate, data)
+        rate = chosen.mean()
+        ways = (
+            data.fast_right,
+            np.where(chosen, data.slow_right, data.fast_right),
+            data.slow_right,
+            (1 - rate) * data.fast_right + rate * data.slow_right,
+        )
+        cells = " | ".join(str(mean_with_interval(way)) for way in ways)
+        print(f"| {reasoned} | {len(records)} | {cells} | {rate:.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
