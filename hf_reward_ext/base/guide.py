@@ -72,8 +72,8 @@ class CachedGuide:
         """
         ids = ids.to(self.model.device)
         mask = self._mask(ids) if mask is None else mask.to(ids.device)
-        if self._read is not None and torch.equal(ids, self._read) and torch.equal(mask, self._read_mask):
-            return self._last_logits
+        if self._read is not None and torch.equal(ids, self._read) and torch.equal(mask, self._read_mask):  # pyright: ignore
+            return self._last_logits  # pyright: ignore[reportReturnType]
         known = self._line_up(ids, mask)
         self._read = None  # until the forward has come back: an error in it leaves the cache anywhere
         if known == 0 and self._cache is not None:
@@ -90,7 +90,7 @@ class CachedGuide:
         both, rows = torch.cat([ids, mask], dim=-1).unique(dim=0, return_inverse=True)
         if len(both) == len(ids):
             return self._run(ids, mask, 0)
-        logits = self._run(*both.chunk(2, dim=-1), 0)
+        logits = self._run(*both.chunk(2, dim=-1), 0)  # pyright: ignore[reportCallIssue]
         self._cache.batch_select_indices(rows)
         return logits[rows]
 
@@ -134,7 +134,7 @@ class CachedGuide:
         width = min(ids.shape[1] - 1, read.shape[1])  # at least one token has to be read
         if width == 0:
             return 0
-        if len(ids) == len(read) and _equal(ids, mask, read, read_mask, width):
+        if len(ids) == len(read) and _equal(ids, mask, read, read_mask, width):  # pyright: ignore[reportArgumentType]
             rows, known = None, width
         else:
             rows, known = _common_prefix(ids[:, :width], mask[:, :width], read[:, :width], read_mask[:, :width])
@@ -149,7 +149,7 @@ class CachedGuide:
 
     def _can_crop(self) -> bool:
         return all(
-            type(layer) is DynamicLayer or layer.get_seq_length() < layer.get_max_length()
+            type(layer) is DynamicLayer or layer.get_seq_length() < layer.get_max_length()  # pyright: ignore
             for layer in self._cache.layers
         )
 

@@ -1,5 +1,8 @@
 """A cache that holds several groups of rows and lets `generate` believe there is one."""
 
+# Names that the stubs of transformers do not know.
+# pyright: reportAttributeAccessIssue=false
+
 from types import MethodType
 
 import torch

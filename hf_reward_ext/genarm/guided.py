@@ -85,7 +85,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         """
         from hf_reward_ext.genarm.guided_peft import AdapterGuidedCausalLM
 
-        return AdapterGuidedCausalLM(peft_model, adapters, alpha)
+        return AdapterGuidedCausalLM(peft_model, adapters, alpha)  # pyright: ignore[reportReturnType]
 
     def generate(self, *args, **kwargs):
         ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
@@ -101,7 +101,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
                 "`cache_implementation` out."
             )
         self._prompt_length = ids.shape[1]
-        return super().generate(*args, **kwargs)
+        return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def generate_batch(self, *args, **kwargs):
         raise ValueError(
@@ -233,7 +233,7 @@ def _joint_config(models: Sequence[PreTrainedModel]):
     known = {kind for own in kinds for kind in own}
     if len(windows) > 1 or not known <= {"full_attention", "sliding_attention"}:
         raise ValueError(
-            f"Models with layers {sorted(known)} and sliding windows {sorted(windows)} were given, but one cache holds "
+            f"Models with layers {sorted(known)} and sliding windows {sorted(windows)} were given, but one cache holds "  # pyright: ignore
             "full attention and one size of sliding window. Use `GenARMLogitsProcessor`, where each guide has its own."
         )
     joint = copy.deepcopy(configs[0])

@@ -107,7 +107,7 @@ class GenARMTrainer(BaseRewardTrainer):
         for field, value in label_names.items():
             setattr(causal_lm.config, field, value)
 
-    def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
+    def _prepare_dataset(self, dataset, processing_class, args: GenARMConfig, dataset_name):  # pyright: ignore[reportIncompatibleMethodOverride]
         prepared = prepare_preference_dataset(
             dataset,
             processing_class,

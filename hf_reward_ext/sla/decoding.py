@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -98,7 +99,7 @@ def sla_generate(
     """
     _check_generation(model, input_ids, generation_config, model_kwargs)
     causal_lm, step_reward = resolve_reward(model, reward)
-    options = dict(
+    options: dict[str, Any] = dict(
         aggregate=aggregate, score_prompt=score_prompt, stop_when_finished_leads=stop_when_finished_leads
     )  # fmt: skip
     decoder = TreeDecoder(
@@ -175,7 +176,7 @@ class SLALogitsProcessor(LogitsProcessor):
     ):
         self.causal_lm, self.reward = resolve_reward(model, reward)
         self._shape = (width, step, depth)
-        self._options = dict(
+        self._options: dict[str, Any] = dict(
             aggregate=aggregate, score_prompt=score_prompt, stop_when_finished_leads=stop_when_finished_leads
         )  # fmt: skip
         self._branching = Branching(branch_temperature, branch_entropy)
@@ -196,7 +197,7 @@ class SLALogitsProcessor(LogitsProcessor):
         self._decoder = TreeDecoder(
             self.causal_lm,
             self.reward,
-            settings_per_prompt(len(input_ids), *self._shape, **self._options),
+            settings_per_prompt(len(input_ids), *self._shape, **self._options),  # pyright: ignore[reportArgumentType]
             input_ids,
             attention_mask,
             logits_processor=logits_processor,

@@ -66,7 +66,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         self.reward_channel = reward_channel
         self.generation_config = copy.deepcopy(base.generation_config)
         inner = base.get_base_model() if hasattr(base, "peft_config") else base
-        self.prepare_inputs_for_generation = inner.prepare_inputs_for_generation  # `generate` looks at its signature
+        self.prepare_inputs_for_generation = inner.prepare_inputs_for_generation  # `generate` looks at its signature  # pyright: ignore
         if hasattr(base, "hf_device_map"):
             self.hf_device_map = base.hf_device_map
 

@@ -108,7 +108,7 @@ def resolve_reward(model, reward) -> tuple[Any, StepReward]:
     if hasattr(reward, "generation_config"):
         return causal_lm, GuideReward(reward)
     if callable(reward):
-        return causal_lm, reward
+        return causal_lm, reward  # pyright: ignore[reportReturnType]
     raise TypeError(
         f"A reward of type `{type(reward).__name__}` was given, but the search needs a `RewardTransformer`, a head on "
         "hidden states, a causal LM or a callable. Pass one of them."

@@ -148,7 +148,7 @@ class SLATrainer(BaseRewardTrainer):
         loss = self.args.channel_loss_weight * channel_loss
         means = masked_mean(rewards, mask)
         if self.args.center_rewards_coefficient is not None:
-            loss = loss + self.args.center_rewards_coefficient * (sum(means.chunk(2)) ** 2).mean()
+            loss = loss + self.args.center_rewards_coefficient * torch.stack(means.chunk(2)).sum(0).square().mean()  # pyright: ignore
         metrics = preference_metrics(*sides)
         if logits is not None:
             policy_loss = self._policy_loss(logits, inputs)
@@ -246,7 +246,7 @@ class SLATrainer(BaseRewardTrainer):
         return f"""\
 from transformers import AutoTokenizer
 
-from hf_reward_ext import RewardTransformer, sla_generate
+from hf_reward_ext.sla import RewardTransformer, sla_generate
 
 rt = RewardTransformer.from_pretrained({self._card_name()!r})
 tokenizer = AutoTokenizer.from_pretrained({base!r})

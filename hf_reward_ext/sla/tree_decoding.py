@@ -87,7 +87,7 @@ class TreeDecoder:
         output = self._forward()
         rewards, weights = self._rewards(output)
         logits = output.logits[:, -1].to(copy=True, dtype=torch.float32, device=self._ids.device)
-        scores = self.logits_processor(self._ids, logits)
+        scores = self.logits_processor(self._ids, logits)  # pyright: ignore[reportArgumentType]
         counts = [search.num_proposals for search in self.searches for _ in search.live]
         parents, tokens = self.branching(scores, counts)
         is_fork = len(parents) > rows
@@ -122,7 +122,7 @@ class TreeDecoder:
         return rewards.tolist(), None if weights is None else torch.as_tensor(weights).tolist()
 
     def _ends(self, ids: Tensor, scores: Tensor) -> list[bool]:
-        return self.stopping_criteria(ids, scores).tolist() if self.stopping_criteria else [False] * len(ids)
+        return self.stopping_criteria(ids, scores).tolist() if self.stopping_criteria else [False] * len(ids)  # pyright: ignore
 
     def _survivors(self, rewards: list[float], weights: list[float] | None, proposals: list[list]) -> list[int]:
         """Every search takes its rows; returns which proposals, counted over all rows, live on."""
