@@ -2,7 +2,7 @@
 Judges with a saved Fast-Slow judge: pairs, and the best of several responses.
 
     python examples/fast_slow_judge.py --judge outputs/judge      # the demo judge, on its test problems
-    python examples/fast_slow_judge.py --judge outputs/judge --prompt "2+2?" --responses 4 5 four
+    python examples/fast_slow_judge.py --judge outputs/judge --prompt "6 1 3 3=12|" --responses "6-1*3-3=12" "6+1=12"
 """
 
 import argparse

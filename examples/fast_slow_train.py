@@ -23,7 +23,7 @@ def train_on(args) -> tuple[FastSlowRewardModel, list[dict]]:
     """Any causal LM: sample judgements, train on nine tenths, keep one for calibration."""
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype="auto")
-    judge = FastSlowRewardModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    judge = FastSlowRewardModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, args.verdicts)
     parts = load_dataset("json", data_files=args.data, split="train").train_test_split(0.1, seed=0)
     train = parts["train"]
     if "judgments" not in train.column_names:
@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="name or folder of a causal LM; default: the demo policy")
     parser.add_argument("--data", help="JSON lines of preference pairs")
+    parser.add_argument("--verdicts", nargs="+", default=["A", "B"], help="with --model")
     parser.add_argument("--output", default="outputs/judge")
     parser.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
     parser.add_argument("--num-samples", type=int, default=8, help="judgements sampled per judge prompt")

@@ -161,7 +161,7 @@ def judge_rows(
         n_votes, temperature, max_new_tokens, eos_token_ids: See [`write_judgments`].
 
     Returns:
-        [`JudgmentBatch`]. A fast row costs one token; an escalated one all that it wrote, the first verdict counted
+        [`JudgmentBatch`], on the CPU. A fast row costs one token; an escalated one all that it wrote, the first verdict counted
         once.
     """
     check_votes(n_votes, temperature)
@@ -186,7 +186,7 @@ def judge_rows(
     for row, votes in zip(rows.tolist(), written, strict=True):
         writings[row] = votes
     num_tokens = [1 + sum(len(vote.ids) - 1 for vote in votes) for votes in writings]
-    return JudgmentBatch(verdicts, writings, num_tokens)
+    return JudgmentBatch(FastVerdicts(*(values.cpu() for values in verdicts)), writings, num_tokens)
 
 
 class FastSlowGenerationMixin:

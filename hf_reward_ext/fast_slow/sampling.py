@@ -106,6 +106,8 @@ def judgment_row(writing: Writing, about: str, judge_prompt: JudgePrompt) -> dic
     ids = writing.ids[1 + len(judge_prompt.prefix_ids) : -1]
     text = str(judge_prompt.tokenizer.decode(ids, skip_special_tokens=True))
     marker = judge_prompt.template.final_marker.rstrip()
+    # Nothing in front of the marker: some tokenizers drop the space that it starts with.
+    marker = marker if marker in text else marker.lstrip()
     first = judge_prompt.first_ids.tolist().index(writing.ids[0])
     return {
         "about": about,

@@ -3,7 +3,9 @@ from tiny_judges import pair_judge, point_judge
 
 from hf_reward_ext.fast_slow import sample_judgments
 from hf_reward_ext.fast_slow.pairs import encode_pair
+from hf_reward_ext.fast_slow.sampling import judgment_row
 from hf_reward_ext.fast_slow.verdicts import favours
+from hf_reward_ext.fast_slow.writing import Writing
 
 ROWS = [{"prompt": f"w4 w{n}", "chosen": "w12 w13", "rejected": f"w{n + 3} w15"} for n in range(5, 13)]
 
@@ -38,3 +40,10 @@ def test_the_text_is_what_the_judge_wrote():
 def test_an_odd_number_of_samples_is_refused():
     with pytest.raises(ValueError, match="`num_samples=3` was given"):
         sample_judgments(pair_judge(), ROWS, num_samples=3)
+
+
+def test_a_judgement_without_analysis_has_no_text():
+    judge = pair_judge()
+    ids = judge.tokenizer("w10 w2 w3 w11")["input_ids"]
+    row = judgment_row(Writing(ids, 1), "rejected", judge.judge_prompt)
+    assert row == {"about": "rejected", "first_verdict": "w10", "text": "", "verdict": "w11"}
