@@ -148,7 +148,7 @@ class SLATrainer(BaseRewardTrainer):
         loss = self.args.channel_loss_weight * channel_loss
         means = masked_mean(rewards, mask)
         if self.args.center_rewards_coefficient is not None:
-            loss = loss + self.args.center_rewards_coefficient * torch.stack(means.chunk(2)).sum(0).square().mean()  # pyright: ignore
+            loss = loss + self.args.center_rewards_coefficient * torch.stack(means.chunk(2)).sum(0).square().mean()
         metrics = preference_metrics(*sides)
         if logits is not None:
             policy_loss = self._policy_loss(logits, inputs)
