@@ -91,12 +91,13 @@ def test_schedules_agree_with_the_processor():
 
 def test_nan_names_the_model_and_the_step():
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
-    guided = GuidedCausalLM(policy, guide, lambda step: spoil(step) or 1.0)
 
     def spoil(step):
         if step == 2:
             guide.lm_head.weight.data[3] = torch.nan
+        return 1.0
 
+    guided = GuidedCausalLM(policy, guide, spoil)
     with pytest.raises(ValueError, match="Guide 0 gave NaN at step 3"):
         guided.generate(torch.tensor([[4, 5]]), max_new_tokens=6, min_new_tokens=6)
 
