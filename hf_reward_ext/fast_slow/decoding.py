@@ -161,8 +161,8 @@ def judge_rows(
         n_votes, temperature, max_new_tokens, eos_token_ids: See [`write_judgments`].
 
     Returns:
-        [`JudgmentBatch`], on the CPU. A fast row costs one token; an escalated one all that it wrote, the first verdict counted
-        once.
+        [`JudgmentBatch`], on the CPU. A fast row costs one token; an escalated one all that it wrote, the first verdict
+        counted once.
     """
     check_votes(n_votes, temperature)
     eos = _eos_token_ids(model, judge_prompt.tokenizer) if eos_token_ids is None else eos_token_ids
