@@ -22,7 +22,7 @@ from trl import GRPOConfig
 from hf_reward_ext.demo.judge import MAX_NEW_TOKENS, pair_accuracy, pairs, train_judge
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.evaluation import mean_with_interval
-from hf_reward_ext.fast_slow import FastSlowGRPOTrainer, counterfactual_prefixes
+from hf_reward_ext.fast_slow import FastSlowGRPOTrainer, FastSlowRewardModel, counterfactual_prefixes
 from hf_reward_ext.fast_slow.calibrate import alternating_pairs, rescored
 from hf_reward_ext.fast_slow.calibration import Outcomes, expected_calibration_error, outcomes
 from hf_reward_ext.fast_slow.thresholds import best_within, escalated, thresholds_for_risk, tried_gates
@@ -158,28 +158,36 @@ def stage_two(judge, folder: Path, steps: int, seed: int) -> tuple[float, dict]:
     return time.perf_counter() - started, {"reward": logged}
 
 
+def trained(folder: Path | None, args, seed: int) -> tuple[FastSlowRewardModel, float]:
+    policy, tokenizer = load_policy(folder)
+    started = time.perf_counter()
+    judge = train_judge(policy, tokenizer, args.output / f"train{seed}", args.num_pairs, seed=seed)
+    judge.save_pretrained(args.output / f"judge{seed}")
+    return judge, round(time.perf_counter() - started, 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--policies", nargs="+", type=Path, default=[None] * 3, help="default: the shipped one, 3 seeds"
     )
+    parser.add_argument("--judges", nargs="+", type=Path, help="judges that were trained before, one per seed")
     parser.add_argument("--output", type=Path, default=Path("outputs/fast-slow-quality"))
-    parser.add_argument("--num-pairs", type=int, default=48000, help="training pairs of stage 1")
+    parser.add_argument("--num-pairs", type=int, default=36000, help="training pairs of stage 1")
     parser.add_argument("--num-dev", type=int, default=1000)
     parser.add_argument("--num-test", type=int, default=1000)
-    parser.add_argument("--budget", type=float, default=0.6)
+    parser.add_argument("--budget", type=float, default=0.55)
     parser.add_argument("--stage-two", action="store_true", help="GRPO after stage 1, accuracy before and after")
     parser.add_argument("--steps", type=int, default=150, help="of stage 2")
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     seeds = []
-    for seed, folder in enumerate(args.policies, start=args.first_seed):
-        policy, tokenizer = load_policy(folder)
-        started = time.perf_counter()
-        judge = train_judge(policy, tokenizer, args.output / f"train{seed}", args.num_pairs, seed=seed)
-        seconds = round(time.perf_counter() - started, 1)
-        judge.save_pretrained(args.output / f"judge{seed}")
+    for seed, folder in enumerate(args.judges or args.policies, start=args.first_seed):
+        if args.judges:
+            judge, seconds = FastSlowRewardModel.from_pretrained(folder, batch_size=128), None
+        else:
+            judge, seconds = trained(folder, args, seed)
         if args.stage_two:
             test = pairs("test", args.num_test, seed)
             before = {mode: pair_accuracy(judge, test, mode) for mode in ("fast", "slow")}

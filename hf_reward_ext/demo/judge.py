@@ -2,8 +2,9 @@
 The demo's judge: is a claimed solution of an arithmetic problem right?
 
 Prompt `6 1 3 3=12|`, response `6-1*3-3=12` (left to right), judge prompt `6 1 3 3=12|6-1*3-3=12?`, verdict `Yes` or
-`No`. The written judgement recomputes the claim: `Yes:6-1=5;5*3=15;15-3=12#Yes`. Some wrong claims show at a glance (a
-result other than the target, a number that was not given), the others only in their steps.
+`No`. The written judgement `Yes:6-1=5.;5*3=15.;15-3=12.>.#Yes` recomputes the claim and marks what it finds with `.` or
+`x`: after each step whether its numbers were given, after `>` whether the last result is the claimed one and the
+target. Some wrong claims show at a glance (another result, a number that was not given), others only in their steps.
 """
 
 import random
@@ -20,13 +21,27 @@ from hf_reward_ext.fast_slow import FastSlowConfig, FastSlowRewardModel, FastSlo
 
 VERDICTS = ("Yes", "No")
 TEMPLATE = JudgeTemplate(user="{prompt}{response_a}?", base_suffix="", analysis_prefix=":", final_marker="#")
-MAX_NEW_TOKENS = 32
+MAX_NEW_TOKENS = 40
 Error = Literal["result", "number", "steps"]
 
 
 def claim(numbers: tuple[int, ...], operators: str, result: int) -> str:
     """The response `6-1*3-3=12`."""
     return f"{numbers[0]}{''.join(f'{o}{n}' for o, n in zip(operators, numbers[1:], strict=True))}={result}"
+
+
+def analysis(problem: Problem, numbers: tuple[int, ...], operators: str, result: int) -> str:
+    """The claim's steps, each with a mark, and the mark of its result."""
+    given = [used == number for used, number in zip(numbers, problem.numbers, strict=True)]
+    marks = [given[0] and given[1], *given[2:]]
+    steps = arithmetic.write(numbers, operators).split(";")
+    last = int(steps[-1].split("=")[-1])
+    shown = ";".join(f"{step}{_mark(fits)}" for step, fits in zip(steps, marks, strict=True))
+    return f"{shown}>{_mark(last == result == problem.target)}"
+
+
+def _mark(fits: bool) -> str:
+    return "." if fits else "x"
 
 
 def pairs(split: str, count: int, seed: int = 0, glance: float = 0.5) -> Dataset:
@@ -58,8 +73,8 @@ def _pair(problem: Problem, rng: random.Random, glance: float) -> dict:
         "rejected": claim(numbers, operators, result),
         "error": error,
         "judgments": [
-            _judgment("chosen", arithmetic.write(problem.numbers, right), rng),
-            _judgment("rejected", arithmetic.write(numbers, operators), rng),
+            _judgment("chosen", analysis(problem, problem.numbers, right, problem.target), rng),
+            _judgment("rejected", analysis(problem, numbers, operators, result), rng),
         ],
     }
 
@@ -93,9 +108,9 @@ def train_judge(
     policy,
     tokenizer,
     folder: str | Path,
-    num_pairs: int = 24000,
+    num_pairs: int = 36000,
     num_train_epochs: float = 1.0,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
     batch_size: int = 32,
     seed: int = 0,
 ) -> FastSlowRewardModel:
@@ -114,6 +129,8 @@ def train_judge(
     args = FastSlowConfig(
         str(folder),
         verdicts=list(VERDICTS),
+        judgment_weight=5.0,  # a mean over tokens that are mostly certain
+        adam_beta2=0.98,
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=50,

@@ -1,7 +1,7 @@
 """The judge task of the demo."""
 
 from hf_reward_ext.demo import arithmetic
-from hf_reward_ext.demo.judge import TEMPLATE, VERDICTS, claim, pairs
+from hf_reward_ext.demo.judge import TEMPLATE, VERDICTS, analysis, claim, pairs
 from hf_reward_ext.demo.tokenizer import build_tokenizer
 from hf_reward_ext.fast_slow import JudgePrompt
 from hf_reward_ext.fast_slow.pairs import encode_pair
@@ -36,11 +36,20 @@ def test_judgements_recompute_the_claim_from_right_and_wrong_first_verdicts():
     overturned = 0
     for row in rows:
         for one, response in zip(row["judgments"], (row["chosen"], row["rejected"]), strict=True):
-            last = int(one["text"].split("=")[-1])
+            last = int(one["text"].split("=")[-1].rstrip(">.x"))
             assert last == read(row["prompt"], response)[-1]
+            assert ("x" in one["text"]) == (one["about"] == "rejected")
             assert one["verdict"] == VERDICTS[one["about"] == "rejected"]
             overturned += one["first_verdict"] != one["verdict"]
     assert 150 < overturned < 250
+
+
+def test_marks_say_what_is_wrong():
+    problem = arithmetic.Problem((6, 1, 3, 3), 12, ("-*-",))
+    assert analysis(problem, (6, 1, 3, 3), "-*-", 12) == "6-1=5.;5*3=15.;15-3=12.>."
+    assert analysis(problem, (6, 1, 4, 3), "-*-", 12) == "6-1=5.;5*4=20x;20-3=17.>x"
+    assert analysis(problem, (7, 1, 3, 3), "-*-", 15) == "7-1=6x;6*3=18.;18-3=15.>x"
+    assert analysis(problem, (6, 1, 3, 3), "-*-", 13).endswith("15-3=12.>x")
 
 
 def test_splits_are_disjoint_and_seeds_differ():
@@ -57,5 +66,5 @@ def test_prompts_and_judgements_are_a_token_a_piece():
     shown = prompt.tokenizer.decode(encoded["chosen_prompt_ids"] + encoded["chosen_judgments"][0])
     first, text = row["judgments"][0]["first_verdict"], row["judgments"][0]["text"]
     assert shown == f"{row['prompt']}{row['chosen']}?{first}:{text}#Yes<eos>"
-    assert len(encoded["chosen_judgments"][0]) == 2 + 17 + 3
+    assert len(encoded["chosen_judgments"][0]) == 2 + 22 + 3
     assert claim(problem.numbers, "+-*", 5).endswith("=5")
