@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings.update(policy_loss="dpo", learning_rate=2e-4, num_train_epochs=2)
     else:
         config = DPOConfig(f"{args.output}/policy", learning_rate=1e-4, num_train_epochs=2, **COMMON)
-        DPOTrainer(tuned, args=config, train_dataset=pairs, processing_class=tokenizer).train()
+        DPOTrainer(tuned, policy, args=config, train_dataset=pairs, processing_class=tokenizer).train()
     trainer = SLATrainer(
         tuned, SLAConfig(args.output, **settings, **COMMON), train_dataset=pairs, processing_class=tokenizer
     )

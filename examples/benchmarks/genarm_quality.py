@@ -9,7 +9,8 @@ GenARM on real text: weak-to-strong guidance of a story writer, beside the same 
    Every row has as many tokens as the plain sample. The control is the policy alone at temperature 1 / (1 + alpha).
 
 Two judges: an ARM started from stories260K, and a linear classifier of real and sampled text on the mean hidden states
-of stories260K. Intervals: bootstrap over prompts, each averaged over the seeds of training and sampling.
+of stories260K. The policy's own log-probability shows where text falls apart. Intervals: bootstrap over prompts, each
+averaged over the seeds of training and sampling.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from datasets import Dataset, disable_progress_bars
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, logging, set_seed
 
 from hf_reward_ext.base.preference import prepare_preference_dataset
@@ -62,33 +64,39 @@ def same_length(row: dict, tokenizer, chosen: str, rejected: str) -> dict:
     return {"prompt_ids": prompt, "chosen_ids": sides[0][:size], "rejected_ids": sides[1][:size]}
 
 
+def padded(prompts: list[list[int]], completions: list[list[int]]):
+    """Ids, attention mask and completion mask, padded on the right."""
+    texts = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    ids = pad_sequence(texts, batch_first=True)
+    columns = torch.arange(ids.shape[1])
+    attention_mask = columns < torch.tensor([len(text) for text in texts])[:, None]
+    return (
+        ids,
+        attention_mask.long(),
+        attention_mask & (columns >= torch.tensor([len(one) for one in prompts])[:, None]),
+    )
+
+
 @torch.no_grad()
-def mean_rewards(causal_lm, prompts: list[list[int]], completions: list[list[int]], tokenizer) -> np.ndarray:
+def mean_rewards(causal_lm, prompts: list[list[int]], completions: list[list[int]]) -> np.ndarray:
     """Mean log-probability of each completion's tokens."""
     scorer = GenARMRewardModel.from_causal_lm(causal_lm, length_normalization=True)
-    rewards = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        ids = torch.tensor([prompt + completion])
-        mask = torch.arange(ids.shape[1])[None] >= len(prompt)
-        rewards.append(float(scorer(ids, completion_mask=mask).logits))
-    return np.array(rewards)
+    return scorer(*padded(prompts, completions)).logits[:, 0].numpy()
 
 
 @torch.no_grad()
-def features(causal_lm, prompts: list[list[int]], completions: list[list[int]], tokenizer) -> np.ndarray:
+def features(causal_lm, prompts: list[list[int]], completions: list[list[int]]) -> np.ndarray:
     """Mean hidden state of the completion at every layer."""
-    rows = []
-    for prompt, completion in zip(prompts, completions, strict=True):
-        states = causal_lm(torch.tensor([prompt + completion]), output_hidden_states=True).hidden_states
-        rows.append(torch.cat([state[0, len(prompt) :].mean(0) for state in states]).numpy())
-    return np.stack(rows)
+    ids, attention_mask, mask = padded(prompts, completions)
+    states = causal_lm(ids, attention_mask=attention_mask, output_hidden_states=True).hidden_states
+    weights = (mask / mask.sum(-1, keepdim=True))[..., None]
+    return torch.cat([(state * weights).sum(1) for state in states], dim=-1).numpy()
 
 
-def accuracy(causal_lm, rows: list[dict], tokenizer) -> float:
+def accuracy(causal_lm, rows: list[dict]) -> float:
     prompts = [row["prompt_ids"] for row in rows]
     chosen, rejected = (
-        mean_rewards(causal_lm, prompts, [row[f"{side}_ids"] for row in rows], tokenizer)
-        for side in ("chosen", "rejected")
+        mean_rewards(causal_lm, prompts, [row[f"{side}_ids"] for row in rows]) for side in ("chosen", "rejected")
     )
     return float((chosen > rejected).mean())
 
@@ -105,9 +113,7 @@ def report_pairs(stories: list[dict], tokenizer, args) -> None:
     print(f"\n### Pairs real > {POLICY}: {len(train)} to train on, {len(held_out)} held out\n")
     print("| model | mean log-probability, whole | the same, cut to one length |\n|---|---:|---:|")
     for name, model in ((f"{POLICY} as it is", base), (f"ARM, {args.steps} steps, {seconds:.0f} CPU s", arm)):
-        print(
-            f"| {name} | {accuracy(model, whole, tokenizer):.3f} | {accuracy(model, cut, tokenizer):.3f} |", flush=True
-        )
+        print(f"| {name} | {accuracy(model, whole):.3f} | {accuracy(model, cut):.3f} |", flush=True)
 
 
 def sample(policy, prompts: list[list[int]], tokenizer, temperature: float, processors: list) -> list[list[int]]:
@@ -121,11 +127,11 @@ def sample(policy, prompts: list[list[int]], tokenizer, temperature: float, proc
 
 
 def report_guidance(stories: list[dict], tokenizer, args) -> None:
-    """Part 2: guide trained on ids 1 and 2 (mod 5), judges on 3 and 4, prompts of 0."""
+    """Part 2: guide trained on ids 2 and 3 (mod 5), judges on 4 and 0, prompts of 1."""
     rows = [same_length(row, tokenizer, "real", POLICY) for row in stories]
     parts = {
         name: [row for row, story in zip(rows, stories, strict=True) if story["id"] % 5 in ids]
-        for name, ids in (("guide", (1, 2)), ("judge", (3, 4)), ("test", (0,)))
+        for name, ids in (("guide", (2, 3)), ("judge", (4, 0)), ("test", (1,)))
     }
     policy = load(args.models / POLICY)
     prompts = [row["prompt_ids"] for row in parts["test"]]
@@ -139,14 +145,17 @@ def report_guidance(stories: list[dict], tokenizer, args) -> None:
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
     linear.fit(np.concatenate(read), [1] * len(read[0]) + [0] * len(read[1]))
     judges = {
-        "ARM judge": lambda texts: mean_rewards(judge, prompts, texts, tokenizer),
-        "linear judge": lambda texts: linear.decision_function(features(policy, prompts, texts, tokenizer)),
+        "ARM judge": lambda texts: mean_rewards(judge, prompts, texts),
+        "linear judge": lambda texts: linear.decision_function(features(policy, prompts, texts)),
     }
     print(f"\n### {WEAK} as a guide of {POLICY}: {len(parts['guide'])} pairs, {len(prompts)} prompts\n")
     for name, judge_of in judges.items():
         real, sampled = (judge_of([row[side] for row in parts["test"]]) for side in ("chosen_ids", "rejected_ids"))
         print(f"* {name}: held-out pair accuracy {np.mean(real > sampled):.3f}")
+    real = mean_rewards(policy, prompts, [row["chosen_ids"] for row in parts["test"]]).mean()
+    print(f"* the policy gives the real continuations {real:.2f} nats per token")
     wins: dict[str, dict[str, list]] = {}
+    likelihoods: dict[str, list[float]] = {}
     untrained = load(args.models / WEAK)
     for seed in range(args.seeds):
         guide, seconds = train_arm(
@@ -154,7 +163,7 @@ def report_guidance(stories: list[dict], tokenizer, args) -> None:
         )
         print(
             f"* guide of seed {seed}: {seconds:.0f} CPU s, held-out pair accuracy "
-            f"{accuracy(untrained, parts['test'], tokenizer):.3f} -> {accuracy(guide, parts['test'], tokenizer):.3f}",
+            f"{accuracy(untrained, parts['test']):.3f} -> {accuracy(guide, parts['test']):.3f}",
             flush=True,
         )
         ways = {"policy alone, T = 1": (1.0, [])}
@@ -163,17 +172,19 @@ def report_guidance(stories: list[dict], tokenizer, args) -> None:
             for name, model in (("untrained weak model", untrained), ("weak ARM", guide)):
                 ways[f"{name}, alpha = {alpha}"] = (1.0, [GenARMLogitsProcessor(model, alpha=alpha)])
         set_seed(1000 + seed)
-        plain = {name: score(sample(policy, prompts, tokenizer, 1.0, [])) for name, score in judges.items()}
+        plain_texts = sample(policy, prompts, tokenizer, 1.0, [])
+        plain = {name: score(plain_texts) for name, score in judges.items()}
         for way, (temperature, processors) in ways.items():
             set_seed(2000 + seed)
             texts = sample(policy, prompts, tokenizer, temperature, processors)
             for name, score in judges.items():
                 wins.setdefault(way, {}).setdefault(name, []).append(score(texts) > plain[name])
+            likelihoods.setdefault(way, []).append(mean_rewards(policy, prompts, texts).mean())
     print(f"\nShare of prompts where a judge prefers the row to a plain sample, {args.seeds} seeds [95 %]\n")
-    print("| | " + " | ".join(judges) + " |\n|---|" + "---:|" * len(judges))
+    print("| | " + " | ".join(judges) + " | policy's nats per token |\n|---|" + "---:|" * (len(judges) + 1))
     for way, by_judge in wins.items():
         shares = [str(mean_with_interval(np.mean(by_judge[name], axis=0))) for name in judges]
-        print(f"| {way} | {' | '.join(shares)} |")
+        print(f"| {way} | {' | '.join(shares)} | {np.mean(likelihoods[way]):.2f} |")
     print("\nTrained guide minus its control, paired by prompt\n")
     print("| alpha | " + " | ".join(judges) + " |\n|---:|" + "---:|" * len(judges))
     for alpha in args.alphas:
@@ -187,10 +198,10 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200, help="of ARMs started from the policy, batches of 16")
-    parser.add_argument("--guide-steps", type=int, default=300)
+    parser.add_argument("--guide-steps", type=int, default=200)
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--alphas", nargs="+", type=float, default=[0.5, 1.0])
+    parser.add_argument("--alphas", nargs="+", type=float, default=[0.25, 0.5, 1.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--parts", nargs="+", default=["pairs", "guidance"], choices=["pairs", "guidance"])
     args = parser.parse_args()

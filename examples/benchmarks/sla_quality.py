@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from scipy.special import comb
 from transformers import set_seed
 from trl import DPOConfig, DPOTrainer
 
@@ -25,7 +26,7 @@ from hf_reward_ext.demo import walk
 from hf_reward_ext.demo.elhsr import TEMPERATURE
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import Rollouts, sample
-from hf_reward_ext.evaluation import best_of_n_curve, mean_with_interval
+from hf_reward_ext.evaluation import mean_with_interval
 from hf_reward_ext.sla import RewardTransformer, SLAConfig, SLATrainer, sla_generate
 from hf_reward_ext.sla.data_collator import PairCollator
 from hf_reward_ext.sla.metrics import preference_metrics
@@ -34,7 +35,6 @@ CANDIDATES = 16
 # A walk is written in moves of four tokens, of which the policy is unsure of one only, the sign.
 SEARCHES = {
     "(2, 4, 0)": dict(width=2, step=4, depth=0),
-    "(2, 4, 1)": dict(width=2, step=4, depth=1),
     "(2, 4, 2)": dict(width=2, step=4, depth=2),
     "(2, 10, 2)": dict(width=2, step=10, depth=2),
     "(2, 1, 3)": dict(width=2, step=1, depth=3),
@@ -101,7 +101,7 @@ def train_dpo(policy, tokenizer, pairs, output: Path, seed: int):
         gradient_checkpointing=False, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     trainer = DPOTrainer(
-        copy.deepcopy(policy).requires_grad_(True), args=args, train_dataset=rows, processing_class=tokenizer
+        copy.deepcopy(policy).requires_grad_(True), policy, args=args, train_dataset=rows, processing_class=tokenizer
     )
     trainer.train()
     tuned = trainer.model.eval()
@@ -130,6 +130,20 @@ def rewards_of(rt: RewardTransformer, rollouts: Rollouts) -> np.ndarray:
         out = rt(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         rewards.append(masked_mean(out.token_rewards, batch["completion_mask"]))
     return torch.cat(rewards).numpy().reshape(rollouts.correct.shape)
+
+
+def best_of(rewards: np.ndarray, correct: np.ndarray, tokens: float) -> np.ndarray:
+    """Expected success of best-of-N on each prompt, with N, between whole numbers too, for so many tokens."""
+    order = np.argsort(-rewards, axis=1, kind="stable")
+    ranked, count = np.take_along_axis(correct.astype(float), order, axis=1), rewards.shape[1]
+    ranks = np.arange(count)
+
+    def at(k: int) -> np.ndarray:
+        return ranked @ (comb(count - 1 - ranks, k - 1) / comb(count, k))
+
+    k = float(np.clip(tokens, 1, count))
+    low = int(k)
+    return at(low) if low == k else (1 - k + low) * at(low) + (k - low) * at(low + 1)
 
 
 def search(rt: RewardTransformer, tokenizer, prompts: list[str], settings: dict) -> tuple[np.ndarray, float]:
@@ -174,22 +188,23 @@ def of_seed(folder: Path | None, output: Path, args, seed: int) -> dict[str, dic
             print(f"  {name}, {loss_type}: {scores[f'{name}, {loss_type}']['accuracy']:.3f}", flush=True)
     for loss_type in args.losses:
         rt = channels["all layers", loss_type]
-        curve = {k: best_of_n_curve(rewards_of(rt, held_out), held_out.correct, [k])[k] for k in (1, 2, 4, 8, 16)}
-        for k, estimate in curve.items():
-            ways[f"best of {k}, {loss_type}"] = {
-                "right": None, "mean": estimate.value, "tokens": k * held_out.num_tokens.mean(),
-            }  # fmt: skip
+        rewards, length = rewards_of(rt, held_out), held_out.num_tokens.mean()
+        for k in (2, 4, 8, 16):
+            right = best_of(rewards, held_out.correct, k)
+            ways[f"best of {k}, {loss_type}"] = {"right": right, "tokens": k * length}
+            print(f"  best of {k}: {right.mean():.3f}", flush=True)
         for name, settings in SEARCHES.items():
             right, tokens = search(rt, tokenizer, prompts, settings)
-            ways[f"search {name}, {loss_type}"] = {"right": right, "tokens": tokens}
+            gain = right - best_of(rewards, held_out.correct, tokens / length)
+            ways[f"search {name}, {loss_type}"] = {"right": right, "tokens": tokens, "gain": gain}
             print(f"  {loss_type} {name}: {right.mean():.3f} at {tokens:.0f} tokens", flush=True)
     if args.dpo:
         tuned = train_dpo(policy, tokenizer, pairs, output, seed)
         by_dpo = sample(tuned, tokenizer, prompts, walk, temperature=0, show_progress=False)
         ways["DPO, greedy"] = {"right": by_dpo.correct[:, 0], "tokens": by_dpo.num_tokens.mean()}
         rt = train_channel(tuned, tokenizer, pairs, output, seed, args.losses[0], **CHANNELS["all layers"])
-        for name, settings in SEARCHES.items():
-            right, tokens = search(rt, tokenizer, prompts, settings)
+        for name in (name for name in SEARCHES if "fork" in name):
+            right, tokens = search(rt, tokenizer, prompts, SEARCHES[name])
             ways[f"DPO, search {name}"] = {"right": right, "tokens": tokens}
     return {"ways": ways, "scores": scores}
 
@@ -201,24 +216,21 @@ def main() -> None:
     parser.add_argument("--num-train", type=int, default=1000, help="prompts sampled for pairs")
     parser.add_argument("--num-test", type=int, default=300, help="held-out problems per policy")
     parser.add_argument("--split", default="test", choices=("dev", "test"))
-    parser.add_argument("--losses", nargs="+", default=["sequence_bt", "token_ce"])
+    parser.add_argument("--losses", nargs="+", default=["sequence_bt"])
     parser.add_argument("--dpo", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     results = [of_seed(folder, args.output, args, seed) for seed, folder in enumerate(args.policies)]
-    print("\n| way | accuracy [95 %] | by seed | tokens |\n|---|---:|---:|---:|")
+    print("\n| way | accuracy [95 %] | by seed | tokens | minus best-of-N at these tokens |\n|---|---:|---:|---:|---:|")
     records = {"ways": {}, "scores": {}}
     for name in results[0]["ways"]:
         own = [result["ways"][name] for result in results]
-        means = [float(np.mean(one["right"])) if one["right"] is not None else one["mean"] for one in own]
-        estimate = (
-            str(mean_with_interval(np.concatenate([one["right"] for one in own])))
-            if own[0]["right"] is not None
-            else f"{np.mean(means):.3f}"
-        )
+        means = [float(np.mean(one["right"])) for one in own]
+        estimate = mean_with_interval(np.concatenate([one["right"] for one in own]))
+        gain = mean_with_interval(np.concatenate([one["gain"] for one in own])) if "gain" in own[0] else ""
         tokens = float(np.mean([one["tokens"] for one in own]))
-        records["ways"][name] = {"accuracy": estimate, "by_seed": means, "tokens": tokens}
-        print(f"| {name} | {estimate} | {' '.join(f'{mean:.3f}' for mean in means)} | {tokens:.0f} |")
+        records["ways"][name] = {"accuracy": estimate, "by_seed": means, "tokens": tokens, "gain": gain}
+        print(f"| {name} | {estimate} | {' '.join(f'{mean:.3f}' for mean in means)} | {tokens:.0f} | {gain} |")
     print("\n| channel | pair accuracy | AuTRC | first 25 % | first 50 % |\n|---|---:|---:|---:|---:|")
     for name in results[0]["scores"]:
         own = [result["scores"][name] for result in results]

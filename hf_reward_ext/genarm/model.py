@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
-from hf_reward_ext.base.private_api import add_fused_lm_head
+from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
 
@@ -116,13 +116,14 @@ class GenARMRewardModel(PreTrainedModel):
                 "prompt and a completion."
             )
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        logps = self.causal_lm(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            labels=input_ids.masked_fill(~counted, -100),
-            fused_lm_head=True,
-        ).log_probs
+        with narrow_head_tiles(input_ids.device):
+            logps = self.causal_lm(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                labels=input_ids.masked_fill(~counted, -100),
+                fused_lm_head=True,
+            ).log_probs
         token_rewards = self.config.beta * torch.nn.functional.pad(logps, (1, 0))
         pool = masked_mean if self.config.length_normalization else masked_sum
         return GenARMRewardOutput(logits=pool(token_rewards, counted)[:, None], token_rewards=token_rewards)

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.losses import bradley_terry_loss, hinge_pair_loss
 from hf_reward_ext.base.preference import prepare_preference_dataset
-from hf_reward_ext.base.private_api import add_fused_lm_head
+from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.genarm.data_collator import PairCollator
 from hf_reward_ext.genarm.metrics import gathered, logps_drift, pair_metrics
@@ -122,12 +122,13 @@ class GenARMTrainer(BaseRewardTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         mask = inputs["completion_mask"]
-        output = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            labels=inputs["input_ids"].masked_fill(~mask, -100),
-            fused_lm_head=True,
-        )
+        with narrow_head_tiles(inputs["input_ids"].device):
+            output = model(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                labels=inputs["input_ids"].masked_fill(~mask, -100),
+                fused_lm_head=True,
+            )
         logps = output.log_probs.float().sum(-1)
         if self.args.length_normalization:
             logps = logps / mask[:, 1:].sum(-1)

@@ -94,7 +94,7 @@ class RewardChannel(PreTrainedModel):
         elif isinstance(module, ChannelNorm):
             nn.init.ones_(module.weight)
 
-    def forward(self, hidden_states: Sequence[Tensor | None]) -> Float[Tensor, "batch seq"]:
+    def forward(self, hidden_states: Sequence[Tensor | None] | None) -> Float[Tensor, "batch seq"]:
         """
         Reward after reading each token.
 
@@ -123,7 +123,7 @@ class RewardChannel(PreTrainedModel):
                 features = module(features)
         return features.squeeze(-1)
 
-    def _select(self, hidden_states: Sequence[Tensor | None]) -> list[Tensor]:
+    def _select(self, hidden_states: Sequence[Tensor | None] | None) -> list[Tensor]:
         if hidden_states is None or len(hidden_states) != self.config.num_layers + 1:
             count = "no" if hidden_states is None else len(hidden_states)
             raise ValueError(

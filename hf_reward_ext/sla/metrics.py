@@ -1,22 +1,19 @@
 """How early and how surely token rewards tell a chosen completion from a rejected one."""
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hf_reward_ext.base.token_rewards import masked_mean
-from hf_reward_ext.sla.token_losses import align_completions
+from hf_reward_ext.sla.token_losses import Chosen, ChosenMask, Rejected, RejectedMask, align_completions
 
-Rewards = Float[Tensor, "batch seq"]
-Mask = Bool[Tensor, "batch seq"]
 SHARES = (0.25, 0.5, 1.0)
 
 
 def autrc(
-    chosen_token_rewards: Float[Tensor, "batch chosen_seq"],
-    chosen_mask: Bool[Tensor, "batch chosen_seq"],
-    rejected_token_rewards: Float[Tensor, "batch rejected_seq"],
-    rejected_mask: Bool[Tensor, "batch rejected_seq"],
+    chosen_token_rewards: Chosen,
+    chosen_mask: ChosenMask,
+    rejected_token_rewards: Rejected,
+    rejected_mask: RejectedMask,
     definition: str = "prefix",
 ) -> float:
     r"""
@@ -56,7 +53,9 @@ def autrc(
     return sum(_prefix_accuracy(*sides, share=share) for share in shares.tolist()) / 100
 
 
-def preference_metrics(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> dict[str, float]:
+def preference_metrics(
+    chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
+) -> dict[str, float]:
     """
     What the authors' trainer logs, and AuTRC.
 

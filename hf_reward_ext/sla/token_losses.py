@@ -15,9 +15,13 @@ from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 
 Rewards = Float[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]
+Chosen, ChosenMask = Float[Tensor, "batch chosen_seq"], Bool[Tensor, "batch chosen_seq"]
+Rejected, RejectedMask = Float[Tensor, "batch rejected_seq"], Bool[Tensor, "batch rejected_seq"]
 
 
-def sequence_bt_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> Float[Tensor, ""]:
+def sequence_bt_loss(
+    chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
+) -> Float[Tensor, ""]:
     r"""
     $-\log\sigma(\bar r^+ - \bar r^-)$ of the mean rewards; the paper's default.
 
@@ -31,7 +35,9 @@ def sequence_bt_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, reje
     return bradley_terry_loss(masked_mean(chosen, chosen_mask), masked_mean(rejected, rejected_mask)).mean()
 
 
-def sequence_ce_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> Float[Tensor, ""]:
+def sequence_ce_loss(
+    chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
+) -> Float[Tensor, ""]:
     r"""
     $-\tfrac12 [\log P^+ + \log (1 - P^-)]$ with $P$ the mean of $\sigma(r_t)$; in logs $1 - P$ is the mean of
     $\sigma(-r_t)$.
@@ -40,10 +46,10 @@ def sequence_ce_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, reje
 
 
 def token_bt_loss(
-    chosen: Rewards,
-    chosen_mask: Mask,
-    rejected: Rewards,
-    rejected_mask: Mask,
+    chosen: Chosen,
+    chosen_mask: ChosenMask,
+    rejected: Rejected,
+    rejected_mask: RejectedMask,
     *,
     scale: float = 1.0,
     margin: float = 0.0,
@@ -69,7 +75,9 @@ def token_bt_loss(
     return masked_mean(losses, counted).mean()
 
 
-def token_ce_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejected_mask: Mask) -> Float[Tensor, ""]:
+def token_ce_loss(
+    chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
+) -> Float[Tensor, ""]:
     r"""
     $-\tfrac12 [\operatorname{mean} \log\sigma(r^+_t) + \operatorname{mean} \log\sigma(-r^-_t)]$, means over all tokens
     of the batch.
@@ -77,7 +85,7 @@ def token_ce_loss(chosen: Rewards, chosen_mask: Mask, rejected: Rewards, rejecte
     return -(_mean_logsigmoid(chosen, chosen_mask) + _mean_logsigmoid(-rejected, rejected_mask)) / 2
 
 
-def align_completions(rewards: list[Rewards], masks: list[Mask]) -> tuple[list[Tensor], list[Tensor]]:
+def align_completions(rewards: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """
     Completion tokens moved to the left, the last reward repeated behind them.
 

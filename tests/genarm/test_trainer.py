@@ -1,3 +1,4 @@
+import inspect
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from tiny import VOCAB, tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
 from hf_reward_ext.base.losses import bradley_terry_loss, hinge_pair_loss
-from hf_reward_ext.base.private_api import add_fused_lm_head
+from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
 
 PAIRS = [
@@ -320,3 +321,14 @@ def test_the_fused_head_goes_on_top_of_a_device_maps_hooks():
     add_fused_lm_head(model)
     ids = torch.randint(3, VOCAB, (1, 4))
     assert model(ids, labels=ids, fused_lm_head=True).log_probs.shape == (1, 3)
+
+
+def test_contract_of_the_width_of_its_tiles():
+    from trl.trainer import utils
+
+    wide = utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    assert "_CHUNKED_LOGPROB_CHUNK_SIZE" in inspect.getsource(utils.add_fused_lm_head)
+    for device, width in (("cpu", 8192), ("cuda", wide)):
+        with narrow_head_tiles(torch.device(device)):
+            assert utils._CHUNKED_LOGPROB_CHUNK_SIZE == width
+    assert utils._CHUNKED_LOGPROB_CHUNK_SIZE == wide
