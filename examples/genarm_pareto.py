@@ -31,7 +31,7 @@ def train(rows: Dataset, folder: str, steps: int):
     guide, tokenizer = load_policy()
     config = GenARMConfig(
         folder, beta=0.3, learning_rate=3e-4, max_steps=steps, per_device_train_batch_size=16, report_to="none",
-        logging_strategy="no", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), bf16=False,
+        logging_strategy="no", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     trainer = GenARMTrainer(guide, config, train_dataset=rows, processing_class=tokenizer)
     trainer.train()

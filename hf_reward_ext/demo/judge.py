@@ -137,7 +137,6 @@ def train_judge(
         num_train_epochs=num_train_epochs,
         per_device_train_batch_size=batch_size,
         gradient_checkpointing=False,
-        bf16=False,
         report_to="none",
         logging_steps=100,
         save_strategy="no",

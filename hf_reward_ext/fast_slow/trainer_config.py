@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from trl import RewardConfig
+from hf_reward_ext.base.trainer_config import BaseRewardConfig
 
 
 @dataclass
-class FastSlowConfig(RewardConfig):
+class FastSlowConfig(BaseRewardConfig):
     r"""
     Training arguments of [`FastSlowTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`]
     hold. The paper's values are unknown; the defaults are ours.

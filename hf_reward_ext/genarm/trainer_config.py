@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from trl import RewardConfig
+from hf_reward_ext.base.trainer_config import BaseRewardConfig
 
 
 @dataclass
-class GenARMConfig(RewardConfig):
+class GenARMConfig(BaseRewardConfig):
     r"""
     Training arguments of [`GenARMTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`]
     hold.

@@ -36,7 +36,7 @@ def rows(count=16, judged=True):
 def config(folder, **kwargs):
     settings = dict(
         verdicts=list(VERDICTS), max_steps=2, per_device_train_batch_size=4, learning_rate=1e-3, report_to="none",
-        use_cpu=True, bf16=False, gradient_checkpointing=False, logging_steps=1, save_strategy="no", disable_tqdm=True,
+        use_cpu=True, gradient_checkpointing=False, logging_steps=1, save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
     return FastSlowConfig(str(folder), **{**settings, **kwargs})
 

@@ -86,7 +86,7 @@ def test_grpo_takes_the_folder_as_a_reward(tmp_path):
         reward_funcs=str(tmp_path / "rm"),
         args=GRPOConfig(
             str(tmp_path / "policy"), num_generations=2, per_device_train_batch_size=2, max_completion_length=4,
-            max_steps=1, report_to="none", use_cpu=True, bf16=False, disable_tqdm=True, save_strategy="no",
+            max_steps=1, report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no",
             logging_steps=1,
         ),
         train_dataset=Dataset.from_list([{"prompt": "w1 w2"}] * 2),

@@ -20,7 +20,7 @@ PAIRS = [
 
 def config(folder, **kwargs):
     defaults = dict(
-        per_device_train_batch_size=4, per_device_eval_batch_size=4, report_to="none", use_cpu=True, bf16=False,
+        per_device_train_batch_size=4, per_device_eval_batch_size=4, report_to="none", use_cpu=True,
         learning_rate=1e-2, max_steps=3, logging_steps=1, disable_tqdm=True, save_strategy="no", beta=0.1,
     )  # fmt: skip
     return GenARMConfig(str(folder), **{**defaults, **kwargs})
@@ -107,7 +107,7 @@ def test_the_loss_is_that_of_trls_cpo_without_its_other_terms(tmp_path):
         tiny_causal_lm(),
         CPOConfig(
             str(tmp_path / "theirs"), loss_type="sigmoid", cpo_alpha=0.0, beta=0.3, report_to="none", use_cpu=True,
-            bf16=False, per_device_train_batch_size=8, per_device_eval_batch_size=8, gradient_checkpointing=False,
+            per_device_train_batch_size=8, per_device_eval_batch_size=8, gradient_checkpointing=False,
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tiny_tokenizer(),

@@ -33,7 +33,7 @@ def pairs(count=48, seed=0):
 def trainer_for(model, output_dir, peft_config=None, train_dataset=None, **settings):
     defaults = dict(
         learning_rate=2e-2, num_train_epochs=3, per_device_train_batch_size=8, report_to="none", disable_tqdm=True,
-        use_cpu=True, bf16=False, channel_size=8, logging_steps=1, save_strategy="no",
+        use_cpu=True, channel_size=8, logging_steps=1, save_strategy="no",
     )  # fmt: skip
     return SLATrainer(
         model, SLAConfig(str(output_dir), **{**defaults, **settings}),
@@ -237,12 +237,12 @@ def test_chats_count_the_last_turn_and_its_end():
 )
 def test_config_refuses(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
-        SLAConfig(str(tmp_path), use_cpu=True, bf16=False, **settings)
+        SLAConfig(str(tmp_path), use_cpu=True, **settings)
 
 
 def test_trainer_refuses(tmp_path):
     with pytest.raises(ValueError, match="`train_dataset` is missing"):
-        SLATrainer(tiny_causal_lm(), SLAConfig(str(tmp_path), use_cpu=True, bf16=False))
+        SLATrainer(tiny_causal_lm(), SLAConfig(str(tmp_path), use_cpu=True))
     with pytest.raises(ValueError, match="streaming dataset.*`cache_hidden_states=True`"):
         trainer_for(
             tiny_causal_lm(), tmp_path, train_dataset=pairs().to_iterable_dataset(), cache_hidden_states=True,
