@@ -5,7 +5,8 @@ The gate on verdicts that real judges gave to LLMBar: think only where the quick
 
 Each record has the verdicts of a judge answering at once (Vanilla) and after reasoning (Swap_CoT, else CoT), in both
 orders. Recorded verdicts have no probabilities: intuition is 1 where both orders agree and 0 where they do not.
-A pair whose orders disagree counts as half right. A missing verdict is a tie.
+A pair whose orders disagree counts as half right. A missing verdict is a tie. "Calibrated" lets the calibration choose
+on one half of the pairs, for at most `--budget` reasoned calls, and measures on the other half; both halves in turn.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from hf_reward_ext.evaluation import mean_with_interval
 from hf_reward_ext.fast_slow.calibration import Outcomes
 from hf_reward_ext.fast_slow.confidence import orders_agree
 from hf_reward_ext.fast_slow.gate import Gate
-from hf_reward_ext.fast_slow.thresholds import escalated
+from hf_reward_ext.fast_slow.thresholds import escalated, thresholds_for_budget
 
 REASONED = ("Swap_CoT", "CoT")
 
@@ -51,15 +52,29 @@ def recorded_outcomes(records: list[dict], cheap: str, reasoned: str) -> Outcome
     return Outcomes(agree, np.ones(count), right(quick, truth), np.zeros(count), right(slow, truth), np.ones(count))
 
 
+def calibrated(data: Outcomes, budget: float, seed: int = 0) -> np.ndarray:
+    """Whom a gate that was calibrated on the other half escalates."""
+    first = np.random.default_rng(seed).permutation(len(data)) < len(data) // 2
+    chosen = np.zeros(len(data), bool)
+    for half in (first, ~first):
+        gate = thresholds_for_budget(Gate(), data.take(~half), budget)
+        chosen[half] = escalated(gate, data.take(half))
+    return chosen
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--budget", type=float, default=0.4)
     args = parser.parse_args()
     with gzip.open(args.file, "rt") as lines:
         everything = [json.loads(line) for line in lines]
     gate = Gate(intuition_threshold=0.5, distribution_threshold=0.0)
-    print("| judge | pairs | always quick | gated | always reasoned | random gate | reasoned calls |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| judge | always quick | gated on contradictions | reasoned calls | random gate | calibrated | reasoned calls "
+        "| always reasoned |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for family in dict.fromkeys(name.split("/")[0] for record in everything for name in record["judges"]):
         reasoned = next(
             (f"{family}/{kind}" for kind in REASONED if f"{family}/{kind}" in everything[0]["judges"]), None
@@ -70,15 +85,18 @@ def main() -> None:
         records = [one for one in everything if {cheap, reasoned} <= set(one["judges"])]
         data = recorded_outcomes(records, cheap, reasoned)
         chosen = escalated(gate, data)
+        tuned = calibrated(data, args.budget)
         rate = chosen.mean()
-        ways = (
-            data.fast_right,
-            np.where(chosen, data.slow_right, data.fast_right),
-            data.slow_right,
-            (1 - rate) * data.fast_right + rate * data.slow_right,
+        cells = (
+            mean_with_interval(data.fast_right),
+            mean_with_interval(np.where(chosen, data.slow_right, data.fast_right)),
+            f"{rate:.3f}",
+            mean_with_interval((1 - rate) * data.fast_right + rate * data.slow_right),
+            mean_with_interval(np.where(tuned, data.slow_right, data.fast_right)),
+            f"{tuned.mean():.3f}",
+            mean_with_interval(data.slow_right),
         )
-        cells = " | ".join(str(mean_with_interval(way)) for way in ways)
-        print(f"| {reasoned} | {len(records)} | {cells} | {rate:.3f} |", flush=True)
+        print(f"| {reasoned}, {len(records)} pairs | {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":
