@@ -23,6 +23,8 @@ class ELHSRModelConfig(PreTrainedConfig):
             standardises them. [`ELHSRModel.fold_standardization`] turns such a head into a plain one.
         calibration (`list[float]`, *optional*): Slope and intercept of the logistic map from reward to the
             probability of a correct completion, fitted on held-out data.
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
+            Where a text comes without a mask, its completion begins after their last occurrence.
         base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The policy that the
             head was trained on; checked by [`ELHSRModel.check_policy`].
 
@@ -49,6 +51,7 @@ class ELHSRModelConfig(PreTrainedConfig):
         top_logprobs: int | None = None,
         standardize: bool = False,
         calibration: list[float] | None = None,
+        completion_start_ids: list[int] | None = None,
         base_model_name_or_path: str | None = None,
         base_model_revision: str | None = None,
         template_hash: str | None = None,
@@ -64,6 +67,7 @@ class ELHSRModelConfig(PreTrainedConfig):
         self.top_logprobs = top_logprobs
         self.standardize = standardize
         self.calibration = calibration
+        self.completion_start_ids = completion_start_ids
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision
         self.template_hash = template_hash
@@ -78,6 +82,7 @@ class ELHSRModelConfig(PreTrainedConfig):
                 "of its features. Pass `vocab_size=policy.config.vocab_size`, or `top_logprobs`."
             )
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
+        kwargs.setdefault("pad_token_id", None)
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)
 

@@ -10,6 +10,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
+from hf_reward_ext.base.text_masks import common_ending
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
@@ -155,6 +156,8 @@ class ELHSRTrainer(BaseRewardTrainer):
         groups = cast(Dataset, groups)
         if dataset_name == "train":
             check_labels(groups, args.loss_type)
+            if self._head.config.completion_start_ids is None:
+                self._head.config.completion_start_ids = common_ending(groups[:64]["prompt_ids"])
         if where == "none":
             return groups
         folder = Path(args.feature_cache_dir or Path(str(args.output_dir)) / "features") if where == "disk" else None

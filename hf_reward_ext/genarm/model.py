@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
+from hf_reward_ext.base.text_masks import without_padding
 from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
 
@@ -102,7 +103,7 @@ class GenARMRewardModel(PreTrainedModel):
             ValueError: If a row has no token that counts.
         """
         if attention_mask is None:
-            attention_mask = _without_padding(input_ids, self.config.pad_token_id)
+            attention_mask = without_padding(input_ids, self.config.pad_token_id)
         counted = attention_mask.bool()
         # A token without a token before it is not predicted.
         counted[:, 1:] &= attention_mask[:, :-1].bool()
@@ -134,10 +135,3 @@ class GenARMRewardModel(PreTrainedModel):
 
     def get_input_embeddings(self):
         return self.causal_lm.get_input_embeddings()
-
-
-def _without_padding(input_ids: Tensor, pad_token_id: int | None) -> Tensor:
-    if pad_token_id is None:
-        return torch.ones_like(input_ids)
-    real = (input_ids != pad_token_id).long()
-    return real.cummax(-1).values & real.flip(-1).cummax(-1).values.flip(-1)

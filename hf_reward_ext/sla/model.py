@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.base_model import load_base
 from hf_reward_ext.base.hub import base_pointer
 from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
@@ -259,9 +260,7 @@ def _load_base(config: RewardTransformerConfig, place, kwargs: dict):
         raise ValueError(
             f"No `base` was given, and the channel was trained on {missing}, so it cannot be loaded. Pass `base=`."
         )
-    base = AutoModelForCausalLM.from_pretrained(
-        config.base_model_name_or_path, revision=config.base_model_revision, **kwargs
-    )
+    base = load_base(config, **kwargs)
     if config.adapter is None:
         return base
     return PeftModel.from_pretrained(base, place, adapter_name=config.adapter, subfolder=config.policy_folder)

@@ -74,6 +74,7 @@ class RewardTransformerConfig(PreTrainedConfig):
         self.template_hash = template_hash
         self.adapter = adapter
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
+        kwargs.setdefault("pad_token_id", None)
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)
 

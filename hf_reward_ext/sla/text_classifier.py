@@ -2,12 +2,12 @@
 
 from typing import Self
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_reward_ext.base.text_masks import completion_after, without_padding
 from hf_reward_ext.base.token_rewards import masked_mean
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
@@ -67,16 +67,18 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
     ) -> SequenceClassifierOutput:
         """
         Args:
-            input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Texts, padded on either side.
+            input_ids (`torch.Tensor` of shape `(batch, seq)`): Texts, padded on either side.
+            attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: the padding
+                token of the config, or else of the base, is padding at the ends.
             completion_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): `True` on tokens that count.
 
         Returns:
             `SequenceClassifierOutput` whose `logits` are `(batch, 1)`.
         """
         if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
+            attention_mask = without_padding(input_ids, self._pad_token_id)
         if completion_mask is None:
-            completion_mask = self._completion_mask(input_ids, attention_mask.bool())
+            completion_mask = completion_after(input_ids, attention_mask.bool(), self.config.completion_start_ids)
         out = self.reward_transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -85,15 +87,7 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
         )
         return SequenceClassifierOutput(logits=masked_mean(out.token_rewards, completion_mask)[:, None])  # pyright: ignore
 
-    def _completion_mask(
-        self, input_ids: Int[Tensor, "batch seq"], is_text: Bool[Tensor, "batch seq"]
-    ) -> Bool[Tensor, "batch seq"]:
-        start = self.config.completion_start_ids
-        if not start or len(start) > input_ids.shape[1]:
-            return is_text
-        needle = torch.tensor(start, device=input_ids.device)
-        found = (input_ids.unfold(-1, len(start), 1) == needle).all(-1)
-        positions = torch.arange(found.shape[1], device=input_ids.device)
-        last = torch.where(found, positions, -len(start)).amax(-1)
-        after = torch.arange(input_ids.shape[1], device=input_ids.device) >= (last + len(start))[:, None]
-        return torch.where((after & is_text).any(-1, keepdim=True), after & is_text, is_text)
+    @property
+    def _pad_token_id(self) -> int | None:
+        own = self.config.pad_token_id  # TRL sets it
+        return own if own is not None else self.reward_transformer.config.get_text_config().pad_token_id

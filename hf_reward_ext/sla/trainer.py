@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from hf_reward_ext.base.preference import prepare_preference_dataset
+from hf_reward_ext.base.text_masks import common_ending
 from hf_reward_ext.base.token_rewards import gather_token_logps, masked_mean, masked_sum
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.sla.data_collator import PairCollator
@@ -125,7 +126,7 @@ class SLATrainer(BaseRewardTrainer):
         )
         config = self._transformer.reward_channel.config
         if dataset_name == "train" and config.completion_start_ids is None and isinstance(pairs, Dataset):
-            config.completion_start_ids = _common_ending(pairs[:64]["prompt_ids"])
+            config.completion_start_ids = common_ending(pairs[:64]["prompt_ids"])
         if self._states is None or "row" in (pairs.column_names or []):
             return pairs
         if not isinstance(pairs, Dataset):
@@ -318,13 +319,3 @@ def _token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
 def _pad_token_id(processing_class) -> int:
     pad = processing_class.pad_token_id
     return int(pad if pad is not None else processing_class.eos_token_id or 0)
-
-
-def _common_ending(prompts: list[list[int]], longest: int = 16) -> list[int] | None:
-    """The ids that all prompts end with."""
-    ending: list[int] = []
-    for tokens in zip(*(reversed(prompt[-longest:]) for prompt in prompts), strict=False):
-        if len(set(tokens)) > 1:
-            break
-        ending.insert(0, tokens[0])
-    return ending or None

@@ -1,0 +1,28 @@
+"""The causal LM that a saved head or channel was trained on, loaded by the name it remembers."""
+
+from importlib.resources import files
+
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+# Bases that lie in this package instead of on the Hub.
+_SHIPPED = {"hf_reward_ext/demo-policy": "demo/checkpoint"}
+
+
+def load_base(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
+    """
+    Loads the base model that the fields of [`base_pointer`] name, without an adapter.
+
+    Args:
+        config (`PreTrainedConfig`): Of the saved part; its `base_model_name_or_path` is set.
+        **kwargs: For `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
+
+    Example:
+    ```python
+    >>> policy = load_base(head.config)
+    ```
+    """
+    name = config.base_model_name_or_path
+    place = str(files("hf_reward_ext") / _SHIPPED[name]) if name in _SHIPPED else name
+    base = AutoModelForCausalLM.from_pretrained(place, revision=config.base_model_revision or "main", **kwargs)
+    base.config._name_or_path = name
+    return base
