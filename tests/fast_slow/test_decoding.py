@@ -4,9 +4,10 @@ from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm
 from tiny_judges import counted, pair_prompt, random_rows
 from transformers import LlamaForCausalLM
 
+import hf_reward_ext.fast_slow.writing as slow_path
 from hf_reward_ext.fast_slow.decoding import FastSlowGenerationMixin, FastSlowStoppingCriteria, judge_rows
 from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER, Gate, read_verdicts
-from hf_reward_ext.fast_slow.prefill import read_prompts
+from hf_reward_ext.fast_slow.prefill import forward, read_prompts
 
 LENGTHS = (9, 4, 13, 6, 11, 5)
 IDS = torch.tensor([18, 19])
@@ -78,6 +79,31 @@ def test_the_slow_path_from_the_reused_cache_equals_a_fresh_forward(architecture
     for row, vote in reached:
         fresh = fresh_logits(model, rows[row] + vote.ids)[-2, IDS]
         torch.testing.assert_close(vote.verdict_logits, fresh, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_logit_of_the_slow_path_equals_a_fresh_forward(architecture, monkeypatch):
+    """Over the whole vocabulary, at every step, with confident rows already gone from the left-padded batch."""
+    model = tiny_causal_lm(architecture)
+    rows = random_rows(LENGTHS)
+    gate = middle_gate(read_prompts(model, rows, 0).logits)
+    monkeypatch.setattr(slow_path.MarkerMatcher, "__call__", lambda self, ids: False)  # nobody finishes
+    steps = []
+
+    def recorded(*args):
+        steps.append(forward(*args))
+        return steps[-1]
+
+    monkeypatch.setattr(slow_path, "forward", recorded)
+    batch = judge_rows(model, rows, pair_prompt(), gate, max_new_tokens=12, eos_token_ids=())
+    written = [row for row, votes in enumerate(batch.writings) if votes]
+    assert 0 < len(written) < len(rows) and {len(step) for step in steps} == {len(written)}
+    for place, row in enumerate(written):
+        ids = batch.writings[row][0].ids
+        fresh = fresh_logits(model, rows[row] + ids)[len(rows[row]) + 1 : -1]
+        cached = torch.stack([step[place] for step in steps])
+        assert fresh.shape == cached.shape == (10, 32)
+        torch.testing.assert_close(cached, fresh, atol=1e-4, rtol=1e-4)
 
 
 def test_a_stopped_row_never_costs_more_than_one_token():

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 from tiny import tiny_causal_lm, tiny_tokenizer
 from tiny_judges import counted, pair_judge, point_judge
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from hf_reward_ext.fast_slow import FastSlowRewardFunction
 
@@ -48,16 +48,17 @@ def test_what_was_used_last_is_remembered():
     assert reward.rewards(["w5"], ["w12"])[1]["cached_rate"] == 0
 
 
-@pytest.mark.parametrize("wrap", [FastSlowRewardFunction, lambda judge: judge])
-def test_grpo_takes_it(tmp_path, wrap):
+@pytest.mark.parametrize(("trainer_class", "config_class"), [(GRPOTrainer, GRPOConfig), (RLOOTrainer, RLOOConfig)])
+@pytest.mark.parametrize("wrap", [FastSlowRewardFunction, lambda judge: judge], ids=["function", "judge"])
+def test_trl_takes_it(tmp_path, wrap, trainer_class, config_class):
     judge = point_judge()
-    args = GRPOConfig(
-        str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4, max_completion_length=4,
+    args = config_class(
+        str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4, max_completion_length=4, beta=0.0,
         report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy="no", disable_tqdm=True,
         logging_steps=1,
     )  # fmt: skip
     reward = wrap(judge)
-    trainer = GRPOTrainer(
+    trainer = trainer_class(
         tiny_causal_lm(seed=1), reward, args, Dataset.from_list([{"prompt": "w4 w5"}] * 4),
         processing_class=tiny_tokenizer(),
         **({"reward_processing_classes": tiny_tokenizer()} if reward is judge else {}),

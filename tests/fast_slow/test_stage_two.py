@@ -1,10 +1,17 @@
 import pytest
 import torch
+from peft import LoraConfig
 from tiny import tiny_causal_lm, tiny_tokenizer
-from tiny_judges import pair_prompt, point_prompt, scale_prompt
+from tiny_judges import VERDICTS, pair_prompt, point_prompt, scale_prompt
 from trl import GRPOConfig, GRPOTrainer
 
-from hf_reward_ext.fast_slow import FastSlowGRPOTrainer, JudgePrompt, counterfactual_prefixes, slow_verdict_reward
+from hf_reward_ext.fast_slow import (
+    FastSlowGRPOTrainer,
+    FastSlowRewardModel,
+    JudgePrompt,
+    counterfactual_prefixes,
+    slow_verdict_reward,
+)
 from hf_reward_ext.fast_slow.verdict_reward import final_verdict
 
 ROWS = [{"prompt": f"w4 w{n}", "chosen": "w12 w13", "rejected": f"w{n + 3}"} for n in range(5, 9)]
@@ -143,6 +150,17 @@ def test_a_step_of_stage_two_runs(tmp_path, trainer_class):
     if trainer_class is FastSlowGRPOTrainer:
         assert logged[0]["fast_loss"] > 0
         assert not torch.equal(before, one.model.lm_head.weight)
+
+
+def test_an_adapter_is_trained_alone_and_the_judge_keeps_it(tmp_path):
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    one = grpo(tmp_path, FastSlowGRPOTrainer, peft_config=lora)
+    frozen = {name: value.clone() for name, value in one.model.named_parameters() if "lora" not in name}
+    one.train()
+    assert all(torch.equal(value, dict(one.model.named_parameters())[name]) for name, value in frozen.items())
+    assert any(value.abs().sum() > 0 for name, value in one.model.named_parameters() if "lora_B" in name)
+    judge = FastSlowRewardModel(one.model, one.judge_prompt.tokenizer, VERDICTS, template=one.judge_prompt.template)
+    assert 0 < judge.judge(["w4"], ["w12"], ["w13"], mode="fast")[0].probability < 1
 
 
 def test_a_scale_has_no_fast_term(tmp_path):
