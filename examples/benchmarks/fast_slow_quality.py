@@ -1,12 +1,12 @@
 """
-The demo judge at every level of thinking, on held-out problems: fast, gated, always slow; what stage 2 adds.
+The demo judge at every level of thinking, on held-out problems: fast, gated, always slow.
 
     python -m hf_reward_ext.demo.train --seed 1 --output seed1   # and so on; or the shipped policy for all seeds
     python examples/benchmarks/fast_slow_quality.py --policies seed0 seed1 seed2 --output quality
-    python examples/benchmarks/fast_slow_quality.py --stage-two --num-pairs 8000 --output quality2
+    python examples/benchmarks/fast_slow_quality.py --judges quality/judge0 quality/judge1 quality/judge2
 
-Thresholds are chosen on the development split and measured on the test split. Prints Markdown and writes JSON.
-Intervals: bootstrap over the problems of all seeds.
+Temperatures and thresholds are chosen on the development split and measured on the test split. Prints Markdown and
+writes JSON. Intervals: 95 %, bootstrap over the problems of all seeds.
 """
 
 import argparse
@@ -16,42 +16,55 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from trl import GRPOConfig
 
-from hf_reward_ext.demo.judge import MAX_NEW_TOKENS, pair_accuracy, pairs, train_judge
+from hf_reward_ext.demo.judge import pairs, train_judge
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.evaluation import mean_with_interval
-from hf_reward_ext.fast_slow import FastSlowGRPOTrainer, FastSlowRewardModel, counterfactual_prefixes
+from hf_reward_ext.fast_slow import FastSlowRewardModel
 from hf_reward_ext.fast_slow.calibrate import alternating_pairs, rescored
 from hf_reward_ext.fast_slow.calibration import Outcomes, expected_calibration_error, outcomes
+from hf_reward_ext.fast_slow.gate import Gate
 from hf_reward_ext.fast_slow.thresholds import best_within, escalated, thresholds_for_risk, tried_gates
 
 WAYS = ("fast", "gated", "intuition alone", "distribution alone", "random gate", "slow")
+KINDS = ("result", "number", "steps")
 
 
-def judged(judge, rows):
-    """Fast and written judgments at the judge's temperatures, their truth and outcomes."""
-    columns, truth = alternating_pairs(rows)
-    found = [judge.judge(*columns, mode=mode, show_progress=False) for mode in ("fast", "slow")]
-    fast, slow = ([rescored(one, judge.scale) for one in judgments] for judgments in found)
-    return fast, truth, outcomes(fast, truth, slow)
+class Judged:
+    """Raw judgments of both paths on some pairs, to be looked at with any temperatures."""
+
+    def __init__(self, judge: FastSlowRewardModel, rows):
+        columns, self.truth = alternating_pairs(rows)
+        self.fast, self.slow = (judge.judge(*columns, mode=mode, show_progress=False) for mode in ("fast", "slow"))
+
+    def outcomes(self, judge: FastSlowRewardModel) -> Outcomes:
+        fast, slow = ([rescored(one, judge.scale) for one in part] for part in (self.fast, self.slow))
+        return outcomes(fast, self.truth, slow)
+
+    def calibration_errors(self, judge: FastSlowRewardModel) -> dict[str, tuple[float, float]]:
+        """Of each path, before and after."""
+        scales = (replace(judge.scale, temperature=1.0, slow_temperature=1.0), judge.scale)
+        return {
+            name: tuple(
+                expected_calibration_error(np.array([rescored(one, scale).probability for one in part]), self.truth)
+                for scale in scales
+            )
+            for name, part in (("fast", self.fast), ("slow", self.slow))
+        }
 
 
 def only(data: Outcomes, confidence: str) -> Outcomes:
+    """The other confidence never escalates."""
     other = "distribution" if confidence == "intuition" else "intuition"
     return replace(data, **{other: np.ones(len(data))})
 
 
-def one_seed(judge, num_dev: int, num_test: int, budget: float, seed: int) -> dict:
+def one_seed(judge: FastSlowRewardModel, num_dev: int, num_test: int, budget: float, seed: int) -> dict:
     """Whether each test pair is judged right, and what it costs, by every way."""
     dev, test = pairs("dev", num_dev, seed), pairs("test", num_test, seed)
-    plain, truth, _ = judged(judge, test)
-    before = expected_calibration_error(np.array([one.probability for one in plain]), truth)
     calibration = judge.calibrate(dev, budget=budget, slow=True, show_progress=False)
-    _, _, chosen_on = judged(judge, dev)
-    fast, truth, data = judged(judge, test)
-    after = expected_calibration_error(np.array([one.probability for one in fast]), truth)
+    chosen_on, judged = Judged(judge, dev).outcomes(judge), Judged(judge, test)
+    data = judged.outcomes(judge)
     chosen = {
         "fast": np.zeros(len(data), bool),
         "gated": escalated(judge.gate, data),
@@ -62,41 +75,58 @@ def one_seed(judge, num_dev: int, num_test: int, budget: float, seed: int) -> di
         chosen[f"{name} alone"] = escalated(gate, only(data, name))
     right = {name: np.where(who, data.slow_right, data.fast_right) for name, who in chosen.items()}
     tokens = {name: np.where(who, data.slow_tokens, data.fast_tokens) for name, who in chosen.items()}
-    rate = chosen["gated"].mean()
+    rate = float(chosen["gated"].mean())
     right["random gate"] = (1 - rate) * data.fast_right + rate * data.slow_right
     tokens["random gate"] = (1 - rate) * data.fast_tokens + rate * data.slow_tokens
-    by_error = {
-        kind: {way: float(right[way][np.array(test["error"]) == kind].mean()) for way in ("fast", "gated", "slow")}
-        for kind in ("result", "number", "steps")
-    }
+    kinds = np.array(test["error"])
     return {
         "right": right,
         "tokens": tokens,
-        "rate": float(rate),
-        "ece": (before, after),
-        "by_error": by_error,
+        "rate": rate,
+        "ece": judged.calibration_errors(judge),
+        "by_error": {
+            kind: {way: float(right[way][kinds == kind].mean()) for way in ("fast", "gated", "slow")} for kind in KINDS
+        },
+        "written_by_error": {kind: float(chosen["gated"][kinds == kind].mean()) for kind in KINDS},
+        "separation": separation(data),
+        "risk": risk_on_bootstraps(judge.gate, chosen_on, data),
         "calibration": calibration,
-        "risk": risk_on_splits(judge.gate, chosen_on, data),
     }
 
 
-def risk_on_splits(gate, chosen_on: Outcomes, data: Outcomes, risk: float = 0.05, splits: int = 200) -> dict:
-    """How often the certified gate errs more than it promised on the other half of a bootstrap split."""
-    arrays = {
-        name: np.concatenate([getattr(chosen_on, name), getattr(data, name)])
-        for name in ("intuition", "distribution", "fast_right", "fast_tokens")
+def separation(data: Outcomes) -> dict[str, float]:
+    """Chance that a right fast verdict is surer than a wrong one, by each confidence; and how alike they rank pairs."""
+    right, wrong = data.fast_right == 1, data.fast_right == 0
+
+    def chance(values: np.ndarray) -> float:
+        more = values[right][:, None] - values[wrong][None]
+        return float((more > 0).mean() + (more == 0).mean() / 2)
+
+    ranks = [values.argsort().argsort() for values in (data.intuition, data.distribution)]
+    return {
+        "intuition": chance(data.intuition),
+        "distribution": chance(data.distribution),
+        "rank correlation": float(np.corrcoef(*ranks)[0, 1]),
     }
-    everyone, rng = Outcomes(**arrays), np.random.default_rng(0)
-    broken, kept_shares = 0, []
+
+
+def risk_on_bootstraps(
+    gate: Gate, chosen_on: Outcomes, data: Outcomes, risk: float = 0.05, held_out: int = 500, splits: int = 200
+) -> dict:
+    """
+    How often a certified gate errs more than it promised.
+
+    All judged pairs are the population; held-out sets are drawn from it with replacement, errors are over all of it.
+    """
+    names = ("intuition", "distribution", "fast_right", "fast_tokens")
+    everyone = Outcomes(**{name: np.concatenate([getattr(one, name) for one in (chosen_on, data)]) for name in names})
+    rng, broken, kept_shares = np.random.default_rng(0), 0, []
     for _ in range(splits):
-        order = rng.permutation(len(everyone))
-        half = len(order) // 2
-        certified = thresholds_for_risk(gate, everyone.take(order[:half]), risk)
-        rest = everyone.take(order[half:])
-        kept = ~escalated(certified, rest)
+        drawn = everyone.take(rng.integers(0, len(everyone), held_out))
+        kept = ~escalated(thresholds_for_risk(gate, drawn, risk), everyone)
         kept_shares.append(float(kept.mean()))
-        broken += bool(kept.any() and 1 - rest.fast_right[kept].mean() > risk)
-    return {"risk": risk, "splits": splits, "broken": broken, "kept": float(np.mean(kept_shares))}
+        broken += bool(kept.any() and 1 - everyone.fast_right[kept].mean() > risk)
+    return {"risk": risk, "splits": splits, "broken": broken / splits, "kept": float(np.mean(kept_shares))}
 
 
 def ratio_interval(over: np.ndarray, under: np.ndarray, resamples: int = 2000) -> tuple[float, float, float]:
@@ -110,60 +140,34 @@ def ratio_interval(over: np.ndarray, under: np.ndarray, resamples: int = 2000) -
 def print_gate(seeds: list[dict]) -> dict:
     right = {way: np.concatenate([one["right"][way] for one in seeds]) for way in WAYS}
     tokens = {way: np.concatenate([one["tokens"][way] for one in seeds]) for way in WAYS}
-    print("| way | accuracy [95 %] | by seed | tokens a pair | of always slow |")
-    print("|---|---:|---:|---:|---:|")
+    print("| way | accuracy [95 %] | by seed | of always slow's accuracy | tokens a pair | of always slow's tokens |")
+    print("|---|---:|---:|---:|---:|---:|")
     records = {}
     for way in WAYS:
-        share = float(tokens[way].sum() / tokens["slow"].sum())
-        accuracy = mean_with_interval(right[way])
+        ratios = [ratio_interval(part[way], part["slow"]) for part in (right, tokens)]
         seed_values = [float(one["right"][way].mean()) for one in seeds]
-        shown = " ".join(f"{value:.3f}" for value in seed_values)
-        print(f"| {way} | {accuracy} | {shown} | {tokens[way].mean():.1f} | {share:.3f} |", flush=True)
-        records[way] = {"accuracy": accuracy, "by_seed": seed_values, "share": share}
-    ratio = ratio_interval(right["gated"], right["slow"])
-    print(f"\ngated over always slow: {ratio[0]:.4f} [{ratio[1]:.4f}, {ratio[2]:.4f}]")
+        records[way] = {"accuracy": mean_with_interval(right[way]), "by_seed": seed_values, "ratios": ratios}
+        shown = ["{:.3f} [{:.3f}, {:.3f}]".format(*ratio) for ratio in ratios]
+        print(
+            f"| {way} | {records[way]['accuracy']} | {' '.join(f'{value:.3f}' for value in seed_values)} | {shown[0]} "
+            f"| {tokens[way].mean():.1f} | {shown[1]} |",
+            flush=True,
+        )
+    print()
     for other in ("intuition alone", "distribution alone", "random gate"):
         print(f"gated minus {other}: {mean_with_interval(right['gated'] - right[other])}")
-    for name in ("rate", "ece", "by_error", "risk", "seconds"):
+    for name in ("rate", "ece", "by_error", "written_by_error", "separation", "risk", "seconds"):
         print(f"{name}: {[one[name] for one in seeds]}")
-    return {"ways": records, "ratio": ratio, "seeds": [{**one, "right": None, "tokens": None} for one in seeds]}
-
-
-def stage_two(judge, folder: Path, steps: int, seed: int) -> tuple[float, dict]:
-    """GRPO on written judgements with TRL's trainer, in place."""
-    args = GRPOConfig(
-        str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=64,
-        num_generations=8,
-        max_completion_length=MAX_NEW_TOKENS,
-        learning_rate=3e-4,
-        beta=0.0,
-        temperature=1.0,
-        report_to="none",
-        save_strategy="no",
-        logging_steps=max(1, steps // 10),
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=not torch.cuda.is_available(),
-        disable_tqdm=True,
-        seed=seed,
-    )
-    rows = counterfactual_prefixes(pairs("train", 4000, seed + 100), judge.judge_prompt)
-    trainer = FastSlowGRPOTrainer(judge.causal_lm, args, rows, judge_prompt=judge.judge_prompt, fast_weight=0.1)
-    started = time.perf_counter()
-    trainer.train()
-    judge.eval()
-    logged = [row["rewards/slow_verdict_reward/mean"] for row in trainer.state.log_history if "reward" in row]
-    return time.perf_counter() - started, {"reward": logged}
+    return {"ways": records, "seeds": [{**one, "right": None, "tokens": None} for one in seeds]}
 
 
 def trained(folder: Path | None, args, seed: int) -> tuple[FastSlowRewardModel, float]:
     policy, tokenizer = load_policy(folder)
-    started = time.perf_counter()
+    started = time.process_time()
     judge = train_judge(policy, tokenizer, args.output / f"train{seed}", args.num_pairs, seed=seed)
+    seconds = time.process_time() - started
     judge.save_pretrained(args.output / f"judge{seed}")
-    return judge, round(time.perf_counter() - started, 1)
+    return judge, round(seconds, 1)
 
 
 def main() -> None:
@@ -173,12 +177,10 @@ def main() -> None:
     )
     parser.add_argument("--judges", nargs="+", type=Path, help="judges that were trained before, one per seed")
     parser.add_argument("--output", type=Path, default=Path("outputs/fast-slow-quality"))
-    parser.add_argument("--num-pairs", type=int, default=36000, help="training pairs of stage 1")
+    parser.add_argument("--num-pairs", type=int, default=32000, help="training pairs of stage 1")
     parser.add_argument("--num-dev", type=int, default=1000)
     parser.add_argument("--num-test", type=int, default=1000)
-    parser.add_argument("--budget", type=float, default=0.55)
-    parser.add_argument("--stage-two", action="store_true", help="GRPO after stage 1, accuracy before and after")
-    parser.add_argument("--steps", type=int, default=150, help="of stage 2")
+    parser.add_argument("--budget", type=float, default=0.55, help="share of always-slow's tokens")
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
@@ -188,25 +190,8 @@ def main() -> None:
             judge, seconds = FastSlowRewardModel.from_pretrained(folder, batch_size=128), None
         else:
             judge, seconds = trained(folder, args, seed)
-        if args.stage_two:
-            test = pairs("test", args.num_test, seed)
-            before = {mode: pair_accuracy(judge, test, mode) for mode in ("fast", "slow")}
-            taken, log = stage_two(judge, args.output / f"grpo{seed}", args.steps, seed)
-            after = {mode: pair_accuracy(judge, test, mode) for mode in ("fast", "slow")}
-            record = {
-                mode: {
-                    "before": mean_with_interval(before[mode]),
-                    "after": mean_with_interval(after[mode]),
-                    "gain": mean_with_interval(after[mode] - before[mode]),
-                }
-                for mode in before
-            }
-            print(seed, f"stage 1 {seconds} s, stage 2 {taken:.1f} s", record, log, flush=True)
-            seeds.append({**record, **log, "seconds": (seconds, taken)})
-            continue
         seeds.append({**one_seed(judge, args.num_dev, args.num_test, args.budget, seed), "seconds": seconds})
-    report = {"stage_two": seeds} if args.stage_two else print_gate(seeds)
-    (args.output / "quality.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.output / "quality.json").write_text(json.dumps(print_gate(seeds), indent=1) + "\n")
 
 
 if __name__ == "__main__":
