@@ -1,0 +1,68 @@
+"""Which tensors a checkpoint holds, read from its safetensors files without loading the model or using the network."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
+
+_WHOLE = ("model.safetensors", "adapter_model.safetensors")
+_INDEX = "model.safetensors.index.json"
+
+
+class SavedTensors:
+    """
+    Names and values of the tensors in a folder, or in the local copy of a repository of the Hub.
+
+    Args:
+        place (`str` or `Path`): Folder, or name on the Hub.
+
+    Attributes:
+        names (`dict[str, Path]`): File of each tensor; empty where nothing is there that can be read safely.
+        architecture (`str`, *optional*): What the checkpoint's `config.json` says it is.
+    """
+
+    def __init__(self, place: str | Path):
+        self.place = str(place)
+        self.names: dict[str, Path] = {}
+        for file in self._files():
+            with safe_open(file, "pt") as tensors:
+                self.names |= dict.fromkeys(tensors.keys(), file)
+        config = _local(self.place, "config.json")
+        architectures = json.loads(config.read_text()).get("architectures") if config else None
+        self.architecture: str | None = architectures[0] if architectures else None
+
+    def _files(self) -> list[Path]:
+        whole = [file for name in _WHOLE if (file := _local(self.place, name))]
+        index = _local(self.place, _INDEX)
+        if whole or index is None:
+            return whole
+        parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        return [file for name in parts if (file := _local(self.place, name))]
+
+    def name_of(self, parameter: str) -> str | None:
+        """The saved name of a parameter; a part that is saved alone, or a whole saved from within, differs in front."""
+        if parameter in self.names:
+            return parameter
+        longer = (name for name in self.names if name.endswith(f".{parameter}") or parameter.endswith(f".{name}"))
+        return next(longer, None)
+
+    def begins_as(self, name: str, values: torch.Tensor, rows: int = 64) -> bool:
+        """Whether the first rows of a saved tensor are those of `values`, in the float type of the latter."""
+        with safe_open(self.names[name], "pt") as tensors:
+            part: Any = tensors.get_slice(name)
+            saved = part[:rows] if part.get_shape() else tensors.get_tensor(name)
+        own = values.detach()[:rows] if values.dim() else values.detach()
+        return saved.shape == own.shape and torch.equal(saved.to(own.dtype), own.cpu())
+
+
+def _local(place: str, name: str) -> Path | None:
+    if Path(place).is_dir():
+        file = Path(place) / name
+        return file if file.is_file() else None
+    if not place or place.count("/") > 1:
+        return None
+    cached = try_to_load_from_cache(place, name)
+    return Path(cached) if isinstance(cached, str) else None
