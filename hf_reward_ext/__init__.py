@@ -46,6 +46,7 @@ from hf_reward_ext.genarm import (
     GuidedCausalLM,
     trace_guidance,
 )
+from hf_reward_ext.hygiene import Finding, RewardModelReport, check_reward_model
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,7 @@ __all__ = [
     "FastSlowRewardModelConfig",
     "FastSlowStoppingCriteria",
     "FastSlowTrainer",
+    "Finding",
     "FittedCombination",
     "Gate",
     "GenARMConfig",
@@ -81,10 +83,12 @@ __all__ = [
     "JudgeTemplate",
     "Judgment",
     "Pruning",
+    "RewardModelReport",
     "SharedPrefill",
     "TextScorer",
     "best_of_n_curve",
     "best_response",
+    "check_reward_model",
     "counterfactual_prefixes",
     "judgments_to_dataset",
     "majority_curve",
