@@ -5,7 +5,6 @@ Random weights in bfloat16: the cost does not depend on their values. EOS is nev
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ import tempfile
 import torch
 from datasets import Dataset
 from interleaved import interleaved, print_table
+from resident import peak_resident
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from hf_reward_ext.base.prefill import SharedPrefill
@@ -127,7 +127,7 @@ def peak(policy, args) -> None:
         scored(policy, ELHSRModel.from_policy(policy), prompt, args.new_tokens)
     else:
         generate(policy, prompt, args.new_tokens)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_resident())
 
 
 def training(policy, args) -> None:

@@ -6,13 +6,14 @@ table write the same number of tokens.
 """
 
 import argparse
-import resource
+import copy
 import subprocess
 import sys
 
 import torch
 from interleaved import interleaved, print_table
 from peft import LoraConfig, get_peft_model
+from resident import peak_resident
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from hf_reward_ext import GenARMLogitsProcessor, GuidedCausalLM
@@ -68,27 +69,19 @@ def processor(args, base, guide) -> None:
 def adapters(args, base) -> None:
     config = LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False)
     ids = prompt(1)
-    ways = {"base alone": lambda: write(base, ids, args.new_tokens)}
-    seconds = interleaved(ways, args.repeats)  # before adapters are put into it
-    model = get_peft_model(base, config, adapter_name="one", autocast_adapter_dtype=False)
+    model = get_peft_model(copy.deepcopy(base), config, adapter_name="one", autocast_adapter_dtype=False)
     model.add_adapter("two", config, autocast_adapter_dtype=False)
     model.eval()
-
-    def unguided():
-        with model.disable_adapter():
-            write(model.get_base_model(), ids, args.new_tokens)
-
     guided = {names: GuidedCausalLM.from_peft(model, names.split(" + ")) for names in ("one", "one + two")}
-    seconds |= interleaved(
+    seconds = interleaved(
         {
-            "base, adapters off": unguided,
+            "base alone": lambda: write(base, ids, args.new_tokens),
             **{f"from_peft, {names}": lambda m=m: write(m, ids, args.new_tokens) for names, m in guided.items()},
         },
         args.repeats,
     )
-    rows = [(n, 1000 * s / args.new_tokens, s / seconds["base, adapters off"]) for n, s in seconds.items()]
+    rows = [(n, 1000 * s / args.new_tokens, s / seconds["base alone"]) for n, s in seconds.items()]
     print_table(f"(b) Adapters on one copy of the weights, batch 1, {args.size}", rows, ("way", "ms/token", "ratio"))
-    model.unload()
 
 
 def speculative(args, base, small) -> None:
@@ -98,7 +91,7 @@ def speculative(args, base, small) -> None:
         num_assistant_tokens=draft, num_assistant_tokens_schedule="constant", assistant_confidence_threshold=0.0
     )
     rows = []
-    for alpha in (0.5, 2.0, 8.0, 64.0):
+    for alpha in (0.5, 2.0, 8.0, 16.0, 32.0, 64.0, 256.0):
         guided = GuidedCausalLM(base, small, alpha)
         seconds = interleaved(
             {
@@ -195,7 +188,7 @@ def peak(args, shapes, dtype) -> None:
         models = {"base": shapes[:1], "guide": shapes[1:2], "both": shapes[:2]}[args.peak]
         base, *guides = (build(shape, dtype) for shape in models)
         write(base, prompt(4), args.new_tokens, logits_processor=[GenARMLogitsProcessor(guides)] if guides else None)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_resident())
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ weights in float32: the cost does not depend on their values.
 
 import argparse
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import time
 import torch
 from datasets import Dataset, disable_progress_bars
 from interleaved import print_table
+from resident import peak_resident, resident
 from transformers import LlamaConfig, LlamaForCausalLM, logging, set_seed
 from trl import DPOConfig, DPOTrainer
 
@@ -24,8 +24,6 @@ from hf_reward_ext.base.losses import bradley_terry_loss
 from hf_reward_ext.base.token_rewards import masked_sum
 from hf_reward_ext.demo.tokenizer import build_tokenizer
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
-
-MEBIBYTE = 2**20
 
 
 def build_model(vocab_size: int, hidden_size: int, num_layers: int) -> LlamaForCausalLM:
@@ -80,12 +78,7 @@ def peak(way: str) -> None:
         before = resident()
         loss = trainer.compute_loss(model, batch) if way == "ours" else full_logits_loss(model, batch)
         loss.backward()
-    print(loss.item(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before, before)
-
-
-def resident() -> float:
-    with open("/proc/self/statm") as pages:
-        return int(pages.read().split()[1]) * resource.getpagesize() / MEBIBYTE
+    print(loss.item(), peak_resident() - before, before)
 
 
 def memory() -> None:

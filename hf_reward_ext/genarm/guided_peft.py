@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from hf_reward_ext.base.private_api import adapters_by_group, check_mixed_adapters
+from hf_reward_ext.base.private_api import GroupedAdapters, check_mixed_adapters
 from hf_reward_ext.genarm.alpha import Alpha, Schedule
 from hf_reward_ext.genarm.grouped_rows import group_rows
 from hf_reward_ext.genarm.guided import GuidedCausalLM, forward_logits
@@ -24,6 +24,7 @@ class AdapterGuidedCausalLM(GuidedCausalLM):
         check_mixed_adapters(peft_model, adapters)
         super().__init__(peft_model.get_base_model(), [], alpha, num_guides=len(adapters))
         self.adapters = adapters
+        self._grouped = GroupedAdapters(self.base, adapters)
 
     def _read(self, input_ids: Tensor, past_key_values: Cache | None, **kwargs) -> list[Tensor]:
         groups = 1 + len(self.adapters)
@@ -31,7 +32,7 @@ class AdapterGuidedCausalLM(GuidedCausalLM):
             group_rows(past_key_values, groups)
         for name in ("attention_mask", "position_ids"):
             kwargs[name] = _for_every_group(kwargs.get(name), len(input_ids), groups)
-        with adapters_by_group(self.base, self.adapters, len(input_ids)):
+        with self._grouped.groups_of(len(input_ids)):
             logits = forward_logits(
                 self.base, torch.cat([input_ids] * groups), past_key_values=past_key_values, **kwargs
             )

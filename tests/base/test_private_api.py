@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from tiny import ARCHITECTURES, tiny_causal_lm
 from transformers import LogitsProcessor
 
-from hf_reward_ext.base.private_api import adapters_by_group, follow_generate, supports_logits_to_keep
+from hf_reward_ext.base.private_api import GroupedAdapters, follow_generate, supports_logits_to_keep
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -33,13 +33,31 @@ def adapted(**kwargs):
 def test_groups_of_rows_use_their_own_adapter(target_modules):
     model = adapted(target_modules=target_modules)
     ids = torch.tensor([[4, 5, 6], [7, 8, 9]])
-    with adapters_by_group(model.get_base_model(), ["one", "two"], rows=2):
+    with GroupedAdapters(model.get_base_model(), ["one", "two"]).groups_of(2):
         together = model.get_base_model()(torch.cat([ids] * 3)).logits.chunk(3)
     with model.disable_adapter():
         torch.testing.assert_close(together[0], model(ids).logits)
     for name, logits in zip(["one", "two"], together[1:], strict=True):
         model.set_adapter(name)
         torch.testing.assert_close(logits, model(ids).logits)
+
+
+def test_groups_follow_weights_that_change_and_adapters_of_other_ranks():
+    model = adapted(target_modules="all-linear")
+    model.add_adapter("wide", LoraConfig(r=6, init_lora_weights=False, target_modules=["q_proj"], lora_alpha=3))
+    model.eval()
+    ids, names = torch.tensor([[4, 5, 6]]), ["two", "wide", "one"]
+    grouped = GroupedAdapters(model.get_base_model(), names)
+    for _ in range(2):
+        with grouped.groups_of(1), torch.no_grad():
+            together = model.get_base_model()(torch.cat([ids] * 4)).logits.chunk(4)[1:]
+        for name, logits in zip(names, together, strict=True):
+            model.set_adapter(name)
+            torch.testing.assert_close(logits, model(ids).logits)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.mul_(-2)
 
 
 def test_no_forward_is_replaced_after_it_even_after_an_error():
@@ -49,7 +67,7 @@ def test_no_forward_is_replaced_after_it_even_after_an_error():
     layer.forward = own  # as accelerate leaves it
     ids = torch.tensor([[4, 5, 6]])
     before = model(ids).logits
-    with pytest.raises(RuntimeError, match="stop"), adapters_by_group(model, ["one"], rows=1):
+    with pytest.raises(RuntimeError, match="stop"), GroupedAdapters(model, ["one"]).groups_of(1):
         raise RuntimeError("stop")
     assert vars(layer)["forward"] == own
     assert not any("forward" in vars(module) for module in model.modules() if module is not layer)
@@ -59,7 +77,7 @@ def test_no_forward_is_replaced_after_it_even_after_an_error():
 def test_layers_that_see_other_rows_than_the_batch_are_refused():
     model = adapted(target_modules="all-linear")
     with pytest.raises(ValueError, match="got 3 rows where the batch has 4"):
-        with adapters_by_group(model, ["one"], rows=2):
+        with GroupedAdapters(model, ["one"]).groups_of(2):
             model.get_base_model()(torch.tensor([[4, 5, 6]] * 3))
 
 
