@@ -1,0 +1,176 @@
+"""
+GenARM on the demo task, always beside the control that only sharpens:
+`python examples/benchmarks/genarm_demo.py --policies DIR DIR --weak DIR DIR --split test`.
+
+Each policy gets three guides, trained on pairs of its own samples: a copy of itself that prefers right answers, another
+that prefers answers with fewer `*`, and a smaller language model of the task (two fifths of its parameters) that
+prefers right answers. The control is the policy alone at temperature 1 / (1 + alpha), without a guide. Intervals: 95 %,
+bootstrap over the problems of all policies; differences are paired.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from datasets import Dataset, disable_progress_bars
+
+from hf_reward_ext import GenARMConfig, GenARMLogitsProcessor, GenARMTrainer, mean_with_interval
+from hf_reward_ext.demo import arithmetic
+from hf_reward_ext.demo.elhsr import prompts_of
+from hf_reward_ext.demo.policy import load_policy
+from hf_reward_ext.demo.sampling import Rollouts, sample
+
+FRONT = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def stars(text: str) -> int:
+    """Number of `*` in the last attempt."""
+    return text.split("/")[-1].count("*")
+
+
+def pairs(rollouts: Rollouts, better) -> Dataset:
+    """Of each problem the best and the worst sample, where they differ."""
+    rows = []
+    for prompt, texts in zip(rollouts.prompts, rollouts.completions, strict=True):
+        scores = [better(prompt, text) for text in texts]
+        if min(scores) < max(scores):
+            chosen, rejected = texts[int(np.argmax(scores))], texts[int(np.argmin(scores))]
+            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return Dataset.from_list(rows)
+
+
+def train(start: Path | None, rows: Dataset, seed: int, args):
+    """A guide, and the seconds of its training."""
+    guide, tokenizer = load_policy(start)
+    with TemporaryDirectory() as scratch:
+        config = GenARMConfig(
+            scratch, beta=args.beta, learning_rate=args.learning_rate, max_steps=args.steps, lr_scheduler_type="cosine",
+            per_device_train_batch_size=args.batch_size, gradient_checkpointing=False, report_to="none", seed=seed,
+            logging_strategy="no", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        )  # fmt: skip
+        trainer = GenARMTrainer(guide, config, train_dataset=rows, processing_class=tokenizer)
+        started = time.perf_counter()
+        trainer.train()
+    return trainer.model.eval(), time.perf_counter() - started
+
+
+@torch.no_grad()
+def decode(policy, tokenizer, prompts: list[str], guides=None, alpha=0.0, temperature: float = 0.0, samples: int = 1):
+    """Shares of right answers and mean number of `*`, each of shape (problems,)."""
+    settings: dict = dict(do_sample=False)
+    if temperature:
+        settings = dict(do_sample=True, top_k=0, temperature=temperature, num_return_sequences=samples)
+    processors = [GenARMLogitsProcessor(guides, alpha=alpha)] if guides is not None else []
+    right, count = [], []
+    for start in range(0, len(prompts), 100):
+        batch = prompts[start : start + 100]
+        inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
+        out = policy.generate(
+            **inputs, max_new_tokens=arithmetic.MAX_NEW_TOKENS, logits_processor=processors, **settings
+        )
+        texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        each = len(texts) // len(batch)
+        right += [arithmetic.is_correct(batch[number // each], text) for number, text in enumerate(texts)]
+        count += [stars(text) for text in texts]
+    return np.reshape(right, (len(prompts), -1)).mean(1), np.reshape(count, (len(prompts), -1)).mean(1)
+
+
+def of_policy(folder: Path | None, weak_folder: Path | None, seed: int, args) -> dict:
+    """Everything that is measured on one policy: way -> (right, stars) per problem."""
+    policy, tokenizer = load_policy(folder)
+    torch.manual_seed(seed)
+    found = sample(
+        policy, tokenizer, prompts_of(arithmetic, "train", args.num_train), arithmetic, num_candidates=4,
+        prompts_per_batch=100, show_progress=False,
+    )  # fmt: skip
+    by_success = pairs(found, arithmetic.is_correct)
+    by_style = pairs(found, lambda _, text: -stars(text))
+    guides, seconds = {}, {}
+    guides["ARM"], seconds["ARM"] = train(folder, by_success, seed, args)
+    guides["style ARM"], seconds["style ARM"] = train(folder, by_style, seed, args)
+    if weak_folder is not None:
+        guides["untrained weak model"] = load_policy(weak_folder)[0]
+        guides["weak ARM"], seconds["weak ARM"] = train(weak_folder, by_success, seed, args)
+        share = guides["weak ARM"].num_parameters() / policy.num_parameters()
+        print(f"weak model: {share:.3f} of the policy's parameters")
+    print(f"{folder}: {len(by_success)} and {len(by_style)} pairs, seconds {seconds}", flush=True)
+    prompts = prompts_of(arithmetic, args.split, args.num_problems)
+    found = {"alpha 0": decode(policy, tokenizer, prompts, temperature=1.0, samples=args.samples)}
+    found["alpha 0, greedy"] = decode(policy, tokenizer, prompts)
+    for alpha in args.alphas:
+        found[f"sharpened, alpha {alpha}"] = decode(
+            policy, tokenizer, prompts, temperature=1 / (1 + alpha), samples=args.samples
+        )
+        for name, guide in guides.items():
+            found[f"{name}, alpha {alpha}"] = decode(policy, tokenizer, prompts, guide, alpha, 1.0, args.samples)
+            found[f"{name}, alpha {alpha}, greedy"] = decode(policy, tokenizer, prompts, guide, alpha)
+    both = [guides["ARM"], guides["style ARM"]]
+    for style in FRONT:
+        weights = [args.front_scale * (1 - style), args.front_scale * style]
+        found[f"front {style}"] = decode(policy, tokenizer, prompts, both, weights, 1.0, args.samples)
+    return {way: [values.tolist() for values in value] for way, value in found.items()}
+
+
+def report(results: list[dict], args) -> None:
+    def values(way: str, kind: int = 0) -> np.ndarray:
+        return np.concatenate([result[way][kind] for result in results])
+
+    def cell(numbers: np.ndarray) -> str:
+        return str(mean_with_interval(numbers))
+
+    print("\n| way | sampled | minus sharpening | greedy | minus alpha 0 | `*` per sampled answer |")
+    print("|---|---:|---:|---:|---:|---:|")
+    alone, greedy_alone = values("alpha 0"), values("alpha 0, greedy")
+    print(f"| alpha 0 | {cell(alone)} | | {cell(greedy_alone)} | | {values('alpha 0', 1).mean():.2f} |")
+    names = [
+        name
+        for name in ("ARM", "style ARM", "untrained weak model", "weak ARM")
+        if f"{name}, alpha {args.alphas[0]}" in results[0]
+    ]
+    for alpha in args.alphas:
+        control = values(f"sharpened, alpha {alpha}")
+        stars_of = values(f"sharpened, alpha {alpha}", 1).mean()
+        print(f"| sharpened, T = {1 / (1 + alpha):.2f} | {cell(control)} | | | | {stars_of:.2f} |")
+        for name in names:
+            way = f"{name}, alpha {alpha}"
+            sampled, greedy = values(way), values(f"{way}, greedy")
+            print(
+                f"| {way} | {cell(sampled)} | {cell(sampled - control)} | {cell(greedy)} | "
+                f"{cell(greedy - greedy_alone)} | {values(way, 1).mean():.2f} |"
+            )
+    print("\n| weights (right, style) | sampled | `*` per answer |\n|---|---:|---:|")
+    for style in FRONT:
+        weights = f"{args.front_scale * (1 - style):.3g}, {args.front_scale * style:.3g}"
+        print(f"| {weights} | {cell(values(f'front {style}'))} | {cell(values(f'front {style}', 1))} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
+    parser.add_argument("--weak", nargs="+", type=Path, default=[], help="a smaller model for each policy")
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--num-train", type=int, default=24000)
+    parser.add_argument("--num-problems", type=int, default=500)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--beta", type=float, default=0.3)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--alphas", nargs="+", type=float, default=[0.25, 0.5, 1.0])
+    parser.add_argument("--front-scale", type=float, default=1.0, help="sum of the two weights on the front")
+    parser.add_argument("--results", type=Path, help="JSON with every value, to report again")
+    args = parser.parse_args()
+    disable_progress_bars()
+    weak = args.weak or [None] * len(args.policies)
+    results = [of_policy(*folders, seed, args) for seed, folders in enumerate(zip(args.policies, weak, strict=True))]
+    if args.results:
+        args.results.write_text(json.dumps(results))
+    report(results, args)
+
+
+if __name__ == "__main__":
+    main()
