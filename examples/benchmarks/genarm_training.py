@@ -7,6 +7,7 @@ weights in float32: the cost does not depend on their values.
 """
 
 import argparse
+import copy
 import random
 import subprocess
 import sys
@@ -97,15 +98,16 @@ def speed(repeats: int, steps: int) -> None:
     seconds: dict[str, list[float]] = {"GenARMTrainer": [], "DPOTrainer": []}
     with tempfile.TemporaryDirectory() as output:
         for repeat in range(repeats + 1):
-            for name, (trainer_class, config_class) in {
-                "GenARMTrainer": (GenARMTrainer, GenARMConfig), "DPOTrainer": (DPOTrainer, DPOConfig),
-            }.items():  # fmt: skip
-                trainer = trainer_class(
-                    build_model(vocab_size=8000, hidden_size=256, num_layers=6),
-                    args=config_class(**settings(output, max_steps=steps)),
-                    train_dataset=rows,
-                    processing_class=tokenizer,
-                )
+            for name in seconds:
+                model = build_model(vocab_size=8000, hidden_size=256, num_layers=6)
+                own = settings(output, max_steps=steps)
+                if name == "GenARMTrainer":
+                    trainer = GenARMTrainer(model, GenARMConfig(**own), train_dataset=rows, processing_class=tokenizer)
+                else:
+                    reference = copy.deepcopy(model)
+                    trainer = DPOTrainer(
+                        model, reference, DPOConfig(**own), train_dataset=rows, processing_class=tokenizer
+                    )
                 started = time.perf_counter()
                 trainer.train()
                 if repeat:  # the first round warms up
