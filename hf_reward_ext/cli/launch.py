@@ -1,0 +1,97 @@
+"""Training in several processes, with `accelerate launch`."""
+
+import io
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from importlib import resources
+from pathlib import Path
+
+import torch
+from accelerate.commands.config.config_args import default_config_file
+from accelerate.commands.launch import launch_command, launch_command_parser
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from hf_reward_ext.cli.train_parser import Parsed
+
+MODULE = "hf_reward_ext.cli.main"
+
+
+def is_launched() -> bool:
+    """Whether `accelerate launch` or `torchrun` has started this process; to be asked before options are parsed."""
+    return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def wants_launch(launch_arguments: Sequence[str]) -> bool:
+    """
+    Whether `accelerate launch` would start anything but one plain process, which this one already is.
+
+    Args:
+        launch_arguments (`list[str]`): Arguments for accelerate that were given.
+    """
+    if launch_arguments or os.path.isfile(default_config_file):
+        return True
+    return torch.accelerator.is_available() and torch.accelerator.device_count() > 1
+
+
+def launch(method: str, parsed: Parsed, arguments: Sequence[str]) -> None:
+    """
+    Runs `accelerate launch ... -m hf_reward_ext.cli.main train METHOD ...`, as `trl` runs its scripts.
+
+    Args:
+        method (`str`): Of `train`.
+        parsed ([`Parsed`]): Knows which arguments are accelerate's.
+        arguments (`list[str]`): All that followed the method.
+
+    Raises:
+        SystemExit: With code 2 if accelerate does not know an argument either.
+        RuntimeError: If a process failed; it has told why.
+    """
+    launch_arguments = resolve_config(parsed.launch_arguments)
+    own_arguments = _without(arguments, parsed.cli_launch_arguments)
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            args = launch_command_parser().parse_args(
+                [*launch_arguments, "-m", MODULE, "train", method, *own_arguments]
+            )
+    except SystemExit:
+        parsed.usage_error(f"{said.getvalue().strip().splitlines()[-1].partition('error: ')[2]} (of accelerate launch)")
+    try:
+        launch_command(args)
+    except (subprocess.CalledProcessError, ChildFailedError) as error:
+        raise RuntimeError("A training process failed; what it said stands above.") from error
+
+
+def resolve_config(arguments: Sequence[str]) -> list[str]:
+    """
+    `--accelerate_config NAME_OR_FILE` as accelerate's own `--config_file`; names are those that TRL ships.
+
+    Raises:
+        ValueError: If there is neither such a file nor such a name.
+    """
+    arguments = list(arguments)
+    if "--accelerate_config" not in arguments:
+        return arguments
+    place = arguments.index("--accelerate_config")
+    name = "".join(arguments[place + 1 : place + 2])
+    shipped = Path(str(resources.files("trl"))) / "accelerate_configs"
+    path = Path(name) if Path(name).is_file() else shipped / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(file.stem for file in shipped.glob("*.yaml"))
+        raise ValueError(
+            f"`--accelerate_config {name}` was given, but that is neither a file nor one of TRL's {names}. Pass one."
+        )
+    return ["--config_file", str(path), *arguments[:place], *arguments[place + 2 :]]
+
+
+def _without(arguments: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """The arguments less those taken, which stand among them in this order."""
+    left, rest = [], list(taken)
+    for argument in arguments:
+        if rest and argument == rest[0]:
+            rest.pop(0)
+        else:
+            left.append(argument)
+    return left

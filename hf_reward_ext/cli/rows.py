@@ -1,0 +1,81 @@
+"""Rows of a dataset by its name on the Hub, or from a local file or folder."""
+
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
+
+Rows = Dataset | IterableDataset
+_KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+
+
+def load_splits(name: str, config: str | None = None, streaming: bool = False) -> dict[str, Rows]:
+    """
+    Every split of a dataset.
+
+    Args:
+        name (`str`): On the Hub; or a json, jsonl, csv, parquet or arrow file, whose only split is `"train"`; or a
+            folder of such files (`train.jsonl`, `test.jsonl`), or one written by `save_to_disk`.
+        config (`str`, *optional*): Configuration of a dataset on the Hub.
+        streaming (`bool`, *optional*): Read rows as they are needed.
+
+    Raises:
+        FileNotFoundError: If `name` can only be a file, and is not there.
+        ValueError: If a file is of another kind.
+    """
+    path = Path(name)
+    if path.is_file():
+        if path.suffix not in _KINDS:
+            raise ValueError(
+                f"The data file {name!r} ends with {path.suffix!r}, but rows are read from {', '.join(_KINDS)} files. "
+                "Convert it."
+            )
+        splits: Any = load_dataset(_KINDS[path.suffix], data_files=name, streaming=streaming)
+        return dict(splits)
+    if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
+        saved = load_from_disk(name)
+        splits = {"train": saved} if isinstance(saved, Dataset) else saved
+        return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
+    if not path.is_dir() and (path.suffix in _KINDS or path.is_absolute() or name.startswith(".")):
+        raise FileNotFoundError(
+            f"The data file {name!r} was given, but there is no such file. Pass a file, a folder, or a name on the Hub."
+        )
+    splits = load_dataset(name, config, streaming=streaming)
+    return dict(splits)
+
+
+def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> Rows:
+    """
+    One split.
+
+    Args:
+        splits (`dict`): Of [`load_splits`].
+        split, name (`str`): Which, and of what.
+        option (`str`): The option that names a split, for the message.
+
+    Raises:
+        ValueError: If there is no such split, or it has no rows.
+    """
+    if split not in splits:
+        raise ValueError(
+            f"The split {split!r} was asked for, but {name!r} has {sorted(splits)}. Pass one of them as {option}."
+        )
+    rows = splits[split]
+    if next(iter(rows), None) is None:
+        raise ValueError(f"The split {split!r} of {name!r} has no rows, but there must be work to do. Pass other data.")
+    return rows
+
+
+def check_columns(rows: Rows, name: str, *needed: tuple[str, ...]) -> None:
+    """
+    Raises `ValueError` unless the rows have all columns of one of the tuples.
+
+    Example:
+    ```python
+    >>> check_columns(rows, "pairs.jsonl", ("prompt", "chosen", "rejected"), ("chosen", "rejected"))
+    ```
+    """
+    given = rows.column_names or list(next(iter(rows)))
+    if not any(set(columns) <= set(given) for columns in needed):
+        wanted = " or ".join("{" + ", ".join(columns) + "}" for columns in needed)
+        raise ValueError(f"The rows of {name!r} have the columns {given}, but {wanted} is needed. Rename columns.")
