@@ -1,6 +1,33 @@
-"""How good a reward is: best-of-N curves, votes, intervals."""
+"""How good a reward is: pair accuracy on benchmarks, best-of-N curves, votes, calibration, intervals."""
 
 from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
-from hf_reward_ext.evaluation.intervals import Estimate, mean_with_interval
+from hf_reward_ext.evaluation.calibration import Calibration, bradley_terry_calibration
+from hf_reward_ext.evaluation.candidates import BestOfNEvaluation, evaluate_best_of_n
+from hf_reward_ext.evaluation.evaluate import evaluate_preferences
+from hf_reward_ext.evaluation.intervals import (
+    Estimate,
+    composite_with_interval,
+    mean_with_interval,
+    share_with_interval,
+)
+from hf_reward_ext.evaluation.metadata import add_to_model_card
+from hf_reward_ext.evaluation.result import PreferenceEvaluation
+from hf_reward_ext.evaluation.scorer import PairScorer
 
-__all__ = ["Estimate", "best_of_n_curve", "majority_curve", "mean_with_interval", "pass_at_k"]
+__all__ = [
+    "BestOfNEvaluation",
+    "Calibration",
+    "Estimate",
+    "PairScorer",
+    "PreferenceEvaluation",
+    "add_to_model_card",
+    "best_of_n_curve",
+    "bradley_terry_calibration",
+    "composite_with_interval",
+    "evaluate_best_of_n",
+    "evaluate_preferences",
+    "majority_curve",
+    "mean_with_interval",
+    "pass_at_k",
+    "share_with_interval",
+]

@@ -1,6 +1,8 @@
 """Accuracy of choosing among k of N candidates, for every k, from one run."""
 
-from collections.abc import Hashable, Sequence
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 from scipy.special import comb
@@ -77,7 +79,9 @@ def majority_curve(
     **interval_kwargs,
 ) -> dict[int, Estimate]:
     """
-    Accuracy of the (weighted) majority answer among k candidates, over seeded random subsets; exact at k = N.
+    Accuracy of the (weighted) majority answer among k candidates.
+
+    Exact, over all subsets, where there are at most `num_subsets` of them; else over as many seeded random ones.
 
     Args:
         answers (`list` of `list`): Per prompt one answer per candidate; `None` abstains.
@@ -93,16 +97,23 @@ def majority_curve(
     rng = np.random.default_rng(seed)
     curve = {}
     for k in _ks(correct, ks):
-        draws = 1 if k == correct.shape[1] else num_subsets
         values = np.zeros(len(correct))
-        for _ in range(draws):
-            for prompt, own in enumerate(answers):
-                members = np.sort(rng.permutation(len(own))[:k])
+        for prompt, own in enumerate(answers):
+            subsets = list(_subsets(correct.shape[1], k, num_subsets, rng))
+            for members in subsets:
                 chosen = [own[member] for member in members]
                 winner, _ = majority_vote(chosen, None if weights is None else weights[prompt][members])
-                values[prompt] += 0.0 if winner is None else correct[prompt, members[winner]]
-        curve[k] = mean_with_interval(values / draws, **interval_kwargs)
+                values[prompt] += 0.0 if winner is None else correct[prompt, members[winner]] / len(subsets)
+        curve[k] = mean_with_interval(values, **interval_kwargs)
     return curve
+
+
+def _subsets(count: int, k: int, limit: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    if math.comb(count, k) <= limit:
+        yield from (list(members) for members in itertools.combinations(range(count), k))
+        return
+    for _ in range(limit):
+        yield sorted(rng.permutation(count)[:k].tolist())
 
 
 def _chosen(count: int, k: int) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Means with bootstrap intervals over prompts."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import beta, bootstrap
 
 
 class Estimate(NamedTuple):
@@ -57,3 +58,59 @@ def mean_with_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Estimate(float(values.mean()), float(interval.low), float(interval.high))
+
+
+def share_with_interval(
+    right: np.ndarray, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """
+    [`mean_with_interval`] of values between 0 and 1, with an honest end where all of them are 0 or all are 1.
+
+    A bootstrap of equal values has no width. There the far end is the exact one of Clopper and Pearson.
+
+    Example:
+    ```python
+    >>> share_with_interval(np.ones(10))
+    Estimate(value=1.0, lower=0.691..., upper=1.0)
+    ```
+    """
+    right = np.asarray(right, dtype=float)
+    estimate = mean_with_interval(right, confidence, num_resamples, seed)
+    if (right == 1).all():
+        return estimate._replace(lower=float(beta.ppf((1 - confidence) / 2, right.size, 1)))
+    if (right == 0).all():
+        return estimate._replace(upper=float(beta.ppf((1 + confidence) / 2, 1, right.size)))
+    return estimate
+
+
+def composite_with_interval(
+    groups: Mapping[str, np.ndarray],
+    weights: Mapping[str, float],
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    r"""
+    A weighted sum of group means, $\sum_g w_g \bar v_g$, with a percentile bootstrap that resamples within groups.
+
+    Args:
+        groups (`dict` from `str` to `np.ndarray`): One number per row of each group.
+        weights (`dict` from `str` to `float`): Of the groups that count; they need not sum to 1.
+        confidence, num_resamples, seed: As for [`mean_with_interval`].
+
+    Example:
+    ```python
+    >>> composite_with_interval({"a": np.ones(3), "b": np.zeros(9)}, {"a": 0.5, "b": 0.5}).value
+    0.5
+    ```
+    """
+    rng = np.random.default_rng(seed)
+    value, draws = 0.0, np.zeros(num_resamples)
+    for name, weight in weights.items():
+        values = np.asarray(groups[name], dtype=float)
+        value += weight * float(values.mean())
+        for start in range(0, num_resamples, 200):  # keeps the drawn indices small
+            picked = rng.integers(len(values), size=(min(200, num_resamples - start), len(values)))
+            draws[start : start + len(picked)] += weight * values[picked].mean(1)
+    lower, upper = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(value, float(lower), float(upper))

@@ -1,0 +1,163 @@
+"""Every way to choose among N labelled candidates, for every k up to N, from one run."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from huggingface_hub import EvalResult
+
+from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
+from hf_reward_ext.evaluation.intervals import Estimate
+from hf_reward_ext.evaluation.metadata import eval_results
+from hf_reward_ext.evaluation.plots import plot_curves
+from hf_reward_ext.evaluation.scorer import PairScorer, as_scorer
+from hf_reward_ext.evaluation.scoring import score_candidates
+from hf_reward_ext.evaluation.table import estimates_to_dataset, estimates_to_markdown
+
+Curve = dict[int, Estimate]
+
+
+class BestOfNEvaluation(dict[str, Curve]):
+    """
+    Accuracy over k of each way to choose: `"best-of-n"`, `"pass@k"`, and with answers `"majority"` and `"weighted"`.
+
+    Args:
+        curves (`dict` from `str` to `dict` from `int` to [`Estimate`]): The curves.
+        scorer (`str`): What scored the candidates.
+        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Of every candidate.
+        confidence (`float`): Of the intervals.
+    """
+
+    def __init__(
+        self, curves: Mapping[str, Curve], *, scorer: str, rewards: np.ndarray, correct: np.ndarray, confidence: float
+    ):
+        super().__init__(curves)
+        self.scorer = scorer
+        self.rewards = rewards
+        self.correct = correct
+        self.confidence = confidence
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Every point of every curve by a name such as `"best-of-n@4"`."""
+        return {
+            f"{name}@{k}".replace("@k@", "@"): estimate for name, curve in self.items() for k, estimate in curve.items()
+        }
+
+    def to_dict(self) -> dict:
+        """Plain numbers, fit for JSON."""
+        prompts, candidates = self.correct.shape
+        return {
+            "scorer": self.scorer,
+            "num_prompts": prompts,
+            "num_candidates": candidates,
+            "confidence": self.confidence,
+            "estimates": {name: estimate._asdict() for name, estimate in self.estimates().items()},
+        }
+
+    def to_dataset(self) -> Dataset:
+        """A line per point: `name`, `value`, `lower`, `upper`."""
+        return estimates_to_dataset(self.estimates())
+
+    def to_markdown(self) -> str:
+        """A table in percent, with a line on what it is."""
+        prompts, candidates = self.correct.shape
+        what = (
+            f"{self.scorer} on {prompts} prompts with {candidates} candidates each; "
+            f"{self.confidence:.0%} bootstrap intervals over prompts."
+        )
+        return estimates_to_markdown(self.estimates(), what)
+
+    def plot(self, path: str | Path) -> None:
+        """Writes accuracy over k. Needs matplotlib."""
+        plot_curves(self, path, title=self.scorer)
+
+    def to_eval_results(
+        self, dataset_name: str, dataset_type: str, dataset_split: str | None = None
+    ) -> list[EvalResult]:
+        """Model-card metadata, one entry per point; add it with [`add_to_model_card`]."""
+        return eval_results(
+            self.estimates(), "", self.confidence, dataset_name, dataset_type, dataset_split, "text-generation"
+        )
+
+
+def evaluate_best_of_n(
+    scorer,
+    dataset: Iterable[dict],
+    *,
+    extract_answer: Callable[[str], Hashable | None] | None = None,
+    ks: Sequence[int] | None = None,
+    tokenizer=None,
+    batch_size: int = 16,
+    show_progress: bool | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> BestOfNEvaluation:
+    """
+    Accuracy of the best of k candidates by a reward, beside the ceiling and the votes, for every k from one run of N.
+
+    Args:
+        scorer: As for [`evaluate_preferences`]; it scores responses one by one.
+        dataset (`Dataset` or `list` of `dict`): Rows `{prompt, completions, labels}`: as many candidates for every
+            prompt, labels 1 or 0.
+        extract_answer (`callable`, *optional*): Completion to a hashable answer or `None`; adds the majority vote and
+            the vote weighted by the exponential of the reward.
+        ks (`list[int]`, *optional*): Which k. Default: 1 to N.
+        tokenizer, batch_size, show_progress, confidence, num_resamples, seed: As for [`evaluate_preferences`].
+
+    Returns:
+        [`BestOfNEvaluation`]: `dict` from the name of a curve to a `dict` from k to [`Estimate`].
+
+    Raises:
+        ValueError: If columns are missing or numbers of candidates differ.
+
+    Example:
+    ```python
+    >>> rows = [{"prompt": "2+2=", "completions": ["4", "five"], "labels": [1, 0]}]
+    >>> evaluate_best_of_n(lambda prompts, texts: [-len(text) for text in texts], rows)["best-of-n"][2].value
+    1.0
+    ```
+    """
+    prompts, completions, correct = _read(dataset)
+    resolved = as_scorer(scorer, tokenizer, batch_size)
+    if isinstance(resolved, PairScorer):
+        raise ValueError(
+            "A judge of pairs was given, but candidates are ranked by rewards. Judge with pointwise verdicts."
+        )
+    rewards = score_candidates(prompts, completions, resolved, batch_size, show_progress)
+    settings: dict = dict(ks=ks, confidence=confidence, num_resamples=num_resamples, seed=seed)
+    curves = {"best-of-n": best_of_n_curve(rewards, correct, **settings), "pass@k": pass_at_k(correct, **settings)}
+    if extract_answer is not None:
+        answers = [[extract_answer(text) for text in group] for group in completions]
+        weights = np.exp(rewards - rewards.max(1, keepdims=True))
+        curves["majority"] = majority_curve(answers, correct, **settings)
+        curves["weighted"] = majority_curve(answers, correct, weights=weights, **settings)
+    return BestOfNEvaluation(
+        curves,
+        scorer=getattr(resolved, "__name__", type(resolved).__name__),
+        rewards=rewards,
+        correct=correct,
+        confidence=confidence,
+    )
+
+
+def _read(dataset: Iterable[dict]) -> tuple[list, list[list], np.ndarray]:
+    prompts, completions, labels = [], [], []
+    for number, row in enumerate(dataset):
+        missing = [column for column in ("prompt", "completions", "labels") if column not in row]
+        if missing:
+            raise ValueError(
+                f"Row {number} has the columns {sorted(row)}, but candidates need 'prompt', 'completions' and "
+                f"'labels': {', '.join(map(repr, missing))} missing. Rename the columns."
+            )
+        prompts.append(row["prompt"])
+        completions.append(list(row["completions"]))
+        labels.append(list(row["labels"]))
+    counts = {len(group) for group in (*completions, *labels)}
+    if len(counts) != 1 or 0 in counts:
+        raise ValueError(
+            f"{len(prompts)} rows with {sorted(counts)} candidates or labels were given, but every prompt needs as "
+            "many candidates, each with a label. Keep the same number for all."
+        )
+    return prompts, completions, np.array(labels, dtype=float)

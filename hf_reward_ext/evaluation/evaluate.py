@@ -1,0 +1,115 @@
+"""Pair accuracy of any reward model on the rows of the usual benchmarks."""
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Literal
+
+from hf_reward_ext.evaluation import judge_bench, llmbar, preference, reward_bench, rm_bench
+from hf_reward_ext.evaluation.accuracy import agreement
+from hf_reward_ext.evaluation.result import PreferenceEvaluation
+from hf_reward_ext.evaluation.rows import PreferenceRow, read_rows
+from hf_reward_ext.evaluation.scorer import as_scorer, has_chat_template
+from hf_reward_ext.evaluation.scoring import ScoredRow, score_rows
+
+Format = Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar"]
+_FORMATS: dict[str, ModuleType] = {
+    "preference": preference,
+    "rewardbench": reward_bench,
+    "rm-bench": rm_bench,
+    "judgebench": judge_bench,
+    "llmbar": llmbar,
+}
+
+
+def evaluate_preferences(
+    scorer,
+    dataset: Iterable[dict],
+    format: Format = "preference",
+    *,
+    tokenizer=None,
+    conversational: bool | None = None,
+    batch_size: int = 16,
+    show_progress: bool | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> PreferenceEvaluation:
+    """
+    How often a reward model or judge prefers the better response.
+
+    | `format` | columns | rule |
+    |---|---|---|
+    | `"preference"` | `prompt`, `chosen`, `rejected` in any of TRL's formats, optionally `subset` | higher score wins |
+    | `"rewardbench"` | those of `allenai/reward-bench`, or of `allenai/reward-bench-2` | sections; best of four, ties |
+    | `"rm-bench"` | those of `THU-KEG/RM-Bench` | nine comparisons: easy, normal, hard |
+    | `"judgebench"` | those of `ScalerLab/JudgeBench` | both orders; inconsistent is wrong |
+    | `"llmbar"` | those of LLMBar, optionally `subset` | mean of both orders |
+
+    Equal scores are wrong everywhere, but for the shared first place of RewardBench 2. Judges of pairs see every pair
+    in both orders; where a benchmark has no rule for that, the mean of the log-odds of both orders decides.
+
+    Args:
+        scorer: A [`FastSlowRewardModel`]; a sequence-classification reward model (give its `tokenizer`); the name of
+            either; a callable `(prompts, responses) -> rewards`; or a [`PairScorer`].
+        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
+        format (`str`, *optional*, defaults to `"preference"`): Whose columns and rule.
+        tokenizer (*optional*): Of a model given as an object.
+        conversational (`bool`, *optional*): Turn the benchmarks' prompts (text) into a user's message. Default: for
+            models whose tokenizer has a chat template. Preference rows stay as they are.
+        batch_size (`int`, *optional*, defaults to 16): Responses per call of the scorer.
+        show_progress (`bool`, *optional*): Default: a bar for five batches or more.
+        confidence, num_resamples, seed: Of the bootstrap intervals, see [`mean_with_interval`].
+
+    Returns:
+        [`PreferenceEvaluation`]: a `dict` from names (`"accuracy"` first) to [`Estimate`] that also turns into a
+        dataset, Markdown, a plot and model-card metadata.
+
+    Raises:
+        TypeError: If the scorer cannot score text.
+        ValueError: If columns are missing, a value does not fit, or the scorer returns NaN; the message names the row.
+
+    Example:
+    ```python
+    >>> rows = [{"prompt": "2+2?", "chosen": "4", "rejected": "five"}]
+    >>> evaluate_preferences(lambda prompts, responses: [-len(one) for one in responses], rows)["accuracy"].value
+    1.0
+    ```
+    """
+    if format not in _FORMATS:
+        raise ValueError(f"`format={format!r}` was given, but it is one of {sorted(_FORMATS)}. Choose one.")
+    benchmark = _FORMATS[format]
+    rows = read_rows(dataset, benchmark.COLUMNS, benchmark.read, benchmark.WHAT)
+    resolved = as_scorer(scorer, tokenizer, batch_size)
+    if conversational is None:
+        conversational = format != "preference" and has_chat_template(resolved)
+    if conversational:
+        rows = [_as_messages(row) for row in rows]
+    scored = score_rows(rows, resolved, batch_size, show_progress)
+    interval = dict(confidence=confidence, num_resamples=num_resamples, seed=seed)
+    estimates = {**benchmark.summarise(scored, **interval), **agreement(scored, **interval)}
+    return PreferenceEvaluation(
+        estimates,
+        format=format,
+        scorer=getattr(resolved, "__name__", type(resolved).__name__),
+        confidence=confidence,
+        rows=[_record(one, correct) for one, correct in zip(scored, benchmark.correct(scored), strict=True)],
+    )
+
+
+def _as_messages(row: PreferenceRow) -> PreferenceRow:
+    if not isinstance(row.prompt, str):
+        return row
+    return row._replace(prompt=[{"role": "user", "content": row.prompt}])
+
+
+def _record(one: ScoredRow, correct: float | None) -> dict:
+    """One line of the dataset of rows."""
+    chosen = len(one.row.chosen)
+    return {
+        "id": one.row.name,
+        "subset": one.row.subset,
+        "correct": correct,
+        "margins": one.margins.mean(0).ravel().tolist(),
+        "chosen_scores": None if one.scores is None else one.scores[:chosen].tolist(),
+        "rejected_scores": None if one.scores is None else one.scores[chosen:].tolist(),
+    }

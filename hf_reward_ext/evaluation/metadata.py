@@ -1,0 +1,94 @@
+"""Estimates as the metadata of a model card (`model-index`)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_reward_ext.evaluation.intervals import Estimate
+
+_DATASETS = {
+    "rewardbench": ("RewardBench", "allenai/reward-bench"),
+    "rewardbench-2": ("RewardBench 2", "allenai/reward-bench-2"),
+    "rm-bench": ("RM-Bench", "THU-KEG/RM-Bench"),
+    "judgebench": ("JudgeBench", "ScalerLab/JudgeBench"),
+    "llmbar": ("LLMBar", "princeton-nlp/LLMBar"),
+}
+
+
+def eval_results(
+    estimates: Mapping[str, Estimate],
+    format: str,
+    confidence: float,
+    dataset_name: str | None = None,
+    dataset_type: str | None = None,
+    dataset_split: str | None = None,
+    task_type: str = "text-classification",
+) -> list[EvalResult]:
+    """
+    One entry per estimate; `metric_args` hold the interval.
+
+    Args:
+        estimates (`dict` from `str` to [`Estimate`]): What was measured.
+        format (`str`): Of the rows; gives the dataset's name where none is given.
+        confidence (`float`): Of the intervals.
+        dataset_name, dataset_type, dataset_split (`str`, *optional*): Title, name on the Hub, split.
+        task_type (`str`, *optional*): As the Hub calls the task.
+
+    Raises:
+        ValueError: If the dataset has no name.
+    """
+    known_name, known_type = _DATASETS.get(format, (None, None))
+    name, kind = dataset_name or known_name, dataset_type or known_type
+    if name is None or kind is None:
+        raise ValueError(
+            f"`dataset_name={dataset_name!r}` and `dataset_type={dataset_type!r}` were given, but a card says on which "
+            f"data it was measured, and {format!r} rows may be any. Pass both."
+        )
+    return [
+        EvalResult(
+            task_type=task_type,
+            dataset_type=kind,
+            dataset_name=name,
+            dataset_split=dataset_split,
+            metric_type="accuracy",
+            metric_name=key,
+            metric_value=round(estimate.value, 6),
+            metric_args={
+                "lower": round(estimate.lower, 6),
+                "upper": round(estimate.upper, 6),
+                "confidence": confidence,
+            },
+        )
+        for key, estimate in estimates.items()
+    ]
+
+
+def add_to_model_card(folder: str | Path, results: Sequence[EvalResult], model_name: str | None = None) -> None:
+    """
+    Writes results into the metadata of a saved model's `README.md`; those of other datasets stay.
+
+    Args:
+        folder (`str` or `Path`): Where the model is saved.
+        results (`list` of `EvalResult`): For example of [`PreferenceEvaluation.to_eval_results`].
+        model_name (`str`, *optional*): Default: that of the card, or the folder's.
+
+    Raises:
+        ValueError: If there is no card.
+
+    Example:
+    ```python
+    >>> add_to_model_card("reward-model", result.to_eval_results())
+    ```
+    """
+    path = Path(folder) / "README.md"
+    if not path.is_file():
+        raise ValueError(f"{path} is not there, but results are added to a card. Save the model with its card first.")
+    card = ModelCard.load(path)
+    data = cast(ModelCardData, card.data)
+    new = {(result.dataset_type, result.metric_name) for result in results}
+    kept = [one for one in data.eval_results or [] if (one.dataset_type, one.metric_name) not in new]
+    data.eval_results = [*kept, *results]
+    data.model_name = model_name or data.get("model_name") or Path(folder).resolve().name
+    card.save(path)

@@ -1,0 +1,56 @@
+"""Pictures of evaluations, written without a display."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hf_reward_ext.evaluation.intervals import Estimate
+
+
+def plot_estimates(estimates: Mapping[str, Estimate], path: str | Path, title: str = "") -> None:
+    """Horizontal bars with intervals, the first estimate on top. Needs matplotlib."""
+    figure = _figure(6, 1.2 + 0.28 * len(estimates))
+    axes = figure.subplots()
+    names, values = list(estimates), list(estimates.values())
+    errors = [[one.value - one.lower for one in values], [one.upper - one.value for one in values]]
+    axes.barh(names, [one.value for one in values], xerr=errors, color="0.75", error_kw={"capsize": 2, "linewidth": 1})
+    axes.invert_yaxis()
+    axes.set(xlabel="accuracy", xlim=(0, 1.02), title=title)
+    figure.savefig(path, dpi=150)
+
+
+def plot_curves(curves: Mapping[str, Mapping[int, Estimate]], path: str | Path, title: str = "") -> None:
+    """A line with its band for each curve over k. Needs matplotlib."""
+    figure = _figure(5.5, 4)
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        ks = sorted(curve)
+        axes.plot(ks, [curve[k].value for k in ks], marker="o", markersize=3, label=name)
+        axes.fill_between(ks, [curve[k].lower for k in ks], [curve[k].upper for k in ks], alpha=0.15)
+    axes.set_xscale("log", base=2)
+    ticks = sorted({k for curve in curves.values() for k in curve if k & (k - 1) == 0 or k == max(curve)})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set(xlabel="candidates", ylabel="accuracy", title=title)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def plot_reliability(bins: Sequence[tuple[float, float, float]], path: str | Path, title: str = "") -> None:
+    """Accuracy against confidence; the area of a point is its share of the pairs. Needs matplotlib."""
+    figure = _figure(4.5, 4)
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="0.7", linewidth=1)
+    confidences, accuracies = [row[0] for row in bins], [row[1] for row in bins]
+    axes.plot(confidences, accuracies, linewidth=1)
+    axes.scatter(confidences, accuracies, s=[20 + 300 * row[2] for row in bins])
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0.48, 1.02), ylim=(-0.02, 1.02), title=title)
+    figure.savefig(path, dpi=150)
+
+
+def _figure(width: float, height: float):
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "matplotlib is not installed, but plots need it. Run `pip install hf_reward_ext[plot]`."
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")

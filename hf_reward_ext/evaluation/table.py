@@ -1,0 +1,32 @@
+"""Estimates as a dataset and as Markdown."""
+
+from collections.abc import Mapping
+
+from datasets import Dataset
+
+from hf_reward_ext.evaluation.intervals import Estimate
+
+
+def estimates_to_dataset(estimates: Mapping[str, Estimate]) -> Dataset:
+    """A line per estimate: `name`, `value`, `lower`, `upper`."""
+    return Dataset.from_list([{"name": name, **estimate._asdict()} for name, estimate in estimates.items()])
+
+
+def estimates_to_markdown(estimates: Mapping[str, Estimate], what: str) -> str:
+    """
+    A table in percent.
+
+    Args:
+        estimates (`dict` from `str` to [`Estimate`]): Its lines.
+        what (`str`): The sentence above it.
+
+    Example:
+    ```python
+    >>> print(estimates_to_markdown({"accuracy": Estimate(0.5, 0.25, 0.75)}, "Two rows."))
+    ```
+    """
+    lines = [
+        f"| {name} | {100 * one.value:.1f} | {100 * one.lower:.1f} to {100 * one.upper:.1f} |"
+        for name, one in estimates.items()
+    ]
+    return "\n".join([what, "", "| | % | interval |", "|---|---:|---:|", *lines, ""])
