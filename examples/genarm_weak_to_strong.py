@@ -2,8 +2,8 @@
 A guide with two fifths of the policy's parameters steers it: `python examples/genarm_weak_to_strong.py`.
 
 The guide starts from a small language model of the task, trained here first (18 minutes on a shared core; `--weak DIR`
-takes one that is ready). Beside it stand the control that knows nothing, the policy alone at temperature 1 / (1 + alpha), and
-the small model as a guide before its training on preferences.
+takes one that is ready). Beside it stand the policy alone at temperature 1 / (1 + alpha), which only sharpens, and the
+small model as a guide before its training on preferences.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"The guide has {guides['before'].num_parameters() / policy.num_parameters():.2f} of the policy's parameters."
     )
-    prompts, curves = prompts_of(arithmetic, "test", args.num_test), {"sharpened": [], **{name: [] for name in guides}}
-    alphas = (0.0, 0.25, 0.5, 1.0)
+    prompts, alphas = prompts_of(arithmetic, "test", args.num_test), (0.0, 0.25, 0.5, 1.0)
+    curves = {"sharpened": [], **{name: [] for name in guides}}
     for alpha in alphas:
         curves["sharpened"].append(accuracy(policy, tokenizer, prompts, temperature=1 / (1 + alpha)))
         for name, guide in guides.items():
