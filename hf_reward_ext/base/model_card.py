@@ -1,8 +1,12 @@
 """The model card of everything we save: what it is, its base, and a snippet that runs."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
+
+CARD = "README.md"
 
 _TEXT = """\
 # {name}
@@ -13,38 +17,82 @@ _TEXT = """\
 {snippet}
 ```
 
-Trained with [{trainer}](https://github.com/huggingface/trl) and `hf_reward_ext`; the method is described in
-[{paper_title}](https://huggingface.co/papers/{paper_id}).
+{origin}; the method is described in [{paper_title}](https://huggingface.co/papers/{paper_id}).
 """
+
+
+@dataclass(frozen=True)
+class CardText:
+    """
+    What a card says of one artefact.
+
+    Args:
+        what (`str`): One paragraph.
+        snippet (`str`): Python that loads and uses it.
+        paper (`dict`): `title` and arXiv `id`.
+        tags (`list[str]`): Metadata.
+        base_model (`str`, *optional*): Name of the base on the Hub.
+    """
+
+    what: str
+    snippet: str
+    paper: Mapping[str, str]
+    tags: Sequence[str]
+    base_model: str | None = None
 
 
 def write_model_card(
     folder: str | Path,
+    text: CardText,
     *,
-    name: str,
-    what: str,
-    snippet: str,
-    trainer: str,
-    paper: dict[str, str],
-    tags: list[str],
-    base_model: str | None = None,
-    metrics: dict[str, float] | None = None,
+    name: str | None = None,
+    trainer: str | None = None,
+    dataset: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    metrics: Mapping[str, float] | None = None,
 ) -> None:
     """
     Writes `README.md` with the Hub's metadata.
 
     Args:
-        folder: Where the model is saved.
-        name, what, snippet, trainer (`str`): Title, one paragraph, Python that uses the model, trainer class.
-        paper (`dict`): `title` and arXiv `id`.
-        tags (`list[str]`), base_model (`str`, *optional*): Metadata.
+        folder (`str` or `Path`): Where the artefact is saved.
+        text ([`CardText`]): Its own part.
+        name (`str`, *optional*): Title. Default: the folder's name.
+        trainer (`str`, *optional*): Class that trained it.
+        dataset (`str`, *optional*): Name of its training data on the Hub.
+        settings (`dict`, *optional*): Training arguments worth knowing, printed as a table.
         metrics (`dict`, *optional*): Last evaluation, printed as a table.
     """
-    text = _TEXT.format(
-        name=name, what=what, snippet=snippet, trainer=trainer, paper_title=paper["title"], paper_id=paper["id"]
+    origin = "Made with `hf_reward_ext`"
+    if trainer:
+        origin = f"Trained with `{trainer}` of `hf_reward_ext`, on [TRL](https://github.com/huggingface/trl)"
+    body = _TEXT.format(
+        name=name or Path(folder).resolve().name,
+        what=text.what,
+        snippet=text.snippet,
+        origin=origin,
+        paper_title=text.paper["title"],
+        paper_id=text.paper["id"],
     )
-    if metrics:
-        rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in sorted(metrics.items()))
-        text += f"\n| evaluation | value |\n|---|---:|\n{rows}\n"
-    data = ModelCardData(library_name="hf_reward_ext", tags=tags, base_model=base_model, license=None)
-    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(Path(folder) / "README.md")
+    body += _table("training", {key: str(value) for key, value in (settings or {}).items()})
+    body += _table("evaluation", {key: f"{value:.4g}" for key, value in sorted((metrics or {}).items())})
+    data = ModelCardData(
+        library_name="hf_reward_ext",
+        tags=list(text.tags),
+        base_model=text.base_model,
+        datasets=[dataset] if dataset else None,
+        license=None,
+    )
+    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}").save(Path(folder) / CARD)
+
+
+def hub_name(name: str | None) -> str | None:
+    """The name of a base as metadata may carry it: no folder of this machine."""
+    return name if name and not Path(name).is_dir() else None
+
+
+def _table(title: str, values: Mapping[str, str]) -> str:
+    if not values:
+        return ""
+    rows = "\n".join(f"| {key} | {value} |" for key, value in values.items())
+    return f"\n| {title} | value |\n|---|---:|\n{rows}\n"

@@ -1,21 +1,24 @@
 """The linear reward head on hidden states."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from hf_reward_ext.base.hub import base_pointer, check_base
+from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.token_rewards import masked_sum
+from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 HiddenStates = Sequence[Tensor | None] | Tensor
 
 
-class ELHSRModel(PreTrainedModel):
+class ELHSRModel(BaseRewardModel):
     r"""
     Efficient linear hidden-state reward (ELHSR, later SWIFT): one gated linear layer on the policy's own states.
 
@@ -183,6 +186,9 @@ class ELHSRModel(PreTrainedModel):
             ValueError: If hidden size, layer count, name, revision, adapter or chat template differ.
         """
         check_base(self.config, policy, processing_class, what="head")
+
+    def _card(self, folder: Path, place: str) -> CardText:
+        return card_text(self.config, place, tokenizer_place(folder, place, self.config.base_model_name_or_path))
 
 
 def split_gate(

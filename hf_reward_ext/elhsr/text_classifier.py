@@ -78,6 +78,10 @@ class ELHSRForSequenceClassification(PreTrainedModel):
         """Saves the head alone, with the pointer to its policy."""
         self.head.save_pretrained(save_directory, **kwargs)
 
+    def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Uploads the head alone; arguments as for [`ELHSRModel.push_to_hub`]."""
+        return self.head.push_to_hub(repo_id, **kwargs)
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch seq"],

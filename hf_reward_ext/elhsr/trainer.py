@@ -10,6 +10,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
+from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.text_masks import common_ending
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator
@@ -19,6 +20,7 @@ from hf_reward_ext.elhsr.groups import GROUP_COLUMNS, check_labels, group_by_pro
 from hf_reward_ext.elhsr.losses import LOSSES
 from hf_reward_ext.elhsr.metrics import fit_calibration, group_metrics
 from hf_reward_ext.elhsr.model import ELHSRModel
+from hf_reward_ext.elhsr.model_card import PAPER, card_text
 from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
 
 
@@ -59,14 +61,8 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     _tag_names = ["trl", "hf-reward-ext", "elhsr"]
     _name = "ELHSR"
-    _paper = {
-        "title": "Reward Inside the Model: A Lightweight Hidden-State Reward Model for LLM's Best-of-N sampling",
-        "id": "2505.12225",
-    }
-    _what = (
-        "A linear reward head on the hidden states of its base model: it scores completions while they are generated. "
-        "The reward is raw; larger is better."
-    )
+    _paper = PAPER
+    _card_settings = ["loss_type", "learning_rate", "num_train_epochs"]
     _columns = [*GROUP_COLUMNS, "cache", "row"]
 
     def __init__(
@@ -217,18 +213,8 @@ class ELHSRTrainer(BaseRewardTrainer):
             labels += batch["labels"].tolist()
         return np.array(rewards), np.array(labels)
 
-    def _card_snippet(self) -> str:
-        base = self._head.config.base_model_name_or_path
-        return f"""\
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
-
-import hf_reward_ext
-
-policy = AutoModelForCausalLM.from_pretrained({base!r})
-tokenizer = AutoTokenizer.from_pretrained({base!r})
-pipe = pipeline("reward-bon", model=policy, tokenizer=tokenizer, reward_model={self._card_name()!r})
-print(pipe("Once upon a time", num_candidates=8))"""
+    def _card(self) -> CardText:
+        return card_text(self._head.config, self._card_name(), self._card_name())
 
 
 def _hold_out(dataset, processing_class, args: ELHSRConfig):

@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.hub import base_pointer
-from hf_reward_ext.base.model_card import write_model_card
+from hf_reward_ext.base.model_card import CARD, CardText, hub_name, write_model_card
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 
 PAPER = {
@@ -13,7 +13,7 @@ PAPER = {
     "id": "2603.20212",
 }
 WHAT = "A judge that answers in one token when it is sure and in writing when it is not."
-TAGS = ["hf-reward-ext", "fast-slow"]
+TAGS = ["hf-reward-ext", "fast-slow", "reward-model"]
 
 
 def describe(config: FastSlowRewardModelConfig, causal_lm, tokenizer) -> None:
@@ -30,20 +30,13 @@ def save_config(config: FastSlowRewardModelConfig, folder: str | Path) -> None:
     config.save_pretrained(folder)
 
 
-def save_judge(judge, folder: str | Path, name: str, **kwargs) -> None:
-    """What [`FastSlowRewardModel.save_pretrained`] writes; `name` is what the card's snippet loads."""
+def save_judge(judge, folder: str | Path, **kwargs) -> None:
+    """What [`FastSlowRewardModel.save_pretrained`] writes."""
     judge.causal_lm.save_pretrained(folder, **kwargs)
     judge.tokenizer.save_pretrained(folder)
     save_config(judge.config, folder)
-    write_model_card(
-        folder,
-        name=Path(folder).name,
-        what=WHAT,
-        snippet=card_snippet(name, judge.judge_prompt.is_pairwise),
-        trainer="FastSlowTrainer",
-        paper=PAPER,
-        tags=TAGS,
-    )
+    if not (Path(folder) / CARD).exists():
+        write_model_card(folder, card_text(str(folder), judge.judge_prompt.is_pairwise, judge.config.name_or_path))
 
 
 def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
@@ -61,11 +54,12 @@ def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
     return AutoPeftModelForCausalLM.from_pretrained(name, **kwargs), tokenizer, config
 
 
-def card_snippet(name: str, is_pairwise: bool) -> str:
-    """Python that uses a saved judge."""
+def card_text(place: str, is_pairwise: bool, base: str | None) -> CardText:
+    """What the card of a judge says, which is loaded from `place`."""
     call = 'judge.judge(["2+2?"], ["4"], ["5"])[0]' if is_pairwise else 'judge.score(["2+2?", "2+2?"], ["4", "5"])'
-    return f"""\
-from hf_reward_ext.fast_slow import FastSlowRewardModel
+    snippet = f"""\
+from hf_reward_ext import FastSlowRewardModel
 
-judge = FastSlowRewardModel.from_pretrained({name!r})
+judge = FastSlowRewardModel.from_pretrained({place!r})
 print({call})"""
+    return CardText(WHAT, snippet, PAPER, TAGS, hub_name(base) if base != place else None)

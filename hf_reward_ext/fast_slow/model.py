@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
+from hf_reward_ext.base.upload import push_folder, push_model
 from hf_reward_ext.fast_slow.calibrate import calibrate, calibration_report
 from hf_reward_ext.fast_slow.checkpoint import describe, load_judge, save_judge
 from hf_reward_ext.fast_slow.confidence import Rule
@@ -110,7 +111,6 @@ class FastSlowRewardModel(PreTrainedModel):
         self.causal_lm = causal_lm
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self._repo_id: str | None = None
         self._monitor = DriftMonitor(config.calibration) if config.calibration else None
         template = JudgeTemplate(**config.template)
         self.judge_prompt = JudgePrompt(tokenizer, tuple(config.verdicts), template, config.kind)
@@ -308,22 +308,22 @@ class FastSlowRewardModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs) -> None:
         """
-        Writes the causal LM's own safetensors (or adapter), its tokenizer, our `config.json` and a model card.
+        Writes the causal LM's own safetensors (or adapter), its tokenizer, our `config.json`, and a card unless there
+        is one.
 
         Args:
             save_directory (`str` or `Path`): The folder.
-            push_to_hub (`bool`, *optional*): Upload it, under `kwargs["repo_id"]`.
+            push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
             **kwargs: For the causal LM's `save_pretrained`.
         """
-        repo_id = kwargs.pop("repo_id", None) or self._repo_id
-        save_judge(self, save_directory, str(repo_id or save_directory), **kwargs)
+        repo_id = kwargs.pop("repo_id", None)
+        save_judge(self, save_directory, **kwargs)
         if push_to_hub:
-            self.push_to_hub(repo_id or Path(save_directory).name)
+            push_folder(save_directory, repo_id or Path(save_directory).resolve().name, token=kwargs.get("token"))
 
-    def push_to_hub(self, repo_id: str, *args, **kwargs):
-        """Uploads the judge; the card's snippet loads it by `repo_id`."""
-        self._repo_id = repo_id
-        return super().push_to_hub(repo_id, *args, **kwargs)  # pyright: ignore[reportArgumentType]
+    def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Uploads the judge; `kwargs` are those of [`push_folder`]. A card that the repository has already stays."""
+        return push_model(self, repo_id, **kwargs)
 
     @classmethod
     def from_pretrained(

@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.losses import bradley_terry_loss
+from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.token_rewards import gather_token_logps
 from hf_reward_ext.base.trainer import BaseRewardTrainer
-from hf_reward_ext.fast_slow.checkpoint import PAPER, TAGS, WHAT, card_snippet, describe, save_config
+from hf_reward_ext.fast_slow.checkpoint import PAPER, card_text, describe, save_config
 from hf_reward_ext.fast_slow.confidence import fast_score, verdict_mass
 from hf_reward_ext.fast_slow.data_collator import JudgeCollator
 from hf_reward_ext.fast_slow.losses import judgment_loss, pairwise_margins, verdict_token_loss
@@ -61,10 +62,10 @@ class FastSlowTrainer(BaseRewardTrainer):
 
     args: FastSlowConfig
 
-    _tag_names = ["trl", *TAGS]
+    _tag_names = ["trl", "hf-reward-ext", "fast-slow"]
     _name = "Fast-Slow"
     _paper = PAPER
-    _what = WHAT
+    _card_settings = ["bradley_terry_weight", "verdict_weight", "judgment_weight", "learning_rate", "num_train_epochs"]
     _columns = COLUMNS
 
     def __init__(
@@ -181,8 +182,8 @@ class FastSlowTrainer(BaseRewardTrainer):
             describe(config, self.accelerator.unwrap_model(self.model), self.processing_class)
             save_config(config, output_dir or str(self.args.output_dir))
 
-    def _card_snippet(self) -> str:
-        return card_snippet(self._card_name(), self.judge_prompt.is_pairwise)
+    def _card(self) -> CardText:
+        return card_text(self._card_name(), self.judge_prompt.is_pairwise, self._config.name_or_path)
 
 
 def _parts(model, args: FastSlowConfig, template: JudgeTemplate | None, processing_class):

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -10,9 +11,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.text_masks import without_padding
 from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
+from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
 
 
@@ -28,7 +32,7 @@ class GenARMRewardOutput(ModelOutput):
     token_rewards: Tensor | None = None
 
 
-class GenARMRewardModel(PreTrainedModel):
+class GenARMRewardModel(BaseRewardModel):
     r"""
     Reward of existing text under an autoregressive reward model.
 
@@ -135,3 +139,6 @@ class GenARMRewardModel(PreTrainedModel):
 
     def get_input_embeddings(self):
         return self.causal_lm.get_input_embeddings()
+
+    def _card(self, folder: Path, place: str) -> CardText:
+        return scorer_card(place, tokenizer_place(folder, place, self.causal_lm.config.name_or_path))

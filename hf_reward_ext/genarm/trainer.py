@@ -7,11 +7,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.losses import bradley_terry_loss, hinge_pair_loss
+from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.preference import prepare_preference_dataset
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.genarm.data_collator import PairCollator
 from hf_reward_ext.genarm.metrics import gathered, logps_drift, pair_metrics
+from hf_reward_ext.genarm.model_card import PAPER, guide_card
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
 
@@ -56,11 +58,8 @@ class GenARMTrainer(BaseRewardTrainer):
 
     _tag_names = ["trl", "hf-reward-ext", "genarm"]
     _name = "GenARM"
-    _paper = {
-        "title": "GenARM: Reward Guided Generation with Autoregressive Reward Model for Test-time Alignment",
-        "id": "2410.08193",
-    }
-    _what = "An autoregressive reward model: its next-token log-probabilities are rewards that guide another model."
+    _paper = PAPER
+    _card_settings = ["loss_type", "beta", "gamma", "learning_rate", "num_train_epochs"]
     _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin"]
 
     def __init__(
@@ -167,24 +166,9 @@ class GenARMTrainer(BaseRewardTrainer):
         logs.update({**means, **logps_drift(means, self.state.log_history)})
         super().log(logs, start_time)
 
-    def _card_snippet(self) -> str:
-        base = self._card_base() or self._card_name()
-        load = "AutoPeftModelForCausalLM" if hasattr(self.model, "peft_config") else "AutoModelForCausalLM"
-        package = "peft" if hasattr(self.model, "peft_config") else "transformers"
-        imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
-        if package == "peft":
-            imports = "from peft import AutoPeftModelForCausalLM\n" + imports
-        return f"""\
-{imports}
-
-from hf_reward_ext import GenARMLogitsProcessor
-
-policy = AutoModelForCausalLM.from_pretrained({base!r})
-guide = {load}.from_pretrained({self._card_name()!r})
-tokenizer = AutoTokenizer.from_pretrained({self._card_name()!r})
-inputs = tokenizer("Once upon a time", return_tensors="pt")
-out = policy.generate(**inputs, max_new_tokens=32, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)])
-print(tokenizer.decode(out[0]))"""
+    def _card(self) -> CardText:
+        place, model = self._card_name(), self.model
+        return guide_card(place, model.config._name_or_path or place, place, hasattr(model, "peft_config"))  # pyright: ignore
 
 
 def _load(name: str, args: GenARMConfig, quantization_config):

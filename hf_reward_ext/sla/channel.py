@@ -1,15 +1,18 @@
 """The reward channel: a thin stream beside the layers of a causal LM that ends in a reward for every token."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from hf_reward_ext.base.hub import check_base
+from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.model_card import CardText
+from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 
@@ -47,7 +50,7 @@ class ChannelLayer(nn.Module):
         return self.activation(self.linear(self.norm(torch.cat([hidden, channel], dim=-1)))) + channel
 
 
-class RewardChannel(PreTrainedModel):
+class RewardChannel(BaseRewardModel):
     r"""
     Reads the hidden states of a causal LM and gives every token a reward.
 
@@ -146,3 +149,6 @@ class RewardChannel(PreTrainedModel):
             ValueError: If hidden size, layer count, name, revision, adapter or chat template differ.
         """
         check_base(self.config, base, processing_class, what="reward channel")
+
+    def _card(self, folder: Path, place: str) -> CardText:
+        return card_text(self.config, place, tokenizer_place(folder, place, self.config.base_model_name_or_path))

@@ -58,6 +58,10 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
         """Saves the channel alone, with the pointer to its base."""
         self.reward_transformer.save_pretrained(save_directory, **kwargs)
 
+    def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Uploads what [`save_pretrained`] writes; arguments as for [`RewardTransformer.push_to_hub`]."""
+        return self.reward_transformer.push_to_hub(repo_id, **kwargs)
+
     def forward(
         self,
         input_ids: Int[Tensor, "batch seq"],

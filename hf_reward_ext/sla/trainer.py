@@ -12,6 +12,7 @@ from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
+from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.preference import prepare_preference_dataset
 from hf_reward_ext.base.text_masks import common_ending
 from hf_reward_ext.base.token_rewards import gather_token_logps, masked_mean, masked_sum
@@ -19,6 +20,7 @@ from hf_reward_ext.base.trainer import BaseRewardTrainer
 from hf_reward_ext.sla.data_collator import PairCollator
 from hf_reward_ext.sla.metrics import preference_metrics
 from hf_reward_ext.sla.model import RewardTransformer
+from hf_reward_ext.sla.model_card import PAPER, card_text
 from hf_reward_ext.sla.policy_losses import dpo_loss, sft_loss, simpo_loss
 from hf_reward_ext.sla.state_cache import StateCache
 from hf_reward_ext.sla.token_losses import LOSSES
@@ -66,14 +68,8 @@ class SLATrainer(BaseRewardTrainer):
 
     _tag_names = ["trl", "hf-reward-ext", "sla"]
     _name = "SLA"
-    _paper = {
-        "title": "Streaming Looking Ahead with Token-level Self-reward",
-        "id": "2503.00029",
-    }
-    _what = (
-        "A reward channel beside the layers of its base model: every token gets a reward while it is read, for "
-        "streaming look-ahead search. Rewards are raw; larger is better."
-    )
+    _paper = PAPER
+    _card_settings = ["loss_type", "policy_loss", "learning_rate", "num_train_epochs"]
     _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "row"]
 
     def __init__(
@@ -242,19 +238,8 @@ class SLATrainer(BaseRewardTrainer):
         else:
             base.load_state_dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
 
-    def _card_snippet(self) -> str:
-        base = self._transformer.reward_channel.config.base_model_name_or_path or self._card_name()
-        return f"""\
-from transformers import AutoTokenizer
-
-from hf_reward_ext.sla import RewardTransformer, sla_generate
-
-rt = RewardTransformer.from_pretrained({self._card_name()!r})
-tokenizer = AutoTokenizer.from_pretrained({base!r})
-inputs = tokenizer("Once upon a time", return_tensors="pt")
-print(rt(**inputs).token_rewards)
-out = rt.generate(**inputs, custom_generate=sla_generate, width=2, step=10, depth=2, max_new_tokens=100)
-print(tokenizer.decode(out[0]))"""
+    def _card(self) -> CardText:
+        return card_text(self._transformer.reward_channel.config, self._card_name(), self._card_name())
 
 
 def _transformer(model, args: SLAConfig, processing_class, peft_config) -> RewardTransformer:

@@ -89,7 +89,7 @@ def test_saved_head_is_small_safe_and_the_same(tmp_path):
     head = ELHSRModel.from_policy(policy, tiny_tokenizer(), layers=[-2, -1])
     head.config.calibration = [2.0, -0.5]
     head.save_pretrained(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     loaded = AutoModel.from_pretrained(tmp_path)
     assert isinstance(loaded, ELHSRModel)
     features, mask = torch.randn(2, 5, 32), torch.ones(2, 5, dtype=torch.bool)

@@ -58,7 +58,7 @@ def test_save_load_and_the_sequence_classification_contract(tmp_path):
     model = GenARMRewardModel.from_causal_lm(tiny_causal_lm(), beta=0.1)
     ids = torch.randint(3, VOCAB, (2, 6))
     model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     for loaded in (
         GenARMRewardModel.from_pretrained(tmp_path),
         AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1),

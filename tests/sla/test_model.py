@@ -143,7 +143,11 @@ def test_channel_is_saved_alone_and_comes_back_the_same(tmp_path):
     base.config._name_or_path = str(tmp_path / "base")
     rt = RewardTransformer.from_base(base, channel_size=8, processing_class=tokenizer).eval()
     rt.save_pretrained(tmp_path / "channel")
-    assert sorted(file.name for file in (tmp_path / "channel").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "channel").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     saved = load_file(tmp_path / "channel" / "model.safetensors")
     assert (
         sum(value.numel() for value in saved.values())

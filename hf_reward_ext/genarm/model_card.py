@@ -1,0 +1,60 @@
+"""What the cards of a guide and of a reward model say."""
+
+from hf_reward_ext.base.model_card import CardText, hub_name
+
+PAPER = {
+    "title": "GenARM: Reward Guided Generation with Autoregressive Reward Model for Test-time Alignment",
+    "id": "2410.08193",
+}
+TAGS = ["hf-reward-ext", "genarm", "reward-model"]
+
+_GUIDE = "An autoregressive reward model: its next-token log-probabilities are rewards that guide another model."
+_GUIDE_SNIPPET = """\
+{imports}
+
+from hf_reward_ext import GenARMLogitsProcessor
+
+policy = AutoModelForCausalLM.from_pretrained({policy!r})
+guide = {load}.from_pretrained({place!r})
+tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+out = policy.generate(**inputs, max_new_tokens=32, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)])
+print(tokenizer.decode(out[0]))"""
+
+_SCORER = (
+    "An autoregressive reward model as a scorer of texts: the reward is the sum of its log-probabilities over the "
+    "completion, raw, in nats; larger is better."
+)
+_SCORER_SNIPPET = """\
+from transformers import AutoTokenizer
+
+from hf_reward_ext import GenARMRewardModel
+
+rm = GenARMRewardModel.from_pretrained({place!r})
+tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+out = rm(**inputs)
+print(out.logits, out.token_rewards)"""
+
+
+def guide_card(place: str, policy: str, tokenizer: str, is_adapter: bool) -> CardText:
+    """
+    Args:
+        place, policy, tokenizer (`str`): Where guide, policy and tokenizer are loaded from.
+        is_adapter (`bool`): Whether the guide is saved as one.
+    """
+    imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    load = "AutoModelForCausalLM"
+    if is_adapter:
+        load = "AutoPeftModelForCausalLM"
+        imports = f"from peft import {load}\n{imports}"
+    snippet = _GUIDE_SNIPPET.format(imports=imports, policy=policy, load=load, place=place, tokenizer=tokenizer)
+    return CardText(_GUIDE, snippet, PAPER, TAGS, hub_name(policy) if policy != place else None)
+
+
+def scorer_card(place: str, tokenizer: str) -> CardText:
+    """
+    Args:
+        place, tokenizer (`str`): Where model and tokenizer are loaded from.
+    """
+    return CardText(_SCORER, _SCORER_SNIPPET.format(place=place, tokenizer=tokenizer), PAPER, TAGS)

@@ -1,0 +1,42 @@
+"""What the card of a reward channel says."""
+
+from hf_reward_ext.base.model_card import CardText, hub_name
+from hf_reward_ext.sla.model_config import RewardTransformerConfig
+
+PAPER = {"title": "Streaming Looking Ahead with Token-level Self-reward", "id": "2503.00029"}
+WHAT = (
+    "A reward channel beside the layers of its base model: every token gets a reward while it is read, for streaming "
+    "look-ahead search. Rewards are raw; larger is better."
+)
+TAGS = ["hf-reward-ext", "sla", "reward-model"]
+
+_SNIPPET = """\
+from transformers import {imports}
+
+from hf_reward_ext.sla import RewardTransformer, sla_generate
+
+{policy}rt = RewardTransformer.from_pretrained({place!r}{base})
+tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+print(rt(**inputs).token_rewards)
+out = rt.generate(**inputs, custom_generate=sla_generate, width=2, step=10, depth=2, max_new_tokens=32)
+print(tokenizer.decode(out[0]))"""
+
+
+def card_text(config: RewardTransformerConfig, place: str, tokenizer: str) -> CardText:
+    """
+    Args:
+        config ([`RewardTransformerConfig`]): Of the channel.
+        place, tokenizer (`str`): Where channel and tokenizer are loaded from.
+    """
+    lies_beside = config.policy_folder is not None
+    is_named = config.base_model_name_or_path is not None
+    finds_base = (is_named or lies_beside) if config.adapter is None else (is_named and lies_beside)
+    snippet = _SNIPPET.format(
+        imports="AutoTokenizer" if finds_base else "AutoModelForCausalLM, AutoTokenizer",
+        policy="" if finds_base else f"base = AutoModelForCausalLM.from_pretrained({'the base model'!r})\n",
+        place=place,
+        base="" if finds_base else ", base=base",
+        tokenizer=tokenizer,
+    )
+    return CardText(WHAT, snippet, PAPER, TAGS, hub_name(config.base_model_name_or_path))
