@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -13,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from hf_reward_ext.base.base_model import load_base
 from hf_reward_ext.base.hub import base_pointer
+from hf_reward_ext.base.upload import push_folder, push_model
 from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
@@ -228,13 +230,27 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self):
         return self.base.get_output_embeddings()
 
-    def save_pretrained(self, save_directory, *, state_dict=None, **kwargs):
-        """Saves the channel alone, with the pointer to its base."""
-        self.reward_channel.save_pretrained(save_directory, **kwargs)
+    def save_pretrained(self, save_directory, *, state_dict=None, push_to_hub: bool = False, **kwargs):
+        """
+        Saves the channel with the pointer to its base, and the policy beside it if it was trained with it.
 
-    def push_to_hub(self, repo_id, **kwargs):
-        """Pushes the channel alone."""
-        return self.reward_channel.push_to_hub(repo_id, **kwargs)
+        Args:
+            save_directory (`str` or `Path`): The folder.
+            push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
+            **kwargs: As for [`RewardChannel.save_pretrained`].
+        """
+        repo_id = kwargs.pop("repo_id", None)
+        self.reward_channel.save_pretrained(save_directory, **kwargs)
+        config = self.reward_channel.config
+        if config.policy_folder is not None and state_dict is None:  # a trainer, which passes one, saves it by itself
+            names = {} if config.adapter is None else {"selected_adapters": [config.adapter]}
+            self.base.save_pretrained(Path(save_directory) / Path(config.policy_folder).parts[0], **names)
+        if push_to_hub:
+            push_folder(save_directory, repo_id or Path(save_directory).resolve().name, token=kwargs.get("token"))
+
+    def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Uploads what [`save_pretrained`] writes; arguments as for [`RewardChannel.push_to_hub`]."""
+        return push_model(self, repo_id, **kwargs)
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
         """Takes a state of the whole, or one of the channel alone, as saved."""
