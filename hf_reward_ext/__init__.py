@@ -3,6 +3,8 @@
 from hf_reward_ext.base.combination import FittedCombination, max_rank, min_max
 from hf_reward_ext.base.prefill import SharedPrefill
 from hf_reward_ext.base.text_scorer import TextScorer
+from hf_reward_ext.callbacks import BestOfNCallback, GuidedGenerationCallback
+from hf_reward_ext.data_out import ResumableWriter, preference_rows, sft_rows, write_best_of_n
 from hf_reward_ext.elhsr import (
     BestOfNPipeline,
     ELHSRConfig,
@@ -82,6 +84,7 @@ from hf_reward_ext.sla import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "BestOfNCallback",
     "BestOfNEvaluation",
     "BestOfNPipeline",
     "BestResponse",
@@ -112,6 +115,7 @@ __all__ = [
     "GenARMTrainer",
     "GuidanceTrace",
     "GuidedCausalLM",
+    "GuidedGenerationCallback",
     "HiddenStateReward",
     "JudgePrompt",
     "JudgeTemplate",
@@ -120,6 +124,7 @@ __all__ = [
     "PairScorer",
     "PreferenceEvaluation",
     "Pruning",
+    "ResumableWriter",
     "RewardChannel",
     "RewardModelReport",
     "RewardTransformer",
@@ -149,9 +154,12 @@ __all__ = [
     "min_max",
     "pass_at_k",
     "position_bias",
+    "preference_rows",
     "sample_judgments",
+    "sft_rows",
     "share_with_interval",
     "sla_generate",
     "slow_verdict_reward",
     "trace_guidance",
+    "write_best_of_n",
 ]

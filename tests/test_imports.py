@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_reward_ext"
 METHODS = {"genarm", "sla", "fast_slow", "elhsr"}
-ABOVE = {"evaluation", "callbacks", "hygiene", "hub", "demo", "cli"}
+ABOVE = {"evaluation", "data_out", "callbacks", "hygiene", "hub", "demo", "cli"}
 MAY_IMPORT = {
     "base": {"base"},
     **{method: {"base", method} for method in METHODS},

@@ -1,0 +1,72 @@
+"""What the pipeline returned for one prompt, as distinct completions, best first."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Candidate(NamedTuple):
+    """
+    One distinct completion.
+
+    Args:
+        completion (`str`): Its text, without the prompt.
+        score (`float`): Its reward, raw.
+        answer (`object`): Its answer, where candidates voted.
+    """
+
+    completion: str
+    score: float
+    answer: object = None
+
+
+def read_candidates(prompt: str | list, records: Sequence[dict]) -> list[Candidate]:
+    """
+    Distinct finished completions of one prompt.
+
+    Pruned candidates are left out: their texts are unfinished. Of equal texts the one with the highest score stays.
+
+    Args:
+        prompt (`str` or messages): What was continued.
+        records (`list` of `dict`): `generated_text` (with the prompt, or of a chat also without) and `score`, as
+            `pipe(prompt, return_all=True)` gives them; with `answer` if they voted.
+
+    Returns:
+        `list` of [`Candidate`], the highest score first; where candidates voted, in the order given.
+
+    Raises:
+        ValueError: If a text does not begin with its prompt, or a score is NaN.
+    """
+    candidates = [_read(prompt, record) for record in records if not record.get("pruned")]
+    ranked = sorted(candidates, key=lambda one: -one.score)
+    best: dict[str, Candidate] = {}
+    for one in ranked:
+        best.setdefault(one.completion, one)
+    if not any("answer" in record for record in records):
+        return list(best.values())
+    return [best[text] for text in dict.fromkeys(one.completion for one in candidates)]
+
+
+def as_turn(prompt: str | list, completion: str) -> str | list[dict[str, str]]:
+    """A completion in the format of its prompt: text, or the assistant's message."""
+    return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
+
+
+def _read(prompt: str | list, record: dict) -> Candidate:
+    text, score = record["generated_text"], float(record["score"])
+    if math.isnan(score):
+        raise ValueError(
+            f"A candidate of the prompt {str(prompt)[:80]!r} has the score NaN, so it cannot be ranked. Run the reward "
+            "in bfloat16 or float32."
+        )
+    if isinstance(text, list):
+        text = text[-1]["content"]
+    elif isinstance(prompt, str):
+        if not text.startswith(prompt):
+            raise ValueError(
+                f"`generated_text` begins with {text[:40]!r}, but the completion is what follows the prompt "
+                f"{prompt[:40]!r}. Call the pipeline with its default `return_full_text=True`, and keep prompts and "
+                "results in one order."
+            )
+        text = text[len(prompt) :]
+    return Candidate(text, score, record.get("answer"))
