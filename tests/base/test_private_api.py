@@ -4,9 +4,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import ARCHITECTURES, tiny_causal_lm
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, Trainer, TrainerCallback, TrainingArguments
 
-from hf_reward_ext.base.private_api import GroupedAdapters, follow_generate, supports_logits_to_keep
+from hf_reward_ext.base.private_api import GroupedAdapters, follow_generate, running_trainer, supports_logits_to_keep
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -108,3 +108,17 @@ def test_generate_tells_its_prompt_to_the_processors_of_a_class():
     with pytest.raises(ValueError, match="paged.*Recorder"):
         model.generate(ids, cache_implementation="paged", logits_processor=[recorder])
     assert len(recorder.calls) == 4
+
+
+def test_a_callback_finds_the_trainer_that_runs_it_and_its_trackers(tmp_path):
+    found = []
+
+    class Finder(TrainerCallback):
+        def on_init_end(self, *args, **kwargs):
+            found.append(running_trainer())
+
+    finder = Finder()
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    trainer = Trainer(tiny_causal_lm(), args, callbacks=[finder])
+    assert found == [trainer] and running_trainer() is None
+    assert finder in trainer.callback_handler.callbacks and callable(trainer.callback_handler.on_log)

@@ -1,0 +1,140 @@
+"""How good the policy in training is by a reward, and how good its best of N."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hf_reward_ext.callbacks.candidates import Sampling, end_token_ids, sample_candidates
+from hf_reward_ext.callbacks.prompts import Prompt
+from hf_reward_ext.callbacks.reference import Reference, win_rate
+from hf_reward_ext.callbacks.sampling_callback import SamplingCallback
+from hf_reward_ext.evaluation import best_of_n_curve
+
+
+class BestOfNCallback(SamplingCallback):
+    r"""
+    Reward of the policy's samples, its best-of-N curve, and its win rate, at each evaluation of any trainer.
+
+    $$ \operatorname{BoN@}k = \sum_{j=0}^{N-1} \frac{\binom{N-1-j}{k-1}}{\binom{N}{k}} r_{(j)}, \qquad
+       \text{win} = \frac{1}{NM} \sum_{i,j} \left([r_i > r'_j] + \tfrac12 [r_i = r'_j]\right) $$
+
+    $r_{(j)}$ is the reward of rank $j$ among the N of a prompt, $r'$ are those of the M reference completions; both are
+    means over prompts, and the sum over $i, j$ leaves out $i = j$ where both were drawn with the same seed.
+    `eval_bon_reward` (the whole N) can be `metric_for_best_model`. Also logged, without the prefix:
+    `bon_reward_at_k` for powers of two, `bon_win_rate`, `bon_completion_length` in tokens, and `bon_clipped_ratio`, the
+    share of completions that were cut.
+
+    No trainer is passed. All processes take part, and everything that sampling touches is put back, so a run with this
+    callback trains the same weights as one without.
+
+    Args:
+        prompts (`list` of `str` or of messages, `Dataset`, or `None`): What to sample from. A dataset has a column
+            `prompt`; its other columns go to reward functions. `None`: those of the trainer's `eval_dataset`.
+        reward_model (`str`, `PreTrainedModel` or `callable`): What scores: any sequence-classification reward model or
+            its name, one of ours, or a reward function as TRL's trainers take them.
+        num_candidates (`int`, *optional*, defaults to 8): N.
+        reference (`list`, `PreTrainedModel`, *optional*): What to win against: a completion, or a list of them, per
+            prompt; or another policy. Default: the policy as it is when training begins.
+        num_prompts (`int`, *optional*): The first so many prompts.
+        max_new_tokens (`int`, *optional*, defaults to 256), temperature (`float`, *optional*, defaults to 1.0),
+            generation_kwargs (`dict`, *optional*): Of the samples.
+        seed (`int`, *optional*, defaults to 0): Of the samples, the same at each evaluation.
+        batch_size (`int`, *optional*): Prompts at a time. Default: `per_device_eval_batch_size`.
+        reward_processing_class (*optional*): Tokenizer of a reward model given as an object.
+        num_completions_to_print (`int`, *optional*, defaults to 0): Prompts whose best candidate is printed.
+        name (`str`, *optional*, defaults to `"bon"`): Beginning of the metrics' names; give another to each of several
+            callbacks.
+
+    Attributes:
+        table ([`CompletionsTable`]): The best candidates of all evaluations; `table.frame` is a `DataFrame`.
+
+    Raises:
+        ValueError: If fewer than one candidate is asked for, prompts are missing, or a reward is.
+
+    Example:
+    ```python
+    >>> callback = BestOfNCallback(prompts, "path/to/reward_model", num_candidates=8)
+    >>> args = DPOConfig("dpo", eval_strategy="steps", save_strategy="best", metric_for_best_model="eval_bon_reward")
+    >>> DPOTrainer(policy, args=args, ..., callbacks=[callback]).train()
+    ```
+    """
+
+    def __init__(
+        self,
+        prompts,
+        reward_model,
+        num_candidates: int = 8,
+        reference=None,
+        *,
+        name: str = "bon",
+        **settings,
+    ):
+        if num_candidates < 1:
+            raise ValueError(
+                f"`num_candidates={num_candidates}` was given, but best-of-N chooses among candidates. Pass 1 or more."
+            )
+        super().__init__(prompts, reward_model, name=name, **settings)
+        self.num_candidates = num_candidates
+        self.reference = Reference(reference, f"{name}_reference")
+
+    def on_train_begin(self, args, state, control, model, processing_class, **kwargs):
+        super().on_train_begin(args, state, control, **kwargs)
+        for prompt_set, prompts in self.prompt_sets(processing_class).items():
+            self._meet_reference(prompt_set, prompts, model, processing_class, args, state)
+
+    def on_evaluate(self, args, state, control, metrics, model, processing_class, eval_dataloader=None, **kwargs):
+        prompts = self.read_prompts(processing_class, eval_dataloader)
+        self._meet_reference(self.prompt_set(metrics), prompts, model, processing_class, args, state)
+        super().on_evaluate(args, state, control, metrics, model, processing_class, eval_dataloader, **kwargs)
+
+    def _meet_reference(self, prompt_set: str, prompts: list[Prompt], model, processing_class, args, state) -> None:
+        if self.reference.is_known(prompt_set, len(prompts), state):
+            return
+        texts = self.reference.completions(len(prompts))
+        if texts is not None:
+            rewards = self.score_all(prompts, texts, args)
+        else:
+            policy = model if self.reference.source is None else self.reference.source.to(args.device)
+            results = self.measure_all(prompts, policy, processing_class, args, self.sampling)
+            rewards = [result["rewards"] for result in results]
+        self.reference.keep(prompt_set, rewards, state)
+
+    def measure(self, policy, processing_class, prompts: list[Prompt], first: int, sampling: Sampling) -> list[dict]:
+        groups, _ = sample_candidates(policy, processing_class, prompts, self.num_candidates, sampling, first=first)
+        texts = [processing_class.batch_decode(group, skip_special_tokens=True) for group in groups]
+        ends, limit = end_token_ids(policy, processing_class), sampling.settings()["max_new_tokens"]
+        return [
+            {
+                "texts": own,
+                "rewards": rewards,
+                "lengths": [len(ids) for ids in group],
+                "clipped": [len(ids) >= limit and ids[-1] not in ends for ids in group],
+            }
+            for own, rewards, group in zip(texts, self.rewards(prompts, texts), groups, strict=True)
+        ]
+
+    def summarize(self, results: Sequence[dict], prompt_set: str) -> dict[str, float]:
+        rewards = np.array([result["rewards"] for result in results])
+        ks = sorted({2**power for power in range(self.num_candidates.bit_length())} | {self.num_candidates})
+        curve = {k: estimate.value for k, estimate in best_of_n_curve(rewards, rewards, ks).items()}
+        return {
+            f"{self.name}_reward": curve[self.num_candidates],
+            **{f"{self.name}_reward_at_{k}": value for k, value in curve.items()},
+            f"{self.name}_win_rate": win_rate(
+                rewards.tolist(), self.reference[prompt_set], same_seed=self.reference.is_sampled
+            ),
+            f"{self.name}_completion_length": float(np.mean([result["lengths"] for result in results])),
+            f"{self.name}_clipped_ratio": float(np.mean([result["clipped"] for result in results])),
+        }
+
+    def table_rows(self, prompts: list[Prompt], results: Sequence[dict]) -> list[dict]:
+        best = [int(np.argmax(result["rewards"])) for result in results]
+        return [
+            {
+                "prompt": prompt.shown,
+                "completion": result["texts"][place],
+                "reward": result["rewards"][place],
+                "mean_reward": float(np.mean(result["rewards"])),
+            }
+            for prompt, result, place in zip(prompts, results, best, strict=True)
+        ]

@@ -1,0 +1,57 @@
+"""Completions over the steps of a training, as TRL's `LogCompletionsCallback` shows them."""
+
+import pandas as pd
+from transformers import TrainingArguments
+from trl.trainer.utils import log_table_to_comet_experiment, print_prompt_completions_sample
+
+
+class CompletionsTable:
+    """
+    Grows by some rows at each evaluation; Weights & Biases and Comet get it whole.
+
+    Args:
+        name (`str`): Of the table there.
+        num_printed (`int`, defaults to 0): The first rows of each evaluation that are printed.
+    """
+
+    def __init__(self, name: str, num_printed: int = 0):
+        self.name = name
+        self.num_printed = num_printed
+        self._rows: list[dict] = []
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All rows so far: `step`, `prompt`, `completion` and what the callback adds."""
+        return pd.DataFrame(self._rows)
+
+    def log(self, rows: list[dict], step: int, args: TrainingArguments) -> None:
+        """
+        Adds rows and shows the table. Only the main process is to call it.
+
+        Args:
+            rows (`list` of `dict`): With `prompt`, `completion`, `reward` and others.
+            step (`int`): Of the training.
+            args (`TrainingArguments`): Its `report_to` says where.
+        """
+        self._rows += [{"step": str(step), **row} for row in rows]
+        trackers = args.report_to or ()
+        if "wandb" in trackers:
+            import wandb  # pyright: ignore[reportMissingImports]
+
+            wandb.log({self.name: self.frame})
+        if "comet_ml" in trackers:
+            log_table_to_comet_experiment(name=f"{self.name}.csv", table=self.frame)
+        if self.num_printed:
+            self._print(rows[: self.num_printed], step)
+
+    def _print(self, rows: list[dict], step: int) -> None:
+        shown = ("prompt", "completion", "reward")
+        extra = {name: [f"{row[name]:.3g}" for row in rows] for name in rows[0] if name not in shown}
+        print_prompt_completions_sample(
+            [row["prompt"] for row in rows],
+            [row["completion"] for row in rows],
+            {"reward": [row["reward"] for row in rows]},
+            None,
+            step,
+            extra=extra,
+        )

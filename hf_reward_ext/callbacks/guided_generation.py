@@ -1,0 +1,135 @@
+"""What guides do to the policy in training, at several weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from hf_reward_ext.callbacks.candidates import Sampling, sample_candidates
+from hf_reward_ext.callbacks.prompts import Prompt
+from hf_reward_ext.callbacks.sampling_callback import SamplingCallback
+from hf_reward_ext.genarm import GenARMLogitsProcessor, GuidedCausalLM, trace_guidance
+
+
+class GuidedGenerationCallback(SamplingCallback):
+    r"""
+    Samples with and without GenARM guides at each evaluation of any trainer: their reward, and how far they go.
+
+    $$ \pi_\alpha(y_t) \propto \pi(y_t) \prod_k \pi_k(y_t)^{\alpha}, \qquad
+       KL_\alpha = E_{y \sim \pi_\alpha} \sum_t KL(\pi_\alpha(\cdot \mid y_{<t}) \,\|\, \pi(\cdot \mid y_{<t})) $$
+
+    For each weight it logs `eval_guided_reward_alpha_<alpha>` and `eval_guided_kl_alpha_<alpha>` (nats per completion,
+    exact at every token of the samples); at weight 0, the policy alone, the reward only.
+    `metric_for_best_model="eval_guided_reward_alpha_1"` selects the checkpoint that is best under its guide.
+
+    The model in training is the policy, or with `policy=` the guide. Everything else is as for [`BestOfNCallback`].
+
+    Args:
+        prompts (`list` of `str` or of messages, `Dataset`, or `None`): What to sample from; `None`: the prompts of the
+            trainer's `eval_dataset`.
+        reward_model (`str`, `PreTrainedModel` or `callable`): What scores, see [`BestOfNCallback`].
+        guides (`PreTrainedModel`, `PeftModel` or a list of them, *optional*): Of the policy in training.
+        policy (`PreTrainedModel`, *optional*): What the model in training guides, in place of `guides`.
+        alphas (`Sequence[float]`, *optional*, defaults to `(0.5, 1.0)`): Weights, of every guide alike.
+        num_candidates (`int`, *optional*, defaults to 1): Samples per prompt and weight.
+        name (`str`, *optional*, defaults to `"guided"`): Beginning of the metrics' names.
+        num_prompts, max_new_tokens, temperature, generation_kwargs, seed, batch_size, reward_processing_class,
+            num_completions_to_print (*optional*): See [`BestOfNCallback`].
+
+    Attributes:
+        table ([`CompletionsTable`]): A sample per prompt and weight; `table.frame` is a `DataFrame`.
+
+    Raises:
+        ValueError: Unless exactly one of `guides` and `policy` is given, or if a weight stands there twice.
+
+    Example:
+    ```python
+    >>> callback = GuidedGenerationCallback(prompts, "path/to/reward_model", guides=arm, alphas=(0.5, 1.0))
+    >>> DPOTrainer(policy, args=args, ..., callbacks=[callback]).train()
+    ```
+    """
+
+    def __init__(
+        self,
+        prompts,
+        reward_model,
+        guides=None,
+        *,
+        policy=None,
+        alphas: Sequence[float] = (0.5, 1.0),
+        num_candidates: int = 1,
+        name: str = "guided",
+        **settings,
+    ):
+        if (guides is None) == (policy is None):
+            raise ValueError(
+                f"{'Neither' if guides is None else 'Both'} of `guides` and `policy` were given, but the model in "
+                "training is one of the two. Pass the other."
+            )
+        if len(set(alphas)) < len(alphas):
+            raise ValueError(f"`alphas={tuple(alphas)}` names a weight twice, but each has one metric. Remove one.")
+        super().__init__(prompts, reward_model, name=name, **settings)
+        self.guides = guides
+        self.policy = policy
+        self.alphas = tuple(dict.fromkeys((0.0, *alphas)))
+        self.num_candidates = num_candidates
+
+    def measure(self, policy, processing_class, prompts: list[Prompt], first: int, sampling: Sampling) -> list[dict]:
+        trained = policy
+        policy, guides = (
+            (trained, self.guides) if self.policy is None else (self.policy.to(trained.device).eval(), trained)
+        )
+        guides = [
+            guide.to(policy.device).eval() for guide in (guides if isinstance(guides, list | tuple) else [guides])
+        ]
+        results: list[dict] = [{} for _ in prompts]
+        for alpha in self.alphas:
+            found = self._at(alpha, policy, guides, processing_class, prompts, first, sampling)
+            for result, own in zip(results, found, strict=True):
+                result[alpha] = own
+        return results
+
+    def _at(self, alpha, policy, guides, processing_class, prompts, first, sampling) -> list[dict]:
+        """Texts, rewards and divergences of each prompt at a weight."""
+        guided: dict[str, Any] = {}
+        if alpha != 0:
+            guided["logits_processor"] = [GenARMLogitsProcessor(guides, alpha)]
+            joint = GuidedCausalLM(policy, guides, alpha)
+            guided["visit"] = lambda sequences, mask: _divergences(joint, sequences, mask)
+        groups, divergences = sample_candidates(
+            policy, processing_class, prompts, self.num_candidates, sampling, first=first, **guided
+        )
+        texts = [processing_class.batch_decode(group, skip_special_tokens=True) for group in groups]
+        kl = np.reshape(divergences or np.zeros((len(prompts), self.num_candidates)), (len(prompts), -1)).tolist()
+        rewards = self.rewards(prompts, texts)
+        return [
+            {"texts": own, "rewards": reward, "kl": far} for own, reward, far in zip(texts, rewards, kl, strict=True)
+        ]
+
+    def summarize(self, results: Sequence[dict], prompt_set: str) -> dict[str, float]:
+        values = {}
+        for alpha in self.alphas:
+            for what in ("rewards", "kl") if alpha else ("rewards",):
+                metric = f"{self.name}_{what.removesuffix('s')}_alpha_{alpha:g}"
+                values[metric] = float(np.mean([result[alpha][what] for result in results]))
+        return values
+
+    def table_rows(self, prompts: list[Prompt], results: Sequence[dict]) -> list[dict]:
+        return [
+            {
+                "prompt": prompt.shown,
+                "completion": result[alpha]["texts"][0],
+                "reward": result[alpha]["rewards"][0],
+                "alpha": alpha,
+                "kl": result[alpha]["kl"][0],
+            }
+            for prompt, result in zip(prompts, results, strict=True)
+            for alpha in self.alphas
+        ]
+
+
+def _divergences(joint: GuidedCausalLM, sequences: Tensor, attention_mask: Tensor) -> list[float]:
+    """KL(guided || policy) of each row, in nats."""
+    trace = trace_guidance(joint, sequences, attention_mask.shape[1], attention_mask)
+    return trace.kl.sum(-1).tolist()

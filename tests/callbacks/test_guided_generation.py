@@ -1,0 +1,93 @@
+import pytest
+import torch
+from tiny import tiny_causal_lm, tiny_tokenizer
+from trl import DPOConfig
+
+from hf_reward_ext import GuidedGenerationCallback
+from hf_reward_ext.callbacks.candidates import Sampling, left_padded, sample_candidates
+from hf_reward_ext.callbacks.prompts import given_prompts
+
+PROMPTS = ["w3 w4", "w5", "w6 w7 w8"]
+WORD = tiny_tokenizer()("w9")["input_ids"][0]
+
+
+def loving_guide(strength=5.0):
+    """Likes one word, whatever stands before it."""
+    guide = tiny_causal_lm(initializer_range=0.01)
+    with torch.no_grad():
+        guide.lm_head = torch.nn.Linear(16, 32)
+        guide.lm_head.weight.zero_()
+        guide.lm_head.bias.zero_()
+        guide.lm_head.bias[WORD] = strength
+    return guide
+
+
+def share_of_w9(completions):
+    return [text.split().count("w9") / max(len(text.split()), 1) for text in completions]
+
+
+def config(folder):
+    return DPOConfig(
+        str(folder), max_steps=2, eval_strategy="steps", eval_steps=2, save_strategy="no", report_to="none",
+        bf16=False, use_cpu=True, per_device_train_batch_size=2,
+    )  # fmt: skip
+
+
+def test_reward_and_divergence_grow_with_the_weight(tiny_dpo, tmp_path):
+    callback = GuidedGenerationCallback(
+        PROMPTS, share_of_w9, loving_guide(), alphas=(0.5, 1.0), num_candidates=8, max_new_tokens=6
+    )
+    trainer = tiny_dpo(config(tmp_path), callback)
+    trainer.train()
+    (values,) = [row for row in trainer.state.log_history if "eval_guided_reward_alpha_0" in row]
+    rewards = [values[f"eval_guided_reward_alpha_{alpha}"] for alpha in ("0", "0.5", "1")]
+    assert rewards == sorted(rewards) and rewards[2] > rewards[0] + 0.5
+    assert 0 < values["eval_guided_kl_alpha_0.5"] < values["eval_guided_kl_alpha_1"]
+    assert "eval_guided_kl_alpha_0" not in values
+    frame = callback.table.frame
+    assert list(frame.columns) == ["step", "prompt", "completion", "reward", "alpha", "kl"] and len(frame) == 9
+
+
+@torch.no_grad()
+def test_the_divergence_is_that_of_the_distributions():
+    policy, guide, tokenizer = tiny_causal_lm(), loving_guide(), tiny_tokenizer()
+    prompts = given_prompts(PROMPTS[:2], tokenizer)
+    callback = GuidedGenerationCallback(PROMPTS, share_of_w9, guide, alphas=(1.0,), max_new_tokens=4)
+    sampling = Sampling(max_new_tokens=4)
+    results = callback.measure(policy, tokenizer, prompts, 0, sampling)
+    from hf_reward_ext.genarm import GenARMLogitsProcessor
+
+    groups, _ = sample_candidates(
+        policy, tokenizer, prompts, 1, sampling, logits_processor=[GenARMLogitsProcessor(guide, 1.0)]
+    )
+    for prompt, group, result in zip(prompts, groups, results, strict=True):
+        total = 0.0
+        for place in range(len(group[0])):
+            ids = torch.tensor([[*prompt.ids, *group[0][:place]]])
+            base, own = (model(ids).logits[0, -1].log_softmax(-1) for model in (policy, guide))
+            guided = (base + own).log_softmax(-1)
+            total += float((guided.exp() * (guided - base)).sum())
+        assert result[1.0]["kl"] == [pytest.approx(total, rel=1e-3)]
+
+
+def test_the_model_in_training_may_be_the_guide(tiny_dpo, tmp_path):
+    callback = GuidedGenerationCallback(
+        PROMPTS, share_of_w9, policy=tiny_causal_lm(initializer_range=0.1), alphas=(1.0,), max_new_tokens=6,
+        num_candidates=8,
+    )  # fmt: skip
+    metrics = tiny_dpo(config(tmp_path), callback, policy=loving_guide()).evaluate()
+    assert metrics["eval_guided_reward_alpha_1"] > metrics["eval_guided_reward_alpha_0"] + 0.3
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="Neither of `guides` and `policy`"):
+        GuidedGenerationCallback(PROMPTS, share_of_w9)
+    with pytest.raises(ValueError, match="Both of `guides` and `policy`"):
+        GuidedGenerationCallback(PROMPTS, share_of_w9, 1, policy=2)
+    with pytest.raises(ValueError, match="names a weight twice"):
+        GuidedGenerationCallback(PROMPTS, share_of_w9, 1, alphas=(1.0, 1.0))
+
+
+def test_prompts_are_padded_without_the_tokenizer():
+    ids, mask = left_padded([[5], [6, 7]], 0, torch.device("cpu"))
+    assert ids.tolist() == [[0, 5], [6, 7]] and mask.tolist() == [[0, 1], [1, 1]]
