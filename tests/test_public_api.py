@@ -1,5 +1,4 @@
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,4 +50,29 @@ def test_only_safetensors_and_nothing_that_runs_remote_code():
         tree = ast.parse(path.read_text())
         called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not called & {"torch.save", "torch.load", "pickle.load", "pickle.dump", "joblib.load", "eval", "exec"}
-        assert not re.search(r"trust_remote_code\s*=\s*True", path.read_text())
+        assert not list(switched_on(tree, "trust_remote_code")), path
+
+
+def switched_on(tree, name):
+    """Where code, not the text of a card, gives `name` the value `True`."""
+    for node in ast.walk(tree):
+        pairs = []
+        if isinstance(node, ast.keyword):
+            pairs = [(node.arg, node.value)]
+        elif isinstance(node, ast.Dict):
+            pairs = [(getattr(key, "value", None), value) for key, value in zip(node.keys, node.values, strict=True)]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            pairs = [(ast.unparse(target).split(".")[-1], node.value) for target in targets]
+        elif isinstance(node, ast.arguments):
+            given = [*node.posonlyargs, *node.args]
+            pairs = [(one.arg, value) for one, value in zip(reversed(given), reversed(node.defaults), strict=False)]
+            pairs += [(one.arg, value) for one, value in zip(node.kwonlyargs, node.kw_defaults, strict=True)]
+        yield from (key for key, value in pairs if key == name and getattr(value, "value", None) is True)
+
+
+@pytest.mark.parametrize("code", ["f(on=True)", "f(**{'on': True})", "on = True", "x.on: bool = True",
+                                  "def f(a, on=True): ...", "def f(*, on=True): ..."])  # fmt: skip
+def test_the_search_for_it_finds_it(code):
+    assert list(switched_on(ast.parse(code), "on")) == ["on"]
+    assert not list(switched_on(ast.parse(code.replace("True", "False")), "on"))
