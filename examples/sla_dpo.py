@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--joint", action="store_true", help="train policy and channel together")
     parser.add_argument("--num-prompts", type=int, default=1000, help="sampled for training")
     parser.add_argument("--num-test", type=int, default=200)
+    parser.add_argument("--epochs", type=float, default=12, help="of the channel")
     parser.add_argument("--output", default="outputs/sla-dpo")
     args = parser.parse_args(arguments)
     policy, tokenizer = load_policy()
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     prompts = [one.prompt for one in walk.random_walks("test", args.num_test)]
     print(f"policy, greedy: {solved_greedily(policy, tokenizer, prompts):.3f}")
     tuned = copy.deepcopy(policy)
-    settings: dict = dict(channel_size=32, learning_rate=3e-3, num_train_epochs=12)
+    settings: dict = dict(channel_size=32, learning_rate=3e-3, num_train_epochs=args.epochs)
     if args.joint:
         settings.update(policy_loss="dpo", learning_rate=2e-4, num_train_epochs=2)
     else:

@@ -18,18 +18,20 @@ class Node:
         return (self.parent.full() if self.parent else []) + self.tokens
 
     def score(self):
-        return self.total / self.count
+        return self.total / self.count if self.count else 0.0
 
     def leaves(self):
         return [leaf for child in self.children for leaf in child.leaves()] if self.children else [self]
 
 
-def reference_search(next_top, reward, prompt, width, step, depth, max_new, eos):
+def reference_search(
+    next_top, reward, prompt, width, step, depth, max_new, eos, value=max, score_prompt=True, stops_early=False
+):
     """
     Yields the confirmed chunks of one prompt.
 
     `next_top(prefix, n)`: the n most probable next ids, descending; `reward(prefix)`: reward at its last position, or
-    reward and weight.
+    reward and weight. `value`: of a candidate, from the scores of its leaves. The last three go beyond the paper.
     """
 
     def done(node):
@@ -42,7 +44,8 @@ def reference_search(next_top, reward, prompt, width, step, depth, max_new, eos)
         node.count += weight
 
     root = Node([], None, 0, 0)
-    read(root)
+    if score_prompt:
+        read(root)
     root.tokens = next_top(prompt, 1)
     root.finished = done(root)
     candidates, streamed = [root], 0
@@ -67,8 +70,12 @@ def reference_search(next_top, reward, prompt, width, step, depth, max_new, eos)
                 child = Node([token], leaf, leaf.total, leaf.count)
                 child.finished = done(child)
                 leaf.children.append(child)
+        leader = max((leaf for candidate in candidates for leaf in candidate.leaves()), key=Node.score)
+        if stops_early and leader.finished:
+            yield leader.full()[streamed:]
+            return
         if live[0].depth() - candidates[0].depth() >= depth:
-            best = max(candidates, key=lambda one: max(leaf.score() for leaf in one.leaves()))
+            best = max(candidates, key=lambda one: value([leaf.score() for leaf in one.leaves()]))
             yield best.tokens
             streamed += len(best.tokens)
             if not best.children:

@@ -5,6 +5,9 @@ Random weights in bfloat16: the cost does not depend on their values. EOS is nev
 """
 
 import argparse
+import itertools
+import statistics
+import time
 
 import torch
 from interleaved import interleaved, print_table
@@ -64,43 +67,85 @@ def decode_steps(model, rows: int, steps: int, **kwargs) -> None:
         model(token, past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs)
 
 
+def step_times(base, ways: dict, repeats: int, first: int) -> tuple[dict[str, float], dict[str, float]]:
+    """
+    Median seconds from one forward of the base to the next, from number `first` on, and of the whole run.
+
+    The ways run in turn. A median over single steps is not moved by what else the machine does now and then.
+    """
+    starts: list[float] = []
+    handle = base.register_forward_pre_hook(lambda *_: starts.append(time.perf_counter()))
+    steps: dict[str, list[float]] = {name: [] for name in ways}
+    wholes: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(-1, repeats):  # the first one warms up
+        for name, run in ways.items():
+            starts.clear()
+            began = time.perf_counter()
+            run()
+            if repeat >= 0:
+                wholes[name].append(time.perf_counter() - began)
+                steps[name] += [after - before for before, after in itertools.pairwise(starts[first:])]
+    handle.remove()
+    return tuple({name: statistics.median(own) for name, own in times.items()} for times in (steps, wholes))
+
+
 def published(rt, args) -> None:
     rows, new = PUBLISHED.max_leaves, args.new_tokens
-    seconds = interleaved(
-        {
-            "greedy, 1 row": lambda: greedy(rt.base, 1, new),
-            f"greedy, {rows} rows": lambda: greedy(rt.base, rows, new),
-            "search (2, 10, 2)": lambda: search(rt, 1, new),
-            "search by logits processor": lambda: searched_by_processor(rt, new),
-            "bare forwards, 1 row": lambda: decode_steps(rt.base, 1, new),
-            f"bare forwards, {rows} rows": lambda: decode_steps(rt.base, rows, new),
-        },
-        args.repeats,
-    )
-    one, many = seconds["greedy, 1 row"], seconds[f"greedy, {rows} rows"]
-    table = [(name, value / new * 1e3, value / one, value / many) for name, value in seconds.items()]
-    header = (f"{new} tokens", "ms per token", "over greedy, 1 row", f"over greedy, {rows} rows")
+    first = (PUBLISHED.depth + 1) * PUBLISHED.step + 1  # from here on the tree is full
+    ways = {
+        "greedy, 1 row": lambda: greedy(rt.base, 1, new),
+        f"greedy, {rows} rows": lambda: greedy(rt.base, rows, new),
+        "search (2, 10, 2)": lambda: search(rt, 1, new),
+        "bare forwards, 1 row": lambda: decode_steps(rt.base, 1, new),
+        f"bare forwards, {rows} rows": lambda: decode_steps(rt.base, rows, new),
+    }
+    steps, wholes = step_times(rt.base, ways, args.repeats, first)
+    if args.size == "demo":  # two forwards a token, of 8 rows and of 1
+        ways = {"search by logits processor": lambda: searched_by_processor(rt, new)}
+        wholes.update(step_times(rt.base, ways, args.repeats, first)[1])
+        steps["search by logits processor"] = wholes["search by logits processor"] / new
+    one, many = steps["greedy, 1 row"], steps[f"greedy, {rows} rows"]
+    table = [(name, own * 1e3, own / one, own / many, wholes[name]) for name, own in steps.items()]
+    header = ("tree full", "ms per token", "over greedy, 1 row", f"over greedy, {rows} rows", f"s for {new} tokens")
     print_table(f"The published setting, {args.size}", table, header)
-    floor = seconds[f"bare forwards, {rows} rows"] / seconds["bare forwards, 1 row"]
+    floor = steps[f"bare forwards, {rows} rows"] / steps["bare forwards, 1 row"]
     print(f"\nFloor: a forward of {rows} rows takes {floor:.3f} times that of 1.")
 
 
 def channel(rt, args) -> None:
     for rows in (1, PUBLISHED.max_leaves):
-        seconds = interleaved(
-            {
-                "base": lambda rows=rows: decode_steps(rt.base, rows, args.new_tokens),
-                "base with all hidden states": lambda rows=rows: decode_steps(
-                    rt.base, rows, args.new_tokens, output_hidden_states=True
-                ),
-                "with channel": lambda rows=rows: decode_steps(rt, rows, args.new_tokens),
-            },
-            args.repeats,
-        )
-        table = [(name, value / args.new_tokens * 1e3, value / seconds["base"]) for name, value in seconds.items()]
+        ways = {
+            "base": lambda rows=rows: decode_steps(rt.base, rows, args.new_tokens),
+            "base with all hidden states": lambda rows=rows: decode_steps(
+                rt.base, rows, args.new_tokens, output_hidden_states=True
+            ),
+            "with channel": lambda rows=rows: decode_steps(rt, rows, args.new_tokens),
+        }
+        steps, _ = step_times(rt.base, ways, args.repeats, first=1)
+        table = [(name, own * 1e3, own / steps["base"]) for name, own in steps.items()]
         print_table(f"Channel, {rows} rows, {args.size}", table, ("forward of one token", "ms", "over base"))
     share = rt.reward_channel.num_parameters() / rt.base.num_parameters()
     print(f"\n{rt.reward_channel.num_parameters()} parameters, {share:.2%} of the base.")
+
+
+def budgets(rt, args) -> None:
+    """Whether a search ends where its budget does, with the answer so far."""
+    started = time.perf_counter()
+    whole = search(rt, 1, args.new_tokens)
+    seconds = time.perf_counter() - started
+    table = [("none", whole.num_row_tokens, seconds, args.new_tokens)]
+    for budget in (dict(token_budget=whole.num_row_tokens // 2), dict(max_time=seconds / 2)):
+        started = time.perf_counter()
+        out = search(rt, 1, args.new_tokens, **budget)
+        (name, value), length = *budget.items(), out.sequences.shape[1] - prompt_of(1).shape[1]
+        table.append((f"{name} = {value:.3g}", out.num_row_tokens, time.perf_counter() - started, length))
+    print_table(f"Budgets, {args.size}", table, ("budget", "leaf-tokens read", "seconds", "tokens of the answer"))
+
+
+def leaf_tokens(settings: SearchSettings, prompts: int, new_tokens: int) -> int:
+    """What is read after the prompt: one token of every leaf, for all tokens but the last."""
+    chunks = [token // settings.step for token in range(new_tokens - 1)]
+    return prompts * sum(settings.width ** min(chunk, settings.depth + 1) for chunk in chunks)
 
 
 def growth(rt, args) -> None:
@@ -127,8 +172,9 @@ def growth(rt, args) -> None:
                 f"({one.width}, {one.step}, {one.depth})",
                 prompts,
                 value / args.new_tokens * 1e3,
-                out.num_forwards / args.new_tokens,
+                f"{out.num_forwards} / {args.new_tokens}",
                 f"{out.max_rows} / {one.max_leaves * prompts}",
+                f"{out.num_row_tokens} / {leaf_tokens(one, prompts, args.new_tokens)}",
                 f"{first_chunk[case]} / {(one.depth + 1) * one.step + 1}",
             )
         )
@@ -136,23 +182,27 @@ def growth(rt, args) -> None:
         "(width, step, depth)",
         "prompts",
         "ms per token and prompt batch",
-        "forwards per token",
-        "rows / formula",
+        "forwards / formula",
+        "most rows, also of the cache / formula",
+        "leaf-tokens / formula",
         "first chunk after forwards / formula",
     )
     print_table(f"Growth, {args.size}", table, header)
 
 
-def main() -> None:
+RUNS = {"published": published, "channel": channel, "growth": growth, "budgets": budgets}
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--new-tokens", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=("published", "channel", "growth"))
-    args = parser.parse_args()
+    parser.add_argument("--only", choices=RUNS)
+    args = parser.parse_args(arguments)
     rt = build(args.size)
     print(f"{rt.base.num_parameters() / 1e6:.1f}M parameters, {rt.base.dtype}")
-    for name, run in {"published": published, "channel": channel, "growth": growth}.items():
+    for name, run in RUNS.items():
         if args.only in (None, name):
             run(rt, args)
 

@@ -262,9 +262,11 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 def _beside(base, channel: RewardChannel) -> RewardChannel:
     """On the device where the base ends, in its float type."""
     output = base.get_output_embeddings()
-    weight = next(base.parameters()) if output is None else next(output.parameters())
+    weights = [] if output is None else list(output.parameters())
+    devices = [weight.device for weight in (*weights, *base.parameters())]
+    present = [device for device in devices if device.type != "meta"]  # where weights lie that were offloaded
     dtype = base.dtype if base.dtype.is_floating_point else torch.float32
-    return channel.to(weight.device, dtype)
+    return channel.to(present[0] if present else torch.device("cpu"), dtype)
 
 
 def _load_base(config: RewardTransformerConfig, place, kwargs: dict):

@@ -53,6 +53,7 @@ def both(rt, inputs, shape, **kwargs):
 def test_both_front_ends_equal_brute_force_on_a_thousand_cases():
     rng = random.Random(0)
     cases = ended = 0
+    shapes = set()
     while cases < 1000:
         rt = tiny_transformer(cases)
         lengths = [rng.randint(1, 6) for _ in range(rng.randint(1, 8))]
@@ -70,8 +71,10 @@ def test_both_front_ends_equal_brute_force_on_a_thousand_cases():
             written = found[row, input_ids.shape[1] :].tolist()
             assert written == expected + [PAD] * (len(written) - len(expected)), (cases, row, settings)
             ended += expected[-1] in eos
+            shapes.add(tuple(settings))
         cases += len(lengths)
-    assert ended > 200
+    print(f"{cases} prompts, {len(shapes)} of 45 settings, {ended} ended by EOS: the same tokens")
+    assert ended > 200 and len(shapes) == 3 * 5 * 3
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -293,6 +296,37 @@ def test_entropy_threshold_saves_rows(rt):
     assert torch.equal(out.sequences, rt.generate(input_ids, max_new_tokens=20, eos_token_id=[], pad_token_id=PAD))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(aggregate="mean"),
+        dict(score_prompt=False),
+        dict(stop_when_finished_leads=True),
+        dict(branch_entropy=1.0),
+        dict(branch_temperature=2.0),
+        dict(reward=lambda step: step.input_ids[:, -1].double()),
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_act_alike_in_both_front_ends(rt, options):
+    input_ids, attention_mask = ragged_prompts((5, 2, 7), seed=3)
+    settings = dict(max_new_tokens=14, eos_token_id=[5, 6], pad_token_id=PAD)
+    shape = dict(width=3, step=2, depth=1)
+    found = {}
+    for name, chosen in (("plain", {}), ("option", options)):
+        torch.manual_seed(0)
+        fast = rt.generate(
+            input_ids, attention_mask=attention_mask, custom_generate=sla_generate, **shape, **chosen, **settings
+        )
+        torch.manual_seed(0)
+        processor = SLALogitsProcessor(rt, **shape, **chosen)
+        by_processor = rt.generate(input_ids, attention_mask=attention_mask, logits_processor=[processor], **settings)
+        assert torch.equal(fast, by_processor)
+        found[name] = fast
+    if "stop_when_finished_leads" not in options and "score_prompt" not in options:  # may change nothing here
+        assert not torch.equal(found["plain"], found["option"])
+
+
 def test_a_budget_gives_the_best_so_far(rt):
     input_ids, _ = ragged_prompts((5,), seed=7)
     out = rt.generate(
@@ -379,6 +413,8 @@ def test_refusals(rt):
     with pytest.raises(ValueError, match="`streamer=`.*`on_chunk=`"):
         bound = functools.partial(sla_generate, width=2)
         rt.generate(input_ids, custom_generate=bound, streamer=TextIteratorStreamer(tiny_tokenizer()))
+    with pytest.raises(ValueError, match="stop strings"):  # `generate` does not pass their tokenizer on
+        rt.generate(input_ids, **search, stop_strings=["a"], tokenizer=tiny_tokenizer())
     with pytest.raises(ValueError, match="`assistant_model=`"):
         rt.generate(input_ids, **search, assistant_model=rt.base)
     for way in (search, dict(logits_processor=processor)):

@@ -1,4 +1,5 @@
 import random
+import statistics
 
 import pytest
 from sla_reference import reference_search, toy_model
@@ -38,6 +39,29 @@ def test_equals_the_reference_on_random_toys():
         assert search.is_finished
         finished_early += expected[-1][-1] == EOS
     assert finished_early > 150
+
+
+@pytest.mark.parametrize(
+    ("option", "reference"),
+    [
+        (dict(aggregate="mean"), dict(value=statistics.fmean)),
+        (dict(score_prompt=False), dict(score_prompt=False)),
+        (dict(stop_when_finished_leads=True), dict(stops_early=True)),
+    ],
+    ids=["mean of leaves", "without the prompt", "a finished leader ends"],
+)
+def test_options_equal_the_reference_and_change_something(option, reference):
+    rng = random.Random(1)
+    differs = 0
+    for case in range(300):
+        shape = rng.randint(2, 3), rng.randint(1, 4), rng.randint(0, 2)
+        next_top, reward = toy_model(case, vocabulary=6, eos_share=0.2)
+        search = LookAheadSearch(SearchSettings(*shape, **option))
+        run(search, next_top, reward, [1, 2], 16)
+        expected = list(reference_search(next_top, reward, [1, 2], *shape, 16, {EOS}, **reference))
+        assert search.confirmed == expected, (case, shape)
+        differs += expected != list(reference_search(next_top, reward, [1, 2], *shape, 16, {EOS}))
+    assert differs > 10
 
 
 @pytest.mark.parametrize(("width", "step", "depth"), [(2, 4, 0), (2, 4, 1), (2, 4, 2), (3, 2, 1), (1, 3, 2)])
