@@ -1,7 +1,7 @@
 """
 What the gate costs in time: gated judging against its parts, and the fast path against one plain forward.
 
-    python examples/benchmarks/fast_slow.py --judge quality/judge0     # the demo judge
+    python examples/benchmarks/fast_slow.py --judge quality/judge0 --length 0   # the demo judge
     python examples/benchmarks/fast_slow.py --hidden-size 512 --num-layers 8 --num-prompts 64 --length 256
 
 Without `--judge` the weights are random and every written judgement has `--new-tokens` tokens: the work is the same as
@@ -47,9 +47,10 @@ def escalate_share(judge: FastSlowRewardModel, inputs, rate: float) -> float:
     return sum(one.mode == "slow" for one in judgments) / len(judgments)
 
 
-def plain_forward(judge: FastSlowRewardModel, inputs, repeat_prompts: bool = True) -> None:
+def plain_forward(judge: FastSlowRewardModel, inputs) -> None:
     """Encodes the same rows and reads them, left-padded, in batches of the same rows."""
-    decisions = encode_decisions(judge.judge_prompt, *inputs, judge.config.both_orders)
+    responses_b = inputs[2] if len(inputs) > 2 else None
+    decisions = encode_decisions(judge.judge_prompt, *inputs[:2], responses_b, judge.config.both_orders)
     for places in decisions.batches(judge.batch_size):
         rows, _ = decisions.batch(places)
         batch = judge.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(judge.device)
@@ -57,12 +58,27 @@ def plain_forward(judge: FastSlowRewardModel, inputs, repeat_prompts: bool = Tru
             judge.causal_lm(**batch, logits_to_keep=1, use_cache=False).logits.argmax(-1).tolist()
 
 
+def print_fast_path(judge: FastSlowRewardModel, inputs, repeats: int, title: str) -> None:
+    """The fast path over a plain forward, where two responses share a prompt and where nothing is shared."""
+    rows = []
+    for name, given in (("pairs: the prompt is shared", inputs), ("single responses: nothing is", inputs[:2])):
+        seconds = interleaved(
+            {
+                "forward": lambda given=given: plain_forward(judge, given),
+                "fast": lambda given=given: judge.judge(*given, mode="fast", show_progress=False),
+            },
+            repeats,
+        )
+        rows.append((name, seconds["forward"], seconds["fast"], seconds["fast"] / seconds["forward"]))
+    print_table(f"Fast path, {title}", rows, ("inputs", "plain forward s", "fast s", "fast / forward"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", help="folder of a judge; default: random weights of the size below")
     parser.add_argument("--hidden-size", type=int, default=256)
     parser.add_argument("--num-layers", type=int, default=6)
-    parser.add_argument("--num-prompts", type=int, default=64)
+    parser.add_argument("--num-prompts", type=int, default=32)
     parser.add_argument("--length", type=int, default=64, help="tokens in front of each prompt; 0 with a trained judge")
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -73,36 +89,24 @@ def main() -> None:
     judge = FastSlowRewardModel.from_pretrained(args.judge) if args.judge else random_judge(args)
     judge.batch_size = args.batch_size
     inputs = inputs_of(args)
+    name = args.judge or f"random, hidden {args.hidden_size}, {args.num_layers} layers"
+    title = f"{name}: {args.num_prompts} pairs, {args.length} tokens in front, batch {args.batch_size}"
+    print_fast_path(judge, inputs, args.repeats, title)
     rows = []
     for asked in args.rates:
         rate = escalate_share(judge, inputs, asked)
         seconds = interleaved(
             {
-                "forward": lambda: plain_forward(judge, inputs),
                 "fast": lambda: judge.judge(*inputs, mode="fast", show_progress=False),
                 "gated": lambda: judge.judge(*inputs, show_progress=False),
                 "slow": lambda: judge.judge(*inputs, mode="slow", show_progress=False),
             },
             args.repeats,
         )
-        rows.append(
-            (
-                f"{rate:.2f}",
-                *(seconds[name] for name in ("forward", "fast", "gated", "slow")),
-                seconds["gated"] / (seconds["fast"] + rate * seconds["slow"]),
-                seconds["gated"] / seconds["slow"],
-                seconds["fast"] / seconds["forward"],
-            )
-        )
-    print_table(
-        f"{args.judge or f'random, hidden {args.hidden_size}, {args.num_layers} layers'}: {args.num_prompts} pairs, "
-        f"both responses, {args.length} tokens in front, batch {args.batch_size}",
-        rows,
-        (
-            "escalated", "plain forward s", "fast s", "gated s", "slow s", "gated / (fast + rate x slow)",
-            "gated / slow", "fast / forward",
-        ),
-    )  # fmt: skip
+        ratio = seconds["gated"] / (seconds["fast"] + rate * seconds["slow"])
+        rows.append((f"{rate:.2f}", *seconds.values(), ratio, seconds["gated"] / seconds["slow"]))
+    header = ("escalated", "fast s", "gated s", "slow s", "gated / (fast + rate x slow)", "gated / slow")
+    print_table(f"Gated, {title}", rows, header)
 
 
 if __name__ == "__main__":
