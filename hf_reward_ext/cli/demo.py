@@ -1,22 +1,26 @@
 """`hf-reward-ext demo`: the methods at work on the embedded policy, and its data for the other commands."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
 from hf_reward_ext.cli.parsing import add_command
 
 
 def add_parser(commands) -> None:
     """Adds the command to the console script."""
-    parser = add_command(
+    add_command(
         commands,
         "demo",
         run,
+        _add_options,
         short="train heads on the embedded policy and compare the methods",
         description="Trains reward heads on the embedded policy in front of you, runs the methods on held-out\n"
         "problems, prints one table, and writes it as JSON with a plot. Takes under 4 minutes on 2 cores.\n"
         "With --write_data it writes training and test rows of the policy instead, for the other commands.",
         examples=["", "--small --output outputs/small", "--write_data outputs/data"],
     )
+
+
+def _add_options(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("demo")
     group.add_argument(
         "--output", default="outputs/demo", help="folder for table, plot and heads (default: %(default)s)"

@@ -6,11 +6,11 @@ from argparse import ArgumentParser
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from hf_reward_ext.cli import demo, train
+from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, train
 from hf_reward_ext.cli.library import load_library
 from hf_reward_ext.cli.parsing import expand
 
-COMMANDS = (demo, train)
+COMMANDS = (demo, train, generate, bon, judge, evaluate)
 DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge and evaluate."
 EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 a command line that is not understood"
 
@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
+    if args.check:
+        args.check(args)
     as_json = "--json" in arguments
     try:
         load_library()

@@ -2,36 +2,58 @@
 
 import os
 import re
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+import shutil
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 
 def add_command(
-    commands, name: str, run: Callable, *, short: str, description: str, examples: Sequence[str] = ()
-) -> ArgumentParser:
+    commands,
+    name: str,
+    run: Callable[[Namespace], dict | None],
+    add_options: Callable[[ArgumentParser], None],
+    *,
+    short: str,
+    description: str,
+    examples: Sequence[str],
+    check: Callable[[Namespace], None] | None = None,
+) -> None:
     """
-    A command with the options that all have.
+    Adds a command, with the options that all have.
 
     Args:
         commands: What `add_subparsers` returned.
         name (`str`): Of the command.
-        run (`callable`): `args -> dict | None`: does the work; what it returns is printed with `--json`.
+        run (`callable`): Does the work; what it returns is printed with `--json`.
+        add_options (`callable`): Gets the command's parser.
         short, description (`str`): For the list of commands, and for the command's own help.
         examples (`list[str]`): Command lines, printed below the options.
+        check (`callable`, *optional*): Ends with `args.usage_error(...)` if options do not go together; runs before
+            the library is loaded.
     """
-    epilog = "examples:\n" + "\n".join(f"  hf-reward-ext {name} {line}" for line in examples)
     parser = commands.add_parser(
-        name, help=short, description=description, epilog=epilog, allow_abbrev=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        name,
+        help=short,
+        description=description,
+        usage=f"hf-reward-ext {name} [options]",
+        epilog="examples:\n" + "\n".join(f"  hf-reward-ext {name} {line}" for line in examples),
+        allow_abbrev=False,
+        formatter_class=partial(RawDescriptionHelpFormatter, max_help_position=30, width=shown_width()),
+    )
+    add_options(parser)
     common = parser.add_argument_group("of every command")
     common.add_argument("--config", metavar="FILE", help="YAML file of these options; the command line wins over it")
     common.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run=run, usage_error=parser.error)
-    return parser
+    parser.set_defaults(run=run, check=check, usage_error=parser.error)
+
+
+def shown_width() -> int:
+    """Columns of a help text."""
+    return max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
 
 
 def expand(arguments: Sequence[str], usage_error: Callable[[str], NoReturn]) -> list[str]:

@@ -1,7 +1,7 @@
 """Rows of a dataset by its name on the Hub, or from a local file or folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
 
@@ -63,6 +63,26 @@ def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> R
     rows = splits[split]
     if next(iter(rows), None) is None:
         raise ValueError(f"The split {split!r} of {name!r} has no rows, but there must be work to do. Pass other data.")
+    return rows
+
+
+def load_rows(name: str, split: str | None = None, config: str | None = None, *needed: tuple[str, ...]) -> Dataset:
+    """
+    The rows of one split, all in memory.
+
+    Args:
+        name, config (`str`): As for [`load_splits`].
+        split (`str`, *optional*): Default: the only one, or `"test"`.
+        needed (`tuple[str, ...]`): As for [`check_columns`].
+
+    Raises:
+        FileNotFoundError, ValueError: If they are not there, or lack columns.
+    """
+    splits = load_splits(name, config)
+    split = split or (next(iter(splits)) if len(splits) == 1 else "test")
+    rows = cast(Dataset, take_split(splits, split, name, "--split"))
+    if needed:
+        check_columns(rows, name, *needed)
     return rows
 
 

@@ -37,7 +37,7 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     parser.add_argument("arguments", nargs=REMAINDER, metavar="...", help="options of the method")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, check=None, usage_error=parser.error)
 
 
 def run(args: Namespace) -> dict | None:

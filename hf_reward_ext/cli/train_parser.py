@@ -1,6 +1,5 @@
 """TRL's parser, with options in groups and a help that shows those that matter first."""
 
-import shutil
 import sys
 from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 from trl import DatasetMixtureConfig, ModelConfig, RewardConfig, TrlParser
 
+from hf_reward_ext.cli.parsing import shown_width
 from hf_reward_ext.cli.train import METHODS
 from hf_reward_ext.cli.train_arguments import JudgeArguments, TrainArguments
 from hf_reward_ext.elhsr import ELHSRConfig
@@ -113,7 +113,7 @@ class OptionFormatter(HelpFormatter):
     """One spelling of each option, and its default unless that is nothing."""
 
     def __init__(self, prog, **kwargs):
-        super().__init__(prog, max_help_position=36, width=min(shutil.get_terminal_size().columns, 120), **kwargs)
+        super().__init__(prog, max_help_position=36, width=shown_width(), **kwargs)
 
     def _format_action_invocation(self, action):
         if not action.option_strings:

@@ -36,9 +36,15 @@ def test_a_file_that_is_no_mapping_is_refused(text, message, parser, tmp_path, c
     assert message in capsys.readouterr().err
 
 
-def test_a_command_has_the_common_options_and_shows_its_examples(parser, capsys):
+def test_a_command_has_the_common_options_and_shows_its_examples(parser):
     commands = parser.add_subparsers()
-    command = add_command(commands, "fly", print, short="f", description="Flies.", examples=["--high"])
+
+    def add_options(command):
+        command.add_argument("--high", action="store_true")
+
+    add_command(commands, "fly", print, add_options, short="f", description="Flies.", examples=["--high"])
     args = parser.parse_args(["fly", "--json"])
-    assert (args.run, args.json, args.debug, args.config) == (print, True, False, None)
-    assert "examples:\n  hf-reward-ext fly --high" in command.format_help()
+    assert (args.run, args.json, args.debug, args.config, args.high) == (print, True, False, None, False)
+    shown = commands.choices["fly"].format_help()
+    assert "examples:\n  hf-reward-ext fly --high" in shown
+    assert shown.index("--high") < shown.index("of every command")

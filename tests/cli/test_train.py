@@ -1,7 +1,6 @@
 import json
 
 import pytest
-from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from hf_reward_ext import ELHSRModel, FastSlowRewardModel
@@ -9,19 +8,6 @@ from hf_reward_ext.cli.main import main
 from hf_reward_ext.sla import RewardTransformer
 
 OFTEN = ["--max_steps", "2", "--report_to", "none", "--disable_tqdm", "true", "--logging_steps", "1"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("train")
-    tiny_causal_lm().save_pretrained(folder / "policy")
-    tiny_tokenizer().save_pretrained(folder / "policy")
-    pairs = [{"prompt": f"w{n} w5", "chosen": " w6 w7", "rejected": " w8"} for n in range(12)]
-    for split in ("train", "test"):
-        path = folder / "pairs" / f"{split}.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    return folder
 
 
 def train(method, folder, output, *more):

@@ -1,0 +1,96 @@
+"""The work of `generate`."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from hf_reward_ext.base.token_rewards import completion_mask_from_ids
+from hf_reward_ext.cli.models import adapter_base, base_of, load_causal_lm, load_tokenizer, loading_settings, on_device
+from hf_reward_ext.cli.options import generation_settings
+from hf_reward_ext.cli.work import read_prompts, row_file, work_through
+from hf_reward_ext.genarm import GuidedCausalLM
+from hf_reward_ext.sla import RewardTransformer, sla_generate
+
+
+def generate_all(args: Namespace) -> dict:
+    """Continues every prompt."""
+    output, prompts = row_file(args), read_prompts(args)
+    name = args.model or base_of(args.channel or args.guide[0])
+    tokenizer = load_tokenizer(name)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model, settings = _model(args, name, tokenizer), generation_settings(args)
+    if args.channel:
+        settings |= dict(custom_generate=sla_generate, width=args.width, step=args.step, depth=args.depth)
+        settings["do_sample"] = False
+    else:
+        settings |= dict(num_return_sequences=args.num_return_sequences, num_beams=args.num_beams)
+    results = work_through(prompts, _continue(model, tokenizer, settings), args, output, "generating")
+    if output:
+        count = output.finish()
+        print(f"{count} rows in {args.output}")
+        return {"command": "generate", "output": args.output, "num_rows": count}
+    rows = list(results)
+    for row in rows:
+        for text in row.get("completions") or [row["completion"]]:
+            print(f"{row['prompt']}{text}" if isinstance(row["prompt"], str) else text)
+    return {"command": "generate", "rows": rows}
+
+
+def _continue(model, tokenizer, settings: dict) -> Callable[[list[dict]], list[dict]]:
+    def batch(rows: list[dict]) -> list[dict]:
+        inputs = encode([row["prompt"] for row in rows], tokenizer).to(model.device)
+        with torch.no_grad():
+            sequences = model.generate(**inputs, **settings)
+        ids = sequences[:, inputs["input_ids"].shape[1] :].cpu()
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        eos = model.generation_config.eos_token_id
+        ends = eos if isinstance(eos, list) else [] if eos is None else [eos]
+        counts = completion_mask_from_ids(ids, ends, tokenizer.pad_token_id).sum(-1).tolist()
+        each = len(texts) // len(rows)
+        return [
+            _row(row["prompt"], texts[at * each : (at + 1) * each], counts[at * each : (at + 1) * each])
+            for at, row in enumerate(rows)
+        ]
+
+    return batch
+
+
+def _row(prompt, texts: list[str], counts: list[int]) -> dict:
+    if len(texts) == 1:
+        return {"prompt": prompt, "completion": texts[0], "num_tokens": counts[0]}
+    return {"prompt": prompt, "completions": texts, "num_tokens": counts}
+
+
+def encode(prompts: list, tokenizer):
+    """Token ids of prompts, text or messages, padded on the left."""
+    texts = [
+        one if isinstance(one, str) else tokenizer.apply_chat_template(one, add_generation_prompt=True, tokenize=False)
+        for one in prompts
+    ]
+    special = all(isinstance(one, str) for one in prompts)  # a template writes its own
+    return tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=special, return_token_type_ids=False)
+
+
+def _model(args: Namespace, name: str, tokenizer) -> Any:
+    kwargs = loading_settings(args)
+    policy = load_causal_lm(name, revision=args.revision, **kwargs)
+    if args.channel:
+        return on_device(RewardTransformer.from_pretrained(args.channel, base=policy, processing_class=tokenizer), args)
+    if not args.guide:
+        return on_device(policy, args)
+    alpha = args.alpha or [1.0]
+    alpha = alpha * len(args.guide) if len(alpha) == 1 else alpha
+    if all(adapter_base(guide) == name for guide in args.guide):  # one copy of the weights, one forward
+        names = [f"guide-{number}" for number in range(len(args.guide))]
+        adapted = PeftModel.from_pretrained(policy, args.guide[0], adapter_name=names[0])
+        for adapter, folder in list(zip(names, args.guide, strict=True))[1:]:
+            adapted.load_adapter(folder, adapter)
+        return on_device(GuidedCausalLM.from_peft(adapted, names, alpha), args)
+    guides = [load_causal_lm(guide, **kwargs) for guide in args.guide]
+    tokenizers = [load_tokenizer(guide) for guide in args.guide]
+    return on_device(GuidedCausalLM(policy, guides, alpha, tokenizer=tokenizer, guide_tokenizers=tokenizers), args)

@@ -1,0 +1,112 @@
+import json
+
+import pytest
+from cli_files import read_rows
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline, set_seed
+
+from hf_reward_ext.cli.best_of_n import _by_pattern
+from hf_reward_ext.cli.main import main
+
+
+@pytest.fixture
+def arguments(folder):
+    return ["bon", "--num_candidates", "4", "--max_new_tokens", "5", "--reward_model", f"{folder}/head"]
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    """A module of the user's in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_rewards.py").write_text(
+        "def shortest(prompts, completions):\n    return [-len(text) for text in completions]\n"
+        "def has_w9(prompt, completion):\n    return 'w9' in completion\n"
+        "def first(completion):\n    return (completion.split() or [None])[0]\n"
+    )
+
+
+def test_a_head_ranks_candidates_as_the_pipeline_does(arguments, folder, capsys):
+    assert main([*arguments, "--prompt", "w3 w5", "--temperature", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    policy = AutoModelForCausalLM.from_pretrained(folder / "policy")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
+    pipe = pipeline("reward-bon", model=policy, tokenizer=tokenizer, reward_model=str(folder / "head"))
+    set_seed(0)
+    settings = dict(num_candidates=4, max_new_tokens=5, temperature=1.0, return_all=True, return_full_text=False)
+    [candidates] = pipe(["w3 w5"], batch_size=8, **settings)
+    [row] = report["rows"]
+    assert row["completions"] == [one["generated_text"] for one in candidates]
+    assert row["rewards"] == pytest.approx([one["score"] for one in candidates])
+    assert report["best_reward"] == pytest.approx(max(row["rewards"]))
+
+
+def test_rows_for_the_trainers(arguments, folder, tmp_path, capsys):
+    arguments += ["--data", f"{folder}/prompts.jsonl", "--max_rows", "5", "--batch_size", "2"]
+    rows = {}
+    for shape in ("all", "best", "preference", "sft"):
+        assert main([*arguments, "--output", str(tmp_path / shape), "--as", shape]) == 0
+        rows[shape] = read_rows(tmp_path / shape)
+    assert len(rows["all"]) == 5
+    best = [(row["prompt"], row["completions"][0], row["rewards"][0]) for row in rows["all"]]
+    assert [(row["prompt"], row["completion"], row["reward"]) for row in rows["best"]] == best
+    assert [(row["prompt"], row["completion"]) for row in rows["sft"]] == [one[:2] for one in best]
+    differing = [row for row in rows["all"] if row["completions"][0] != row["completions"][-1]]
+    assert rows["preference"] == [
+        {
+            "prompt": row["prompt"],
+            "chosen": row["completions"][0],
+            "rejected": row["completions"][-1],
+            "margin": row["rewards"][0] - row["rewards"][-1],
+        }
+        for row in differing
+    ]
+
+
+def test_functions_votes_labels_and_pruning(arguments, folder, functions, tmp_path, capsys):
+    base = ["bon", "--num_candidates", "6", "--max_new_tokens", "5", "--prompt", "w3 w5", "--json"]
+    by_function = [*base, "--model", f"{folder}/policy", "--reward_model", "my_rewards:shortest"]
+    assert main([*by_function, "--label", "my_rewards:has_w9"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    [row] = report["rows"]
+    assert row["rewards"] == [-len(text) for text in row["completions"]]
+    assert row["labels"] == [float("w9" in text) for text in row["completions"]]
+    assert report["any_label"] == max(row["labels"])
+    vote = ["--vote", "majority", "--extract_answer", "my_rewards:first"]
+    assert main([*by_function, *vote]) == 0
+    [row] = json.loads(capsys.readouterr().out)["rows"]
+    counts = {answer: row["answers"].count(answer) for answer in row["answers"]}
+    assert counts[row["answers"][0]] == max(counts.values())
+    both = [*arguments, "--prompt", "w3 w5", "--second_reward_model", "my_rewards:shortest", "--combine", "max_rank"]
+    assert main([*both, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["rewards"][0] <= 1
+    assert main([*arguments, "--prompt", "w3 w5", "--prune_at", "1", "2", "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)["rows"]
+    assert row["pruned"] == sorted(row["pruned"])
+    assert main([*base, "--model", f"{folder}/policy", "--reward_model", "my_rewards:longest"]) == 1
+    assert "has no attribute 'longest'. Pass MODULE:FUNCTION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "answer"), [(r"=(\d+)", "1+1=2;2+1=3", "3"), (r"\d$", "a 4", "4"), (r"\d", "none", None)]
+)
+def test_answers_by_pattern(pattern, text, answer):
+    assert _by_pattern(pattern)(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--prompt", "a"], "--reward_model is missing"),
+        (["--reward_model", "r"], "give either --prompt or --data"),
+        (["--prompt", "a", "--reward_model", "r", "--temperature", "0"], "all candidates the same"),
+        (["--prompt", "a", "--reward_model", "r", "--vote", "majority"], "--vote counts answers"),
+        (["--prompt", "a", "--reward_model", "r", "--as", "sft"], "--as sft shapes the file"),
+        (
+            ["--prompt", "a", "--reward_model", "r", "--answer_pattern", "x", "--extract_answer", "m:f"],
+            "exclude each other",
+        ),
+    ],
+)
+def test_a_wrong_command_line_ends_with_two(more, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bon", *more])
+    assert message in capsys.readouterr().err

@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import pytest
+from cli_files import TEMPLATE, read_rows, write_rows
+from peft import LoraConfig, get_peft_model
+from tiny import tiny_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from hf_reward_ext import FastSlowRewardModel, JudgeTemplate
+from hf_reward_ext.cli.main import main
+from hf_reward_ext.sla import RewardTransformer
+
+PAIRS = [{"prompt": f"w{n} w5", "chosen": " w6 w7" if n % 3 else " w6", "rejected": " w8 w9"} for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def scorers(folder, tmp_path_factory):
+    """A folder of each kind of scorer."""
+    place = tmp_path_factory.mktemp("scorers")
+    policy = AutoModelForCausalLM.from_pretrained(folder / "policy")
+    RewardTransformer.from_base(policy, channel_size=8).save_pretrained(place / "channel")
+    tiny_tokenizer().save_pretrained(place / "channel")
+    AutoModelForSequenceClassification.from_config(
+        AutoConfig.from_pretrained(folder / "policy", num_labels=1)
+    ).save_pretrained(place / "classifier")
+    tiny_tokenizer().save_pretrained(place / "classifier")
+    judge = FastSlowRewardModel(
+        policy, tiny_tokenizer(), ("w20", "w21"), template=JudgeTemplate(**TEMPLATE), max_new_tokens=2
+    )
+    judge.save_pretrained(place / "judge")
+    adapted = get_peft_model(policy, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=2))
+    adapted.save_pretrained(place / "adapter")
+    tiny_tokenizer().save_pretrained(place / "adapter")
+    return {name: str(place / name) for name in ("channel", "classifier", "judge", "adapter")} | {
+        "policy": str(folder / "policy")
+    }
+
+
+@pytest.mark.parametrize("kind", ["channel", "classifier", "judge", "adapter", "policy"])
+def test_every_kind_of_scorer(kind, scorers, tmp_path, capsys):
+    data = write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    assert main(["evaluate", "--scorer", scorers[kind], "--data", data, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["num_rows"] == 6
+    assert 0 <= report["estimates"]["accuracy"]["value"] <= 1
+
+
+def test_a_causal_lm_scores_by_its_log_probability(scorers, tmp_path, capsys):
+    data = write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    rows = tmp_path / "rows.jsonl"
+    assert main(["evaluate", "--scorer", scorers["policy"], "--data", data, "--rows", str(rows)]) == 0
+    policy = AutoModelForCausalLM.from_pretrained(scorers["policy"])
+    tokenizer = AutoTokenizer.from_pretrained(scorers["policy"])
+    ids = tokenizer("w0 w5 w6", return_tensors="pt")["input_ids"]
+    ids = ids.new_tensor([[*ids[0].tolist(), tokenizer.eos_token_id]])
+    logps = policy(ids).logits.log_softmax(-1)[0, 1:-1].gather(-1, ids[0, 2:, None]).sum()
+    assert read_rows(rows)[0]["chosen_scores"][0] == pytest.approx(logps.item(), abs=1e-4)
+
+
+def test_a_function_and_all_that_can_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_scores.py").write_text(
+        "def score(prompts, completions):\n    return [-len(c) for c in completions]\n"
+    )
+    data = write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    files = ["--output", "out/a.json", "--markdown", "out/a.md", "--plot", "out/a.png", "--rows", "out/rows.jsonl"]
+    assert main(["evaluate", "--scorer", "my_scores:score", "--data", data, *files]) == 0
+    report = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert report["estimates"]["accuracy"]["value"] == pytest.approx(2 / 6)  # equal lengths are wrong
+    assert "| accuracy | 33.3 |" in (tmp_path / "out" / "a.md").read_text()
+    assert "| accuracy | 33.3 |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["correct"] for row in read_rows(tmp_path / "out" / "rows.jsonl")] == [1, 0, 0, 1, 0, 0]
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_numbers_go_into_the_card(scorers, tmp_path, capsys):
+    data = write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    arguments = ["evaluate", "--scorer", scorers["judge"], "--data", data, "--model_card", "--dataset_title", "words"]
+    assert main(arguments) == 0
+    card = Path(scorers["judge"], "README.md").read_text()
+    assert "model-index" in card and "name: words" in card
+    assert main(["evaluate", "--scorer", scorers["classifier"], "--data", data, "--model_card"]) == 1
+    assert "`--model_card` was given, but there is no" in capsys.readouterr().err
+
+
+def test_candidates(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_numbers.py").write_text(
+        "def score(prompts, completions):\n    return [float(c) for c in completions]\n"
+        "def answer(completion):\n    return completion\n"
+    )
+    rows = [{"prompt": "a", "completions": ["1", "2", "2"], "labels": [0, 1, 1]}]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    more = ["--format", "best-of-n", "--extract_answer", "my_numbers:answer", "--plot", "curves.png", "--json"]
+    assert main(["evaluate", "--scorer", "my_numbers:score", "--data", data, *more]) == 0
+    estimates = json.loads(capsys.readouterr().out)["estimates"]
+    assert estimates["best-of-n@1"]["value"] == pytest.approx(2 / 3)
+    assert estimates["best-of-n@2"]["value"] == estimates["majority@3"]["value"] == 1
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_a_benchmark_with_columns_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_words.py").write_text("def score(prompts, texts):\n    return [t.count('w6') for t in texts]\n")
+    rows = [{"input": "w3", "output_1": "w6", "output_2": "w7", "label": 1}]
+    rows += [{"input": "w3", "output_1": "w6", "output_2": "w7", "label": 2}]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    arguments = ["evaluate", "--scorer", "my_words:score", "--data", data, "--json"]
+    assert main([*arguments, "--format", "llmbar"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimates"]["accuracy"]["value"] == 0.5
+    assert main(arguments) == 1
+    assert "Row 0 has the columns ['input', 'label', 'output_1', 'output_2']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--scorer is missing"),
+        (["--scorer", "s"], "--data is missing"),
+        (["--scorer", "s", "--data", "d", "--format", "mine"], "invalid choice: 'mine'"),
+        (["--scorer", "s", "--data", "d", "--extract_answer", "m:f"], "goes with --format best-of-n"),
+        (["--scorer", "s", "--data", "d", "--format", "best-of-n", "--rows", "r"], "--rows goes with pairs"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", *arguments])
+    assert message in capsys.readouterr().err

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+from cli_files import TEMPLATE, read_rows, write_rows
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_reward_ext import FastSlowRewardModel, JudgeTemplate
+from hf_reward_ext.cli.main import main
+
+
+def save_judge(folder, path, **settings):
+    judge = FastSlowRewardModel(
+        AutoModelForCausalLM.from_pretrained(folder / "policy"),
+        AutoTokenizer.from_pretrained(folder / "policy"),
+        template=JudgeTemplate(**TEMPLATE),
+        max_new_tokens=4,
+        **settings,
+    )
+    judge.save_pretrained(path)
+    return judge
+
+
+@pytest.fixture
+def judge(folder, tmp_path):
+    return save_judge(folder, tmp_path / "judge", verdicts=("w20", "w21"))
+
+
+@pytest.mark.parametrize("mode", ["fast", "slow", "gated"])
+def test_pairs_are_judged_as_by_the_model(mode, judge, folder, tmp_path, capsys):
+    output = tmp_path / "out.jsonl"
+    more = ["--data", f"{folder}/pairs", "--mode", mode, "--batch_size", "5", "--output", str(output), "--json"]
+    assert main(["judge", "--model", f"{tmp_path}/judge", *more]) == 0
+    report, rows = json.loads(capsys.readouterr().out), read_rows(output)
+    judgments = judge.judge(*([row[name] for row in rows] for name in ("prompt", "chosen", "rejected")), mode=mode)
+    assert [row["probability"] for row in rows] == pytest.approx([one.probability for one in judgments], abs=1e-5)
+    assert report["accuracy"] == sum(one.score > 0 for one in judgments) / 12
+    assert report["written"] == sum(one.mode == "slow" for one in judgments) / 12
+
+
+def test_without_both_orders_the_right_response_stands_in_either_place(folder, tmp_path, capsys):
+    judge = save_judge(folder, tmp_path / "judge", verdicts=("w20", "w21"), both_orders=False)
+    more = ["--mode", "fast", "--output", f"{tmp_path}/out.jsonl"]
+    assert main(["judge", "--model", f"{tmp_path}/judge", "--data", f"{folder}/pairs", *more]) == 0
+    rows = read_rows(tmp_path / "out.jsonl")
+    assert [row["shown_first"] for row in rows] == ["chosen", "rejected"] * 6
+    [direct] = judge.judge([rows[1]["prompt"]], [rows[1]["rejected"]], [rows[1]["chosen"]], mode="fast")
+    assert rows[1]["probability"] == pytest.approx(direct.probability, abs=1e-5)
+    assert rows[1]["correct"] == (direct.score < 0)
+
+
+def test_one_decision_and_a_calibration_by_a_plain_causal_lm(folder, capsys):
+    more = ["--verdicts", "w20", "w21", "--prompt", "w3", "--responses", "w4", "w5", "--max_new_tokens", "3"]
+    calibration = ["--calibration_data", f"{folder}/pairs/test.jsonl", "--budget", "0.5"]
+    assert main(["judge", "--model", f"{folder}/policy", *more, *calibration]) == 0
+    shown = capsys.readouterr().out
+    assert "Calibrated on 12 pairs" in shown
+    assert "num_decisions 1" in shown and "accuracy" not in shown
+
+
+def test_single_responses_need_pointwise_verdicts(judge, folder, tmp_path, capsys):
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "w3", "response": "w4"}, {"prompt": "w3", "response": "w5"}])
+    assert main(["judge", "--model", f"{tmp_path}/judge", "--data", rows]) == 1
+    assert "the judge's verdicts ['w20', 'w21'] compare two. Give pairs" in capsys.readouterr().err
+    save_judge(folder, tmp_path / "pointwise", verdicts=("w20", "w21"), kind="binary")
+    assert main(["judge", "--model", f"{tmp_path}/pointwise", "--data", rows, "--mode", "fast", "--json"]) == 0
+    [first, second] = json.loads(capsys.readouterr().out)["rows"]
+    assert first["score"] != second["score"]
+
+
+def test_numbers_without_a_meaning_are_null(folder, tmp_path, capsys):
+    save_judge(folder, tmp_path / "judge", verdicts=("w20", "w21"), kind="scale")
+    more = ["--prompt", "w3", "--responses", "w4", "--mode", "fast", "--json"]
+    assert main(["judge", "--model", f"{tmp_path}/judge", *more]) == 0
+    assert "NaN" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "a", "--responses", "b"], "--model is missing"),
+        (["--model", "m"], "give --data, or --prompt with --responses"),
+        (["--model", "m", "--prompt", "a"], "give --data, or --prompt with --responses"),
+        (["--model", "m", "--data", "d", "--budget", "0.1"], "--calibration_data goes with one of"),
+        (["--model", "m", "--data", "d", "--calibration_data", "c"], "--calibration_data goes with one of"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["judge", *arguments])
+    assert message in capsys.readouterr().err
