@@ -14,7 +14,7 @@ from transformers.modeling_outputs import ModelOutput
 from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
 from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
-from hf_reward_ext.base.text_masks import without_padding
+from hf_reward_ext.base.text_masks import completion_after, without_padding
 from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
@@ -42,9 +42,9 @@ class GenARMRewardModel(BaseRewardModel):
     logits that predict it, and stands in `token_rewards` at $y_t$ itself.
 
     Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. There nobody
-    says where the completion begins, and every token after the first counts; within a group the prompt is the same and
-    drops out of GRPO's advantages, unless `length_normalization` divides it by another length. Pass `completion_mask`
-    to score completions alone.
+    says where the completion begins: it is taken to begin after the last `completion_start_ids` of the config. Without
+    them every token after the first counts; within a group the prompt is the same and drops out of GRPO's advantages,
+    unless `length_normalization` divides it by another length. Pass `completion_mask` to say it.
 
     Args:
         config ([`GenARMRewardModelConfig`]): What is saved.
@@ -112,8 +112,9 @@ class GenARMRewardModel(BaseRewardModel):
         # A token without a token before it is not predicted.
         counted[:, 1:] &= attention_mask[:, :-1].bool()
         counted[:, 0] = False
-        if completion_mask is not None:
-            counted &= completion_mask.bool()
+        if completion_mask is None:
+            completion_mask = completion_after(input_ids, attention_mask.bool(), self.config.completion_start_ids)
+        counted &= completion_mask.bool()
         if not counted.any(-1).all():
             row = int((~counted.any(-1)).nonzero()[0])
             raise ValueError(

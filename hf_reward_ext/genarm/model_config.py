@@ -13,6 +13,8 @@ class GenARMRewardModelConfig(PreTrainedConfig):
         causal_lm (`dict` or `PreTrainedConfig`, *optional*): Configuration of the autoregressive reward model.
         beta (`float`, *optional*, defaults to 1.0): Scale of the rewards.
         length_normalization (`bool`, *optional*, defaults to `False`): Mean instead of sum over tokens.
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
+            Where a text comes without a mask, its completion begins after their last occurrence.
 
     Example:
     ```python
@@ -28,6 +30,7 @@ class GenARMRewardModelConfig(PreTrainedConfig):
         causal_lm: Any = None,
         beta: float = 1.0,
         length_normalization: bool = False,
+        completion_start_ids: list[int] | None = None,
         **kwargs,
     ):
         if isinstance(causal_lm, dict):
@@ -35,6 +38,7 @@ class GenARMRewardModelConfig(PreTrainedConfig):
         self.causal_lm = causal_lm
         self.beta = beta
         self.length_normalization = length_normalization
+        self.completion_start_ids = completion_start_ids
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)

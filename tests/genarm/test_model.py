@@ -102,3 +102,10 @@ def test_rows_without_a_predicted_token_and_adapters_are_refused():
         GenARMRewardModel.from_causal_lm(model)(torch.tensor([[PAD, 4, 5], [PAD, PAD, 5]]))
     with pytest.raises(TypeError, match="merge_and_unload"):
         GenARMRewardModel.from_causal_lm(get_peft_model(model, LoraConfig(target_modules="all-linear")))
+
+
+def test_the_completion_begins_where_the_config_says():
+    model = GenARMRewardModel.from_causal_lm(tiny_causal_lm(), completion_start_ids=[9])
+    ids = torch.tensor([[3, 9, 4, 5], [3, 4, 9, 6]])
+    expected = [sum(by_hand(model.causal_lm, ids[0], 2)), sum(by_hand(model.causal_lm, ids[1], 3))]
+    torch.testing.assert_close(model(ids).logits[:, 0], torch.tensor(expected))

@@ -1,0 +1,78 @@
+"""
+GRPO on a reward model that is loaded by path: the reward rises, and do the answers get better?
+
+    python examples/grpo_reward.py elhsr            # or genarm, sla, fast_slow: trained first, on the demo policy
+    python examples/grpo_reward.py outputs/grpo/elhsr/reward-model     # any folder of a reward model
+    python examples/grpo_reward.py sla --trainer rloo
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from hf_reward_ext.demo import arithmetic
+from hf_reward_ext.demo.elhsr import prompts_of
+from hf_reward_ext.demo.policy import load_policy
+from hf_reward_ext.demo.reward_models import METHODS, train_reward_model
+from hf_reward_ext.demo.sampling import sample
+
+TRAINERS = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}
+
+
+def share_right(policy, tokenizer, num_problems: int) -> float:
+    """Of one sample per held-out problem; what no reward model sees."""
+    torch.manual_seed(0)
+    prompts = prompts_of(arithmetic, "dev", num_problems)
+    return sample(policy.eval(), tokenizer, prompts, arithmetic, show_progress=False).correct.mean()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reward", help=f"one of {', '.join(METHODS)}, or the folder of a reward model")
+    parser.add_argument("--trainer", choices=TRAINERS, default="grpo")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--prompts-per-step", type=int, default=8)
+    parser.add_argument("--num-problems", type=int, default=800, help="for the training of the reward model")
+    parser.add_argument("--output", default="outputs/grpo")
+    args = parser.parse_args(arguments)
+    folder = Path(args.output) / Path(args.reward).name
+    policy, tokenizer = load_policy()
+    reward_model = args.reward
+    if reward_model in METHODS:
+        reward_model = str(
+            train_reward_model(reward_model, policy, tokenizer, folder / "reward-model", args.num_problems)
+        )
+    policy.save_pretrained(folder / "policy")
+    tokenizer.save_pretrained(folder / "policy")
+    policy, _ = load_policy(folder / "policy")  # RLOO loads its reference by this name
+    before = share_right(policy, tokenizer, 400)
+    trainer_class, config_class = TRAINERS[args.trainer]
+    trainer = trainer_class(
+        policy,
+        reward_funcs=reward_model,
+        args=config_class(
+            str(folder / args.trainer), learning_rate=args.learning_rate, max_steps=args.steps, num_generations=8,
+            per_device_train_batch_size=8 * args.prompts_per_step, max_completion_length=arithmetic.MAX_NEW_TOKENS,
+            logging_steps=1, save_strategy="no", report_to="none", gradient_checkpointing=False, bf16=False,
+            use_cpu=not torch.cuda.is_available(), disable_tqdm=True, lr_scheduler_type="constant",
+        ),
+        train_dataset=Dataset.from_dict({"prompt": prompts_of(arithmetic, "train", 4000, seed=1)}),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
+    print(
+        f"{args.reward}, {args.trainer}: mean reward of each step\n  {' '.join(f'{reward:.2f}' for reward in rewards)}"
+    )
+    ends = -(-len(rewards) // 4)
+    first, last = sum(rewards[:ends]) / ends, sum(rewards[-ends:]) / ends
+    print(f"first {ends} steps {first:.3f}, last {ends} steps {last:.3f}")
+    print(f"right answers on held-out problems: {before:.3f} -> {share_right(policy, tokenizer, 400):.3f}")
+
+
+if __name__ == "__main__":
+    main()
