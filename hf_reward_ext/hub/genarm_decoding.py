@@ -1,0 +1,143 @@
+"""GenARM decoding that a repository of the Hub carries."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, LogitsProcessorList
+
+from hf_reward_ext.base.model_card import CARD, CardText, hub_name, write_model_card
+from hf_reward_ext.base.upload import push_model
+from hf_reward_ext.genarm import GenARMLogitsProcessor
+from hf_reward_ext.genarm.alpha import check_alpha
+from hf_reward_ext.genarm.model_card import PAPER
+from hf_reward_ext.hub.arguments import check_place, split_arguments
+from hf_reward_ext.hub.folder import write_custom_generate
+
+# Folders in the repository.
+_GUIDE, _ADAPTER = "guide_", "adapter_"
+_WHAT = "GenARM decoding: autoregressive reward models guide any causal LM with their tokenizer, token by token."
+_SNIPPET = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+policy = AutoModelForCausalLM.from_pretrained({policy!r})
+tokenizer = AutoTokenizer.from_pretrained({policy!r})
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+# Runs custom_generate/generate.py of the repository, and needs `pip install hf_reward_ext`.
+out = policy.generate(**inputs, custom_generate={place!r}, trust_remote_code=True, max_new_tokens=32)
+print(tokenizer.decode(out[0]))"""
+
+
+class GenARMCustomGenerate:
+    """
+    Guides and their weights as a folder for `model.generate(custom_generate=folder, trust_remote_code=True)`.
+
+    Whoever calls `generate` may change the weights (`alpha=0.5`), and may use every mode, streamers and assistants
+    too. The guides are loaded at the first call and kept.
+
+    Args:
+        guides (`PreTrainedModel`, `PeftModel`, `str`, or a list of K): Models are saved in the folder.
+        alpha (`float` or K floats, defaults to 1.0): Weights.
+        policy (`str`): Name of a model that they guide, for the card's snippet.
+
+    Raises:
+        TypeError: If the weights are no numbers.
+        ValueError: If an adapter's base has no name to load it by.
+
+    Example:
+    ```python
+    >>> GenARMCustomGenerate(guide, alpha=1.0, policy="me/policy").push_to_hub("me/guided")
+    >>> policy.generate(**inputs, custom_generate="me/guided", trust_remote_code=True, alpha=0.5)
+    ```
+    """
+
+    def __init__(self, guides, alpha: float | Sequence[float] = 1.0, *, policy: str):
+        self.guides = list(guides) if isinstance(guides, (list, tuple)) else [guides]
+        is_number = isinstance(alpha, (int, float))
+        if not is_number and not isinstance(alpha, (list, tuple)):
+            raise TypeError(
+                f"`alpha` of type `{type(alpha).__name__}` was given, but a repository carries numbers. Pass a float "
+                "or a list of them; other weights go to `generate`."
+            )
+        check_alpha(alpha, len(self.guides))
+        self.alpha = float(alpha) if is_number else [float(weight) for weight in alpha]
+        self.policy = policy
+        for guide in self.guides:
+            _check_guide(guide)
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Writes guides, `custom_generate/` and a card unless there is one; other files of the folder stay."""
+        folder = Path(save_directory).resolve()
+        places = [_save_guide(guide, folder, number) for number, guide in enumerate(self.guides)]
+        place = str(folder)
+        write_custom_generate(folder, place, _WHAT, "generate_guided", {"guides": places, "alpha": self.alpha})
+        if not (folder / CARD).exists():
+            snippet = _SNIPPET.format(policy=self.policy, place=place)
+            tags = ["custom_generate", "hf-reward-ext", "genarm"]
+            write_model_card(folder, CardText(_WHAT, snippet, PAPER, tags, hub_name(self.policy)))
+
+    def push_to_hub(self, repo_id: str, **kwargs):
+        """Uploads what [`save_pretrained`] writes; `kwargs` are those of [`push_folder`]."""
+        return push_model(self, repo_id, **kwargs)
+
+
+def generate_guided(model, guides, alpha, *, place: str, **generate_arguments):
+    """
+    What a repository's `generate` calls: the model's own `generate`, with a [`GenARMLogitsProcessor`] at the end.
+
+    Args:
+        model: What `generate` was called on.
+        guides (`list`): Models, names, or folders in the repository (beginning with `./`).
+        alpha: Weights, as for [`GenARMLogitsProcessor`].
+        place (`str`): Name or folder of the repository.
+        **generate_arguments: All of them; `revision`, `token` and `cache_dir` are for loading the guides.
+
+    Returns:
+        What `generate` returns.
+    """
+    loading, arguments = split_arguments(generate_arguments)
+    guides = guides if isinstance(guides, (list, tuple)) else [guides]
+    loaded = [_load_guide(guide, place, loading).to(model.device) for guide in guides]
+    processors = [*arguments.pop("logits_processor", []), GenARMLogitsProcessor(loaded, alpha)]
+    # Not `model.generate`: a model that was loaded with this repository's code has it there.
+    return type(model).generate(model, **arguments, logits_processor=LogitsProcessorList(processors))
+
+
+def _load_guide(guide, place: str, loading: dict):
+    if not isinstance(guide, str):
+        return guide
+    if not guide.startswith("./"):
+        return _load(guide, "", ())
+    check_place(place, guide)
+    return _load(place, guide.removeprefix("./"), tuple(loading.items()))
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, subfolder: str, loading: tuple):
+    if not subfolder.startswith(_ADAPTER):
+        return AutoModelForCausalLM.from_pretrained(name, subfolder=subfolder, **dict(loading)).eval()
+    from peft import PeftConfig, PeftModel
+
+    config = PeftConfig.from_pretrained(name, subfolder=subfolder, **dict(loading))
+    base = AutoModelForCausalLM.from_pretrained(str(config.base_model_name_or_path), revision=config.revision or "main")
+    return PeftModel.from_pretrained(base, name, subfolder=subfolder, **dict(loading)).eval()
+
+
+def _check_guide(guide) -> None:
+    if hasattr(guide, "peft_config") and not guide.get_base_model().config.name_or_path:
+        raise ValueError(
+            f"An adapter {guide.active_adapter!r} on a base without a name was given, but whoever loads it needs the "
+            "base. Pass `guide.merge_and_unload()`."
+        )
+
+
+def _save_guide(guide, folder: Path, number: int) -> str:
+    if isinstance(guide, str):
+        return guide
+    if not hasattr(guide, "peft_config"):
+        guide.save_pretrained(folder / f"{_GUIDE}{number}")
+        return f"./{_GUIDE}{number}"
+    place = f"{_ADAPTER}{number}"
+    guide.save_pretrained(folder / place, selected_adapters=[guide.active_adapter])
+    # PEFT gives every adapter but the default one a folder of its own.
+    return f"./{place}" if guide.active_adapter == "default" else f"./{place}/{guide.active_adapter}"
