@@ -64,6 +64,13 @@ from hf_reward_ext.genarm import (
     GuidedCausalLM,
     trace_guidance,
 )
+from hf_reward_ext.hub import (
+    GenARMCustomGenerate,
+    SLACustomGenerate,
+    generate_guided,
+    generate_look_ahead,
+    push_folder,
+)
 from hf_reward_ext.hygiene import Finding, RewardModelReport, check_reward_model
 from hf_reward_ext.sla import (
     ConfirmedChunk,
@@ -109,6 +116,7 @@ __all__ = [
     "FittedCombination",
     "Gate",
     "GenARMConfig",
+    "GenARMCustomGenerate",
     "GenARMLogitsProcessor",
     "GenARMRewardModel",
     "GenARMRewardModelConfig",
@@ -131,6 +139,7 @@ __all__ = [
     "RewardTransformerConfig",
     "RewardTransformerForSequenceClassification",
     "SLAConfig",
+    "SLACustomGenerate",
     "SLALogitsProcessor",
     "SLAOutput",
     "SLATrainer",
@@ -147,6 +156,8 @@ __all__ = [
     "counterfactual_prefixes",
     "evaluate_best_of_n",
     "evaluate_preferences",
+    "generate_guided",
+    "generate_look_ahead",
     "judgments_to_dataset",
     "majority_curve",
     "max_rank",
@@ -155,6 +166,7 @@ __all__ = [
     "pass_at_k",
     "position_bias",
     "preference_rows",
+    "push_folder",
     "sample_judgments",
     "sft_rows",
     "share_with_interval",
