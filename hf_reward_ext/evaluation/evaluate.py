@@ -46,7 +46,8 @@ def evaluate_preferences(
     | `"llmbar"` | those of LLMBar, optionally `subset` | mean of both orders |
 
     Equal scores are wrong everywhere, but for the shared first place of RewardBench 2. Judges of pairs see every pair
-    in both orders; where a benchmark has no rule for that, the mean of the log-odds of both orders decides.
+    in both orders; where a benchmark has no rule for that, the mean of both orders decides (of a
+    [`FastSlowRewardModel`] with `both_orders`, its own).
 
     Args:
         scorer: A [`FastSlowRewardModel`]; a sequence-classification reward model (give its `tokenizer`); the name of
@@ -109,7 +110,7 @@ def _record(one: ScoredRow, correct: float | None) -> dict:
         "id": one.row.name,
         "subset": one.row.subset,
         "correct": correct,
-        "margins": one.margins.mean(0).ravel().tolist(),
+        "margins": one.decisions.ravel().tolist(),
         "chosen_scores": None if one.scores is None else one.scores[:chosen].tolist(),
         "rejected_scores": None if one.scores is None else one.scores[chosen:].tolist(),
     }

@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,9 +34,46 @@ class PairScorer:
         self.log_odds = log_odds
         self.__name__ = getattr(log_odds, "__name__", type(log_odds).__name__)
 
-    def __call__(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence):
-        """Log-odds of each pair, in the order given."""
-        return self.log_odds(prompts, responses_a, responses_b)
+    def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> np.ndarray:
+        """
+        Log-odds of a over b: with a shown first, with b shown first, and what decides, here the mean of both.
+
+        Returns:
+            `np.ndarray` of shape `(pairs, 3)`.
+        """
+        first = as_numbers(self.log_odds(prompts, responses_a, responses_b))
+        second = -as_numbers(self.log_odds(prompts, responses_b, responses_a))
+        return np.stack([first, second, (first + second) / 2], axis=-1)
+
+
+class JudgeScorer(PairScorer):
+    """
+    A [`FastSlowRewardModel`] with pairwise verdicts, asked as it is configured.
+
+    With `both_orders` one decision holds the verdicts of both orders and decides by its own mean; without, it is
+    asked twice.
+    """
+
+    def __init__(self, judge: FastSlowRewardModel):
+        super().__init__(lambda *pairs: [one.score for one in judge.judge(*pairs, show_progress=False)])
+        self.judge = judge
+        self.__name__ = type(judge).__name__
+
+    def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> np.ndarray:
+        """As of [`PairScorer`]."""
+        if not self.judge.config.both_orders:
+            return super().compare(prompts, responses_a, responses_b)
+        one_order = replace(self.judge.scale, pairing="none")
+        return np.array(
+            [
+                [
+                    one_order.score(one.fast_scores[:1], one.vote_scores[:1]),
+                    -one_order.score(one.fast_scores[1:], one.vote_scores[1:]),
+                    one.score,
+                ]
+                for one in self.judge.judge(prompts, responses_a, responses_b, show_progress=False)
+            ]
+        )
 
 
 class CompletionScorer:
@@ -54,7 +93,7 @@ class CompletionScorer:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.__name__ = type(model).__name__
+        self.__name__ = getattr(model.config, "_name_or_path", "").split("/")[-1] or type(model).__name__
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence, completions: Sequence, **_) -> Float[Tensor, " batch"]:
@@ -81,7 +120,7 @@ class CompletionScorer:
         return out.logits[:, 0].float().cpu()
 
 
-def as_scorer(scorer, tokenizer=None, batch_size: int = 16) -> Callable:
+def as_scorer(scorer, tokenizer=None, batch_size: int = 16) -> Callable | PairScorer:
     """
     A callable for whatever scores text.
 
@@ -104,7 +143,7 @@ def as_scorer(scorer, tokenizer=None, batch_size: int = 16) -> Callable:
             tokenizer = tokenizer or AutoTokenizer.from_pretrained(scorer)
         return as_scorer(model, tokenizer, batch_size)
     if isinstance(scorer, FastSlowRewardModel):
-        return _shown_in_one_order(scorer) if scorer.judge_prompt.is_pairwise else _pointwise(scorer)
+        return JudgeScorer(scorer) if scorer.judge_prompt.is_pairwise else _pointwise(scorer)
     if isinstance(scorer, ELHSRModel):
         raise TypeError(
             "An `ELHSRModel` was given, but the head alone reads hidden states, not text. Pass "
@@ -115,7 +154,7 @@ def as_scorer(scorer, tokenizer=None, batch_size: int = 16) -> Callable:
             raise TypeError(f"`{type(scorer).__name__}` was given without its tokenizer. Pass `tokenizer=...` too.")
         told = "completion_mask" in inspect.signature(scorer.forward).parameters
         return (CompletionScorer if told else TextScorer)(scorer, tokenizer, batch_size)
-    if not callable(scorer):
+    if not callable(scorer) and not isinstance(scorer, PairScorer):
         raise TypeError(
             f"`scorer` is a `{type(scorer).__name__}`, but it must score text. Pass a reward model, its name, or a "
             "callable `(prompts, completions) -> rewards`."
@@ -128,20 +167,9 @@ def has_chat_template(scorer) -> bool:
     return isinstance(scorer, TextScorer | CompletionScorer) and scorer.tokenizer.chat_template is not None
 
 
-def _shown_in_one_order(judge: FastSlowRewardModel) -> PairScorer:
-    """Each call shows the pairs in the order given, so that both orders can be told apart."""
-
-    def log_odds(prompts, responses_a, responses_b) -> list[float]:
-        kept = judge.config.both_orders
-        judge.config.both_orders = False
-        try:
-            judgments = judge.judge(prompts, responses_a, responses_b, show_progress=False)
-        finally:
-            judge.config.both_orders = kept
-        return [judgment.score for judgment in judgments]
-
-    log_odds.__name__ = type(judge).__name__
-    return PairScorer(log_odds)
+def as_numbers(found) -> np.ndarray:
+    """What a scorer returned, in double precision."""
+    return found.double().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found, dtype=float)
 
 
 def _pointwise(judge: FastSlowRewardModel) -> Callable:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_reward_ext.evaluation.rows import PreferenceRow
-from hf_reward_ext.evaluation.scorer import PairScorer
+from hf_reward_ext.evaluation.scorer import PairScorer, as_numbers
 
 
 class ScoredRow(NamedTuple):
@@ -19,27 +18,29 @@ class ScoredRow(NamedTuple):
         row ([`PreferenceRow`]): As read.
         margins (`np.ndarray` of shape `(orders, chosen, rejected)`): Chosen over rejected: reward differences, or the
             log-odds of a judge in both orders. Rewards know no order and have one.
+        decisions (`np.ndarray` of shape `(chosen, rejected)`): The margins that decide where both orders count as one.
         scores (`np.ndarray` of shape `(chosen + rejected,)`, *optional*): Rewards; `None` for a judge of pairs.
     """
 
     row: PreferenceRow
     margins: np.ndarray
+    decisions: np.ndarray
     scores: np.ndarray | None
 
     def wins(self) -> np.ndarray:
-        """`(chosen, rejected)`: 1 where the chosen response is preferred by the mean of both orders; a tie is 0."""
-        return (self.margins.mean(0) > 0).astype(float)
+        """`(chosen, rejected)`: 1 where the chosen response is preferred; a tie is 0."""
+        return (self.decisions > 0).astype(float)
 
 
 def score_rows(
-    rows: Sequence[PreferenceRow], scorer: Callable, batch_size: int, show_progress: bool | None = None
+    rows: Sequence[PreferenceRow], scorer: Callable | PairScorer, batch_size: int, show_progress: bool | None = None
 ) -> list[ScoredRow]:
     """
     Scores all rows; responses of like length share a batch.
 
     Args:
         rows (`list` of [`PreferenceRow`]): What to score.
-        scorer (`callable`): Of [`as_scorer`].
+        scorer (`callable` or [`PairScorer`]): Of [`as_scorer`].
         batch_size (`int`): Responses or pairs per call.
         show_progress (`bool`, *optional*): Default: a bar for five batches or more.
 
@@ -54,8 +55,8 @@ def score_rows(
     for row in rows:
         end = start + len(row.chosen) + len(row.rejected)
         own, start = scores[start:end], end
-        chosen, rejected = own[: len(row.chosen)], own[len(row.chosen) :]
-        scored.append(ScoredRow(row, (chosen[:, None] - rejected[None])[None], own))
+        margins = own[: len(row.chosen), None] - own[None, len(row.chosen) :]
+        scored.append(ScoredRow(row, margins[None], margins, own))
     return scored
 
 
@@ -69,34 +70,33 @@ def score_candidates(
 
 def _judged(rows, scorer: PairScorer, batch_size: int, show_progress: bool | None) -> list[ScoredRow]:
     duels = [(row.prompt, one, other) for row in rows for one in row.chosen for other in row.rejected]
-    swapped = [(prompt, other, one) for prompt, one, other in duels]
-    odds = _call(scorer, [*duels, *swapped], batch_size, show_progress)
-    first, second = odds[: len(duels)], -odds[len(duels) :]
+    odds = _call(scorer.compare, duels, batch_size, show_progress, shape=(3,))
     scored, start = [], 0
     for row in rows:
-        shape = (len(row.chosen), len(row.rejected))
-        end = start + shape[0] * shape[1]
-        margins = np.stack([first[start:end].reshape(shape), second[start:end].reshape(shape)])
-        scored.append(ScoredRow(row, margins, None))
+        end = start + len(row.chosen) * len(row.rejected)
+        own = odds[start:end].T.reshape(3, len(row.chosen), len(row.rejected))
+        scored.append(ScoredRow(row, own[:2], own[2], None))
         start = end
     return scored
 
 
-def _call(scorer: Callable, items: list[tuple], batch_size: int, show_progress: bool | None) -> np.ndarray:
+def _call(
+    function: Callable, items: list[tuple], batch_size: int, show_progress: bool | None, shape: tuple[int, ...] = ()
+) -> np.ndarray:
+    """Values `(items, *shape)` of a function on columns of items."""
     order = sorted(range(len(items)), key=lambda place: sum(len(str(part)) for part in items[place]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     hidden = len(batches) < 5 if show_progress is None else not show_progress
-    values = np.full(len(items), np.nan)
+    values = np.full((len(items), *shape), np.nan)
     for places in tqdm(batches, desc="scoring", disable=hidden):
-        found = scorer(*map(list, zip(*(items[place] for place in places), strict=True)))
-        found = found.double().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found, dtype=float)
-        if found.shape != (len(places),):
+        found = as_numbers(function(*map(list, zip(*(items[place] for place in places), strict=True))))
+        if found.shape != (len(places), *shape):
             raise ValueError(
                 f"The scorer returned shape {found.shape} for {len(places)} responses, but it needs one number for "
                 "each. Return a list of that length."
             )
         values[places] = found
-    broken = ~np.isfinite(values)
+    broken = ~np.isfinite(values).reshape(len(items), -1).all(1)
     if broken.any():
         prompt = str(items[int(broken.argmax())][0])[:80]
         raise ValueError(

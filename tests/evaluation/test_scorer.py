@@ -87,21 +87,28 @@ def test_a_judge_is_loaded_by_its_folder(tmp_path):
     np.testing.assert_allclose(by_name.rows[0]["margins"], by_object.rows[0]["margins"], atol=1e-4)
 
 
-def test_a_judge_of_pairs_sees_both_orders_and_keeps_its_settings():
-    judge = pair_judge(intuition_threshold=0.0, distribution_threshold=0.0)  # fast verdicts only
-    assert judge.config.both_orders
-    scorer = as_scorer(judge)
-    assert isinstance(scorer, PairScorer)
-    prompts = [row["prompt"] for row in ROWS]
-    chosen, rejected = [row["chosen"] for row in ROWS], [row["rejected"] for row in ROWS]
+@pytest.mark.parametrize("threshold", [0.0, 1.01], ids=["fast", "written"])
+@pytest.mark.parametrize("both_orders", [True, False])
+def test_a_judge_of_pairs_is_asked_in_both_orders(both_orders, threshold):
+    settings = dict(intuition_threshold=threshold, distribution_threshold=threshold)
+    judge, one_order = (pair_judge(both_orders=both, **settings) for both in (both_orders, False))
+    assert isinstance(as_scorer(judge), PairScorer)
+    columns = [[row[name] for row in ROWS] for name in ("prompt", "chosen", "rejected")]
     result = evaluate_preferences(judge, ROWS)
-    both = [judgment.score for judgment in judge.judge(prompts, chosen, rejected)]
-    np.testing.assert_allclose([row["margins"][0] for row in result.rows], both, atol=1e-5)
-    assert judge.config.both_orders
-    assert result["accuracy"].value == np.mean(np.array(both) > 0)
-    consistent = [judgment.consistent for judgment in judge.judge(prompts, chosen, rejected)]
-    assert result["agreement"].value == np.mean(consistent)
+    first = np.array([judgment.score for judgment in one_order.judge(*columns)])
+    second = -np.array([judgment.score for judgment in one_order.judge(columns[0], columns[2], columns[1])])
+    decisions = [judgment.score for judgment in judge.judge(*columns)] if both_orders else (first + second) / 2
+    np.testing.assert_allclose([row["margins"][0] for row in result.rows], decisions, atol=1e-4)
+    assert result["accuracy"].value == np.mean(np.array(decisions) > 0)
+    assert result["agreement"].value == np.mean(np.sign(first) == np.sign(second))
     assert result.rows[0]["chosen_scores"] is None
+    # The rule of JudgeBench looks at each order by itself.
+    rows = [
+        dict(question=prompt, response_A=chosen, response_B=rejected, label="A>B", source="livecodebench")
+        for prompt, chosen, rejected in zip(*columns, strict=True)
+    ]
+    strict = evaluate_preferences(judge, rows, format="judgebench")["accuracy"].value
+    assert strict == np.mean((first > 0) & (second > 0))
 
 
 def test_pointwise_verdicts_give_rewards():
