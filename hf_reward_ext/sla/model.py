@@ -264,9 +264,10 @@ def _beside(base, channel: RewardChannel) -> RewardChannel:
     output = base.get_output_embeddings()
     weights = [] if output is None else list(output.parameters())
     devices = [weight.device for weight in (*weights, *base.parameters())]
-    present = [device for device in devices if device.type != "meta"]  # where weights lie that were offloaded
+    present = [device for device in devices if device.type != "meta"]  # offloaded weights lie nowhere
     dtype = base.dtype if base.dtype.is_floating_point else torch.float32
-    return channel.to(present[0] if present else torch.device("cpu"), dtype)
+    place = present[0] if present else torch.device("cpu")
+    return channel.to(place, dtype)  # pyright: ignore[reportArgumentType]
 
 
 def _load_base(config: RewardTransformerConfig, place, kwargs: dict):

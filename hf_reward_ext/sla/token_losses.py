@@ -15,8 +15,10 @@ from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 
 Rewards = Float[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]
-Chosen, ChosenMask = Float[Tensor, "batch chosen_seq"], Bool[Tensor, "batch chosen_seq"]
-Rejected, RejectedMask = Float[Tensor, "batch rejected_seq"], Bool[Tensor, "batch rejected_seq"]
+Chosen = Float[Tensor, "batch chosen_seq"]
+ChosenMask = Bool[Tensor, "batch chosen_seq"]
+Rejected = Float[Tensor, "batch rejected_seq"]
+RejectedMask = Bool[Tensor, "batch rejected_seq"]
 
 
 def sequence_bt_loss(
