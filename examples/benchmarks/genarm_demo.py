@@ -33,13 +33,20 @@ def stars(text: str) -> int:
 
 
 def pairs(rollouts: Rollouts, better) -> Dataset:
-    """Of each problem the best and the worst sample, where they differ."""
+    """
+    The best and the worst of a problem's samples with equally many attempts, where they differ.
+
+    Where attempts may differ, a second one mostly means a rejected text, and the guide learns to shun what second
+    attempts look like: it writes the first again.
+    """
     rows = []
     for prompt, texts in zip(rollouts.prompts, rollouts.completions, strict=True):
-        scores = [better(prompt, text) for text in texts]
-        if min(scores) < max(scores):
-            chosen, rejected = texts[int(np.argmax(scores))], texts[int(np.argmin(scores))]
-            rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+        for attempts in (1, 2):
+            alike = [text for text in texts if text.count("/") == attempts - 1]
+            scores = [better(prompt, text) for text in alike]
+            if len(set(scores)) > 1:
+                chosen, rejected = alike[int(np.argmax(scores))], alike[int(np.argmin(scores))]
+                rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     return Dataset.from_list(rows)
 
 
@@ -48,7 +55,7 @@ def train(start: Path | None, rows: Dataset, seed: int, args):
     guide, tokenizer = load_policy(start)
     with TemporaryDirectory() as scratch:
         config = GenARMConfig(
-            scratch, beta=args.beta, learning_rate=args.learning_rate, max_steps=args.steps, lr_scheduler_type="cosine",
+            scratch, beta=args.beta, learning_rate=args.learning_rate, max_steps=args.steps,
             per_device_train_batch_size=args.batch_size, gradient_checkpointing=False, report_to="none", seed=seed,
             logging_strategy="no", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         )  # fmt: skip
@@ -153,20 +160,27 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
     parser.add_argument("--weak", nargs="+", type=Path, default=[], help="a smaller model for each policy")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
-    parser.add_argument("--num-train", type=int, default=24000)
+    parser.add_argument("--num-train", type=int, default=16000)
     parser.add_argument("--num-problems", type=int, default=500)
     parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--beta", type=float, default=0.3)
+    parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--alphas", nargs="+", type=float, default=[0.25, 0.5, 1.0])
     parser.add_argument("--front-scale", type=float, default=1.0, help="sum of the two weights on the front")
-    parser.add_argument("--results", type=Path, help="JSON with every value, to report again")
+    parser.add_argument("--seed", type=int, default=0, help="of the first policy's samples and trainings")
+    parser.add_argument("--results", type=Path, help="file for every value")
+    parser.add_argument("--report", nargs="+", type=Path, help="only report what is in files of `--results`")
     args = parser.parse_args()
     disable_progress_bars()
+    if args.report:
+        return report([result for file in args.report for result in json.loads(file.read_text())], args)
     weak = args.weak or [None] * len(args.policies)
-    results = [of_policy(*folders, seed, args) for seed, folders in enumerate(zip(args.policies, weak, strict=True))]
+    results = [
+        of_policy(*folders, args.seed + number, args)
+        for number, folders in enumerate(zip(args.policies, weak, strict=True))
+    ]
     if args.results:
         args.results.write_text(json.dumps(results))
     report(results, args)
