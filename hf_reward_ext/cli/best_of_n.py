@@ -3,6 +3,7 @@
 import re
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from transformers import pipeline
@@ -10,32 +11,43 @@ from transformers import pipeline
 from hf_reward_ext.cli.models import base_of, load_causal_lm, load_tokenizer, loading_settings, model_type, on_device
 from hf_reward_ext.cli.options import generation_settings
 from hf_reward_ext.cli.scorers import load_function, load_scorer
-from hf_reward_ext.cli.work import read_prompts, row_file, work_through
+from hf_reward_ext.cli.work import Batch, open_output, read_prompts, report, work_through
+from hf_reward_ext.data_out import preference_rows, sft_rows
 from hf_reward_ext.elhsr import ELHSRModel, Pruning
 
 
 def best_of_n(args: Namespace) -> dict:
     """Ranks candidates of every prompt."""
-    output, prompts = row_file(args), read_prompts(args)
-    label = load_function(args.label) if args.label else None
-    rank, settings = _pipeline(args), _settings(args)
+    writer, prompts = open_output(args), read_prompts(args)
+    results = list(work_through(prompts, lambda: _prepare(args), args, writer, "best of N"))
+    summary = {"num_rows": len(results), **(_summarise(results) if args.shape == "all" else {})}
+    if args.output:
+        print(f"{len(results)} rows in {args.output}")
+    else:
+        for row in results:
+            prompt = row["prompt"] if isinstance(row["prompt"], str) else ""
+            print(f"{row['rewards'][0]:8.3f}  {prompt}{row['completions'][0]}")
+    return report("bon", args, results, summary)
+
+
+def _prepare(args: Namespace) -> Batch:
+    shape, settings = _shape(args), _settings(args)
+    rank = _pipeline(args)
 
     def batch(rows: list[dict]) -> list[dict]:
         groups = rank([row["prompt"] for row in rows], batch_size=args.batch_size, **settings)
-        return [_record(row["prompt"], group, label) for row, group in zip(rows, groups, strict=True)]
+        return [made for row, group in zip(rows, groups, strict=True) for made in shape(row["prompt"], group)]
 
-    results = work_through(prompts, batch, args, output, "best of N")
-    if output:
-        summary = _summarise(results)
-        count = output.finish(_CONVERT[args.shape])
-        print(f"{count} rows in {args.output}")
-        return {"command": "bon", "output": args.output, "num_rows": count, **summary}
-    rows = list(results)
-    summary = _summarise(rows)
-    for row in rows:
-        prompt = row["prompt"] if isinstance(row["prompt"], str) else ""
-        print(f"{row['rewards'][0]:8.3f}  {prompt}{row['completions'][0]}")
-    return {"command": "bon", "rows": rows, **summary}
+    return batch
+
+
+def _shape(args: Namespace) -> Callable[[Any, list[dict]], list[dict]]:
+    """From what the pipeline returns for a prompt to rows of the file."""
+    if args.shape == "preference":
+        return partial(preference_rows, rejected=args.rejected, min_margin=args.min_margin, seed=args.seed)
+    if args.shape == "sft":
+        return partial(sft_rows, keep=args.keep, min_score=args.min_score)
+    return partial(_record, label=load_function(args.label) if args.label else None)
 
 
 def _pipeline(args: Namespace) -> Callable:
@@ -58,7 +70,7 @@ def _pipeline(args: Namespace) -> Callable:
 def _settings(args: Namespace) -> dict[str, Any]:
     """Arguments of the pipeline's call."""
     settings: dict[str, Any] = dict(
-        return_all=True, return_full_text=False, progress=False, **generation_settings(args)
+        return_all=True, return_full_text=args.shape != "all", progress=False, **generation_settings(args)
     )
     if args.candidates_per_batch:
         settings["candidates_per_batch"] = args.candidates_per_batch
@@ -82,7 +94,7 @@ def _by_pattern(pattern: str) -> Callable[[str], str | None]:
     return extract
 
 
-def _record(prompt, group: list[dict], label: Callable | None) -> dict:
+def _record(prompt, group: list[dict], label: Callable | None) -> list[dict]:
     """Candidates of a prompt, best first."""
     record = {
         "prompt": prompt,
@@ -97,7 +109,7 @@ def _record(prompt, group: list[dict], label: Callable | None) -> dict:
         record["pruned"] = [one["pruned"] for one in group]
     if label is not None:
         record["labels"] = [float(label(prompt, text)) for text in record["completions"]]
-    return record
+    return [record]
 
 
 def _summarise(records) -> dict[str, float]:
@@ -114,26 +126,3 @@ def _summarise(records) -> dict[str, float]:
     if right:
         columns |= {"best_label": right, "mean_label": mean_right, "any_label": any_right}
     return {name: sum(values) / len(values) for name, values in columns.items()}
-
-
-def _best(record: dict) -> dict:
-    return {"prompt": record["prompt"], "completion": record["completions"][0], "reward": record["rewards"][0]}
-
-
-def _preference(record: dict) -> dict | None:
-    """Best against worst; no row where they say the same."""
-    stopped = record.get("pruned") or [False] * len(record["rewards"])
-    kept = [place for place, was_stopped in enumerate(stopped) if not was_stopped]
-    worst = min(kept, key=lambda place: record["rewards"][place])
-    chosen, rejected = record["completions"][0], record["completions"][worst]
-    if chosen == rejected:
-        return None
-    margin = record["rewards"][0] - record["rewards"][worst]
-    return {"prompt": record["prompt"], "chosen": chosen, "rejected": rejected, "margin": margin}
-
-
-def _sft(record: dict) -> dict:
-    return {"prompt": record["prompt"], "completion": record["completions"][0]}
-
-
-_CONVERT = {"all": None, "best": _best, "preference": _preference, "sft": _sft}

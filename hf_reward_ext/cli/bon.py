@@ -13,7 +13,7 @@ from hf_reward_ext.cli.options import (
 )
 from hf_reward_ext.cli.parsing import add_command
 
-SHAPES = ("all", "best", "preference", "sft")
+SHAPES = ("all", "preference", "sft")
 
 
 def add_parser(commands) -> None:
@@ -65,15 +65,20 @@ def _add_options(parser: ArgumentParser) -> None:
     group.add_argument("--prune_max_gap", type=float, metavar="X", help="drop candidates this far behind the best")
     add_sampling_options(parser)
     add_model_options(parser)
-    add_output_options(parser, "JSON lines")
-    parser.add_argument(
+    add_output_options(parser, "rows")
+    group = parser.add_argument_group("shape of the rows")
+    group.add_argument(
         "--as",
         dest="shape",
         choices=SHAPES,
         default="all",
-        help="rows of the file: all {prompt, completions, rewards, num_tokens, ...}, best {prompt, completion, "
-        "reward}, preference {prompt, chosen, rejected, margin}, sft {prompt, completion} (default: %(default)s)",
+        help="all {prompt, completions, rewards, num_tokens, ...}, preference {prompt, chosen, rejected, margin}, or "
+        "sft {prompt, completion, score} (default: %(default)s)",
     )
+    group.add_argument("--rejected", default="worst", choices=("worst", "random"), help="of preference rows")
+    group.add_argument("--min_margin", type=float, default=0.0, metavar="X", help="of preference rows, more than this")
+    group.add_argument("--keep", type=positive, default=1, metavar="N", help="sft rows of a prompt (default: 1)")
+    group.add_argument("--min_score", type=float, metavar="X", help="of sft rows")
 
 
 def run(args: Namespace) -> dict:
@@ -93,5 +98,7 @@ def _check(args: Namespace) -> None:
         args.usage_error("--answer_pattern and --extract_answer exclude each other")
     if args.vote and not (args.answer_pattern or args.extract_answer):
         args.usage_error("--vote counts answers; give --answer_pattern or --extract_answer")
+    if args.label and args.shape != "all":
+        args.usage_error("--label writes labels of all candidates; it goes with --as all")
     if args.shape != "all" and not args.output:
         args.usage_error(f"--as {args.shape} shapes the file; give --output")

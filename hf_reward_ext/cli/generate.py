@@ -49,7 +49,7 @@ def _add_options(parser: ArgumentParser) -> None:
     sampling.add_argument("--num_return_sequences", type=positive, default=1, metavar="N", help="completions a prompt")
     sampling.add_argument("--num_beams", type=positive, default=1, metavar="N", help="default: no beams")
     add_model_options(parser)
-    add_output_options(parser, "JSON lines {prompt, completion, num_tokens}; with several sequences {completions}")
+    add_output_options(parser, "rows {prompt, completion, num_tokens} or {prompt, completions, num_tokens}")
 
 
 def run(args: Namespace) -> dict:

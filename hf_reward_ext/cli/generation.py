@@ -1,7 +1,6 @@
 """The work of `generate`."""
 
 from argparse import Namespace
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,38 +9,40 @@ from peft import PeftModel
 from hf_reward_ext.base.token_rewards import completion_mask_from_ids
 from hf_reward_ext.cli.models import adapter_base, base_of, load_causal_lm, load_tokenizer, loading_settings, on_device
 from hf_reward_ext.cli.options import generation_settings
-from hf_reward_ext.cli.work import read_prompts, row_file, work_through
+from hf_reward_ext.cli.work import Batch, open_output, read_prompts, report, work_through
 from hf_reward_ext.genarm import GuidedCausalLM
 from hf_reward_ext.sla import RewardTransformer, sla_generate
 
 
 def generate_all(args: Namespace) -> dict:
     """Continues every prompt."""
-    output, prompts = row_file(args), read_prompts(args)
+    writer, prompts = open_output(args), read_prompts(args)
+    results = list(work_through(prompts, lambda: _prepare(args), args, writer, "generating"))
+    if args.output:
+        print(f"{len(results)} rows in {args.output}")
+    else:
+        for row in results:
+            for text in row.get("completions") or [row["completion"]]:
+                print(f"{row['prompt']}{text}" if isinstance(row["prompt"], str) else text)
+    return report("generate", args, results, {"num_rows": len(results)})
+
+
+def _prepare(args: Namespace) -> Batch:
     name = args.model or base_of(args.channel or args.guide[0])
     tokenizer = load_tokenizer(name)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model, settings = _model(args, name, tokenizer), generation_settings(args)
+    settings = generation_settings(args)
     if args.channel:
         settings |= dict(custom_generate=sla_generate, width=args.width, step=args.step, depth=args.depth)
         settings["do_sample"] = False
     else:
         settings |= dict(num_return_sequences=args.num_return_sequences, num_beams=args.num_beams)
-    results = work_through(prompts, _continue(model, tokenizer, settings), args, output, "generating")
-    if output:
-        count = output.finish()
-        print(f"{count} rows in {args.output}")
-        return {"command": "generate", "output": args.output, "num_rows": count}
-    rows = list(results)
-    for row in rows:
-        for text in row.get("completions") or [row["completion"]]:
-            print(f"{row['prompt']}{text}" if isinstance(row["prompt"], str) else text)
-    return {"command": "generate", "rows": rows}
+    return _continue(_model(args, name, tokenizer), tokenizer, settings)
 
 
-def _continue(model, tokenizer, settings: dict) -> Callable[[list[dict]], list[dict]]:
+def _continue(model, tokenizer, settings: dict) -> Batch:
     def batch(rows: list[dict]) -> list[dict]:
         inputs = encode([row["prompt"] for row in rows], tokenizer).to(model.device)
         with torch.no_grad():

@@ -44,7 +44,7 @@ def _add_options(parser: ArgumentParser) -> None:
     )
     add_data_options(parser, "rows {prompt, chosen, rejected}, {prompt, response_a, response_b} or {prompt, response}")
     add_model_options(parser)
-    add_output_options(parser, "JSON lines of judgments")
+    add_output_options(parser, "the rows with their judgments")
 
 
 def run(args: Namespace) -> dict:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import cast
 
+from datasets import Dataset
+
 from hf_reward_ext.cli.models import load_causal_lm, load_tokenizer, loading_settings, model_type, on_device
 from hf_reward_ext.cli.rows import load_rows
-from hf_reward_ext.cli.work import read_data, row_file, work_through
+from hf_reward_ext.cli.work import Batch, open_output, read_data, report, work_through
 from hf_reward_ext.fast_slow import FastSlowRewardModel, Judgment
 
 _PAIRS = [("prompt", "chosen", "rejected"), ("prompt", "response_a", "response_b")]
@@ -16,47 +18,52 @@ _PAIRS = [("prompt", "chosen", "rejected"), ("prompt", "response_a", "response_b
 
 def judge_all(args: Namespace) -> dict:
     """Judges every row."""
-    output, rows = row_file(args), _rows(args)
+    writer, rows = open_output(args), _rows(args)
     held_out = load_rows(args.calibration_data, None, None, _PAIRS[0]) if args.calibration_data else None
-    judge = _judge(args)
-    if judge.judge_prompt.is_pairwise and not _is_pair(rows[0]):
-        raise ValueError(
-            f"Single responses were given, but the judge's verdicts {judge.config.verdicts} compare two. Give pairs, "
-            "or a judge with pointwise verdicts such as Yes and No."
-        )
-    for number, row in enumerate(rows):
-        if "chosen" in row:  # without both orders, the first place must not be the right one
-            row["shown_first"] = "rejected" if number % 2 and not judge.config.both_orders else "chosen"
-    if held_out is not None:
-        goal = {"budget": args.budget} if args.budget is not None else {"risk": args.risk}
-        report = judge.calibrate(held_out, **goal)
-        print(f"Calibrated on {len(held_out)} pairs: {report['escalation_rate']:.1%} escalated.")
-
-    def batch(some: list[dict]) -> list[dict]:
-        second = [_second(row) for row in some] if _is_pair(some[0]) else None
-        judgments = judge.judge(
-            [row["prompt"] for row in some], [_first(row) for row in some], second, mode=args.mode, show_progress=False
-        )
-        return [_result(row, one) for row, one in zip(some, judgments, strict=True)]
-
-    results = work_through(rows, batch, args, output, "judging")
-    if not output:
-        results = list(results)
+    results = list(work_through(rows, lambda: _prepare(args, rows, held_out), args, writer, "judging"))
+    if not args.output:
         for row in results:
             print(f"{row['probability']:.3f} {row['mode']:4} {row['num_tokens']:4} tokens  {row['text']!r}")
     summary = _summarise(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
-    if not output:
-        return {"command": "judge", **summary, "rows": results}
-    output.finish()
-    return {"command": "judge", **summary, "output": args.output}
+    return report("judge", args, results, summary)
+
+
+def _prepare(args: Namespace, rows: list[dict], held_out: Dataset | None) -> Batch:
+    judge = _judge(args)
+    is_pair = "response" not in rows[0]
+    if judge.judge_prompt.is_pairwise and not is_pair:
+        raise ValueError(
+            f"Single responses were given, but the judge's verdicts {judge.config.verdicts} compare two. Give pairs, "
+            "or a judge with pointwise verdicts such as Yes and No."
+        )
+    if held_out is not None:
+        goal = {"budget": args.budget} if args.budget is not None else {"risk": args.risk}
+        found = judge.calibrate(held_out, **goal)
+        print(f"Calibrated on {len(held_out)} pairs: {found['escalation_rate']:.1%} escalated.")
+
+    def batch(some: list[dict]) -> list[dict]:
+        shown = [_shown(row, judge.config.both_orders) for row in some]
+        judgments = judge.judge(
+            [row["prompt"] for row in some],
+            [first for first, _ in shown],
+            [second for _, second in shown] if is_pair else None,
+            mode=args.mode,
+            show_progress=False,
+        )
+        return [_result(row, first, one) for row, (first, _), one in zip(some, shown, judgments, strict=True)]
+
+    return batch
 
 
 def _rows(args: Namespace) -> list[dict]:
     if args.data:
-        rows = read_data(args, *_PAIRS, ("prompt", "response"))
         known = {"prompt", "chosen", "rejected", "response_a", "response_b", "response", "id"}
-        return [{name: value for name, value in row.items() if name in known} for row in cast(Iterable[dict], rows)]
+        rows = cast(Iterable[dict], read_data(args, *_PAIRS, ("prompt", "response")))
+        return [
+            {"number": number, **{name: value for name, value in row.items() if name in known}}
+            for number, row in enumerate(rows)
+        ]
     if len(args.responses) == 2:
         return [{"prompt": args.prompt, "response_a": args.responses[0], "response_b": args.responses[1]}]
     return [{"prompt": args.prompt, "response": response} for response in args.responses]
@@ -79,30 +86,23 @@ def _judge(args: Namespace) -> FastSlowRewardModel:
     return on_device(judge, args)
 
 
-def _is_pair(row: dict) -> bool:
-    return "response" not in row
-
-
-def _first(row: dict):
+def _shown(row: dict, both_orders: bool) -> tuple:
+    """Both responses in the order in which they are shown; without both orders, the right one is not always first."""
     if "chosen" in row:
-        return row[row["shown_first"]]
-    return row["response_a"] if "response_a" in row else row["response"]
+        pair = (row["chosen"], row["rejected"])
+        return pair if both_orders or row["number"] % 2 == 0 else pair[::-1]
+    return (row["response_a"], row["response_b"]) if "response_a" in row else (row["response"], None)
 
 
-def _second(row: dict):
-    if "chosen" in row:
-        return row["rejected" if row["shown_first"] == "chosen" else "chosen"]
-    return row["response_b"]
-
-
-def _result(row: dict, judgment: Judgment) -> dict:
+def _result(row: dict, first, judgment: Judgment) -> dict:
     """The row with its judgment; numbers without a meaning are null."""
     fields = {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in asdict(judgment).items()
     }
     if "chosen" in row:
-        fields["correct"] = (judgment.score > 0) == (row["shown_first"] == "chosen")
+        fields["shown_first"] = "chosen" if first == row["chosen"] else "rejected"
+        fields["correct"] = (judgment.score > 0) == (first == row["chosen"])
     return {**row, **fields}
 
 

@@ -48,8 +48,8 @@ def add_sampling_options(parser: ArgumentParser):
 def add_output_options(parser: ArgumentParser, what: str) -> None:
     """Where results go."""
     group = parser.add_argument_group("output")
-    group.add_argument("--output", metavar="FILE", help=f"{what}; an interrupted run goes on where it stopped")
-    group.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    group.add_argument("--output", metavar="FILE", help=f"*.jsonl or *.arrow, {what}; a run that stopped goes on")
+    group.add_argument("--overwrite", action="store_true", help="start afresh where the file is there")
     group.add_argument(
         "--batch_size", type=positive, default=8, metavar="N", help="rows at a time (default: %(default)s)"
     )

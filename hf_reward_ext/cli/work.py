@@ -1,17 +1,20 @@
 """The loop of every command that reads rows: batch by batch, resumable, with a progress bar."""
 
+import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import set_seed
 
-from hf_reward_ext.cli.row_file import RowFile
 from hf_reward_ext.cli.rows import load_rows
+from hf_reward_ext.data_out import ResumableWriter
 
+Batch = Callable[[list[dict]], list[dict]]
 # Options that do not change what a row of the output says.
 _WITHOUT_EFFECT = {"run", "check", "usage_error", "json", "debug", "config", "output", "overwrite", "device"}
 
@@ -33,42 +36,74 @@ def read_prompts(args: Namespace) -> list[dict]:
     ]
 
 
-def row_file(args: Namespace) -> RowFile | None:
-    """The file of `--output`; refused before any work if it is there."""
+def open_output(args: Namespace) -> ResumableWriter | None:
+    """
+    The file of `--output`.
+
+    Raises:
+        ValueError: If it is there and of something else, or its name ends otherwise than `.jsonl` or `.arrow`.
+    """
     if not args.output:
         return None
-    settings = {name: value for name, value in vars(args).items() if name not in _WITHOUT_EFFECT}
-    return RowFile(args.output, settings, args.overwrite, args.batch_size)
+    path = Path(args.output)
+    if args.overwrite:
+        for name in (path.name, path.name + ".info.json"):
+            path.with_name(name).unlink(missing_ok=True)
+        shutil.rmtree(path.with_name(path.name + ".parts"), ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return ResumableWriter(path, {name: value for name, value in vars(args).items() if name not in _WITHOUT_EFFECT})
 
 
 def work_through(
-    rows: Sequence[dict] | Dataset,
-    do: Callable[[list[dict]], list[dict]],
+    rows: Sequence[dict],
+    prepare: Callable[[], Batch],
     args: Namespace,
-    output: RowFile | None,
+    writer: ResumableWriter | None,
     what: str,
 ) -> Iterable[dict]:
     """
     Does all rows, a batch at a time; each batch has a seed of its own, so that a run goes on as if it had not stopped.
 
     Args:
-        rows (`list[dict]` or `Dataset`): The input.
-        do (`callable`): From a batch to one result per row.
+        rows (`list[dict]`): The input.
+        prepare (`callable`): Loads what is needed, if there is anything left to do, and returns what does a batch.
         args (`Namespace`): With `batch_size`, and `seed` where there is one.
-        output ([`RowFile`], *optional*): Gets the results.
+        writer ([`ResumableWriter`], *optional*): Gets the results, a part for each batch.
         what (`str`): For the progress bar.
 
     Returns:
-        All results, from the output's file where there is one.
+        The results, from the finished file where there is one.
     """
     results: list[dict] = []
-    with output or nullcontext():
-        start = output.num_done if output else 0
-        with tqdm(total=len(rows), initial=start, desc=what, disable=len(rows) == 1) as bar:
-            for at in range(start, len(rows), args.batch_size):
-                set_seed(getattr(args, "seed", 0) + at)
-                batch: list[Any] = [rows[place] for place in range(at, min(at + args.batch_size, len(rows)))]
-                for result in do(batch):
-                    output.write(result) if output else results.append(result)
-                bar.update(len(batch))
-    return output.rows() if output else results
+    do: Batch | None = None
+    bar = None
+    for number, start in enumerate(range(0, len(rows), args.batch_size)):
+        batch = list(rows[start : start + args.batch_size])
+        if writer and writer.has(number, batch):
+            continue
+        do = do or prepare()
+        bar = bar or tqdm(total=len(rows), initial=start, desc=what, disable=len(rows) == 1)
+        set_seed(getattr(args, "seed", 0) + start)
+        done = do(batch)
+        results += done if not writer else []
+        if writer:
+            writer.write(number, batch, done)
+        bar.update(len(batch))
+    if bar is not None:
+        bar.close()
+    return read_back(writer.finish()) if writer else results
+
+
+def read_back(path: Path) -> Iterable[dict]:
+    """The rows of a finished file."""
+    if path.suffix == ".arrow":
+        yield from cast(Iterable[dict], Dataset.from_file(str(path)))
+        return
+    with path.open() as lines:
+        yield from map(json.loads, lines)
+
+
+def report(command: str, args: Namespace, results: Iterable[dict], summary: dict[str, Any]) -> dict:
+    """What `--json` prints: the numbers, and the rows unless they went to a file."""
+    told = {"output": args.output} if args.output else {"rows": list(results)}
+    return {"command": command, **summary, **told}

@@ -2,8 +2,10 @@ import json
 
 import pytest
 from cli_files import read_rows
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline, set_seed
 
+from hf_reward_ext.cli import best_of_n
 from hf_reward_ext.cli.best_of_n import _by_pattern
 from hf_reward_ext.cli.main import main
 
@@ -42,14 +44,13 @@ def test_a_head_ranks_candidates_as_the_pipeline_does(arguments, folder, capsys)
 def test_rows_for_the_trainers(arguments, folder, tmp_path, capsys):
     arguments += ["--data", f"{folder}/prompts.jsonl", "--max_rows", "5", "--batch_size", "2"]
     rows = {}
-    for shape in ("all", "best", "preference", "sft"):
-        assert main([*arguments, "--output", str(tmp_path / shape), "--as", shape]) == 0
-        rows[shape] = read_rows(tmp_path / shape)
+    for shape in ("all", "preference", "sft"):
+        assert main([*arguments, "--output", f"{tmp_path}/{shape}.jsonl", "--as", shape]) == 0
+        rows[shape] = read_rows(tmp_path / f"{shape}.jsonl")
     assert len(rows["all"]) == 5
-    best = [(row["prompt"], row["completions"][0], row["rewards"][0]) for row in rows["all"]]
-    assert [(row["prompt"], row["completion"], row["reward"]) for row in rows["best"]] == best
-    assert [(row["prompt"], row["completion"]) for row in rows["sft"]] == [one[:2] for one in best]
-    differing = [row for row in rows["all"] if row["completions"][0] != row["completions"][-1]]
+    assert [(row["prompt"], row["completion"], row["score"]) for row in rows["sft"]] == [
+        (row["prompt"], row["completions"][0].strip(), row["rewards"][0]) for row in rows["all"]
+    ]
     assert rows["preference"] == [
         {
             "prompt": row["prompt"],
@@ -57,8 +58,22 @@ def test_rows_for_the_trainers(arguments, folder, tmp_path, capsys):
             "rejected": row["completions"][-1],
             "margin": row["rewards"][0] - row["rewards"][-1],
         }
-        for row in differing
+        for row in rows["all"]
+        if row["rewards"][0] > row["rewards"][-1]
     ]
+
+
+def test_a_finished_file_is_left_alone_and_of_others_it_is_refused(arguments, folder, tmp_path, monkeypatch, capsys):
+    arguments += ["--data", f"{folder}/prompts.jsonl", "--output", f"{tmp_path}/out.arrow", "--as", "sft"]
+    assert main(arguments) == 0
+    assert sorted(Dataset.from_file(f"{tmp_path}/out.arrow").column_names) == ["completion", "prompt", "score"]
+    monkeypatch.setattr(best_of_n, "_pipeline", lambda args: pytest.fail("there is nothing to do"))
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.splitlines() == [f"7 rows in {tmp_path}/out.arrow"] * 2
+    assert main([*arguments, "--seed", "1"]) == 1
+    assert "was made of other prompts or with other settings" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*arguments, "--seed", "1", "--overwrite"]) == 0
 
 
 def test_functions_votes_labels_and_pruning(arguments, folder, functions, tmp_path, capsys):
@@ -100,6 +115,7 @@ def test_answers_by_pattern(pattern, text, answer):
         (["--prompt", "a", "--reward_model", "r", "--temperature", "0"], "all candidates the same"),
         (["--prompt", "a", "--reward_model", "r", "--vote", "majority"], "--vote counts answers"),
         (["--prompt", "a", "--reward_model", "r", "--as", "sft"], "--as sft shapes the file"),
+        (["--prompt", "a", "--reward_model", "r", "--as", "sft", "--label", "m:f"], "it goes with --as all"),
         (
             ["--prompt", "a", "--reward_model", "r", "--answer_pattern", "x", "--extract_answer", "m:f"],
             "exclude each other",
