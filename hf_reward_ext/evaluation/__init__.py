@@ -11,8 +11,8 @@ from hf_reward_ext.evaluation.intervals import (
     share_with_interval,
 )
 from hf_reward_ext.evaluation.metadata import add_to_model_card
+from hf_reward_ext.evaluation.pair_scorer import PairScorer
 from hf_reward_ext.evaluation.result import PreferenceEvaluation
-from hf_reward_ext.evaluation.scorer import PairScorer
 
 __all__ = [
     "BestOfNEvaluation",

@@ -10,8 +10,9 @@ from huggingface_hub import EvalResult
 from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.intervals import Estimate
 from hf_reward_ext.evaluation.metadata import eval_results
+from hf_reward_ext.evaluation.pair_scorer import PairScorer
 from hf_reward_ext.evaluation.plots import plot_curves
-from hf_reward_ext.evaluation.scorer import PairScorer, as_scorer
+from hf_reward_ext.evaluation.scorer import as_scorer
 from hf_reward_ext.evaluation.scoring import score_candidates
 from hf_reward_ext.evaluation.table import estimates_to_dataset, estimates_to_markdown
 
