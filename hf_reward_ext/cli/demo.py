@@ -31,7 +31,7 @@ def _add_options(parser: ArgumentParser) -> None:
         "--num_train", type=int, default=2000, metavar="N", help="training problems to write (default: %(default)s)"
     )
     group.add_argument(
-        "--num_test", type=int, default=200, metavar="N", help="test problems to write (default: %(default)s)"
+        "--num_test", type=int, default=200, metavar="N", help="dev and test problems to write (default: %(default)s)"
     )
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: %(default)s)")
 

@@ -13,6 +13,7 @@ from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
 
 CANDIDATES = 4
+JUDGE_PAIRS = 6  # per problem: they are computed, not sampled
 
 
 def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int = 0) -> dict[str, int]:
@@ -20,8 +21,8 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
     Samples the demo policy and writes what each method trains on.
 
     Args:
-        folder (`str` or `Path`): Gets `completions/`, `pairs/` and `judge/`, each with `train.jsonl` and `test.jsonl`,
-            and `prompts.jsonl`, the problems of the test files.
+        folder (`str` or `Path`): Gets `completions/`, `pairs/` and `judge/`, each with `train.jsonl`, `dev.jsonl` (to
+            choose and calibrate on) and `test.jsonl`, and `prompts.jsonl`, the problems of the test files.
         num_train, num_test (`int`): Problems; pairs are made of those with a right and a wrong sample.
         seed (`int`): Of problems and samples.
 
@@ -31,7 +32,7 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
     folder = Path(folder)
     policy, tokenizer = load_policy()
     counts = {}
-    for split, count in (("train", num_train), ("test", num_test)):
+    for split, count in (("train", num_train), ("dev", num_test), ("test", num_test)):
         prompts = prompts_of(arithmetic, split, count, seed)
         torch.manual_seed(seed)
         rollouts = sample(
@@ -46,7 +47,7 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
                 pairs.append({"prompt": prompt, "chosen": right, "rejected": wrong})
         counts |= _write(folder / "completions" / f"{split}.jsonl", completions)
         counts |= _write(folder / "pairs" / f"{split}.jsonl", pairs)
-        counts |= _write(folder / "judge" / f"{split}.jsonl", judge.pairs(split, count, seed))
+        counts |= _write(folder / "judge" / f"{split}.jsonl", judge.pairs(split, JUDGE_PAIRS * count, seed))
     return counts | _write(folder / "prompts.jsonl", ({"prompt": prompt} for prompt in prompts))
 
 
