@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import load_dataset
-from transformers import pipeline
+from transformers import pipeline, set_seed
 from trl import DPOConfig, DPOTrainer
 
 from hf_reward_ext import mean_with_interval, write_best_of_n
@@ -23,6 +23,7 @@ from hf_reward_ext.demo.sampling import sample
 
 def measure(policy, tokenizer, prompts: list[str]) -> dict[str, np.ndarray]:
     """Per problem: greedy right or wrong, and the share of 8 samples that are right."""
+    set_seed(0)
     greedy = sample(policy, tokenizer, prompts, arithmetic, temperature=0, show_progress=False)
     sampled = sample(
         policy, tokenizer, prompts, arithmetic, num_candidates=8, temperature=TEMPERATURE, show_progress=False

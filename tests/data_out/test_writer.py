@@ -179,6 +179,14 @@ def test_other_prompts_settings_and_files_are_refused(tmp_path):
         write(tmp_path / "mine.jsonl")
 
 
+def test_a_bar_shows_the_parts(tmp_path, capsys):
+    write(tmp_path / "rows.jsonl")
+    assert "best of N" in capsys.readouterr().err
+    write(tmp_path / "one.jsonl", prompts_per_part=10)
+    write(tmp_path / "more.jsonl", show_progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_writer_alone_takes_any_rows(tmp_path):
     writer = ResumableWriter(tmp_path / "rows.jsonl", {"what": "squares"})
     for number, part in enumerate([[1, 2], [3]]):
