@@ -52,7 +52,7 @@ def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estim
     """
     `accuracy` and each difficulty are means of the domains; safety is the mean of its parts; so are the domains.
 
-    Domains without rows are left out of the means.
+    The means over domains are our reading of the paper's tables. Domains without rows are left out.
     """
     values = [difficulties(one.wins()) for one in scored]
     values = [{**one, "accuracy": float(np.mean(list(one.values())))} for one in values]
