@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--prompts-per-step", type=int, default=8)
     parser.add_argument("--num-problems", type=int, default=800, help="for the training of the reward model")
+    parser.add_argument("--num-test", type=int, default=400, help="problems that are held out")
     parser.add_argument("--output", default="outputs/grpo")
     args = parser.parse_args(arguments)
     folder = Path(args.output) / Path(args.reward).name
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     policy.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")
     policy, _ = load_policy(folder / "policy")  # RLOO loads its reference by this name
-    before = share_right(policy, tokenizer, 400)
+    before = share_right(policy, tokenizer, args.num_test)
     trainer_class, config_class = TRAINERS[args.trainer]
     trainer = trainer_class(
         policy,
@@ -71,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     ends = -(-len(rewards) // 4)
     first, last = sum(rewards[:ends]) / ends, sum(rewards[-ends:]) / ends
     print(f"first {ends} steps {first:.3f}, last {ends} steps {last:.3f}")
-    print(f"right answers on held-out problems: {before:.3f} -> {share_right(policy, tokenizer, 400):.3f}")
+    print(f"right answers on held-out problems: {before:.3f} -> {share_right(policy, tokenizer, args.num_test):.3f}")
 
 
 if __name__ == "__main__":

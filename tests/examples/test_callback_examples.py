@@ -1,0 +1,34 @@
+"""A reward model by path in GRPO, and DPO with callbacks, at a small size."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def main_of(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_grpo_runs_on_a_reward_model_that_it_trains_or_is_given(tmp_path, capsys):
+    small = ["--steps", "2", "--prompts-per-step", "1", "--num-test", "8", "--output", str(tmp_path)]
+    main_of("grpo_reward")(["elhsr", "--num-problems", "60", *small])
+    main_of("grpo_reward")([str(tmp_path / "elhsr" / "reward-model"), "--trainer", "rloo", *small])
+    shown = capsys.readouterr().out
+    assert "elhsr, grpo: mean reward of each step" in shown and "rloo: mean reward" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_dpo_keeps_the_best_checkpoint_and_goes_on(tmp_path, capsys):
+    small = ["--num-problems", "60", "--num-prompts", "2", "--output", str(tmp_path)]
+    main_of("dpo_with_callbacks")([*small, "--max-steps", "10"])
+    main_of("dpo_with_callbacks")([*small, "--max-steps", "20", "--resume"])
+    shown = capsys.readouterr().out
+    assert shown.count("'step': 10") == 2 and shown.count("'step': 20") == 1 and "checkpoint-" in shown
