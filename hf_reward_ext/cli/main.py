@@ -7,7 +7,6 @@ from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
 from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, train
-from hf_reward_ext.cli.library import load_library
 from hf_reward_ext.cli.parsing import expand
 
 COMMANDS = (demo, train, generate, bon, judge, evaluate)
@@ -40,7 +39,6 @@ def main(arguments: list[str] | None = None) -> int:
         args.check(args)
     as_json = "--json" in arguments
     try:
-        load_library()
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             result = args.run(args)
         if as_json and result is not None:

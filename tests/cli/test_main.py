@@ -12,29 +12,18 @@ from hf_reward_ext.cli.main import COMMANDS, main
 ROOT = Path(__file__).parents[2]
 
 
-def test_help_of_every_command_reads_no_torch():
-    names = [command.__name__.split(".")[-1] for command in COMMANDS]
-    code = f"""
-import sys
-from hf_reward_ext_cli import main
-for name in [None, *{names!r}]:
-    sys.argv = ["hf-reward-ext", *([name] if name else []), "--help"]
-    try:
-        main()
-    except SystemExit as stop:
-        assert stop.code == 0
-    assert not {{"torch", "transformers", "trl", "datasets", "numpy"}} & set(sys.modules), name
-"""
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    for name in names:
-        assert f"usage: hf-reward-ext {name}" in run.stdout
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command, capsys):
+    name = command.__name__.split(".")[-1]
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert f"usage: hf-reward-ext {name}" in capsys.readouterr().out
 
 
-def test_the_script_loads_the_library_when_a_command_runs(tmp_path):
+def test_a_command_runs_as_a_script(tmp_path):
     arguments = ["demo", "--write_data", str(tmp_path), "--num_train", "3", "--num_test", "2", "--json"]
     run = subprocess.run(
-        [sys.executable, "-m", "hf_reward_ext_cli", *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "hf_reward_ext.cli.main", *arguments], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
     files = json.loads(run.stdout)["files"]
