@@ -1,8 +1,10 @@
 """Reward models that act at generation time, on transformers, TRL and PEFT."""
 
 from hf_reward_ext.base.combination import FittedCombination, max_rank, min_max
+from hf_reward_ext.base.merging import merge_adapters, merge_models
 from hf_reward_ext.base.prefill import SharedPrefill
 from hf_reward_ext.base.text_scorer import TextScorer
+from hf_reward_ext.base.weighted_reward import WeightedReward
 from hf_reward_ext.callbacks import BestOfNCallback, GuidedGenerationCallback
 from hf_reward_ext.data_out import ResumableWriter, preference_rows, sft_rows, write_best_of_n
 from hf_reward_ext.elhsr import (
@@ -146,6 +148,7 @@ __all__ = [
     "SearchSettings",
     "SharedPrefill",
     "TextScorer",
+    "WeightedReward",
     "add_to_model_card",
     "autrc",
     "best_of_n_curve",
@@ -162,6 +165,8 @@ __all__ = [
     "majority_curve",
     "max_rank",
     "mean_with_interval",
+    "merge_adapters",
+    "merge_models",
     "min_max",
     "pass_at_k",
     "position_bias",
