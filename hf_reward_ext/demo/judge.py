@@ -51,7 +51,8 @@ def pairs(split: str, count: int, seed: int = 0, glance: float = 0.5) -> Dataset
     Args:
         split (`str`): `"train"`, `"dev"` or `"test"`, see [`arithmetic.problems`].
         count, seed (`int`): How many, and which.
-        glance (`float`): Share of pairs whose wrong claim shows at a glance.
+        glance (`float`): Share of pairs whose wrong claim shows at a glance: two thirds of them by its result, one by
+            a number.
 
     Returns:
         `Dataset` with `prompt`, `chosen`, `rejected`, `error` (`"result"`, `"number"` or `"steps"`) and `judgments`,
@@ -64,7 +65,7 @@ def pairs(split: str, count: int, seed: int = 0, glance: float = 0.5) -> Dataset
 
 
 def _pair(problem: Problem, rng: random.Random, glance: float) -> dict:
-    error: Error = "steps" if rng.random() >= glance else rng.choice(["result", "number"])
+    error: Error = "steps" if rng.random() >= glance else rng.choice(["result", "result", "number"])
     right = rng.choice(problem.solutions)
     numbers, operators, result = _wrong(problem, right, error, rng)
     return {
@@ -108,10 +109,10 @@ def train_judge(
     policy,
     tokenizer,
     folder: str | Path,
-    num_pairs: int = 36000,
+    num_pairs: int = 20000,
     num_train_epochs: float = 1.0,
     learning_rate: float = 2e-3,
-    batch_size: int = 32,
+    batch_size: int = 16,
     seed: int = 0,
 ) -> FastSlowRewardModel:
     """
@@ -129,7 +130,7 @@ def train_judge(
     args = FastSlowConfig(
         str(folder),
         verdicts=list(VERDICTS),
-        judgment_weight=5.0,  # a mean over tokens that are mostly certain
+        judgment_weight=3.0,  # a mean over tokens that are mostly certain
         adam_beta2=0.98,
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",

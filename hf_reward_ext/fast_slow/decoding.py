@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
 from hf_reward_ext.fast_slow.confidence import Rule
-from hf_reward_ext.fast_slow.gate import FastVerdicts, Gate, Pairing, read_verdicts
+from hf_reward_ext.fast_slow.gate import NEVER, FastVerdicts, Gate, Pairing, read_verdicts
 from hf_reward_ext.fast_slow.prefill import read_prompts
 from hf_reward_ext.fast_slow.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.writing import Writing, check_votes, write_judgments
@@ -166,7 +166,8 @@ def judge_rows(
     """
     check_votes(n_votes, temperature)
     eos = _eos_token_ids(model, judge_prompt.tokenizer) if eos_token_ids is None else eos_token_ids
-    prefill = read_prompts(model, prompts, _pad_token_id(judge_prompt.tokenizer), shared)
+    goes_on = max(gate.intuition_threshold, gate.distribution_threshold) > NEVER
+    prefill = read_prompts(model, prompts, _pad_token_id(judge_prompt.tokenizer), shared, goes_on)
     verdicts = read_verdicts(prefill.logits, judge_prompt.first_ids, gate, pairing, judge_prompt.values)
     escalated = verdicts.escalated if pairing == "none" else verdicts.escalated.repeat_interleave(2)
     rows = escalated.nonzero().squeeze(-1)

@@ -23,7 +23,7 @@ class JudgePrefill:
 
     Args:
         logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token, float32.
-        cache (`DynamicCache`): Keys and values of the prompts.
+        cache (`DynamicCache`, *optional*): Keys and values of the prompts; `None` if nobody goes on from them.
         attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
         lengths (`torch.Tensor` of shape `(rows,)`): Tokens of each prompt, which is the position of the next token.
         prompts (`list` of `list[int]`): The prompts.
@@ -31,7 +31,7 @@ class JudgePrefill:
     """
 
     logits: Float[Tensor, "rows vocab"]
-    cache: DynamicCache
+    cache: DynamicCache | None
     attention_mask: Int[Tensor, "rows seq"]
     lengths: Int[Tensor, " rows"]
     prompts: list[list[int]]
@@ -40,7 +40,7 @@ class JudgePrefill:
 
 @torch.no_grad()
 def read_prompts(
-    model, prompts: Sequence[list[int]], pad_token_id: int, shared: Sequence[int] | None = None
+    model, prompts: Sequence[list[int]], pad_token_id: int, shared: Sequence[int] | None = None, goes_on: bool = True
 ) -> JudgePrefill:
     """
     Reads judge prompts, left-padded, in one forward; nothing is sampled.
@@ -52,6 +52,7 @@ def read_prompts(
         shared (`list[int]`, *optional*): Number of the question of each row. Rows of one question share the tokens
             they begin with: those are read once per question and repeated in the cache. Only where the whole cache
             keeps every position (no sliding window, no recurrent state).
+        goes_on (`bool`, *optional*): Whether any row may write; else keys and values are not kept.
 
     Returns:
         [`JudgePrefill`].
@@ -76,6 +77,7 @@ def read_prompts(
         prompts_left = [prompt[len(prefixes[owner]) :] for prompt, owner in zip(prompts, owners, strict=True)]
     else:
         prompts_left = prompts
+        cache = cache if goes_on else None
     ids, mask = _left_padded(prompts_left, pad_token_id, model.device)
     positions = before.sum(-1, keepdim=True) + mask.cumsum(-1) - 1
     attention_mask = torch.cat([before, mask], -1)
@@ -88,7 +90,7 @@ def forward(
     input_ids: Int[Tensor, "rows new"],
     attention_mask: Int[Tensor, "rows seq"],
     position_ids: Int[Tensor, "rows new"],
-    cache: DynamicCache,
+    cache: DynamicCache | None,
 ) -> Float[Tensor, "rows vocab"]:
     """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
     optional = {"position_ids": position_ids.clamp(min=0), "logits_to_keep": 1}
@@ -97,7 +99,7 @@ def forward(
         input_ids=input_ids,
         attention_mask=attention_mask,
         past_key_values=cache,
-        use_cache=True,
+        use_cache=cache is not None,
         **{name: value for name, value in optional.items() if name in known},
     )
     return output.logits[:, -1].float()

@@ -89,7 +89,7 @@ def write_judgments(
         return []
     rows = rows.to(model.device).repeat_interleave(n_votes)
     first = judge_prompt.first_ids.to(model.device)[first_verdicts.to(model.device)].repeat_interleave(n_votes)
-    if can_select_rows(prefill.cache):
+    if prefill.cache is not None and can_select_rows(prefill.cache):
         prefill.cache.batch_select_indices(rows)
         mask, lengths = prefill.attention_mask[rows], prefill.lengths[rows]
     else:

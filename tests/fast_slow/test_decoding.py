@@ -122,6 +122,22 @@ def test_a_stopped_row_never_costs_more_than_one_token():
     assert shapes == [(6, 13)]
 
 
+def test_keys_and_values_are_kept_only_where_somebody_may_go_on():
+    model = tiny_causal_lm()
+    rows = random_rows(LENGTHS)
+    kept, dropped = read_prompts(model, rows, 0), read_prompts(model, rows, 0, goes_on=False)
+    assert kept.cache.get_seq_length() == 13 and dropped.cache is None
+    torch.testing.assert_close(kept.logits, dropped.logits)
+    caches = []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: caches.append(kwargs["past_key_values"]), with_kwargs=True
+    )
+    judge_rows(model, rows, pair_prompt(), Gate(NEVER, NEVER))
+    judge_rows(model, rows, pair_prompt(), Gate(NEVER, 1e-9))
+    handle.remove()
+    assert caches[0] is None and caches[1] is not None
+
+
 def test_finished_rows_leave_the_batch():
     model = tiny_causal_lm()
     rows = random_rows(LENGTHS)
