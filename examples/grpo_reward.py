@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
+from hf_reward_ext import TextScorer
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
@@ -22,11 +23,12 @@ from hf_reward_ext.demo.sampling import sample
 TRAINERS = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}
 
 
-def share_right(policy, tokenizer, num_problems: int) -> float:
-    """Of one sample per held-out problem; what no reward model sees."""
+def held_out(policy, tokenizer, scorer: TextScorer, num_problems: int) -> tuple[float, float]:
+    """Mean reward of one sample per held-out problem, and the share that is right, which no reward model sees."""
     torch.manual_seed(0)
     prompts = prompts_of(arithmetic, "dev", num_problems)
-    return sample(policy.eval(), tokenizer, prompts, arithmetic, show_progress=False).correct.mean()
+    rollouts = sample(policy.eval(), tokenizer, prompts, arithmetic, show_progress=False)
+    return float(scorer(prompts, [own[0] for own in rollouts.completions]).mean()), rollouts.correct.mean()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,27 +36,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("reward", help=f"one of {', '.join(METHODS)}, or the folder of a reward model")
     parser.add_argument("--trainer", choices=TRAINERS, default="grpo")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--prompts-per-step", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--prompts-per-step", type=int, default=16)
     parser.add_argument("--num-problems", type=int, default=800, help="for the training of the reward model")
     parser.add_argument("--num-test", type=int, default=400, help="problems that are held out")
     parser.add_argument("--output", default="outputs/grpo")
     args = parser.parse_args(arguments)
     folder = Path(args.output) / Path(args.reward).name
     policy, tokenizer = load_policy()
-    reward_model = args.reward
-    if reward_model in METHODS:
-        reward_model = str(
-            train_reward_model(reward_model, policy, tokenizer, folder / "reward-model", args.num_problems)
-        )
+    path = args.reward
+    if path in METHODS:
+        path = str(train_reward_model(path, policy, tokenizer, folder / "reward-model", args.num_problems))
     policy.save_pretrained(folder / "policy")
     tokenizer.save_pretrained(folder / "policy")
     policy, _ = load_policy(folder / "policy")  # RLOO loads its reference by this name
-    before = share_right(policy, tokenizer, args.num_test)
+    scorer = TextScorer.from_pretrained(path)
+    before = held_out(policy, tokenizer, scorer, args.num_test)
     trainer_class, config_class = TRAINERS[args.trainer]
     trainer = trainer_class(
         policy,
-        reward_funcs=reward_model,
+        reward_funcs=path,
         args=config_class(
             str(folder / args.trainer), learning_rate=args.learning_rate, max_steps=args.steps, num_generations=8,
             per_device_train_batch_size=8 * args.prompts_per_step, max_completion_length=arithmetic.MAX_NEW_TOKENS,
@@ -66,13 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     trainer.train()
     rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
-    print(
-        f"{args.reward}, {args.trainer}: mean reward of each step\n  {' '.join(f'{reward:.2f}' for reward in rewards)}"
-    )
-    ends = -(-len(rewards) // 4)
-    first, last = sum(rewards[:ends]) / ends, sum(rewards[-ends:]) / ends
-    print(f"first {ends} steps {first:.3f}, last {ends} steps {last:.3f}")
-    print(f"right answers on held-out problems: {before:.3f} -> {share_right(policy, tokenizer, args.num_test):.3f}")
+    print(f"{args.reward}, {args.trainer}: mean reward of each step", *(f"{reward:.2f}" for reward in rewards))
+    after = held_out(policy, tokenizer, scorer, args.num_test)
+    for what, first, last in zip(("reward", "right answers"), before, after, strict=True):
+        print(f"{what} on held-out problems: {first:.3f} -> {last:.3f}")
 
 
 if __name__ == "__main__":
