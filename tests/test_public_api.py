@@ -9,6 +9,8 @@ import hf_reward_ext
 import hf_reward_ext.elhsr
 import hf_reward_ext.evaluation
 import hf_reward_ext.genarm
+import hf_reward_ext.hub
+import hf_reward_ext.hygiene
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +23,16 @@ def test_every_public_name_exists_is_sorted_and_stands_in_the_api_pages():
         assert f"`{name}`" in pages, f"{name} is missing in docs/api"
 
 
-@pytest.mark.parametrize("module", [hf_reward_ext.elhsr, hf_reward_ext.evaluation, hf_reward_ext.genarm])
+@pytest.mark.parametrize(
+    "module",
+    [
+        hf_reward_ext.elhsr,
+        hf_reward_ext.evaluation,
+        hf_reward_ext.genarm,
+        hf_reward_ext.hub,
+        hf_reward_ext.hygiene,
+    ],
+)
 def test_names_of_a_package_are_public_at_the_root(module):
     assert set(module.__all__) <= set(hf_reward_ext.__all__)
 
