@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-from datasets import Dataset
+from hf_reward_ext.data_out.joining import join_arrow, join_lines
 
 
 class ResumableWriter:
@@ -96,7 +95,7 @@ class ResumableWriter:
             shutil.rmtree(self.parts, ignore_errors=True)
             return self.path
         draft = self.path.with_name(self.path.name + ".tmp")
-        count = (_join_arrow if self.path.suffix == ".arrow" else _join_lines)(self._rows(), draft)
+        count = (join_arrow if self.path.suffix == ".arrow" else join_lines)(self._rows(), draft)
         if count == 0:
             draft.unlink(missing_ok=True)
             raise ValueError(
@@ -141,34 +140,3 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
-
-
-def _join_lines(parts: Iterator[list[dict]], path: Path) -> int:
-    count = 0
-    with path.open("w") as file:
-        for rows in parts:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            count += len(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    return count
-
-
-def _join_arrow(parts: Iterator[list[dict]], path: Path) -> int:
-    first = next(parts, None)
-    if first is None:
-        return 0
-    schema = Dataset.from_list(first).features.arrow_schema
-    count = 0
-    with path.open("wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        for rows in _with(first, parts):
-            stream.write_table(pa.Table.from_pylist(rows, schema=schema))
-            count += len(rows)
-        file.flush()
-        os.fsync(file.fileno())
-    return count
-
-
-def _with(first: list[dict], others: Iterator[list[dict]]) -> Iterator[list[dict]]:
-    yield first
-    yield from others

@@ -2,7 +2,8 @@
 
 from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.calibration import Calibration, bradley_terry_calibration
-from hf_reward_ext.evaluation.candidates import BestOfNEvaluation, evaluate_best_of_n
+from hf_reward_ext.evaluation.candidates import evaluate_best_of_n
+from hf_reward_ext.evaluation.curves import BestOfNEvaluation
 from hf_reward_ext.evaluation.evaluate import evaluate_preferences
 from hf_reward_ext.evaluation.intervals import (
     Estimate,
