@@ -15,7 +15,7 @@ def check_pad_is_eos(probe: Probe) -> Finding | None:
     effect = (
         "the model takes the end of a text for padding and scores the token before it"
         if difference <= probe.tolerance
-        else "this model tells them apart by `attention_mask`, but collators and losses that mask by id do not"
+        else "this model still reads the end of a text, but collators, losses and poolings that go by id do not"
     )
     return Finding(
         "pad_is_eos",

@@ -10,8 +10,10 @@ from torch import Tensor
 
 Ids = Sequence[Sequence[int]]
 
-# Differences that rounding explains, as a share of the largest reward.
-_ROUNDING = {torch.bfloat16: 4e-2, torch.float16: 1e-2}
+# What rounding explains: a share of the largest reward, and the size below which rewards are differences of larger
+# numbers, whose rounding counts.
+_HALF = {torch.bfloat16: (4e-2, 1.0), torch.float16: (1e-2, 1.0)}
+_SINGLE = (1e-4, 0.1)
 
 
 class Probe:
@@ -54,7 +56,8 @@ class Probe:
         if self._tolerance is not None:
             return self._tolerance
         dtype = next((one.dtype for one in self.model.parameters() if one.is_floating_point()), torch.float32)
-        return _ROUNDING.get(dtype, 1e-4) * max(float(self.alone.abs().max()), 1e-3)
+        share, least = _HALF.get(dtype, _SINGLE)
+        return share * max(float(self.alone.abs().max()), least)
 
     def rewards(
         self, rows: Ids, side: str = "right", batch_size: int | None = None, model=None

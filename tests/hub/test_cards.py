@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 from fake_hub import hub, named_policy, run_card, snippet_of, tokenizer_of_texts  # noqa: F401
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_causal_lm
 from tiny_judges import POINTWISE, TEMPLATE, VERDICTS
@@ -17,6 +17,7 @@ from hf_reward_ext import (
     GenARMConfig,
     GenARMRewardModel,
     GenARMTrainer,
+    add_to_model_card,
 )
 from hf_reward_ext.fast_slow import FastSlowConfig, FastSlowRewardModel, FastSlowTrainer
 from hf_reward_ext.hub import GenARMCustomGenerate, SLACustomGenerate, push_folder
@@ -160,6 +161,17 @@ def test_a_saved_folder_is_uploaded_as_it_is_and_points_to_the_hub(hub, tmp_path
     run_card("me/head")
     with pytest.raises(ValueError, match="'empty' holds no files.*Save the model there"):
         push_folder("empty", "me/head")
+
+
+def test_results_in_a_card_reach_the_hub(hub, tmp_path):  # noqa: F811
+    head(named_policy()).save_pretrained(tmp_path / "saved")
+    result = EvalResult(
+        task_type="text-classification", dataset_type="me/pairs", dataset_name="Pairs", metric_type="accuracy",
+        metric_value=0.75,
+    )  # fmt: skip
+    add_to_model_card(tmp_path / "saved", [result])
+    push_folder(tmp_path / "saved", "me/head")
+    assert [one.metric_value for one in ModelCard.load("me/head/README.md").data.eval_results] == [0.75]
 
 
 def test_saving_can_upload_at_once(hub, tmp_path):  # noqa: F811

@@ -64,6 +64,15 @@ def test_a_sound_reward_model_of_trl_has_no_findings(tmp_path, architecture):
     assert set(report.passed) == set(CHECKS) - {"lora_merge"} and report.skipped == {"lora_merge": "no adapter"}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_in_half_precision_is_no_finding(tmp_path, dtype):
+    model = sound(tmp_path)
+    model.score.weight.data *= 0.05  # rewards near zero, which are differences of larger numbers
+    assert checks(model.to(dtype)) == []
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj"], init_lora_weights=False)
+    assert checks(get_peft_model(model, config)) == []
+
+
 def named_base(folder):
     return AutoModelForCausalLM.from_pretrained(causal_lm(folder), attn_implementation="eager").eval()
 
@@ -183,7 +192,7 @@ def test_padding_with_the_end_of_text(tmp_path):
     assert "takes the end of a text for padding" in report.findings[0].found
     assert "add_special_tokens" in report.findings[0].remedy
     by_mask = GenARMRewardModel.from_causal_lm(tiny_causal_lm())
-    assert "tells them apart by `attention_mask`" in check_reward_model(by_mask, tokenizer, ROWS).findings[0].found
+    assert "still reads the end of a text" in check_reward_model(by_mask, tokenizer, ROWS).findings[0].found
 
 
 def test_no_padding_token_at_all(tmp_path):
