@@ -44,7 +44,7 @@ def _mark(fits: bool) -> str:
     return "." if fits else "x"
 
 
-def pairs(split: str, count: int, seed: int = 0, glance: float = 0.5) -> Dataset:
+def pairs(split: str, count: int, seed: int = 0, glance: float = 0.6) -> Dataset:
     """
     Right and wrong claims about different problems, with judgements that recompute them.
 
@@ -109,7 +109,7 @@ def train_judge(
     policy,
     tokenizer,
     folder: str | Path,
-    num_pairs: int = 20000,
+    num_pairs: int = 14000,
     num_train_epochs: float = 1.0,
     learning_rate: float = 2e-3,
     batch_size: int = 16,
