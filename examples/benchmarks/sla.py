@@ -8,6 +8,7 @@ import argparse
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from interleaved import interleaved, print_table
@@ -23,6 +24,7 @@ SIZES = {
     ),
 }  # fmt: skip
 CHANNEL = {"demo": 32, "0.5b": 256}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # with one thread and busy neighbours: cpu
 PUBLISHED = SearchSettings(width=2, step=10, depth=2)
 
 
@@ -57,34 +59,39 @@ def searched_by_processor(rt, new_tokens: int):
     )
 
 
-@torch.no_grad()
-def decode_steps(model, rows: int, steps: int, **kwargs) -> None:
-    """Bare forwards of one token on a cache: the floor of any decoding."""
-    cache = DynamicCache(config=model.config)
-    model(prompt_of(rows), past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs)
-    token = torch.full((rows, 1), 5)
+def stepper(model, rows: int, **kwargs) -> Callable[[], object]:
+    """Reads one token more on a cache of its own with each call: the floor of any decoding."""
+    cache, token = DynamicCache(config=model.config), torch.full((rows, 1), 5)
+    shared = dict(past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs)
+    with torch.no_grad():
+        model(prompt_of(rows), **shared)
+    return torch.no_grad()(lambda: model(token, **shared))
+
+
+def decode_steps(model, rows: int, steps: int) -> None:
+    step = stepper(model, rows)
     for _ in range(steps):
-        model(token, past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs)
+        step()
 
 
-def step_times(base, ways: dict, repeats: int, first: int) -> tuple[dict[str, float], dict[str, float]]:
+def step_times(base, ways: dict, args, first: int) -> tuple[dict[str, float], dict[str, float]]:
     """
     Median seconds from one forward of the base to the next, from number `first` on, and of the whole run.
 
-    The ways run in turn. A median over single steps is not moved by what else the machine does now and then.
+    The ways run in turn. A median over single steps is moved neither by a cold start nor by what else the machine does
+    now and then.
     """
-    starts: list[float] = []
-    handle = base.register_forward_pre_hook(lambda *_: starts.append(time.perf_counter()))
+    clock, starts = CLOCKS[args.clock], []
+    handle = base.register_forward_pre_hook(lambda *_: starts.append(clock()))
     steps: dict[str, list[float]] = {name: [] for name in ways}
     wholes: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(-1, repeats):  # the first one warms up
+    for _ in range(args.repeats):
         for name, run in ways.items():
             starts.clear()
-            began = time.perf_counter()
+            began = clock()
             run()
-            if repeat >= 0:
-                wholes[name].append(time.perf_counter() - began)
-                steps[name] += [after - before for before, after in itertools.pairwise(starts[first:])]
+            wholes[name].append(clock() - began)
+            steps[name] += [after - before for before, after in itertools.pairwise(starts[first:])]
     handle.remove()
     return tuple({name: statistics.median(own) for name, own in times.items()} for times in (steps, wholes))
 
@@ -99,10 +106,10 @@ def published(rt, args) -> None:
         "bare forwards, 1 row": lambda: decode_steps(rt.base, 1, new),
         f"bare forwards, {rows} rows": lambda: decode_steps(rt.base, rows, new),
     }
-    steps, wholes = step_times(rt.base, ways, args.repeats, first)
+    steps, wholes = step_times(rt.base, ways, args, first)
     if args.size == "demo":  # two forwards a token, of 8 rows and of 1
         ways = {"search by logits processor": lambda: searched_by_processor(rt, new)}
-        wholes.update(step_times(rt.base, ways, args.repeats, first)[1])
+        wholes.update(step_times(rt.base, ways, args, first)[1])
         steps["search by logits processor"] = wholes["search by logits processor"] / new
     one, many = steps["greedy, 1 row"], steps[f"greedy, {rows} rows"]
     table = [(name, own * 1e3, own / one, own / many, wholes[name]) for name, own in steps.items()]
@@ -113,16 +120,21 @@ def published(rt, args) -> None:
 
 
 def channel(rt, args) -> None:
+    clock = CLOCKS[args.clock]
     for rows in (1, PUBLISHED.max_leaves):
         ways = {
-            "base": lambda rows=rows: decode_steps(rt.base, rows, args.new_tokens),
-            "base with all hidden states": lambda rows=rows: decode_steps(
-                rt.base, rows, args.new_tokens, output_hidden_states=True
-            ),
-            "with channel": lambda rows=rows: decode_steps(rt, rows, args.new_tokens),
+            "base": stepper(rt.base, rows),
+            "base with all hidden states": stepper(rt.base, rows, output_hidden_states=True),
+            "with channel": stepper(rt, rows),
         }
-        steps, _ = step_times(rt.base, ways, args.repeats, first=1)
-        table = [(name, own * 1e3, own / steps["base"]) for name, own in steps.items()]
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(8 * args.repeats):  # forward by forward in turn
+            for name, step in ways.items():
+                began = clock()
+                step()
+                seconds[name].append(clock() - began)
+        medians = {name: statistics.median(own) for name, own in seconds.items()}
+        table = [(name, own * 1e3, own / medians["base"]) for name, own in medians.items()]
         print_table(f"Channel, {rows} rows, {args.size}", table, ("forward of one token", "ms", "over base"))
     share = rt.reward_channel.num_parameters() / rt.base.num_parameters()
     print(f"\n{rt.reward_channel.num_parameters()} parameters, {share:.2%} of the base.")
@@ -198,13 +210,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=SIZES, default="demo")
     parser.add_argument("--new-tokens", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=RUNS)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS))
     args = parser.parse_args(arguments)
     rt = build(args.size)
     print(f"{rt.base.num_parameters() / 1e6:.1f}M parameters, {rt.base.dtype}")
-    for name, run in RUNS.items():
-        if args.only in (None, name):
-            run(rt, args)
+    for name in args.only:
+        RUNS[name](rt, args)
 
 
 if __name__ == "__main__":

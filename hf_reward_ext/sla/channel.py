@@ -25,6 +25,8 @@ class ChannelNorm(nn.Module):
         self.eps = eps
 
     def forward(self, values: Float[Tensor, "batch seq size"]) -> Float[Tensor, "batch seq size"]:
+        if values.dtype == torch.float32:
+            return nn.functional.rms_norm(values, self.weight.shape, self.weight, self.eps)
         return self.weight * nn.functional.rms_norm(values.float(), self.weight.shape, eps=self.eps).to(values.dtype)
 
 
@@ -139,7 +141,8 @@ class RewardChannel(BaseRewardModel):
                 f"Hidden states of width {states[0].shape[-1]} were given, but this channel reads "
                 f"{self.config.hidden_size}. Load the base it was trained on."
             )
-        return [state.to(self.device, self.dtype) for state in states]
+        weight = self.get_parameter("head.0.weight")
+        return [state.to(weight.device, weight.dtype) for state in states]
 
     def check_base(self, base, processing_class=None) -> None:
         """

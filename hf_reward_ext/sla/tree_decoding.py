@@ -1,6 +1,7 @@
 """Runs the searches of many prompts on one model: every live leaf is a row of one batch with one cache."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,13 +114,15 @@ class TreeDecoder:
         result = self.reward(ReadStep(self._ids, self._mask, output))
         rewards, weights = result if isinstance(result, tuple) else (result, None)
         rewards = torch.as_tensor(rewards)
-        if rewards.shape != (len(self._ids),) or bool(rewards.isnan().any()):
-            what = "NaN" if rewards.shape == (len(self._ids),) else f"shape {tuple(rewards.shape)}"
+        is_right_shape = rewards.shape == (len(self._ids),)
+        values = rewards.tolist()
+        if not is_right_shape or any(map(math.isnan, values)):
+            what = "NaN" if is_right_shape else f"shape {tuple(rewards.shape)}"
             raise ValueError(
                 f"The reward of a step has {what}, but the search compares one number for each of its "
                 f"{len(self._ids)} rows. Run the model in bfloat16 or float32 instead of float16, or mend `reward`."
             )
-        return rewards.tolist(), None if weights is None else torch.as_tensor(weights).tolist()
+        return values, None if weights is None else torch.as_tensor(weights).tolist()
 
     def _ends(self, ids: Tensor, scores: Tensor) -> list[bool]:
         return self.stopping_criteria(ids, scores).tolist() if self.stopping_criteria else [False] * len(ids)  # pyright: ignore
