@@ -18,16 +18,21 @@ def base_of(model):
 
 
 def head_parameters(model) -> dict:
-    """Parameters outside the language model itself, by the names they have without adapters."""
+    """Parameters beside the module that holds the embedding, by the names they have without adapters."""
     base = base_of(model)
-    prefix = base.base_model_prefix
-    if not prefix or not hasattr(base, prefix):
-        return {}
-    return {
-        _WRAPPERS.sub("", name): parameter
-        for name, parameter in base.named_parameters()
-        if not name.startswith(f"{prefix}.") and not _ADAPTERS.search(name)
-    }
+    embedding, module, prefix = base.get_input_embeddings(), base, ""
+    while True:
+        inner = [one for one in module.named_children() if any(part is embedding for part in one[1].modules())]
+        if len(inner) != 1 or inner[0][1] is embedding:
+            return {}  # tied to the embedding, or built in another way
+        prefix, module = f"{prefix}{inner[0][0]}.", inner[0][1]
+        beside = {
+            _WRAPPERS.sub("", name): parameter
+            for name, parameter in base.named_parameters()
+            if not name.startswith(prefix) and not _ADAPTERS.search(name)
+        }
+        if beside:
+            return beside
 
 
 def check_fresh_head(probe: Probe) -> Finding | None:
@@ -35,7 +40,8 @@ def check_fresh_head(probe: Probe) -> Finding | None:
     base, missing, saved = _missing(probe)
     if not missing or _was_saved_as_classifier(saved) or _unsaved_by_adapter(probe, missing):
         return None
-    if _is_trained(probe, base, saved):
+    is_partly_there = len(missing) < len(head_parameters(probe.model))
+    if not is_partly_there and _is_trained(probe, base, saved):
         return None
     return Finding(
         "fresh_head",
@@ -73,7 +79,7 @@ def check_unsaved_head(probe: Probe) -> Finding | None:
 def has_known_head(probe: Probe) -> str | None:
     """Why the head cannot be looked up, if so."""
     if not head_parameters(probe.model):
-        return "no head of its own: the reward comes from the language model itself"
+        return "no weights of a head"
     if not hasattr(probe.model, "peft_config") and not SavedTensors(_place(probe)).names:
         return "no local safetensors checkpoint to compare with"
     return None

@@ -100,7 +100,18 @@ def fast_slow(folder):
 def test_the_four_methods_have_no_findings(tmp_path, method):
     method(tmp_path)
     report = check_reward_model(str(tmp_path / "rm"), tiny_tokenizer(), ROWS)
-    assert report.findings == [] and {"batch_size", "padding_side", "pad_is_eos", "sigmoid"} <= set(report.passed)
+    assert report.findings == [] and set(report.skipped) == {"lora_merge"}
+
+
+def test_a_channel_that_its_checkpoint_lacks(tmp_path):
+    sla(tmp_path)
+    weights = load_file(tmp_path / "rm" / "model.safetensors")
+    name = next(name for name in weights if name.startswith("head"))
+    del weights[name]
+    save_file(weights, tmp_path / "rm" / "model.safetensors", metadata={"format": "pt"})
+    report = check_reward_model(tmp_path / "rm", tiny_tokenizer(), ROWS)
+    assert [one.check for one in report.findings] == ["fresh_head"]
+    assert f"reward_transformer.reward_channel.{name}" in report.findings[0].found
 
 
 def test_an_adapter_with_its_head_has_no_findings_in_memory_and_on_disk(tmp_path):
