@@ -2,7 +2,7 @@
 TRL's DPO on the demo policy, and its checkpoint chosen by best-of-N under a reward model.
 
     python examples/dpo_with_callbacks.py
-    accelerate launch --cpu --num_processes 2 examples/dpo_with_callbacks.py
+    accelerate launch --multi_gpu --num_processes 2 examples/dpo_with_callbacks.py  # on CPUs: ACCELERATE_USE_CPU=true
     python examples/dpo_with_callbacks.py --resume --max-steps 60        # goes on from the last checkpoint
 
 Before, if they are not there: pairs of the policy's own right and wrong samples, an ELHSR reward model, a GenARM guide.

@@ -13,10 +13,11 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 def launch(folder: Path) -> list[dict]:
     """What each of two processes saw."""
     environment = {
-        **os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"
+        **os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo",
+        "ACCELERATE_USE_CPU": "true",  # `--cpu` starts one process, whatever their number
     }  # fmt: skip
     command = [
-        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
         str(SCRIPT), str(folder),
     ]  # fmt: skip
