@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from interleaved import interleaved, print_table
+from interleaved import print_table
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, set_seed
 
 from hf_reward_ext.sla import RewardTransformer, SearchSettings, SLALogitsProcessor, sla_generate
@@ -175,7 +175,7 @@ def growth(rt, args) -> None:
         handle.remove()
         first_chunk[one, prompts] = chunks[0]
     ways = {str(case): lambda case=case: search(rt, case[1], args.new_tokens, case[0]) for case in cases}
-    seconds = interleaved(ways, args.repeats, warm_up=False)
+    _, seconds = step_times(rt.base, ways, args, first=0)
     table = []
     for case in cases:
         (one, prompts), out, value = case, outputs[case], seconds[str(case)]
