@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", default="outputs/judge")
     parser.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
     parser.add_argument("--num-samples", type=int, default=8, help="judgements sampled per judge prompt")
-    parser.add_argument("--num-pairs", type=int, default=14000, help="of the demo")
+    parser.add_argument("--num-pairs", type=int, default=14000, help="of a round of the demo")
     parser.add_argument("--max-steps", type=int, default=-1)
     parser.add_argument("--budget", type=float, default=0.6, help="share of always-slow's tokens")
     args = parser.parse_args(arguments)

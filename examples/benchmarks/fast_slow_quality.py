@@ -177,7 +177,7 @@ def main() -> None:
     )
     parser.add_argument("--judges", nargs="+", type=Path, help="judges that were trained before, one per seed")
     parser.add_argument("--output", type=Path, default=Path("outputs/fast-slow-quality"))
-    parser.add_argument("--num-pairs", type=int, default=14000, help="training pairs of stage 1")
+    parser.add_argument("--num-pairs", type=int, default=14000, help="training pairs of a round of stage 1")
     parser.add_argument("--num-dev", type=int, default=1000)
     parser.add_argument("--num-test", type=int, default=1000)
     parser.add_argument("--budget", type=float, default=0.57, help="share of always-slow's tokens")

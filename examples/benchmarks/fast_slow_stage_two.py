@@ -1,7 +1,7 @@
 """
 What stage 2 adds to the demo judge: GRPO on written judgements with TRL's trainer, after a stage 1 stopped early.
 
-    python examples/benchmarks/fast_slow_stage_two.py --num-pairs 8000 --steps 150 --output quality2
+    python examples/benchmarks/fast_slow_stage_two.py --steps 150 --output quality2
     python examples/benchmarks/fast_slow_stage_two.py --judges early0 --steps 150   # judges of a short stage 1
 
 Stage 2 sees training problems only; accuracy on test problems before and after. Temperatures and thresholds are fitted
@@ -78,7 +78,7 @@ def early(args, seed: int) -> FastSlowRewardModel:
     if args.judges:
         return FastSlowRewardModel.from_pretrained(args.judges[seed - args.first_seed], batch_size=128)
     policy, tokenizer = load_policy(args.policies[seed - args.first_seed])
-    judge = train_judge(policy, tokenizer, args.output / f"train{seed}", args.num_pairs, seed=seed)
+    judge = train_judge(policy, tokenizer, args.output / f"train{seed}", args.num_pairs, rounds=1, seed=seed)
     judge.save_pretrained(args.output / f"early{seed}")
     return judge
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
     parser.add_argument("--judges", nargs="+", type=Path, help="judges of a short stage 1, one per seed")
     parser.add_argument("--output", type=Path, default=Path("outputs/fast-slow-stage-two"))
-    parser.add_argument("--num-pairs", type=int, default=8000, help="training pairs of the short stage 1")
+    parser.add_argument("--num-pairs", type=int, default=14000, help="training pairs of the short stage 1")
     parser.add_argument("--steps", type=int, default=150, help="of stage 2")
     parser.add_argument("--batch-size", type=int, default=64, help="rollouts a step, 8 of each prompt")
     parser.add_argument("--learning-rate", type=float, default=3e-4)

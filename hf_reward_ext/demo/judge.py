@@ -110,7 +110,7 @@ def train_judge(
     tokenizer,
     folder: str | Path,
     num_pairs: int = 14000,
-    num_train_epochs: float = 1.0,
+    rounds: int = 2,
     learning_rate: float = 2e-3,
     batch_size: int = 16,
     seed: int = 0,
@@ -121,12 +121,25 @@ def train_judge(
     Args:
         policy, tokenizer: Of [`load_policy`], whose weights are trained further.
         folder (`str` or `Path`): For the trainer.
-        num_pairs (`int`): Training pairs.
-        num_train_epochs, learning_rate, batch_size, seed: Of the training; a batch counts pairs.
+        num_pairs (`int`): Training pairs of a round.
+        rounds (`int`): Each has new pairs and its own schedule of learning rates; one leaves the judge under-trained.
+        learning_rate, batch_size, seed: Of the training; a batch counts pairs.
 
     Returns:
         [`FastSlowRewardModel`], not calibrated.
+
+    Raises:
+        ValueError: If there are no rounds.
     """
+    if rounds < 1:
+        raise ValueError(f"`rounds={rounds}` was given, but a judge is trained in one or more. Pass 1 or more.")
+    settings = (folder, num_pairs, learning_rate, batch_size)
+    for number in range(rounds - 1):
+        _one_round(policy, tokenizer, *settings, seed + 100 * number)
+    return _one_round(policy, tokenizer, *settings, seed + 100 * (rounds - 1))
+
+
+def _one_round(policy, tokenizer, folder, num_pairs, learning_rate, batch_size, seed) -> FastSlowRewardModel:
     args = FastSlowConfig(
         str(folder),
         verdicts=list(VERDICTS),
@@ -135,7 +148,7 @@ def train_judge(
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=50,
-        num_train_epochs=num_train_epochs,
+        num_train_epochs=1,
         per_device_train_batch_size=batch_size,
         gradient_checkpointing=False,
         report_to="none",
