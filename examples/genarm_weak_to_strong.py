@@ -37,11 +37,10 @@ def accuracy(policy, tokenizer, prompts, **settings) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weak", help="folder of a small model of the task")
-    parser.add_argument("--output", default="outputs/weak_to_strong")
+    for name, default in (("--weak", None), ("--output", "outputs/weak_to_strong"), ("--plot", None)):
+        parser.add_argument(name, default=default)
     for name, default in (("--num-train", 8000), ("--num-test", 500), ("--steps", 300), ("--weak-steps", 4600)):
         parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--plot", help="file for accuracy against alpha, say weak.png")
     args = parser.parse_args(argv)
     weak = args.weak or f"{args.output}/language_model"
     if not args.weak:
