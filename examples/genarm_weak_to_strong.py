@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         f"The guide has {guides['before'].num_parameters() / policy.num_parameters():.2f} of the policy's parameters."
     )
     prompts, alphas = prompts_of(arithmetic, "test", args.num_test), (0.0, 0.25, 0.5, 1.0)
-    curves = {"sharpened": [], **{name: [] for name in guides}}
+    curves: dict = {name: [] for name in ("sharpened", *guides)}
     for alpha in alphas:
         curves["sharpened"].append(accuracy(policy, tokenizer, prompts, temperature=1 / (1 + alpha)))
         for name, guide in guides.items():
@@ -71,8 +71,7 @@ def main(argv: list[str] | None = None) -> None:
 
         for name, values in curves.items():
             pyplot.plot(alphas, values, "o-", label=name)
-        pyplot.gca().set(xlabel="alpha", ylabel="share of right answers")
-        pyplot.legend()
+        pyplot.legend(title="right answers against alpha")
         pyplot.savefig(args.plot)
 
 
