@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 from hf_reward_ext.base.base_model import load_base
 from hf_reward_ext.callbacks.prompts import Prompt
 from hf_reward_ext.elhsr import ELHSRForSequenceClassification, ELHSRModel
-from hf_reward_ext.evaluation.scorer import CompletionScorer, PairScorer, as_scorer
+from hf_reward_ext.evaluation.completion_scorer import CompletionScorer
+from hf_reward_ext.evaluation.pair_scorer import PairScorer
+from hf_reward_ext.evaluation.scorer import as_scorer
 
 
 class Rewards:
@@ -34,12 +36,13 @@ class Rewards:
     def __init__(self, reward_model: str | PreTrainedModel | Callable, processing_class=None):
         if isinstance(reward_model, ELHSRModel):
             reward_model = ELHSRForSequenceClassification(load_base(reward_model.config), reward_model)
-        self.function = as_scorer(reward_model, processing_class)
-        if isinstance(self.function, PairScorer):
+        scorer = as_scorer(reward_model, processing_class)
+        if isinstance(scorer, PairScorer):
             raise ValueError(
                 "A judge of pairs was given, but best-of-N needs a reward of every single completion. Use one with "
                 "pointwise verdicts (`('Yes', 'No')` or digits)."
             )
+        self.function = scorer
 
     def to(self, device: torch.device) -> None:
         """Puts a model that scores on this process's device."""
