@@ -21,8 +21,9 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
     Samples the demo policy and writes what each method trains on.
 
     Args:
-        folder (`str` or `Path`): Gets `completions/`, `pairs/` and `judge/`, each with `train.jsonl`, `dev.jsonl` (to
-            choose and calibrate on) and `test.jsonl`, and `prompts.jsonl`, the problems of the test files.
+        folder (`str` or `Path`): Gets `completions/`, `pairs/` and `judge/`, each with `train.jsonl`,
+            `validation.jsonl` (to choose and calibrate on) and `test.jsonl`, and `prompts.jsonl`, the problems of the
+            test files.
         num_train, num_test (`int`): Problems; pairs are made of those with a right and a wrong sample.
         seed (`int`): Of problems and samples.
 
@@ -33,6 +34,7 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
     policy, tokenizer = load_policy()
     counts = {}
     for split, count in (("train", num_train), ("dev", num_test), ("test", num_test)):
+        file = "validation.jsonl" if split == "dev" else f"{split}.jsonl"  # as `datasets` calls that split
         prompts = prompts_of(arithmetic, split, count, seed)
         torch.manual_seed(seed)
         rollouts = sample(
@@ -45,9 +47,9 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
             wrong = next((text for text, is_right in zip(texts, correct, strict=True) if text and not is_right), None)
             if right is not None and wrong is not None:
                 pairs.append({"prompt": prompt, "chosen": right, "rejected": wrong})
-        counts |= _write(folder / "completions" / f"{split}.jsonl", completions)
-        counts |= _write(folder / "pairs" / f"{split}.jsonl", pairs)
-        counts |= _write(folder / "judge" / f"{split}.jsonl", judge.pairs(split, JUDGE_PAIRS * count, seed))
+        counts |= _write(folder / "completions" / file, completions)
+        counts |= _write(folder / "pairs" / file, pairs)
+        counts |= _write(folder / "judge" / file, judge.pairs(split, JUDGE_PAIRS * count, seed))
     return counts | _write(folder / "prompts.jsonl", ({"prompt": prompt} for prompt in prompts))
 
 

@@ -118,9 +118,11 @@ def _datasets(method: str, parsed: Parsed) -> tuple[Rows, Rows | None]:
     elif script.dataset_test_split in splits:
         held_out = splits[script.dataset_test_split]
     holds_out_itself = method == "elhsr" and parsed.training.validation_fraction > 0
-    if held_out is None and parsed.training.eval_strategy != "no" and not holds_out_itself:
+    calibrates = method == "fast-slow" and (script.calibration_budget, script.calibration_risk) != (None, None)
+    wanted = parsed.training.eval_strategy != "no" and not holds_out_itself
+    if held_out is None and (wanted or calibrates or script.dataset_test_split != "test"):
         raise ValueError(
-            f"`--eval_strategy {parsed.training.eval_strategy.value}` was given, but {name!r} has no split "
+            f"Evaluation data was asked for, but {name!r} has no split "
             f"{script.dataset_test_split!r}, only {sorted(splits)}. Name one with --dataset_test_split, or pass "
             "--eval_dataset_name."
         )
