@@ -137,9 +137,7 @@ def report_guidance(stories: list[dict], tokenizer, args) -> None:
     prompts = [row["prompt_ids"] for row in parts["test"]]
     judge, _ = train_arm(args.models / POLICY, Dataset.from_list(parts["judge"]), tokenizer, args, args.steps, seed=100)
     read = [
-        features(
-            policy, [row["prompt_ids"] for row in parts["judge"]], [row[side] for row in parts["judge"]], tokenizer
-        )
+        features(policy, [row["prompt_ids"] for row in parts["judge"]], [row[side] for row in parts["judge"]])
         for side in ("chosen_ids", "rejected_ids")
     ]
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
