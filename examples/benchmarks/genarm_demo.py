@@ -10,7 +10,6 @@ bootstrap over the problems of all policies; differences are paired.
 
 import argparse
 import json
-import random
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +24,7 @@ from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import Rollouts, sample
 
-GUIDES = ("ARM", "style ARM", "weak ARM")
+GUIDES = ("ARM", "style ARM", "untrained weak model", "weak ARM")
 FRONT = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -49,19 +48,6 @@ def pairs(rollouts: Rollouts, better) -> Dataset:
             if len(set(scores)) > 1:
                 chosen, rejected = alike[int(np.argmax(scores))], alike[int(np.argmin(scores))]
                 rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-    return Dataset.from_list(rows)
-
-
-def against_solutions(rollouts: Rollouts) -> Dataset:
-    """Wrong samples against a solution of the problem, behind the same first attempt if there were two."""
-    solutions = {problem.prompt: problem for problem in arithmetic.problems("train")}
-    rows = []
-    for prompt, texts, correct in zip(rollouts.prompts, rollouts.completions, rollouts.correct, strict=True):
-        problem = solutions[prompt]
-        for wrong in {text.count("/"): text for text, right in zip(texts, correct, strict=True) if not right}.values():
-            *attempts, _ = wrong.split("/")
-            solution = arithmetic.write(problem.numbers, random.Random(prompt).choice(problem.solutions))
-            rows.append({"prompt": prompt, "chosen": "/".join([*attempts, solution]), "rejected": wrong})
     return Dataset.from_list(rows)
 
 
@@ -101,7 +87,7 @@ def decode(policy, tokenizer, prompts: list[str], guides=None, alpha=0.0, temper
     return np.reshape(right, (len(prompts), -1)).mean(1), np.reshape(count, (len(prompts), -1)).mean(1)
 
 
-def of_policy(folder: Path | None, weak_folder: Path | None, seed: int, args) -> dict:
+def of_policy(folder: Path | None, weak_folder: Path, seed: int, args) -> dict:
     """Everything that is measured on one policy: way -> (right, stars) per problem."""
     policy, tokenizer = load_policy(folder)
     torch.manual_seed(seed)
@@ -109,14 +95,14 @@ def of_policy(folder: Path | None, weak_folder: Path | None, seed: int, args) ->
         policy, tokenizer, prompts_of(arithmetic, "train", args.num_train), arithmetic, num_candidates=4,
         prompts_per_batch=100, show_progress=False,
     )  # fmt: skip
-    by_success = against_solutions(found) if args.chosen == "solution" else pairs(found, arithmetic.is_correct)
+    by_success = pairs(found, arithmetic.is_correct)
     by_style = pairs(found, lambda _, text: -stars(text))
     data = {"ARM": (folder, by_success), "style ARM": (folder, by_style), "weak ARM": (weak_folder, by_success)}
-    guides = {} if "weak ARM" not in args.guides else {"untrained weak model": load_policy(weak_folder)[0]}
-    for name in args.guides:
-        guides[name], seconds = train(*data[name], seed, args)
+    guides = {"untrained weak model": load_policy(weak_folder)[0]}
+    for name, (start, rows) in data.items():
+        guides[name], seconds = train(start, rows, seed, args)
         share = guides[name].num_parameters() / policy.num_parameters()
-        print(f"{name}: {len(data[name][1])} pairs, {seconds:.0f} s, {share:.3f} of the parameters", flush=True)
+        print(f"{name}: {len(rows)} pairs, {seconds:.0f} s, {share:.3f} of the parameters", flush=True)
     prompts = prompts_of(arithmetic, args.split, args.num_problems, args.slice)
     found = {"alpha 0": decode(policy, tokenizer, prompts, temperature=1.0, samples=args.samples)}
     found["alpha 0, greedy"] = decode(policy, tokenizer, prompts)
@@ -127,10 +113,9 @@ def of_policy(folder: Path | None, weak_folder: Path | None, seed: int, args) ->
         for name, guide in guides.items():
             found[f"{name}, alpha {alpha}"] = decode(policy, tokenizer, prompts, guide, alpha, 1.0, args.samples)
             found[f"{name}, alpha {alpha}, greedy"] = decode(policy, tokenizer, prompts, guide, alpha)
-    both = [guides[name] for name in ("ARM", "style ARM") if name in guides]
-    for style in FRONT if len(both) == 2 else ():
-        weights = [args.front_scale * (1 - style), args.front_scale * style]
-        found[f"front {style}"] = decode(policy, tokenizer, prompts, both, weights, 1.0, args.samples)
+    both = [guides["ARM"], guides["style ARM"]]
+    for style in FRONT:
+        found[f"front {style}"] = decode(policy, tokenizer, prompts, both, [1 - style, style], 1.0, args.samples)
     return {way: [values.tolist() for values in value] for way, value in found.items()}
 
 
@@ -145,16 +130,11 @@ def report(results: list[dict], args) -> None:
     print("|---|---:|---:|---:|---:|---:|")
     alone, greedy_alone = values("alpha 0"), values("alpha 0, greedy")
     print(f"| alpha 0 | {cell(alone)} | | {cell(greedy_alone)} | | {values('alpha 0', 1).mean():.2f} |")
-    names = [
-        name
-        for name in ("ARM", "style ARM", "untrained weak model", "weak ARM")
-        if f"{name}, alpha {args.alphas[0]}" in results[0]
-    ]
     for alpha in args.alphas:
         control = values(f"sharpened, alpha {alpha}")
         stars_of = values(f"sharpened, alpha {alpha}", 1).mean()
         print(f"| sharpened, T = {1 / (1 + alpha):.2f} | {cell(control)} | | | | {stars_of:.2f} |")
-        for name in names:
+        for name in GUIDES:
             way = f"{name}, alpha {alpha}"
             sampled, greedy = values(way), values(f"{way}, greedy")
             print(
@@ -162,17 +142,15 @@ def report(results: list[dict], args) -> None:
                 f"{cell(greedy - greedy_alone)} | {values(way, 1).mean():.2f} |"
             )
     print("\n| weights (right, style) | sampled | `*` per answer |\n|---|---:|---:|")
-    for style in FRONT if "front 0.0" in results[0] else ():
-        weights = f"{args.front_scale * (1 - style):.3g}, {args.front_scale * style:.3g}"
-        print(f"| {weights} | {cell(values(f'front {style}'))} | {cell(values(f'front {style}', 1))} |")
+    for style in FRONT:
+        way = f"front {style}"
+        print(f"| {1 - style:.3g}, {style:.3g} | {cell(values(way))} | {cell(values(way, 1))} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
     parser.add_argument("--weak", nargs="+", type=Path, default=[], help="a smaller model for each policy")
-    parser.add_argument("--guides", nargs="+", choices=GUIDES, default=GUIDES)
-    parser.add_argument("--chosen", choices=("sample", "solution"), default="sample", help="of the pairs by success")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--num-train", type=int, default=16000)
     parser.add_argument("--num-problems", type=int, default=500)
@@ -183,7 +161,6 @@ def main() -> None:
     parser.add_argument("--beta", type=float, default=0.3)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--alphas", nargs="+", type=float, default=[0.25, 0.5, 1.0])
-    parser.add_argument("--front-scale", type=float, default=1.0, help="sum of the two weights on the front")
     parser.add_argument("--seed", type=int, default=0, help="of the first policy's samples and trainings")
     parser.add_argument("--results", type=Path, help="file for every value")
     parser.add_argument("--report", nargs="+", type=Path, help="only report what is in files of `--results`")
@@ -191,12 +168,11 @@ def main() -> None:
     disable_progress_bars()
     if args.report:
         return report([result for file in args.report for result in json.loads(file.read_text())], args)
-    if "weak ARM" in args.guides and len(args.weak) != len(args.policies):
+    if len(args.weak) != len(args.policies):
         parser.error(f"{len(args.weak)} smaller models for {len(args.policies)} policies: give one each with --weak.")
-    weak = args.weak or [None] * len(args.policies)
     results = [
         of_policy(*folders, args.seed + number, args)
-        for number, folders in enumerate(zip(args.policies, weak, strict=True))
+        for number, folders in enumerate(zip(args.policies, args.weak, strict=True))
     ]
     if args.results:
         args.results.write_text(json.dumps(results))
