@@ -53,6 +53,21 @@ def completion_after(
     return torch.where(behind.any(-1, keepdim=True), behind, is_text)
 
 
+def fill_masks(
+    input_ids: Int[Tensor, "batch seq"],
+    attention_mask: Tensor | None,
+    completion_mask: Tensor | None,
+    pad_token_id: int | None,
+    start_ids: Sequence[int] | None,
+) -> tuple[Tensor, Tensor]:
+    """Attention and completion mask, where they are not given those of [`without_padding`], [`completion_after`]."""
+    if attention_mask is None:
+        attention_mask = without_padding(input_ids, pad_token_id)
+    if completion_mask is None:
+        completion_mask = completion_after(input_ids, attention_mask.bool(), start_ids)
+    return attention_mask, completion_mask
+
+
 def common_ending(prompts: Sequence[Sequence[int]], longest: int = 16) -> list[int] | None:
     """
     The ids that all prompts end with; `None` without any.

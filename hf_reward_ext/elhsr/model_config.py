@@ -2,6 +2,8 @@
 
 from transformers import PreTrainedConfig
 
+from hf_reward_ext.base.layers import ascending_layers
+
 
 class ELHSRModelConfig(PreTrainedConfig):
     r"""
@@ -60,7 +62,7 @@ class ELHSRModelConfig(PreTrainedConfig):
     ):
         self.hidden_size = hidden_size
         self.num_layers = num_layers
-        self.layers = _ascending_layers(layers, num_layers)
+        self.layers = ascending_layers(layers, num_layers, "policy")
         self.gate = gate
         self.features = features
         self.vocab_size = vocab_size
@@ -92,20 +94,3 @@ class ELHSRModelConfig(PreTrainedConfig):
         if self.features == "logits":
             return int(self.top_logprobs or self.vocab_size or 0)
         return len(self.layers) * self.hidden_size
-
-
-def _ascending_layers(layers: list[int] | None, num_layers: int) -> list[int]:
-    count = num_layers + 1
-    if layers is None:
-        return list(range(count))
-    outside = [layer for layer in layers if not -count <= layer < count]
-    if outside or not layers:
-        raise ValueError(
-            f"`layers={layers}` was given, but a policy with {num_layers} decoder layers has the hidden states 0 "
-            f"(embedding) to {num_layers} (after the final norm). Choose among them, or count from the end with "
-            "negative numbers."
-        )
-    ascending = sorted({layer % count for layer in layers})
-    if len(ascending) < len(layers):
-        raise ValueError(f"`layers={layers}` names a layer twice, but each is read once. Remove the repetition.")
-    return ascending

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.base_model import load_base
-from hf_reward_ext.base.text_masks import completion_after, without_padding
+from hf_reward_ext.base.text_masks import fill_masks
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
@@ -99,10 +99,9 @@ class ELHSRForSequenceClassification(PreTrainedModel):
         Returns:
             `SequenceClassifierOutput` whose `logits` are `(batch, 1)`.
         """
-        if attention_mask is None:
-            attention_mask = without_padding(input_ids, self._pad_token_id)
-        if completion_mask is None:
-            completion_mask = completion_after(input_ids, attention_mask.bool(), self.config.completion_start_ids)
+        attention_mask, completion_mask = fill_masks(
+            input_ids, attention_mask, completion_mask, self._pad_token_id, self.config.completion_start_ids
+        )
         features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
         return SequenceClassifierOutput(logits=self.head(features, completion_mask)[:, None])  # pyright: ignore
 

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import ModelOutput
 from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
 from hf_reward_ext.base.model_card import CardText
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
-from hf_reward_ext.base.text_masks import completion_after, without_padding
+from hf_reward_ext.base.text_masks import fill_masks
 from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
@@ -106,15 +106,13 @@ class GenARMRewardModel(BaseRewardModel):
         Raises:
             ValueError: If a row has no token that counts.
         """
-        if attention_mask is None:
-            attention_mask = without_padding(input_ids, self.config.pad_token_id)
-        counted = attention_mask.bool()
+        attention_mask, completion_mask = fill_masks(
+            input_ids, attention_mask, completion_mask, self.config.pad_token_id, self.config.completion_start_ids
+        )
+        counted = attention_mask.bool() & completion_mask.bool()
         # A token without a token before it is not predicted.
         counted[:, 1:] &= attention_mask[:, :-1].bool()
         counted[:, 0] = False
-        if completion_mask is None:
-            completion_mask = completion_after(input_ids, attention_mask.bool(), self.config.completion_start_ids)
-        counted &= completion_mask.bool()
         if not counted.any(-1).all():
             row = int((~counted.any(-1)).nonzero()[0])
             raise ValueError(

@@ -2,6 +2,8 @@
 
 from transformers import PreTrainedConfig
 
+from hf_reward_ext.base.layers import ascending_layers
+
 
 class RewardTransformerConfig(PreTrainedConfig):
     r"""
@@ -62,7 +64,7 @@ class RewardTransformerConfig(PreTrainedConfig):
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.channel_size = channel_size
-        self.layers = _ascending_layers(layers, num_layers)
+        self.layers = ascending_layers(layers, num_layers, "base")
         self.head_size = head_size
         self.hidden_act = hidden_act
         self.rms_norm_eps = rms_norm_eps
@@ -77,19 +79,3 @@ class RewardTransformerConfig(PreTrainedConfig):
         kwargs.setdefault("pad_token_id", None)
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)
-
-
-def _ascending_layers(layers: list[int] | None, num_layers: int) -> list[int]:
-    count = num_layers + 1
-    if layers is None:
-        return list(range(count))
-    if not layers or any(not -count <= layer < count for layer in layers):
-        raise ValueError(
-            f"`layers={layers}` was given, but a base with {num_layers} decoder layers has the hidden states 0 "
-            f"(embedding) to {num_layers} (after the final norm). Choose among them, or count from the end with "
-            "negative numbers."
-        )
-    ascending = sorted({layer % count for layer in layers})
-    if len(ascending) < len(layers):
-        raise ValueError(f"`layers={layers}` names a layer twice, but each is read once. Remove the repetition.")
-    return ascending

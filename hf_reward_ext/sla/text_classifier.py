@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_reward_ext.base.text_masks import completion_after, without_padding
+from hf_reward_ext.base.text_masks import fill_masks
 from hf_reward_ext.base.token_rewards import masked_mean
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
@@ -79,10 +79,9 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
         Returns:
             `SequenceClassifierOutput` whose `logits` are `(batch, 1)`.
         """
-        if attention_mask is None:
-            attention_mask = without_padding(input_ids, self._pad_token_id)
-        if completion_mask is None:
-            completion_mask = completion_after(input_ids, attention_mask.bool(), self.config.completion_start_ids)
+        attention_mask, completion_mask = fill_masks(
+            input_ids, attention_mask, completion_mask, self._pad_token_id, self.config.completion_start_ids
+        )
         out = self.reward_transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
