@@ -100,83 +100,98 @@ class GroupedAdapters:
 
     def __init__(self, model, adapters: list[str]):
         self.model, self.adapters = model, adapters
-        self._known, self._layers, self._stacks = None, [], {}
+        self._known: list[tuple[str, int]] = []
+        self._layers: list[_GroupedLayer] = []
 
     @contextmanager
     def groups_of(self, rows: int) -> Iterator[None]:
         """Within it a forward's rows come in groups of `rows`. Nothing stays behind after it."""
         configs = [(name, id(config)) for name, config in self.model.peft_config.items()]
         if configs != self._known:
-            self._known, self._layers, self._stacks = configs, _lora_layers(self.model), {}
-        before = [vars(layer).get("forward") for layer in self._layers]
+            self._known = configs
+            self._layers = [_GroupedLayer(layer, self.adapters) for layer in _lora_layers(self.model)]
         try:
             for layer in self._layers:
-                layer.forward = self._grouped_forward(layer, rows)
+                layer.replace_forward(rows)
             yield
         finally:
-            for layer, forward in zip(self._layers, before, strict=True):
-                if forward is None:
-                    vars(layer).pop("forward", None)
-                else:
-                    layer.forward = forward
+            for layer in self._layers:
+                layer.restore_forward()
 
-    def _grouped_forward(self, layer, rows: int) -> Callable:
-        """A layer's forward for groups of rows; of layers that are not plain linear ones PEFT's own is called."""
-        if layer.merged:
-            raise ValueError(
-                f"The adapters {list(layer.merged_adapters)} were merged into the weights, but these are the policy's. "
-                "Call `unmerge_adapter` first."
-            )
-        own, adapters = layer.forward, self.adapters
 
-        def by_name(x, *args, **kwargs):
-            names = [name for name in ("__base__", *adapters) for _ in range(rows)]
-            return own(x, *args, adapter_names=names, **kwargs)
+class _GroupedLayer:
+    """One LoRA layer's forward for groups of rows."""
 
-        def by_slice(x, *args, **kwargs):
-            if len(x) != rows * (1 + len(adapters)):
-                raise ValueError(
-                    f"A LoRA layer got {len(x)} rows where the batch has {rows * (1 + len(adapters))}: this model "
-                    "mixes rows (a mixture of experts, say). Use `GenARMLogitsProcessor` with a copy of the model."
-                )
-            result = layer.base_layer(x, *args, **kwargs)
-            for first, down, up in stacks:
-                part = slice(first * rows, (first + len(down)) * rows)
-                change = torch.bmm(x[part].reshape(len(down), -1, x.shape[-1]).to(down.dtype), down)
-                result[part].view(len(down), -1, result.shape[-1]).add_(torch.bmm(change, up))
-            return result
-
-        linear = all(layer.lora_A[name].weight.dim() == 2 for name in adapters if name in layer.lora_A)
-        if not linear or any(name in layer.lora_variant or name in layer.lora_embedding_A for name in adapters):
-            return by_name
-        stacks = self._stacked(layer)
-        return by_slice
-
-    @torch.no_grad()
-    def _stacked(self, layer) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
-        """First group, down (adapters, in, rank), scaled up (adapters, rank, out): one entry if all ranks agree."""
-        used = [
-            (number, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
-            for number, name in enumerate(self.adapters, start=1)
+    def __init__(self, layer, adapters: list[str]):
+        self.layer, self.adapters = layer, adapters
+        # Looked up once: 168 layers each pay for it in every token.
+        self._used = [
+            (number, name, vars(layer.lora_A[name])["_parameters"], vars(layer.lora_B[name])["_parameters"])
+            for number, name in enumerate(adapters, start=1)
             if name in layer.lora_A
         ]
+        linear = all(down["weight"].dim() == 2 for _, _, down, _ in self._used)
+        other = any(name in layer.lora_variant or name in layer.lora_embedding_A for name in adapters)
+        self._forward = self._by_slice if linear and not other else self._by_name
+        self._state, self._stacks, self._own = None, [], None
+
+    def replace_forward(self, rows: int) -> None:
+        if self.layer.merged:
+            raise ValueError(
+                f"The adapters {list(self.layer.merged_adapters)} were merged into the weights, but these are the "
+                "policy's. Call `unmerge_adapter` first."
+            )
+        self._stack()
+        self._rows, self._own = rows, vars(self.layer).get("forward")
+        vars(self.layer)["forward"] = self._forward
+
+    def restore_forward(self) -> None:
+        if vars(self.layer).get("forward") != self._forward:
+            return
+        if self._own is None:
+            del vars(self.layer)["forward"]
+        else:
+            vars(self.layer)["forward"] = self._own
+
+    def _by_name(self, x, *args, **kwargs):
+        """PEFT's own way, for layers that are not plain linear ones."""
+        names = [name for name in ("__base__", *self.adapters) for _ in range(self._rows)]
+        own = self._own or functools.partial(type(self.layer).forward, self.layer)
+        return own(x, *args, adapter_names=names, **kwargs)
+
+    def _by_slice(self, x, *args, **kwargs):
+        rows = self._rows
+        if len(x) != rows * (1 + len(self.adapters)):
+            raise ValueError(
+                f"A LoRA layer got {len(x)} rows where the batch has {rows * (1 + len(self.adapters))}: this model "
+                "mixes rows (a mixture of experts, say). Use `GenARMLogitsProcessor` with a copy of the model."
+            )
+        result = self.layer.base_layer(x, *args, **kwargs)
+        for first, down, up in self._stacks:
+            part = slice(first * rows, (first + len(down)) * rows)
+            change = torch.bmm(x[part].reshape(len(down), -1, x.shape[-1]).to(down.dtype), down)
+            result[part].view(len(down), -1, result.shape[-1]).add_(torch.bmm(change, up))
+        return result
+
+    def _stack(self) -> None:
+        """First group, down (adapters, in, rank), scaled up (adapters, rank, out): one entry if all ranks agree."""
+        used = [
+            (number, down["weight"], up["weight"], self.layer.scaling[name]) for number, name, down, up in self._used
+        ]
         state = [(down.data_ptr(), down._version, up.data_ptr(), up._version, scale) for _, down, up, scale in used]
-        if layer not in self._stacks or self._stacks[layer][0] != state:
+        if state != self._state:
             alike = len(used) == len(self.adapters) and len({(down.shape, down.dtype) for _, down, _, _ in used}) == 1
-            self._stacks[layer] = (state, [_stack(part) for part in ([used] if alike else [[one] for one in used])])
-        return self._stacks[layer][1]
+            self._stacks = [_stacked(part) for part in ([used] if alike else [[one] for one in used])]
+            self._state = state
 
 
-def _stack(used: list[tuple]) -> tuple[int, torch.Tensor, torch.Tensor]:
-    down, up = (
-        torch.stack([weight.T for weight in weights])
-        for weights in ([down for _, down, _, _ in used], [up * scale for _, _, up, scale in used])
-    )
+@torch.no_grad()
+def _stacked(used: list[tuple]) -> tuple[int, torch.Tensor, torch.Tensor]:
+    down = torch.stack([weight for _, weight, _, _ in used]).transpose(1, 2)
+    up = torch.stack([weight.T * scale for _, _, weight, scale in used])
     if down.device.type == "cpu" and down.dtype in (torch.bfloat16, torch.float16):
-        down, up = (
-            down.float(),
-            up.float(),
-        )  # a product of a few rows: float32 is five times faster than to start oneDNN
+        # A product of a few rows: float32 is five times faster than to start oneDNN.
+        down, up = down.float(), up.float()
     return used[0][0], down, up
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.last_logits import as_index, last_positions
 from hf_reward_ext.base.private_api import supports_logits_to_keep
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
@@ -121,7 +122,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """`logits` are normalised log-probabilities of the guided distribution, float32 or wider."""
@@ -140,7 +141,8 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
         )
-        alpha = self._alpha(len(input_ids), base.shape[1], start + input_ids.shape[1], base.device)
+        columns = start + torch.arange(input_ids.shape[1])[as_index(logits_to_keep)]
+        alpha = self._alpha(len(input_ids), columns, base.device)
         logps = guided_logps(base, guides, alpha, self.common_size(base, guides))
         if not torch.compiler.is_compiling() and logps[:, -1].isnan().any():
             self._refuse_nan(
@@ -173,14 +175,12 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             "model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
         )
 
-    def _alpha(self, rows: int, positions: int, end: int, device: torch.device) -> Float[Tensor, "rows seq guides"]:
+    def _alpha(self, rows: int, columns: Tensor, device: torch.device) -> Float[Tensor, "rows seq guides"]:
         """Weights of every row and position; the logits at column c choose the token of step c + 1 - prompt length."""
         if not callable(self.alpha):
             return alpha_rows(self.alpha, 0, rows, self.num_guides, device)[:, None]
-        steps = range(end - positions + 1 - self._prompt_length, end + 1 - self._prompt_length)
-        return torch.stack(
-            [alpha_rows(self.alpha, max(step, 0), rows, self.num_guides, device) for step in steps], dim=1
-        )
+        steps = (columns + 1 - self._prompt_length).clamp(min=0).tolist()
+        return torch.stack([alpha_rows(self.alpha, step, rows, self.num_guides, device) for step in steps], dim=1)
 
     def _read(self, input_ids: Tensor, past_key_values: Cache | None, **kwargs) -> list[Tensor]:
         """Logits of the policy and of each guide; each sees its own layers of the one cache."""
@@ -201,12 +201,14 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         return self.base.get_output_embeddings()
 
 
-def forward_logits(model, input_ids: Tensor, *, logits_to_keep: int = 0, **kwargs) -> Tensor:
+def forward_logits(model, input_ids: Tensor, *, logits_to_keep: int | Tensor = 0, **kwargs) -> Tensor:
     """Logits of one model, on its own device."""
+    if isinstance(logits_to_keep, int):
+        logits_to_keep = last_positions(logits_to_keep, input_ids.shape[1], model.device)
     keep = {"logits_to_keep": logits_to_keep} if supports_logits_to_keep(model) else {}
     inputs = {name: _to(value, model.device) for name, value in kwargs.items()}
     logits = model(input_ids=input_ids.to(model.device), **inputs, **keep).logits
-    return logits if keep or not logits_to_keep else logits[:, -logits_to_keep:]
+    return logits if keep else logits[:, as_index(logits_to_keep)]
 
 
 def _to(value, device: torch.device):

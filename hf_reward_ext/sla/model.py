@@ -152,7 +152,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         output_hidden_states: bool | list[int] | None = None,
         hidden_states: Sequence[Tensor | None] | None = None,
         compute_logits: bool = True,
@@ -181,7 +181,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
             "past_key_values": past_key_values,
             "inputs_embeds": inputs_embeds,
             "use_cache": use_cache,
-            "logits_to_keep": logits_to_keep or None,
+            "logits_to_keep": logits_to_keep if isinstance(logits_to_keep, Tensor) else logits_to_keep or None,
         }
         output = self.base(
             **{name: value for name, value in given.items() if value is not None},

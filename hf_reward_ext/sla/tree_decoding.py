@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, LogitsProcessorList, StoppingCriteriaList
 
 from hf_reward_ext.base.cache import can_select_rows
+from hf_reward_ext.base.last_logits import last_positions
 from hf_reward_ext.base.private_api import supports_logits_to_keep
 from hf_reward_ext.sla.branching import Branching
 from hf_reward_ext.sla.search import LookAheadSearch, SearchSettings
@@ -73,7 +74,8 @@ class TreeDecoder:
         self._is_padded = attention_mask is not None and not bool(attention_mask.all())
         self._mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0) if position_ids is None else position_ids
-        self._fixed_kwargs = _fixed_kwargs(model, reward)
+        self._fixed_kwargs = _fixed_kwargs(reward)
+        self._takes_logits_to_keep = supports_logits_to_keep(model)
         self._takes_positions = "position_ids" in _forward_parameters(model)
 
     @property
@@ -100,6 +102,8 @@ class TreeDecoder:
     def _forward(self):
         unread = self._ids.shape[1] - int(self.cache.get_seq_length())
         inputs = dict(self._fixed_kwargs)
+        if self._takes_logits_to_keep:
+            inputs["logits_to_keep"] = last_positions(1, unread, self._ids.device)
         if self._is_padded:
             inputs["attention_mask"] = self._mask
         if self._takes_positions:
@@ -164,13 +168,11 @@ def _by_row(rows: int, parents: list[int], tokens: list[int], ends: list[bool]) 
     return proposals
 
 
-def _fixed_kwargs(model, reward) -> dict[str, Any]:
+def _fixed_kwargs(reward) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"return_dict": True}
     layers = getattr(reward, "layers", None)
     if layers is not None:
         kwargs["output_hidden_states"] = list(layers)
-    if supports_logits_to_keep(model):
-        kwargs["logits_to_keep"] = 1
     return kwargs
 
 

@@ -62,7 +62,19 @@ def test_forward_is_the_formula_with_and_without_a_cache():
     first = guided(ids[:, :4], use_cache=True)
     rest = guided(ids[:, 4:], past_key_values=first.past_key_values, use_cache=True)
     torch.testing.assert_close(torch.cat([first.logits, rest.logits], 1), expected)
-    assert guided(ids, logits_to_keep=1).logits.shape == (2, 1, VOCAB)
+    for kept in (1, 4, torch.tensor([1, 3])):
+        chosen = kept if isinstance(kept, torch.Tensor) else slice(-kept, None)
+        torch.testing.assert_close(guided(ids, logits_to_keep=kept).logits, expected[:, chosen])
+
+
+def test_a_schedule_follows_the_positions_that_are_kept():
+    policy, guide = tiny_causal_lm("llama", dtype=torch.float64), tiny_causal_lm("llama", seed=1, dtype=torch.float64)
+    guided = GuidedCausalLM(policy, guide, alpha=lambda step: 0.5 * step)
+    ids = torch.randint(3, VOCAB, (2, 6))
+    expected = guided(ids).logits
+    for kept in (1, 4, torch.tensor([1, 3])):
+        chosen = kept if isinstance(kept, torch.Tensor) else slice(-kept, None)
+        torch.testing.assert_close(guided(ids, logits_to_keep=kept).logits, expected[:, chosen])
 
 
 def test_weights_change_between_calls_and_per_prompt():
