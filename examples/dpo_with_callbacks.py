@@ -1,18 +1,16 @@
 """
 TRL's DPO on the demo policy, and its checkpoint chosen by best-of-N under a reward model.
 
+    python examples/dpo_with_callbacks.py --prepare    # pairs of its own samples, an ELHSR reward model, a GenARM guide
     python examples/dpo_with_callbacks.py
     accelerate launch --multi_gpu --num_processes 2 examples/dpo_with_callbacks.py  # on CPUs: ACCELERATE_USE_CPU=true
     python examples/dpo_with_callbacks.py --resume --max-steps 60        # goes on from the last checkpoint
-
-Before, if they are not there: pairs of the policy's own right and wrong samples, an ELHSR reward model, a GenARM guide.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from datasets import load_dataset
 from trl import DPOConfig, DPOTrainer
 
@@ -25,7 +23,7 @@ from hf_reward_ext.demo.sampling import sample
 
 
 def prepare(folder: Path, num_problems: int) -> None:
-    """What both runs need, written by the first."""
+    """What all runs need."""
     policy, tokenizer = load_policy()
     if not (folder / "pairs.jsonl").exists():
         torch.manual_seed(1)
@@ -44,10 +42,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-prompts", type=int, default=32, help="that the callbacks sample from")
     parser.add_argument("--max-steps", type=int, default=40)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--prepare", action="store_true", help="make pairs and reward models, nothing else")
     args = parser.parse_args(arguments)
     folder = Path(args.output)
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
-        prepare(folder, args.num_problems)
+    if args.prepare:
+        return prepare(folder, args.num_problems)
+    if not (folder / "genarm").exists():
+        parser.error(f"{folder} has no pairs and reward models yet. Make them first, in one process, with --prepare.")
     policy, tokenizer = load_policy()
     parts = load_dataset("json", data_files=str(folder / "pairs.jsonl"), split="train").train_test_split(0.1, seed=0)
     prompts = prompts_of(arithmetic, "dev", args.num_prompts)
@@ -69,9 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     trainer.train(resume_from_checkpoint=args.resume or None)
     if trainer.is_world_process_zero():
         for row in (row for row in trainer.state.log_history if "eval_bon_reward" in row):
-            print(
-                {name: round(row[name], 3) for name in row if name == "step" or "_bon_" in name or "_guided_" in name}
-            )
+            print({name: round(row[name], 3) for name in row if name == "step" or "eval_bon" in name})
         print(f"best: {trainer.state.best_metric:.3f} in {trainer.state.best_model_checkpoint}")
 
 

@@ -1,11 +1,11 @@
 """
-GenARM on the demo task, always beside the control that only sharpens:
+GenARM on a demo task, always beside the control that only sharpens:
 `python examples/benchmarks/genarm_demo.py --policies DIR DIR --weak DIR DIR --split test`.
 
 Each policy gets three guides, trained on pairs of its own samples: a copy of itself that prefers right answers, another
-that prefers answers with fewer `*`, and a smaller language model of the task (two fifths of its parameters) that
-prefers right answers. The control is the policy alone at temperature 1 / (1 + alpha), without a guide. Intervals: 95 %,
-bootstrap over the problems of all policies; differences are paired.
+that prefers answers with fewer `*` (on the walk: `+`), and a smaller language model of the task (two fifths of its
+parameters) that prefers right answers. The control is the policy alone at temperature 1 / (1 + alpha), without a guide.
+Intervals: 95 %, bootstrap over the problems of all policies; differences are paired.
 """
 
 import argparse
@@ -19,18 +19,20 @@ import torch
 from datasets import Dataset, disable_progress_bars
 
 from hf_reward_ext import GenARMConfig, GenARMLogitsProcessor, GenARMTrainer, mean_with_interval
-from hf_reward_ext.demo import arithmetic
+from hf_reward_ext.demo import arithmetic, walk
 from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import Rollouts, sample
 
 GUIDES = ("ARM", "style ARM", "untrained weak model", "weak ARM")
 FRONT = (0.0, 0.25, 0.5, 0.75, 1.0)
+TASKS = {"arithmetic": arithmetic, "walk": walk}
+SHUNNED = {"arithmetic": "*", "walk": "+"}
 
 
-def stars(text: str) -> int:
-    """Number of `*` in the last attempt."""
-    return text.split("/")[-1].count("*")
+def shunned(text: str, task: str) -> int:
+    """How often the last attempt has the symbol of the task's style."""
+    return text.split("/")[-1].count(SHUNNED[task])
 
 
 def pairs(rollouts: Rollouts, better) -> Dataset:
@@ -67,8 +69,8 @@ def train(start: Path | None, rows: Dataset, seed: int, args):
 
 
 @torch.no_grad()
-def decode(policy, tokenizer, prompts: list[str], guides=None, alpha=0.0, temperature: float = 0.0, samples: int = 1):
-    """Shares of right answers and mean number of `*`, each of shape (problems,)."""
+def decode(policy, tokenizer, task: str, prompts, guides=None, alpha=0.0, temperature: float = 0.0, samples: int = 1):
+    """Shares of right answers and mean number of the style's symbol, each of shape (problems,)."""
     settings: dict = dict(do_sample=False)
     if temperature:
         settings = dict(do_sample=True, top_k=0, temperature=temperature, num_return_sequences=samples)
@@ -78,44 +80,44 @@ def decode(policy, tokenizer, prompts: list[str], guides=None, alpha=0.0, temper
         batch = prompts[start : start + 100]
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
         out = policy.generate(
-            **inputs, max_new_tokens=arithmetic.MAX_NEW_TOKENS, logits_processor=processors, **settings
+            **inputs, max_new_tokens=TASKS[task].MAX_NEW_TOKENS, logits_processor=processors, **settings
         )
         texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         each = len(texts) // len(batch)
-        right += [arithmetic.is_correct(batch[number // each], text) for number, text in enumerate(texts)]
-        count += [stars(text) for text in texts]
+        right += [TASKS[task].is_correct(batch[number // each], text) for number, text in enumerate(texts)]
+        count += [shunned(text, task) for text in texts]
     return np.reshape(right, (len(prompts), -1)).mean(1), np.reshape(count, (len(prompts), -1)).mean(1)
 
 
 def of_policy(folder: Path | None, weak_folder: Path, seed: int, args) -> dict:
-    """Everything that is measured on one policy: way -> (right, stars) per problem."""
+    """Everything that is measured on one policy: way -> (right, style's symbols) per problem."""
     policy, tokenizer = load_policy(folder)
+    task = TASKS[args.task]
     torch.manual_seed(seed)
     found = sample(
-        policy, tokenizer, prompts_of(arithmetic, "train", args.num_train), arithmetic, num_candidates=4,
-        prompts_per_batch=100, show_progress=False,
+        policy, tokenizer, prompts_of(task, "train", args.num_train), task, num_candidates=4, prompts_per_batch=100,
+        show_progress=False,
     )  # fmt: skip
-    by_success = pairs(found, arithmetic.is_correct)
-    by_style = pairs(found, lambda _, text: -stars(text))
+    by_success = pairs(found, task.is_correct)
+    by_style = pairs(found, lambda _, text: -shunned(text, args.task))
     data = {"ARM": (folder, by_success), "style ARM": (folder, by_style), "weak ARM": (weak_folder, by_success)}
     guides = {"untrained weak model": load_policy(weak_folder)[0]}
     for name, (start, rows) in data.items():
         guides[name], seconds = train(start, rows, seed, args)
         share = guides[name].num_parameters() / policy.num_parameters()
         print(f"{name}: {len(rows)} pairs, {seconds:.0f} s, {share:.3f} of the parameters", flush=True)
-    prompts = prompts_of(arithmetic, args.split, args.num_problems, args.slice)
-    found = {"alpha 0": decode(policy, tokenizer, prompts, temperature=1.0, samples=args.samples)}
-    found["alpha 0, greedy"] = decode(policy, tokenizer, prompts)
+    prompts = prompts_of(task, args.split, args.num_problems, args.slice)
+    on_prompts = (policy, tokenizer, args.task, prompts)
+    found = {"alpha 0": decode(*on_prompts, temperature=1.0, samples=args.samples)}
+    found["alpha 0, greedy"] = decode(*on_prompts)
     for alpha in args.alphas:
-        found[f"sharpened, alpha {alpha}"] = decode(
-            policy, tokenizer, prompts, temperature=1 / (1 + alpha), samples=args.samples
-        )
+        found[f"sharpened, alpha {alpha}"] = decode(*on_prompts, temperature=1 / (1 + alpha), samples=args.samples)
         for name, guide in guides.items():
-            found[f"{name}, alpha {alpha}"] = decode(policy, tokenizer, prompts, guide, alpha, 1.0, args.samples)
-            found[f"{name}, alpha {alpha}, greedy"] = decode(policy, tokenizer, prompts, guide, alpha)
+            found[f"{name}, alpha {alpha}"] = decode(*on_prompts, guide, alpha, 1.0, args.samples)
+            found[f"{name}, alpha {alpha}, greedy"] = decode(*on_prompts, guide, alpha)
     both = [guides["ARM"], guides["style ARM"]]
     for style in FRONT:
-        found[f"front {style}"] = decode(policy, tokenizer, prompts, both, [1 - style, style], 1.0, args.samples)
+        found[f"front {style}"] = decode(*on_prompts, both, [1 - style, style], 1.0, args.samples)
     return {way: [values.tolist() for values in value] for way, value in found.items()}
 
 
@@ -126,14 +128,15 @@ def report(results: list[dict], args) -> None:
     def cell(numbers: np.ndarray) -> str:
         return str(mean_with_interval(numbers))
 
-    print("\n| way | sampled | minus sharpening | greedy | minus alpha 0 | `*` per sampled answer |")
+    symbol = SHUNNED[args.task]
+    print(f"\n| way | sampled | minus sharpening | greedy | minus alpha 0 | `{symbol}` per sampled answer |")
     print("|---|---:|---:|---:|---:|---:|")
     alone, greedy_alone = values("alpha 0"), values("alpha 0, greedy")
     print(f"| alpha 0 | {cell(alone)} | | {cell(greedy_alone)} | | {values('alpha 0', 1).mean():.2f} |")
     for alpha in args.alphas:
         control = values(f"sharpened, alpha {alpha}")
-        stars_of = values(f"sharpened, alpha {alpha}", 1).mean()
-        print(f"| sharpened, T = {1 / (1 + alpha):.2f} | {cell(control)} | | | | {stars_of:.2f} |")
+        count = values(f"sharpened, alpha {alpha}", 1).mean()
+        print(f"| sharpened, T = {1 / (1 + alpha):.2f} | {cell(control)} | | | | {count:.2f} |")
         for name in GUIDES:
             way = f"{name}, alpha {alpha}"
             sampled, greedy = values(way), values(f"{way}, greedy")
@@ -141,7 +144,7 @@ def report(results: list[dict], args) -> None:
                 f"| {way} | {cell(sampled)} | {cell(sampled - control)} | {cell(greedy)} | "
                 f"{cell(greedy - greedy_alone)} | {values(way, 1).mean():.2f} |"
             )
-    print("\n| weights (right, style) | sampled | `*` per answer |\n|---|---:|---:|")
+    print(f"\n| weights (right, style) | sampled | `{symbol}` per answer |\n|---|---:|---:|")
     for style in FRONT:
         way = f"front {style}"
         print(f"| {1 - style:.3g}, {style:.3g} | {cell(values(way))} | {cell(values(way, 1))} |")
@@ -151,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
     parser.add_argument("--weak", nargs="+", type=Path, default=[], help="a smaller model for each policy")
+    parser.add_argument("--task", choices=TASKS, default="arithmetic")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--num-train", type=int, default=16000)
     parser.add_argument("--num-problems", type=int, default=500)

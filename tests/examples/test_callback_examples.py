@@ -28,6 +28,9 @@ def test_grpo_runs_on_a_reward_model_that_it_trains_or_is_given(tmp_path, capsys
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_dpo_keeps_the_best_checkpoint_and_goes_on(tmp_path, capsys):
     small = ["--num-problems", "60", "--num-prompts", "2", "--output", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main_of("dpo_with_callbacks")(small)
+    main_of("dpo_with_callbacks")([*small, "--prepare"])
     main_of("dpo_with_callbacks")([*small, "--max-steps", "10"])
     main_of("dpo_with_callbacks")([*small, "--max-steps", "20", "--resume"])
     shown = capsys.readouterr().out
