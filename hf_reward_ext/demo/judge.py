@@ -110,7 +110,8 @@ def train_judge(
     tokenizer,
     folder: str | Path,
     num_pairs: int = 14000,
-    rounds: int = 2,
+    rounds: int = 3,
+    writing_rounds: int = 1,
     learning_rate: float = 2e-3,
     batch_size: int = 16,
     seed: int = 0,
@@ -123,6 +124,8 @@ def train_judge(
         folder (`str` or `Path`): For the trainer.
         num_pairs (`int`): Training pairs of a round.
         rounds (`int`): Each has new pairs and its own schedule of learning rates; one leaves the judge under-trained.
+        writing_rounds (`int`): Before them, rounds on the judgements alone: who can recompute a claim learns more from
+            the comparisons.
         learning_rate, batch_size, seed: Of the training; a batch counts pairs.
 
     Returns:
@@ -133,17 +136,25 @@ def train_judge(
     """
     if rounds < 1:
         raise ValueError(f"`rounds={rounds}` was given, but a judge is trained in one or more. Pass 1 or more.")
-    settings = (folder, num_pairs, learning_rate, batch_size)
+    settings = (policy, tokenizer, folder, num_pairs, learning_rate, batch_size)
+    for number in range(writing_rounds):
+        _one_round(*settings, seed - 100 * (number + 1), judgment_weight=1.0, **_NO_COMPARISON)
     for number in range(rounds - 1):
-        _one_round(policy, tokenizer, *settings, seed + 100 * number)
-    return _one_round(policy, tokenizer, *settings, seed + 100 * (rounds - 1))
+        _one_round(*settings, seed + 100 * number)
+    return _one_round(*settings, seed + 100 * (rounds - 1))
 
 
-def _one_round(policy, tokenizer, folder, num_pairs, learning_rate, batch_size, seed) -> FastSlowRewardModel:
+_NO_COMPARISON: dict = dict(bradley_terry_weight=0.0, verdict_weight=0.0, center_rewards_coefficient=0.0)
+
+
+def _one_round(
+    policy, tokenizer, folder, num_pairs, learning_rate, batch_size, seed, judgment_weight=3.0, **weights
+) -> FastSlowRewardModel:
     args = FastSlowConfig(
         str(folder),
         verdicts=list(VERDICTS),
-        judgment_weight=3.0,  # a mean over tokens that are mostly certain
+        judgment_weight=judgment_weight,  # 3: a mean over tokens that are mostly certain
+        **weights,
         adam_beta2=0.98,
         learning_rate=learning_rate,
         lr_scheduler_type="cosine",
