@@ -78,7 +78,8 @@ def early(args, seed: int) -> FastSlowRewardModel:
     if args.judges:
         return FastSlowRewardModel.from_pretrained(args.judges[seed - args.first_seed], batch_size=128)
     policy, tokenizer = load_policy(args.policies[seed - args.first_seed])
-    judge = train_judge(policy, tokenizer, args.output / f"train{seed}", args.num_pairs, rounds=1, writing_rounds=0, seed=seed)
+    folder = args.output / f"train{seed}"
+    judge = train_judge(policy, tokenizer, folder, args.num_pairs, rounds=1, writing_rounds=0, seed=seed)
     judge.save_pretrained(args.output / f"early{seed}")
     return judge
 

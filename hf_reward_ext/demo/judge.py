@@ -23,6 +23,7 @@ VERDICTS = ("Yes", "No")
 TEMPLATE = JudgeTemplate(user="{prompt}{response_a}?", base_suffix="", analysis_prefix=":", final_marker="#")
 MAX_NEW_TOKENS = 40
 Error = Literal["result", "number", "steps"]
+_NO_COMPARISON: dict = dict(bradley_terry_weight=0.0, verdict_weight=0.0, center_rewards_coefficient=0.0)
 
 
 def claim(numbers: tuple[int, ...], operators: str, result: int) -> str:
@@ -142,9 +143,6 @@ def train_judge(
     for number in range(rounds - 1):
         _one_round(*settings, seed + 100 * number)
     return _one_round(*settings, seed + 100 * (rounds - 1))
-
-
-_NO_COMPARISON: dict = dict(bradley_terry_weight=0.0, verdict_weight=0.0, center_rewards_coefficient=0.0)
 
 
 def _one_round(
