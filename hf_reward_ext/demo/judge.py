@@ -139,7 +139,7 @@ def train_judge(
         raise ValueError(f"`rounds={rounds}` was given, but a judge is trained in one or more. Pass 1 or more.")
     settings = (policy, tokenizer, folder, num_pairs, learning_rate, batch_size)
     for number in range(writing_rounds):
-        _one_round(*settings, seed - 100 * (number + 1), judgment_weight=1.0, **_NO_COMPARISON)
+        _one_round(*settings, seed + 100 * (rounds + number), judgment_weight=1.0, **_NO_COMPARISON)
     for number in range(rounds - 1):
         _one_round(*settings, seed + 100 * number)
     return _one_round(*settings, seed + 100 * (rounds - 1))
