@@ -2,9 +2,9 @@
 The demo's judge: is a claimed solution of an arithmetic problem right?
 
 Prompt `6 1 3 3=12|`, response `6-1*3-3=12` (left to right), judge prompt `6 1 3 3=12|6-1*3-3=12?`, verdict `Yes` or
-`No`. The written judgement `Yes:6-1=5.;5*3=15.;15-3=12.>.#Yes` recomputes the claim and marks what it finds with `.` or
-`x`: after each step whether its numbers were given, after `>` whether the last result is the claimed one and the
-target. Some wrong claims show at a glance (another result, a number that was not given), others only in their steps.
+`No`. The written judgement `Yes:6-1=5;5*3=15;15-3=12.12.#Yes` recomputes the claim and repeats the result it names,
+both with `.` where they are the target and `x` where they are not. Some wrong claims show at a glance (another result,
+a number that was not given), others only in their steps.
 """
 
 import random
@@ -32,13 +32,10 @@ def claim(numbers: tuple[int, ...], operators: str, result: int) -> str:
 
 
 def analysis(problem: Problem, numbers: tuple[int, ...], operators: str, result: int) -> str:
-    """The claim's steps, each with a mark, and the mark of its result."""
-    given = [used == number for used, number in zip(numbers, problem.numbers, strict=True)]
-    marks = [given[0] and given[1], *given[2:]]
-    steps = arithmetic.write(numbers, operators).split(";")
-    last = int(steps[-1].split("=")[-1])
-    shown = ";".join(f"{step}{_mark(fits)}" for step, fits in zip(steps, marks, strict=True))
-    return f"{shown}>{_mark(last == result == problem.target)}"
+    """The claim's steps and the result it names, each with a mark."""
+    last = arithmetic.evaluate(numbers, operators)[-1]
+    steps = arithmetic.write(numbers, operators)
+    return f"{steps}{_mark(last == problem.target)}{result}{_mark(result == problem.target)}"
 
 
 def _mark(fits: bool) -> str:
@@ -96,8 +93,9 @@ def _wrong(problem: Problem, right: str, error: Error, rng: random.Random) -> tu
         steps = arithmetic.evaluate(numbers, operators)
         if steps is None:
             continue
-        wrong = {"result": result != problem.target, "number": numbers != problem.numbers}
-        if wrong.get(error, steps[-1] != problem.target):
+        missed = steps[-1] != problem.target
+        wrong = {"result": result != problem.target, "number": numbers != problem.numbers and missed}
+        if wrong.get(error, missed):
             return numbers, operators, result
 
 

@@ -1,5 +1,7 @@
 """The judge task of the demo."""
 
+import re
+
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.judge import TEMPLATE, VERDICTS, analysis, claim, pairs
 from hf_reward_ext.demo.tokenizer import build_tokenizer
@@ -36,7 +38,7 @@ def test_judgements_recompute_the_claim_from_right_and_wrong_first_verdicts():
     overturned = 0
     for row in rows:
         for one, response in zip(row["judgments"], (row["chosen"], row["rejected"]), strict=True):
-            last = int(one["text"].split("=")[-1].rstrip(">.x"))
+            last = int(re.split("[.x]", one["text"].split("=")[-1])[0])
             assert last == read(row["prompt"], response)[-1]
             assert ("x" in one["text"]) == (one["about"] == "rejected")
             assert one["verdict"] == VERDICTS[one["about"] == "rejected"]
@@ -46,10 +48,10 @@ def test_judgements_recompute_the_claim_from_right_and_wrong_first_verdicts():
 
 def test_marks_say_what_is_wrong():
     problem = arithmetic.Problem((6, 1, 3, 3), 12, ("-*-",))
-    assert analysis(problem, (6, 1, 3, 3), "-*-", 12) == "6-1=5.;5*3=15.;15-3=12.>."
-    assert analysis(problem, (6, 1, 4, 3), "-*-", 12) == "6-1=5.;5*4=20x;20-3=17.>x"
-    assert analysis(problem, (7, 1, 3, 3), "-*-", 15) == "7-1=6x;6*3=18.;18-3=15.>x"
-    assert analysis(problem, (6, 1, 3, 3), "-*-", 13).endswith("15-3=12.>x")
+    assert analysis(problem, (6, 1, 3, 3), "-*-", 12) == "6-1=5;5*3=15;15-3=12.12."
+    assert analysis(problem, (6, 1, 4, 3), "-*-", 12) == "6-1=5;5*4=20;20-3=17x12."
+    assert analysis(problem, (7, 1, 3, 3), "-*-", 15) == "7-1=6;6*3=18;18-3=15x15x"
+    assert analysis(problem, (6, 1, 3, 3), "-*-", 13).endswith("15-3=12.13x")
 
 
 def test_splits_are_disjoint_and_seeds_differ():
@@ -66,5 +68,5 @@ def test_prompts_and_judgements_are_a_token_a_piece():
     shown = prompt.tokenizer.decode(encoded["chosen_prompt_ids"] + encoded["chosen_judgments"][0])
     first, text = row["judgments"][0]["first_verdict"], row["judgments"][0]["text"]
     assert shown == f"{row['prompt']}{row['chosen']}?{first}:{text}#Yes<eos>"
-    assert len(encoded["chosen_judgments"][0]) == 2 + 22 + 3
+    assert len(encoded["chosen_judgments"][0]) == 2 + 20 + 3
     assert claim(problem.numbers, "+-*", 5).endswith("=5")
