@@ -29,6 +29,7 @@ def test_chosen_claims_are_right_and_rejected_ones_wrong_as_they_say():
         given, target, numbers, result, computed = read(row["prompt"], row["rejected"])
         visible = {"result": result != target, "number": numbers != given}
         assert visible.get(row["error"], computed != target and numbers == given and result == target)
+        assert computed != target or row["error"] == "result"
     shares = {error: rows["error"].count(error) / 300 for error in ("result", "number", "steps")}
     assert 0.3 < shares["steps"] < 0.5 and 0.1 < shares["number"] < shares["result"]
 
