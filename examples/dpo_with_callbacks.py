@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         for row in (row for row in trainer.state.log_history if "eval_bon_reward" in row):
             print({name: round(row[name], 3) for name in row if name == "step" or "eval_bon" in name})
         print(f"best: {trainer.state.best_metric:.3f} in {trainer.state.best_model_checkpoint}")
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

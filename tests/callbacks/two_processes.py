@@ -41,6 +41,7 @@ def run(folder: Path, resume: bool = False):
     before = None if resume else trainer.evaluate()
     trainer.train(resume_from_checkpoint=resume or None)
     evaluations = [row for row in trainer.state.log_history if "eval_bon_reward" in row]
+    trainer.accelerator.end_training()  # a process group that nobody closes aborts some exits
     return {"before": before, "evaluations": evaluations, "best": trainer.state.best_model_checkpoint,
             "processes": trainer.args.world_size}, trainer.args.process_index  # fmt: skip
 
