@@ -9,8 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.cache import can_select_rows
-from hf_reward_ext.base.last_logits import last_positions
-from hf_reward_ext.base.private_api import supports_logits_to_keep
+from hf_reward_ext.base.last_logits import last_logits_only
 
 
 class CachedGuide:
@@ -98,14 +97,13 @@ class CachedGuide:
     def _run(self, ids: Tensor, mask: Tensor, known: int) -> Tensor:
         """Logits behind the last token, of which `known` leading ones are in the cache."""
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        keep = last_positions(1, ids.shape[1] - known, ids.device)
         output = self.model(
             input_ids=ids[:, known:],
             attention_mask=mask,
             position_ids=positions[:, known:],
             past_key_values=self._cache,
             use_cache=self._cache is not None,
-            **({"logits_to_keep": keep} if supports_logits_to_keep(self.model) else {}),
+            **last_logits_only(self.model, 1, ids.shape[1] - known),
         )
         self.num_tokens_read += ids[:, known:].numel()
         logits = output.logits[:, -1]

@@ -8,8 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from hf_reward_ext.base.cache import can_select_rows
-from hf_reward_ext.base.last_logits import last_positions
-from hf_reward_ext.base.private_api import supports_logits_to_keep
+from hf_reward_ext.base.last_logits import last_logits_only
 
 
 class SharedPrefill:
@@ -42,14 +41,13 @@ class SharedPrefill:
         if not can_select_rows(cache):
             return None
         mask = self.attention_mask[:, :-1]
-        keep = last_positions(1, mask.shape[1], mask.device)
         self.policy(
             input_ids=self.input_ids[:, :-1],
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
-            **({"logits_to_keep": keep} if supports_logits_to_keep(self.policy) else {}),
+            **last_logits_only(self.policy, 1, mask.shape[1]),
         )
         return cache
 

@@ -132,7 +132,8 @@ class _GroupedLayer:
         ]
         linear = all(down["weight"].dim() == 2 for _, _, down, _ in self._used)
         other = any(name in layer.lora_variant or name in layer.lora_embedding_A for name in adapters)
-        self._forward = self._by_slice if linear and not other else self._by_name
+        self._is_plain = linear and not other
+        self._forward = self._by_slice if self._is_plain else self._by_name
         self._state, self._stacks, self._own = None, [], None
 
     def replace_forward(self, rows: int) -> None:
@@ -141,7 +142,8 @@ class _GroupedLayer:
                 f"The adapters {list(self.layer.merged_adapters)} were merged into the weights, but these are the "
                 "policy's. Call `unmerge_adapter` first."
             )
-        self._stack()
+        if self._is_plain:
+            self._stack()
         self._rows, self._own = rows, vars(self.layer).get("forward")
         vars(self.layer)["forward"] = self._forward
 

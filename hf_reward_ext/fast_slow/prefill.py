@@ -11,6 +11,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.cache import can_select_rows
+from hf_reward_ext.base.last_logits import last_positions
 
 # Shorter shared beginnings cost more in an extra forward than they save.
 _MIN_SHARED = 16
@@ -93,7 +94,8 @@ def forward(
     cache: DynamicCache | None,
 ) -> Float[Tensor, "rows vocab"]:
     """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
-    optional = {"position_ids": position_ids.clamp(min=0), "logits_to_keep": 1}
+    kept = last_positions(1, input_ids.shape[1], input_ids.device)
+    optional = {"position_ids": position_ids.clamp(min=0), "logits_to_keep": kept}
     known = forward_parameters(model)
     output = model(
         input_ids=input_ids,

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.last_logits import as_index, last_positions
-from hf_reward_ext.base.private_api import supports_logits_to_keep
+from hf_reward_ext.base.last_logits import as_index, last_logits_only
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
@@ -141,8 +140,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
         )
-        columns = start + torch.arange(input_ids.shape[1])[as_index(logits_to_keep)]
-        alpha = self._alpha(len(input_ids), columns, base.device)
+        alpha = self._alpha(input_ids, start, logits_to_keep, base.device)
         logps = guided_logps(base, guides, alpha, self.common_size(base, guides))
         if not torch.compiler.is_compiling() and logps[:, -1].isnan().any():
             self._refuse_nan(
@@ -175,10 +173,14 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             "model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
         )
 
-    def _alpha(self, rows: int, columns: Tensor, device: torch.device) -> Float[Tensor, "rows seq guides"]:
+    def _alpha(
+        self, input_ids: Tensor, start: int, logits_to_keep: int | Tensor, device: torch.device
+    ) -> Float[Tensor, "rows seq guides"]:
         """Weights of every row and position; the logits at column c choose the token of step c + 1 - prompt length."""
+        rows, length = input_ids.shape
         if not callable(self.alpha):
             return alpha_rows(self.alpha, 0, rows, self.num_guides, device)[:, None]
+        columns = start + torch.arange(length)[as_index(logits_to_keep)]
         steps = (columns + 1 - self._prompt_length).clamp(min=0).tolist()
         return torch.stack([alpha_rows(self.alpha, step, rows, self.num_guides, device) for step in steps], dim=1)
 
@@ -203,9 +205,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
 
 def forward_logits(model, input_ids: Tensor, *, logits_to_keep: int | Tensor = 0, **kwargs) -> Tensor:
     """Logits of one model, on its own device."""
-    if isinstance(logits_to_keep, int):
-        logits_to_keep = last_positions(logits_to_keep, input_ids.shape[1], model.device)
-    keep = {"logits_to_keep": logits_to_keep} if supports_logits_to_keep(model) else {}
+    keep = last_logits_only(model, logits_to_keep, input_ids.shape[1])
     inputs = {name: _to(value, model.device) for name, value in kwargs.items()}
     logits = model(input_ids=input_ids.to(model.device), **inputs, **keep).logits
     return logits if keep else logits[:, as_index(logits_to_keep)]

@@ -74,8 +74,7 @@ class TreeDecoder:
         self._is_padded = attention_mask is not None and not bool(attention_mask.all())
         self._mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0) if position_ids is None else position_ids
-        self._fixed_kwargs = _fixed_kwargs(reward)
-        self._takes_logits_to_keep = supports_logits_to_keep(model)
+        self._fixed_kwargs = _fixed_kwargs(model, reward)
         self._takes_positions = "position_ids" in _forward_parameters(model)
 
     @property
@@ -102,7 +101,7 @@ class TreeDecoder:
     def _forward(self):
         unread = self._ids.shape[1] - int(self.cache.get_seq_length())
         inputs = dict(self._fixed_kwargs)
-        if self._takes_logits_to_keep:
+        if "logits_to_keep" in inputs:
             inputs["logits_to_keep"] = last_positions(1, unread, self._ids.device)
         if self._is_padded:
             inputs["attention_mask"] = self._mask
@@ -168,11 +167,13 @@ def _by_row(rows: int, parents: list[int], tokens: list[int], ends: list[bool]) 
     return proposals
 
 
-def _fixed_kwargs(reward) -> dict[str, Any]:
+def _fixed_kwargs(model, reward) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"return_dict": True}
     layers = getattr(reward, "layers", None)
     if layers is not None:
         kwargs["output_hidden_states"] = list(layers)
+    if supports_logits_to_keep(model):
+        kwargs["logits_to_keep"] = 1
     return kwargs
 
 

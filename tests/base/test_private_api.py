@@ -42,6 +42,18 @@ def test_groups_of_rows_use_their_own_adapter(target_modules):
         torch.testing.assert_close(logits, model(ids).logits)
 
 
+def test_layers_that_are_not_linear_are_mixed_too():
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Conv1d(3, 4, 2)), config, adapter_name="one").eval()
+    values = torch.randn(2, 3, 5)
+    with GroupedAdapters(model.base_model, ["one"]).groups_of(2):
+        bare, adapted_values = model.base_model(torch.cat([values] * 2)).chunk(2)
+    torch.testing.assert_close(adapted_values, model(values))
+    with model.disable_adapter():
+        torch.testing.assert_close(bare, model(values))
+
+
 def test_groups_follow_weights_that_change_and_adapters_of_other_ranks():
     model = adapted(target_modules="all-linear")
     model.add_adapter("wide", LoraConfig(r=6, init_lora_weights=False, target_modules=["q_proj"], lora_alpha=3))
