@@ -1,14 +1,14 @@
 """Reward models that act at generation time, on transformers, TRL and PEFT."""
 
-from hf_reward_ext.base.combination import FittedCombination, max_rank, min_max
-from hf_reward_ext.base.merging import merge_adapters, merge_models
-from hf_reward_ext.base.prefill import SharedPrefill
-from hf_reward_ext.base.text_scorer import TextScorer
-from hf_reward_ext.base.weighted_reward import WeightedReward
+from hf_reward_ext.base.lm.prefill import SharedPrefill
+from hf_reward_ext.base.saving.merging import merge_adapters, merge_models
+from hf_reward_ext.base.scoring.combine import FittedCombination, max_rank, min_max
+from hf_reward_ext.base.scoring.text import TextScorer
+from hf_reward_ext.base.scoring.weighted import WeightedReward
+from hf_reward_ext.best_of_n import BestOfNPipeline, ResumableWriter, preference_rows, sft_rows, write_best_of_n
 from hf_reward_ext.callbacks import BestOfNCallback, GuidedGenerationCallback
-from hf_reward_ext.data_out import ResumableWriter, preference_rows, sft_rows, write_best_of_n
+from hf_reward_ext.checks import Finding, RewardModelReport, check_reward_model
 from hf_reward_ext.elhsr import (
-    BestOfNPipeline,
     ELHSRConfig,
     ELHSRForSequenceClassification,
     ELHSRModel,
@@ -73,7 +73,6 @@ from hf_reward_ext.hub import (
     generate_look_ahead,
     push_folder,
 )
-from hf_reward_ext.hygiene import Finding, RewardModelReport, check_reward_model
 from hf_reward_ext.sla import (
     ConfirmedChunk,
     LookAheadSearch,

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_reward_ext"
 METHODS = {"genarm", "sla", "fast_slow", "elhsr"}
-ABOVE = {"evaluation", "data_out", "callbacks", "hygiene", "hub", "demo", "cli"}
+ABOVE = {"best_of_n", "evaluation", "callbacks", "checks", "hub", "demo", "cli"}
 MAY_IMPORT = {
     "base": {"base"},
     **{method: {"base", method} for method in METHODS},

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import hf_reward_ext
+import hf_reward_ext.checks
 import hf_reward_ext.elhsr
 import hf_reward_ext.evaluation
 import hf_reward_ext.genarm
 import hf_reward_ext.hub
-import hf_reward_ext.hygiene
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def test_every_public_name_exists_is_sorted_and_stands_in_the_api_pages():
         hf_reward_ext.evaluation,
         hf_reward_ext.genarm,
         hf_reward_ext.hub,
-        hf_reward_ext.hygiene,
+        hf_reward_ext.checks,
     ],
 )
 def test_names_of_a_package_are_public_at_the_root(module):

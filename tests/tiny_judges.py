@@ -7,9 +7,9 @@ import torch
 from tiny import tiny_causal_lm, tiny_tokenizer
 
 from hf_reward_ext.fast_slow import FastSlowRewardModel, Judgment
-from hf_reward_ext.fast_slow.calibration import Outcomes
-from hf_reward_ext.fast_slow.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.template import JudgeTemplate
+from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 
 TEMPLATE = JudgeTemplate(
     user="{prompt} w0 {response_a} w1 {response_b}", base_suffix="", analysis_prefix=" w2", final_marker=" w3"

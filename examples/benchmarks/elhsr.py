@@ -15,7 +15,7 @@ from interleaved import interleaved, print_table
 from resident import peak_resident
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from hf_reward_ext.base.prefill import SharedPrefill
+from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.demo.tokenizer import build_tokenizer
 from hf_reward_ext.elhsr import ELHSRConfig, ELHSRModel, ELHSRTrainer, HiddenStateReward
 from hf_reward_ext.elhsr.features import teacher_forced_features

@@ -17,8 +17,8 @@ from hf_reward_ext.demo.judge import TEMPLATE, VERDICTS, pairs
 from hf_reward_ext.demo.policy import new_policy
 from hf_reward_ext.demo.tokenizer import build_tokenizer
 from hf_reward_ext.fast_slow import FastSlowRewardModel
-from hf_reward_ext.fast_slow.decisions import encode_decisions
-from hf_reward_ext.fast_slow.gate import NEVER
+from hf_reward_ext.fast_slow.judge.gate import NEVER
+from hf_reward_ext.fast_slow.judge.judge_inputs import encode_decisions
 
 
 def random_judge(args) -> FastSlowRewardModel:

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from hf_reward_ext.evaluation import mean_with_interval
-from hf_reward_ext.fast_slow.calibration import Outcomes
-from hf_reward_ext.fast_slow.confidence import orders_agree
-from hf_reward_ext.fast_slow.gate import Gate
-from hf_reward_ext.fast_slow.thresholds import escalated, thresholds_for_budget
+from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes
+from hf_reward_ext.fast_slow.calibrate.thresholds import escalated, thresholds_for_budget
+from hf_reward_ext.fast_slow.judge.confidence import orders_agree
+from hf_reward_ext.fast_slow.judge.gate import Gate
 
 REASONED = ("Swap_CoT", "CoT")
 

@@ -21,8 +21,8 @@ from resident import peak_resident, resident
 from transformers import LlamaConfig, LlamaForCausalLM, logging, set_seed
 from trl import DPOConfig, DPOTrainer
 
-from hf_reward_ext.base.losses import bradley_terry_loss
-from hf_reward_ext.base.token_rewards import masked_sum
+from hf_reward_ext.base.training.losses import bradley_terry_loss
+from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.demo.tokenizer import build_tokenizer
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from hf_reward_ext.base.token_rewards import gather_token_logps, masked_mean
+from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean
 from hf_reward_ext.demo.elhsr import train_head, with_prefixes
 from hf_reward_ext.demo.sampling import Rollouts
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer

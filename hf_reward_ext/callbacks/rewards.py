@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from hf_reward_ext.base.base_model import load_base
+from hf_reward_ext.base.saving.base_model import load_base
+from hf_reward_ext.base.scoring.completion import CompletionScorer
 from hf_reward_ext.callbacks.prompts import Prompt
 from hf_reward_ext.elhsr import ELHSRForSequenceClassification, ELHSRModel
-from hf_reward_ext.evaluation.completion_scorer import CompletionScorer
 from hf_reward_ext.evaluation.pair_scorer import PairScorer
 from hf_reward_ext.evaluation.scorer import as_scorer
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers import pipeline
 
+from hf_reward_ext.best_of_n import preference_rows, sft_rows
 from hf_reward_ext.cli.models import base_of, load_causal_lm, load_tokenizer, loading_settings, model_type, on_device
 from hf_reward_ext.cli.options import generation_settings
 from hf_reward_ext.cli.scorers import load_function, load_scorer
 from hf_reward_ext.cli.work import Batch, open_output, read_prompts, report, work_through
-from hf_reward_ext.data_out import preference_rows, sft_rows
 from hf_reward_ext.elhsr import ELHSRModel, Pruning
 
 

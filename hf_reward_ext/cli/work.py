@@ -11,8 +11,8 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import set_seed
 
+from hf_reward_ext.best_of_n import ResumableWriter
 from hf_reward_ext.cli.rows import load_rows
-from hf_reward_ext.data_out import ResumableWriter
 
 Batch = Callable[[list[dict]], list[dict]]
 # Options that do not change what a row of the output says.

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from hf_reward_ext.base.votes import majority_vote
+from hf_reward_ext.base.scoring.votes import majority_vote
 from hf_reward_ext.demo import arithmetic, walk
 from hf_reward_ext.demo.sampling import Rollouts, sample
 from hf_reward_ext.demo.text_reward_model import train_text_reward_model

@@ -10,8 +10,8 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_reward_ext.base.prefill import SharedPrefill
-from hf_reward_ext.base.token_rewards import completion_mask_from_ids, masked_mean
+from hf_reward_ext.base.lm.prefill import SharedPrefill
+from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids, masked_mean
 from hf_reward_ext.elhsr import HiddenStateReward
 
 

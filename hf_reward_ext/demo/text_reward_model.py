@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import DataCollatorWithPadding, LlamaForSequenceClassification, Trainer, TrainingArguments, set_seed
 
-from hf_reward_ext.base.text_scorer import TextScorer
+from hf_reward_ext.base.scoring.text import TextScorer
 from hf_reward_ext.demo.sampling import Rollouts
 
 

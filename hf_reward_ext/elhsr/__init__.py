@@ -1,12 +1,10 @@
 """ELHSR: a linear reward head on the policy's own hidden states (arXiv 2505.12225)."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
-from hf_reward_ext.elhsr.pipeline import BestOfNPipeline
 from hf_reward_ext.elhsr.pruning import Pruning
 from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification
 from hf_reward_ext.elhsr.trainer import ELHSRTrainer
@@ -15,10 +13,8 @@ from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
 AutoConfig.register("elhsr", ELHSRModelConfig)
 AutoModel.register(ELHSRModelConfig, ELHSRModel)
 AutoModelForSequenceClassification.register(ELHSRModelConfig, ELHSRForSequenceClassification)
-PIPELINE_REGISTRY.register_pipeline("reward-bon", BestOfNPipeline, pt_model=AutoModelForCausalLM, type="text")
 
 __all__ = [
-    "BestOfNPipeline",
     "ELHSRConfig",
     "ELHSRForSequenceClassification",
     "ELHSRModel",

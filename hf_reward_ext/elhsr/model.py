@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hf_reward_ext.base.hub import base_pointer, check_base
-from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
-from hf_reward_ext.base.model_card import CardText
-from hf_reward_ext.base.token_rewards import masked_sum
+from hf_reward_ext.base.saving.base_pointer import base_pointer, check_base
+from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 

@@ -1,6 +1,6 @@
 """What the card of a head says."""
 
-from hf_reward_ext.base.model_card import CardText, hub_name
+from hf_reward_ext.base.saving.card import CardText, hub_name
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 PAPER = {

@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedConfig
 
-from hf_reward_ext.base.layers import ascending_layers
+from hf_reward_ext.base.lm.layers import ascending_layers
 
 
 class ELHSRModelConfig(PreTrainedConfig):

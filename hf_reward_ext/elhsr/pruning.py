@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_reward_ext.base.prefill import SharedPrefill
-from hf_reward_ext.base.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.prefill import SharedPrefill
+from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean
 

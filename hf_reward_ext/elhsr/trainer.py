@@ -10,9 +10,9 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
-from hf_reward_ext.base.model_card import CardText
-from hf_reward_ext.base.text_masks import common_ending
-from hf_reward_ext.base.trainer import BaseRewardTrainer
+from hf_reward_ext.base.data.masks import common_ending
+from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
 from hf_reward_ext.elhsr.features import teacher_forced_features

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hf_reward_ext.evaluation.intervals import Estimate, share_with_interval
+from hf_reward_ext.base.stats.intervals import Estimate, share_with_interval
 from hf_reward_ext.evaluation.scoring import ScoredRow
 
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 from scipy.special import comb
 
-from hf_reward_ext.base.votes import majority_vote
-from hf_reward_ext.evaluation.intervals import Estimate, mean_with_interval
+from hf_reward_ext.base.scoring.votes import majority_vote
+from hf_reward_ext.base.stats.intervals import Estimate, mean_with_interval
 
 
 def best_of_n_curve(

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from huggingface_hub import EvalResult
 
-from hf_reward_ext.evaluation.intervals import Estimate
+from hf_reward_ext.base.stats.intervals import Estimate
 from hf_reward_ext.evaluation.metadata import eval_results
 from hf_reward_ext.evaluation.plots import plot_curves
 from hf_reward_ext.evaluation.table import estimates_to_dataset, estimates_to_markdown

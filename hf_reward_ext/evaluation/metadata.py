@@ -6,7 +6,7 @@ from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from hf_reward_ext.evaluation.intervals import Estimate
+from hf_reward_ext.base.stats.intervals import Estimate
 
 _DATASETS = {
     "rewardbench": ("RewardBench", "allenai/reward-bench"),

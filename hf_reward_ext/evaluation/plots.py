@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hf_reward_ext.evaluation.intervals import Estimate
+from hf_reward_ext.base.stats.intervals import Estimate
 
 
 def plot_estimates(estimates: Mapping[str, Estimate], path: str | Path, title: str = "") -> None:

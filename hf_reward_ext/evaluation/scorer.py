@@ -6,9 +6,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from hf_reward_ext.base.text_scorer import TextScorer
+from hf_reward_ext.base.scoring.completion import CompletionScorer
+from hf_reward_ext.base.scoring.text import TextScorer
 from hf_reward_ext.elhsr import ELHSRModel
-from hf_reward_ext.evaluation.completion_scorer import CompletionScorer
 from hf_reward_ext.evaluation.pair_scorer import JudgeScorer, PairScorer
 from hf_reward_ext.fast_slow import FastSlowRewardModel
 

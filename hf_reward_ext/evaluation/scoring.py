@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
 from hf_reward_ext.evaluation.pair_scorer import PairScorer, as_numbers
-from hf_reward_ext.evaluation.rows import PreferenceRow
 
 
 class ScoredRow(NamedTuple):

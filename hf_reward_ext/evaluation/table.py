@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from datasets import Dataset
 
-from hf_reward_ext.evaluation.intervals import Estimate
+from hf_reward_ext.base.stats.intervals import Estimate
 
 
 def estimates_to_dataset(estimates: Mapping[str, Estimate]) -> Dataset:

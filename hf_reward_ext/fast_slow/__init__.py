@@ -2,22 +2,22 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from hf_reward_ext.fast_slow.best_of_n import BestResponse, best_response
-from hf_reward_ext.fast_slow.counterfactual import counterfactual_prefixes
-from hf_reward_ext.fast_slow.decoding import FastSlowGenerationMixin, FastSlowStoppingCriteria
-from hf_reward_ext.fast_slow.drift import DriftMonitor
-from hf_reward_ext.fast_slow.gate import Gate
-from hf_reward_ext.fast_slow.grpo_trainer import FastSlowGRPOTrainer
-from hf_reward_ext.fast_slow.judgment import Judgment, judgments_to_dataset, position_bias
+from hf_reward_ext.fast_slow.calibrate.drift import DriftMonitor
+from hf_reward_ext.fast_slow.decode.decoding import FastSlowGenerationMixin, FastSlowStoppingCriteria
+from hf_reward_ext.fast_slow.decode.sampling import sample_judgments
+from hf_reward_ext.fast_slow.judge.best_response import BestResponse, best_response
+from hf_reward_ext.fast_slow.judge.gate import Gate
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, judgments_to_dataset, position_bias
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
-from hf_reward_ext.fast_slow.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.reward_function import FastSlowRewardFunction
-from hf_reward_ext.fast_slow.sampling import sample_judgments
-from hf_reward_ext.fast_slow.template import JudgeTemplate
-from hf_reward_ext.fast_slow.trainer import FastSlowTrainer
-from hf_reward_ext.fast_slow.trainer_config import FastSlowConfig
-from hf_reward_ext.fast_slow.verdict_reward import slow_verdict_reward
+from hf_reward_ext.fast_slow.train.counterfactual import counterfactual_prefixes
+from hf_reward_ext.fast_slow.train.grpo_trainer import FastSlowGRPOTrainer
+from hf_reward_ext.fast_slow.train.reward_function import FastSlowRewardFunction
+from hf_reward_ext.fast_slow.train.trainer import FastSlowTrainer
+from hf_reward_ext.fast_slow.train.trainer_config import FastSlowConfig
+from hf_reward_ext.fast_slow.train.verdict_reward import slow_verdict_reward
 
 AutoConfig.register("fast_slow", FastSlowRewardModelConfig)
 AutoModel.register(FastSlowRewardModelConfig, FastSlowRewardModel)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_reward_ext.base.hub import base_pointer
-from hf_reward_ext.base.model_card import CARD, CardText, hub_name, write_model_card
+from hf_reward_ext.base.saving.base_pointer import base_pointer
+from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 
 PAPER = {

@@ -12,20 +12,20 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
-from hf_reward_ext.base.upload import push_folder, push_model
-from hf_reward_ext.fast_slow.calibrate import calibrate, calibration_report
+from hf_reward_ext.base.saving.upload import push_folder, push_model
+from hf_reward_ext.fast_slow.calibrate.calibrate import calibrate, calibration_report
+from hf_reward_ext.fast_slow.calibrate.drift import DriftMonitor
 from hf_reward_ext.fast_slow.checkpoint import describe, load_judge, save_judge
-from hf_reward_ext.fast_slow.confidence import Rule
-from hf_reward_ext.fast_slow.decisions import encode_decisions
-from hf_reward_ext.fast_slow.decoding import JudgmentBatch, judge_rows
-from hf_reward_ext.fast_slow.drift import DriftMonitor
-from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER, Gate, Pairing
-from hf_reward_ext.fast_slow.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.decode.decoding import JudgmentBatch, judge_rows
+from hf_reward_ext.fast_slow.judge.confidence import Rule
+from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate, Pairing
+from hf_reward_ext.fast_slow.judge.judge_inputs import encode_decisions
+from hf_reward_ext.fast_slow.judge.judge_rows import judgment_of
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
+from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
-from hf_reward_ext.fast_slow.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.records import judgment_of
-from hf_reward_ext.fast_slow.template import JudgeTemplate
-from hf_reward_ext.fast_slow.verdicts import VerdictKind
 
 Mode = Literal["gated", "fast", "slow"]
 

@@ -2,9 +2,9 @@
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from hf_reward_ext.fast_slow.gate import Gate
-from hf_reward_ext.fast_slow.template import JudgeTemplate
-from hf_reward_ext.fast_slow.verdicts import VerdictKind, verdict_kind
+from hf_reward_ext.fast_slow.judge.gate import Gate
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
+from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind, verdict_kind
 
 
 class FastSlowRewardModelConfig(PreTrainedConfig):

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from hf_reward_ext.base.guide import CachedGuide
+from hf_reward_ext.base.lm.guide import CachedGuide
 from hf_reward_ext.base.private_api import follow_generate
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.last_logits import as_index, last_logits_only
+from hf_reward_ext.base.lm.forward import as_index, last_logits_only
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
-from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
-from hf_reward_ext.base.model_card import CardText
+from hf_reward_ext.base.data.masks import fill_masks
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
-from hf_reward_ext.base.text_masks import fill_masks
-from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
+from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
 

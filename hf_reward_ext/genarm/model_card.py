@@ -1,6 +1,6 @@
 """What the cards of a guide and of a reward model say."""
 
-from hf_reward_ext.base.model_card import CardText, hub_name
+from hf_reward_ext.base.saving.card import CardText, hub_name
 
 PAPER = {
     "title": "GenARM: Reward Guided Generation with Autoregressive Reward Model for Test-time Alignment",

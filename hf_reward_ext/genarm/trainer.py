@@ -6,11 +6,11 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_reward_ext.base.losses import bradley_terry_loss, hinge_pair_loss
-from hf_reward_ext.base.model_card import CardText
-from hf_reward_ext.base.preference import prepare_preference_dataset
+from hf_reward_ext.base.data.preference import prepare_preference_dataset
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
-from hf_reward_ext.base.trainer import BaseRewardTrainer
+from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
+from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.genarm.data_collator import PairCollator
 from hf_reward_ext.genarm.metrics import gathered, logps_drift, pair_metrics
 from hf_reward_ext.genarm.model_card import PAPER, guide_card

@@ -1,6 +1,6 @@
 """Repositories of the Hub that carry a way of decoding, for `model.generate(custom_generate="me/repository")`."""
 
-from hf_reward_ext.base.upload import push_folder
+from hf_reward_ext.base.saving.upload import push_folder
 from hf_reward_ext.hub.genarm_decoding import GenARMCustomGenerate, generate_guided
 from hf_reward_ext.hub.sla_decoding import SLACustomGenerate, generate_look_ahead
 

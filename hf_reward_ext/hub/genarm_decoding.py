@@ -6,8 +6,8 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, LogitsProcessorList
 
-from hf_reward_ext.base.model_card import CARD, CardText, hub_name, write_model_card
-from hf_reward_ext.base.upload import push_model
+from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
+from hf_reward_ext.base.saving.upload import push_model
 from hf_reward_ext.genarm import GenARMLogitsProcessor
 from hf_reward_ext.genarm.alpha import check_alpha
 from hf_reward_ext.genarm.model_card import PAPER

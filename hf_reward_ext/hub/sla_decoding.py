@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, StoppingCriteriaList, StopStringCriteria
 
-from hf_reward_ext.base.model_card import CARD, CardText, hub_name, write_model_card
-from hf_reward_ext.base.upload import push_model
+from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
+from hf_reward_ext.base.saving.upload import push_model
 from hf_reward_ext.hub.arguments import check_place, split_arguments
 from hf_reward_ext.hub.folder import write_custom_generate
 from hf_reward_ext.sla import RewardChannel, RewardTransformer, sla_generate

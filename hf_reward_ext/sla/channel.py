@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from hf_reward_ext.base.hub import check_base
-from hf_reward_ext.base.model import BaseRewardModel, tokenizer_place
-from hf_reward_ext.base.model_card import CardText
+from hf_reward_ext.base.saving.base_pointer import check_base
+from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
 from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hf_reward_ext.base.token_rewards import masked_mean
+from hf_reward_ext.base.training.token_rewards import masked_mean
 from hf_reward_ext.sla.token_losses import Chosen, ChosenMask, Rejected, RejectedMask, align_completions
 
 SHARES = (0.25, 0.5, 1.0)

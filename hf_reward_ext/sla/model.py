@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.base_model import load_base
-from hf_reward_ext.base.hub import base_pointer
-from hf_reward_ext.base.upload import push_folder, push_model
+from hf_reward_ext.base.saving.base_model import load_base
+from hf_reward_ext.base.saving.base_pointer import base_pointer
+from hf_reward_ext.base.saving.upload import push_folder, push_model
 from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 

@@ -1,6 +1,6 @@
 """What the card of a reward channel says."""
 
-from hf_reward_ext.base.model_card import CardText, hub_name
+from hf_reward_ext.base.saving.card import CardText, hub_name
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 PAPER = {"title": "Streaming Looking Ahead with Token-level Self-reward", "id": "2503.00029"}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_reward_ext.base.guide import CachedGuide
+from hf_reward_ext.base.lm.guide import CachedGuide
 from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model import RewardTransformer
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_reward_ext.base.losses import bradley_terry_loss
-from hf_reward_ext.base.token_rewards import masked_mean, masked_sum
+from hf_reward_ext.base.training.losses import bradley_terry_loss
+from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 
 Rewards = Float[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]

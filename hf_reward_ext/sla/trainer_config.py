@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_reward_ext.base.trainer_config import BaseRewardConfig
+from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 
 @dataclass

@@ -10,8 +10,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache, DynamicCache, LogitsProcessorList, StoppingCriteriaList
 
-from hf_reward_ext.base.cache import can_select_rows
-from hf_reward_ext.base.last_logits import last_positions
+from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.forward import last_positions
 from hf_reward_ext.base.private_api import supports_logits_to_keep
 from hf_reward_ext.sla.branching import Branching
 from hf_reward_ext.sla.search import LookAheadSearch, SearchSettings

@@ -6,7 +6,7 @@ from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.judge import TEMPLATE, VERDICTS, analysis, claim, pairs
 from hf_reward_ext.demo.tokenizer import build_tokenizer
 from hf_reward_ext.fast_slow import JudgePrompt
-from hf_reward_ext.fast_slow.pairs import encode_pair
+from hf_reward_ext.fast_slow.train.preference_pairs import encode_pair
 
 
 def read(prompt: str, response: str) -> tuple[tuple[int, ...], int, list[str], int, int]:

@@ -7,7 +7,7 @@ from datasets import Dataset
 from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from hf_reward_ext.base.token_rewards import masked_sum
+from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr import ELHSRConfig, ELHSRModel, ELHSRTrainer
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
 from hf_reward_ext.elhsr.groups import check_labels, group_by_prompt

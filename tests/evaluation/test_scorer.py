@@ -14,7 +14,7 @@ from hf_reward_ext import (
     TextScorer,
     evaluate_preferences,
 )
-from hf_reward_ext.evaluation.completion_scorer import CompletionScorer
+from hf_reward_ext.base.scoring.completion import CompletionScorer
 from hf_reward_ext.evaluation.pair_scorer import PairScorer
 from hf_reward_ext.evaluation.scorer import as_scorer
 from hf_reward_ext.sla import RewardTransformer, RewardTransformerForSequenceClassification

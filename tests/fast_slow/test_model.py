@@ -8,7 +8,7 @@ from tiny_judges import TEMPLATE, VERDICTS, counted, pair_judge, point_judge
 from transformers import AutoModelForSequenceClassification
 
 from hf_reward_ext.fast_slow import FastSlowRewardModel
-from hf_reward_ext.fast_slow.gate import ALWAYS, NEVER
+from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER
 
 PROMPTS = ["w4 w5", "w6", "w4 w5", "w7 w8 w9 w4 w4 w5", "w5"]
 ONE = ["w12 w13", "w14", "w15 w16 w17", "w12", "w20 w21"]

@@ -9,8 +9,8 @@ from peft import LoraConfig, PeftModel
 from tiny import VOCAB, tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from hf_reward_ext.base.losses import bradley_terry_loss, hinge_pair_loss
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
+from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
 
 PAIRS = [

@@ -1,0 +1,1 @@
+"""Preference data as token ids and masks."""

@@ -1,0 +1,89 @@
+"""Read a prompt once, sample from it many times."""
+
+import copy
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.forward import last_logits_only
+
+
+class SharedPrefill:
+    """
+    The cache of a batch of left-padded prompts, repeated for each candidate instead of read again.
+
+    The tokens equal those of plain `generate(num_return_sequences=...)` with the same seed. Policies whose cache
+    cannot repeat rows (linear attention) and prompts of one token take the plain path.
+
+    Args:
+        policy (`PreTrainedModel` or `PeftModel`): The model that generates.
+        input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): The prompts, padded on the left.
+
+    Example:
+    ```python
+    >>> prefill = SharedPrefill(policy, input_ids, attention_mask)
+    >>> sequences = prefill.generate(16, do_sample=True)  # (batch * 16, seq + new)
+    ```
+    """
+
+    def __init__(self, policy, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"]):
+        self.policy = policy
+        self.input_ids = input_ids
+        self.attention_mask = attention_mask
+        self._cache = self._read() if input_ids.shape[1] > 1 else None
+
+    @torch.no_grad()
+    def _read(self) -> DynamicCache | None:
+        cache = DynamicCache(config=self.policy.config.get_text_config(decoder=True))
+        if not can_select_rows(cache):
+            return None
+        mask = self.attention_mask[:, :-1]
+        self.policy(
+            input_ids=self.input_ids[:, :-1],
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            **last_logits_only(self.policy, 1, mask.shape[1]),
+        )
+        return cache
+
+    def expanded_cache(self, num_candidates: int, last_use: bool = False) -> DynamicCache | None:
+        """The cache with each row repeated; a copy unless this is its last use."""
+        if self._cache is None:
+            return None
+        cache = self._cache if last_use else copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(num_candidates)
+        if last_use:
+            self._cache = None
+        return cache
+
+    def generate(self, num_candidates: int, last_use: bool = True, **generate_kwargs):
+        """
+        Samples `num_candidates` continuations of every prompt.
+
+        Args:
+            num_candidates (`int`): Continuations per prompt; those of a prompt are neighbours in the output.
+            last_use (`bool`, *optional*, defaults to `True`): Give the cache away instead of copying it.
+            **generate_kwargs: For `policy.generate`.
+
+        Returns:
+            What `generate` returns.
+        """
+        cache = self.expanded_cache(num_candidates, last_use)
+        if cache is None:
+            return self.policy.generate(
+                input_ids=self.input_ids,
+                attention_mask=self.attention_mask,
+                num_return_sequences=num_candidates,
+                **generate_kwargs,
+            )
+        return self.policy.generate(
+            input_ids=self.input_ids.repeat_interleave(num_candidates, dim=0),
+            attention_mask=self.attention_mask.repeat_interleave(num_candidates, dim=0),
+            past_key_values=cache,
+            **generate_kwargs,
+        )

@@ -1,0 +1,56 @@
+"""What the saved models of all methods share: a card beside the weights, and the way to the Hub."""
+
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from hf_reward_ext.base.saving.card import CARD, CardText, write_model_card
+from hf_reward_ext.base.saving.upload import push_folder, push_model
+
+
+class BaseRewardModel(PreTrainedModel):
+    """A model whose folder explains itself; a subclass says what its card says."""
+
+    def _card(self, folder: Path, place: str) -> CardText:
+        """The card of what lies in `folder`; its snippet loads from `place`."""
+        raise NotImplementedError(f"`{type(self).__name__}` has no card.")
+
+    def save_pretrained(
+        self, save_directory: str | Path, push_to_hub: bool = False, processing_class=None, **kwargs
+    ) -> None:
+        """
+        Saves safetensors, `config.json`, and a card unless there is one.
+
+        Args:
+            save_directory (`str` or `Path`): The folder.
+            push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
+            processing_class (*optional*): The tokenizer, to lie beside the model.
+            **kwargs: For [`~transformers.PreTrainedModel.save_pretrained`].
+        """
+        repo_id = kwargs.pop("repo_id", None)
+        super().save_pretrained(save_directory, **kwargs)
+        if not kwargs.get("is_main_process", True):
+            return
+        if processing_class is not None:
+            processing_class.save_pretrained(save_directory)
+        folder = Path(save_directory)
+        if not (folder / CARD).exists():
+            write_model_card(folder, self._card(folder, str(save_directory)))
+        if push_to_hub:
+            push_folder(folder, repo_id or folder.resolve().name, token=kwargs.get("token"))
+
+    def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """
+        Uploads what [`save_pretrained`] writes; a card that the repository has already stays.
+
+        Args:
+            repo_id (`str`): Repository on the Hub.
+            **kwargs: `private`, `token`, `revision`, `create_pr`, `commit_message` as for [`push_folder`]; others for
+                [`save_pretrained`], such as `processing_class`.
+        """
+        return push_model(self, repo_id, **kwargs)
+
+
+def tokenizer_place(folder: Path, place: str, base: str | None) -> str:
+    """Where a snippet loads the tokenizer from: beside the model if it lies there, otherwise from the base."""
+    return place if (folder / "tokenizer_config.json").exists() else base or "the tokenizer of the base"

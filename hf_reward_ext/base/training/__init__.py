@@ -1,0 +1,1 @@
+"""The base trainer and its configuration, pairwise losses, and token rewards."""

@@ -1,0 +1,66 @@
+"""Preference pairs for DPO and reward models, from the candidates of a prompt."""
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from hf_reward_ext.best_of_n.candidates import as_turn, read_candidates
+
+
+def preference_rows(
+    prompt: str | list,
+    records: Sequence[dict],
+    *,
+    rejected: Literal["worst", "random"] = "worst",
+    min_margin: float = 0.0,
+    seed: int = 0,
+) -> list[dict]:
+    """
+    The best candidate over a worse one, as TRL's trainers read it.
+
+    Args:
+        prompt (`str` or messages): What was continued.
+        records (`list` of `dict`): As `pipe(prompt, return_all=True)` gives them. Equal texts count once, pruned ones
+            not at all.
+        rejected (`str`, *optional*, defaults to `"worst"`): The candidate with the lowest score, or a random one among
+            all that are worse; where candidates voted, one with another answer.
+        min_margin (`float`, *optional*, defaults to 0): The chosen score must be larger by more than this; ties give
+            no row.
+        seed (`int`, *optional*): With `"random"`, which depends on it and on the prompt alone.
+
+    Returns:
+        `list` of `dict` with at most one row: `prompt`, `chosen`, `rejected` (text, or messages for a chat) and
+        `margin`, the difference of the scores.
+
+    Raises:
+        ValueError: If a text does not begin with its prompt, a score is NaN, or `rejected` is neither of both.
+
+    Example:
+    ```python
+    >>> records = [{"generated_text": "2+2=4", "score": 1.5}, {"generated_text": "2+2=5", "score": -0.5}]
+    >>> preference_rows("2+2=", records)
+    [{'prompt': '2+2=', 'chosen': '4', 'rejected': '5', 'margin': 2.0}]
+    ```
+    """
+    if rejected not in ("worst", "random"):
+        raise ValueError(f"`rejected={rejected!r}` was given, but it is 'worst' or 'random'. Choose one.")
+    candidates = read_candidates(prompt, records)
+    if not candidates:
+        return []
+    best, *others = candidates
+    voted = any("answer" in record for record in records)
+    worse = [one for one in others if best.score - one.score > min_margin and not (voted and one.answer == best.answer)]
+    if not worse:
+        return []
+    if rejected == "random":
+        loser = random.Random(f"{seed}:{prompt}").choice(worse)
+    else:
+        loser = min(worse, key=lambda one: one.score)
+    return [
+        {
+            "prompt": prompt,
+            "chosen": as_turn(prompt, best.completion),
+            "rejected": as_turn(prompt, loser.completion),
+            "margin": best.score - loser.score,
+        }
+    ]

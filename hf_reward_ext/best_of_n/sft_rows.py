@@ -1,0 +1,46 @@
+"""Rejection sampling: the best candidates of a prompt as rows for supervised fine-tuning."""
+
+from collections.abc import Callable, Sequence
+
+from hf_reward_ext.best_of_n.candidates import as_turn, read_candidates
+
+
+def sft_rows(
+    prompt: str | list,
+    records: Sequence[dict],
+    *,
+    keep: int = 1,
+    min_score: float | None = None,
+    accept: Callable[[str | list, str], bool] | None = None,
+) -> list[dict]:
+    """
+    The best candidates of a prompt, as `SFTTrainer` reads them.
+
+    Args:
+        prompt (`str` or messages): What was continued.
+        records (`list` of `dict`): As `pipe(prompt, return_all=True)` gives them. Equal texts count once, pruned ones
+            not at all.
+        keep (`int`, *optional*, defaults to 1): At most so many.
+        min_score (`float`, *optional*): Leave out candidates whose score is below.
+        accept (`callable`, *optional*): `(prompt, completion) -> bool`, a check of the text.
+
+    Returns:
+        `list` of `dict`: `prompt`, `completion` (text, or messages for a chat) and `score`.
+
+    Raises:
+        ValueError: If a text does not begin with its prompt, or a score is NaN.
+
+    Example:
+    ```python
+    >>> sft_rows("2+2=", [{"generated_text": "2+2=4", "score": 1.5}, {"generated_text": "2+2=5", "score": -0.5}])
+    [{'prompt': '2+2=', 'completion': '4', 'score': 1.5}]
+    ```
+    """
+    good = [
+        one
+        for one in read_candidates(prompt, records)
+        if (min_score is None or one.score >= min_score) and (accept is None or accept(prompt, one.completion))
+    ]
+    return [
+        {"prompt": prompt, "completion": as_turn(prompt, one.completion), "score": one.score} for one in good[:keep]
+    ]

@@ -1,0 +1,31 @@
+"""What was saved must score like what was trained."""
+
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification
+
+from hf_reward_ext.checks.finding import Finding
+from hf_reward_ext.checks.probe import Probe, largest_difference
+
+
+def load_reward_model(place: str | Path):
+    """A reward model, or an adapter on one, by name or folder."""
+    if (Path(place) / "adapter_config.json").is_file():
+        from peft import AutoPeftModelForSequenceClassification
+
+        return AutoPeftModelForSequenceClassification.from_pretrained(place, num_labels=1).eval()
+    return AutoModelForSequenceClassification.from_pretrained(place, num_labels=1).eval()
+
+
+def check_reloaded(probe: Probe, saved_to: str | Path) -> Finding | None:
+    """Scores of the model in memory against those of the one in a folder."""
+    reloaded = load_reward_model(saved_to).to(next(probe.model.parameters()).device)
+    difference = largest_difference(probe.rewards(probe.rows, batch_size=1, model=reloaded), probe.alone)
+    if difference <= probe.tolerance:
+        return None
+    return Finding(
+        "unsaved_head",
+        f"The model loaded from {str(saved_to)!r} scores a text differently by up to {difference:.3g}: not all that "
+        "was trained is saved there, or something else is.",
+        "Save with `model.save_pretrained(folder)`; with LoRA put the head into `modules_to_save` and train again.",
+    )

@@ -1,0 +1,1 @@
+"""Readers and rules of the preference benchmarks, one file each."""

@@ -1,0 +1,43 @@
+"""Plain preference pairs: rows in any of TRL's formats."""
+
+from collections.abc import Sequence
+
+from trl import extract_prompt, is_conversational
+
+from hf_reward_ext.base.stats.intervals import Estimate
+from hf_reward_ext.evaluation.accuracy import share_of, subset_shares
+from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
+from hf_reward_ext.evaluation.scoring import ScoredRow
+
+COLUMNS = ("chosen", "rejected")
+WHAT = "preference"
+
+
+def read(example: dict) -> PreferenceRow:
+    """`{prompt, chosen, rejected}` or `{chosen, rejected}`, text or messages; `subset` and `id` are optional."""
+    if "prompt" not in example:
+        example = {**example, **extract_prompt({"chosen": example["chosen"], "rejected": example["rejected"]})}
+    if not is_conversational(example) and not isinstance(example["chosen"], str):
+        raise ValueError(
+            f"`chosen` is a `{type(example['chosen']).__name__}`, but a pair has one text or one list of messages on "
+            "each side. Pass the `format` of these rows, for example 'rewardbench' or 'rm-bench'."
+        )
+    subset, name = example.get("subset"), example.get("id")
+    return PreferenceRow(
+        example["prompt"],
+        [example["chosen"]],
+        [example["rejected"]],
+        "" if subset is None else str(subset),
+        "" if name is None else str(name),
+    )
+
+
+def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
+    """`accuracy`, and that of each subset where rows have one."""
+    values = [float(one.wins()[0, 0]) for one in scored]
+    return {"accuracy": share_of(values, **interval_kwargs), **subset_shares(scored, values, **interval_kwargs)}
+
+
+def correct(scored: Sequence[ScoredRow]) -> list[float | None]:
+    """Per row: 1 where the chosen response has the higher score."""
+    return [float(one.wins()[0, 0]) for one in scored]

@@ -1,0 +1,1 @@
+"""Calibration of a judge on held-out pairs, and monitoring after it."""

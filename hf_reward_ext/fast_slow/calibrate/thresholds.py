@@ -1,0 +1,154 @@
+"""Thresholds of the gate for a budget of written judgements, or for a bound on the error of fast verdicts."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, clopper_pearson_upper
+from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate
+
+_STEPS = 40
+
+
+def escalated(gate: Gate, outcomes: Outcomes) -> np.ndarray:
+    """Whom the gate escalates."""
+    return gate.escalates(torch.tensor(outcomes.intuition), torch.tensor(outcomes.distribution)).numpy()
+
+
+def thresholds_for_budget(gate: Gate, outcomes: Outcomes, budget: float) -> Gate:
+    """
+    The gate that is right most often while it escalates at most a share `budget` of the decisions.
+
+    Every pair of quantiles of the two confidences is tried. Where the written judgements were run, their accuracy
+    counts and their tokens stay within `budget` of always-slow's too; else they are taken to be right.
+
+    Args:
+        gate ([`Gate`]): Rule and temperature.
+        outcomes ([`Outcomes`]): Held-out decisions.
+        budget (`float`): In [0, 1].
+
+    Returns:
+        [`Gate`]: With the thresholds; of equally good ones the cheapest.
+
+    Raises:
+        ValueError: If the budget is not a share.
+
+    Example:
+    ```python
+    >>> thresholds_for_budget(Gate(), outcomes, budget=0.4)
+    ```
+    """
+    if not 0 <= budget <= 1:
+        raise ValueError(
+            f"`budget={budget}` was given, but it is the share of decisions that may be written, in [0, 1]. "
+            "Pass for example 0.4."
+        )
+    return best_within(budget, tried_gates(gate, outcomes))
+
+
+class TriedGate(NamedTuple):
+    """A gate on held-out decisions: how often it is right, and the larger of its shares of decisions and tokens."""
+
+    gate: Gate
+    accuracy: float
+    cost: float
+
+
+def tried_gates(gate: Gate, outcomes: Outcomes) -> list[TriedGate]:
+    """Every pair of quantiles as thresholds."""
+    return [_tried(one, outcomes) for one in _candidates(gate, outcomes)]
+
+
+def best_within(budget: float, tried: Sequence[TriedGate]) -> Gate:
+    """The most accurate gate that costs at most `budget`, of equally good ones the cheapest; else one that never is."""
+    affordable = [one for one in tried if one.cost <= budget + 1e-9]
+    if not affordable:
+        return tried[0].gate.with_thresholds(NEVER, NEVER)
+    return max(affordable, key=lambda one: (one.accuracy, -one.cost)).gate
+
+
+def _tried(gate: Gate, outcomes: Outcomes) -> TriedGate:
+    chosen = escalated(gate, outcomes)
+    rate = float(chosen.mean())
+    cost = rate if outcomes.slow_tokens is None else max(rate, outcomes.token_share(chosen))
+    return TriedGate(gate, outcomes.accuracy(chosen), cost)
+
+
+def thresholds_for_risk(gate: Gate, outcomes: Outcomes, risk: float, confidence: float = 0.95) -> Gate:
+    r"""
+    The most permissive gate whose fast verdicts err at most at the rate `risk`, with probability `confidence`.
+
+    Fixed-sequence testing: both thresholds go down together, quantile by quantile, as long as the Clopper-Pearson
+    bound on the error of the kept fast verdicts stays below `risk`; the first failure ends it. The sequence depends on
+    confidences only, never on the truth, and starts where a judge of a quarter of the risk would pass.
+
+    Args:
+        gate ([`Gate`]): Rule and temperature.
+        outcomes ([`Outcomes`]): Held-out decisions, drawn like those to come.
+        risk (`float`): In (0, 1).
+        confidence (`float`, *optional*): Of the bound, over draws of the held-out set.
+
+    Returns:
+        [`Gate`]: Always escalating if nothing could be certified.
+
+    Raises:
+        ValueError: If the risk is no rate, or there are too few decisions to certify it even without any error.
+    """
+    if not 0 < risk < 1:
+        raise ValueError(f"`risk={risk}` was given, but it is an error rate between 0 and 1. Pass for example 0.05.")
+    needed = int(np.ceil(np.log(1 - confidence) / np.log(1 - risk)))
+    if len(outcomes) < needed:
+        raise ValueError(
+            f"{len(outcomes)} held-out decisions were given, but certifying `risk={risk}` at confidence {confidence} "
+            f"takes {needed} even without an error. Give more, or a larger risk."
+        )
+    certified = gate.with_thresholds(ALWAYS, ALWAYS)
+    start = min(_start(risk, confidence), len(outcomes))
+    for one in _diagonal(gate, outcomes):
+        kept = ~escalated(one, outcomes)
+        if kept.sum() < start:
+            continue
+        errors = float((1 - outcomes.fast_right[kept]).sum())
+        if clopper_pearson_upper(errors, int(kept.sum()), confidence) > risk:
+            break
+        certified = one
+    return certified
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    """Thresholds below which 0, 1/40, ... of the values lie, ascending, and one above all."""
+    inner = np.quantile(values[~np.isnan(values)], np.linspace(0, 1, _STEPS + 1)[1:-1]) if len(values) else []
+    return np.concatenate([[NEVER], np.unique(inner), [ALWAYS]])
+
+
+def _mixed(gate: Gate, outcomes: Outcomes) -> np.ndarray:
+    return gate.weight * outcomes.intuition + (1 - gate.weight) * outcomes.distribution
+
+
+def _candidates(gate: Gate, outcomes: Outcomes) -> list[Gate]:
+    if gate.rule == "weighted":
+        return [gate.with_thresholds(level, level) for level in _quantiles(_mixed(gate, outcomes))]
+    if np.isnan(outcomes.intuition).all():
+        return [gate.with_thresholds(NEVER, level) for level in _quantiles(outcomes.distribution)]
+    pairs = product(_quantiles(outcomes.intuition), _quantiles(outcomes.distribution))
+    return [gate.with_thresholds(float(one), float(other)) for one, other in pairs]
+
+
+def _diagonal(gate: Gate, outcomes: Outcomes) -> list[Gate]:
+    """From always to never escalating, both thresholds at the same quantile."""
+    if gate.rule == "weighted" or np.isnan(outcomes.intuition).all():
+        return _candidates(gate, outcomes)[::-1]
+    levels = np.linspace(1, 0, 2 * _STEPS + 1)[1:-1]
+    pairs = [(np.quantile(outcomes.intuition, level), np.quantile(outcomes.distribution, level)) for level in levels]
+    return [gate.with_thresholds(float(one), float(other)) for one, other in [*pairs, (NEVER, NEVER)]]
+
+
+def _start(risk: float, confidence: float) -> int:
+    """Decisions at which a judge that errs at a quarter of the risk is expected to pass."""
+    count = 1
+    while clopper_pearson_upper(np.ceil(count * risk / 4), count, confidence) > risk:
+        count += 1
+    return count

@@ -1,0 +1,1 @@
+"""The fast path, the slow path, and the hook into generation."""

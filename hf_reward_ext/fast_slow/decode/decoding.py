@@ -1,0 +1,233 @@
+"""Fast-Slow inside generation: confident rows stop after one token, the others go on from the same cache."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import LogitsProcessor, StoppingCriteria
+
+from hf_reward_ext.fast_slow.decode.prefill import read_prompts
+from hf_reward_ext.fast_slow.decode.written_judgment import Writing, check_votes, write_judgments
+from hf_reward_ext.fast_slow.judge.confidence import Rule
+from hf_reward_ext.fast_slow.judge.gate import NEVER, FastVerdicts, Gate, Pairing, read_verdicts
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+
+
+class FirstLogits(LogitsProcessor):
+    """Keeps the scores of the first generated token as the model gave them, before temperature, top-k and top-p."""
+
+    supports_continuous_batching = False
+
+    def __init__(self, prompt_length: int):
+        self.prompt_length = prompt_length
+        self.logits: Tensor | None = None
+
+    def __call__(self, input_ids, scores):
+        if input_ids.shape[1] == self.prompt_length:
+            self.logits = scores.detach().clone()
+        return scores
+
+
+class FastSlowStoppingCriteria(StoppingCriteria):
+    """
+    Makes a plain `generate` stop confident rows after one token; the others write their judgement.
+
+    The first token's scores come from `generate(..., output_scores=True, return_dict_in_generate=True)` with greedy
+    decoding, or, whatever the decoding, from `logits_processor=[criteria.first_logits]`. One object serves any number
+    of calls. `generate` pads stopped rows if it knows an EOS token; without one it writes on in them. Beam search
+    reorders rows and is not supported.
+
+    Args:
+        verdict_token_ids (`Sequence[int]` or `torch.Tensor`): Tokens of the verdicts.
+        prompt_length (`int`): Columns of the (left-padded) `input_ids`.
+        intuition_threshold, distribution_threshold (`float`): 0 stops every row, above 1 none.
+        temperature, rule, weight, reference_score: See [`Gate`].
+        values (`Sequence[float]`, *optional*): Worth of each verdict of a scale.
+        pairing (`str`, *optional*): `"none"`, or rows $2i$ and $2i+1$ stop together: `"orders"`, `"responses"`; see
+            [`read_verdicts`].
+
+    Raises:
+        ValueError: For fewer than two verdicts.
+        RuntimeError: While generating, if the first token's scores are not there or were cut by top-k or top-p.
+
+    Example:
+    ```python
+    >>> criteria = FastSlowStoppingCriteria([65, 66], inputs["input_ids"].shape[1], 0.8, 0.5)
+    >>> model.generate(**inputs, stopping_criteria=[criteria], logits_processor=[criteria.first_logits])
+    >>> criteria.verdicts.escalated
+    ```
+    """
+
+    def __init__(
+        self,
+        verdict_token_ids: Sequence[int] | Tensor,
+        prompt_length: int,
+        intuition_threshold: float = 0.5,
+        distribution_threshold: float = 0.5,
+        *,
+        temperature: float = 1.0,
+        rule: Rule = "or",
+        weight: float = 0.5,
+        values: Sequence[float] | Tensor | None = None,
+        reference_score: float | None = None,
+        pairing: Pairing = "none",
+    ):
+        self.verdict_token_ids = torch.as_tensor(verdict_token_ids, dtype=torch.long)
+        if self.verdict_token_ids.numel() < 2:
+            raise ValueError(
+                f"`verdict_token_ids={self.verdict_token_ids.tolist()}` was given, but a verdict is a choice among two "
+                "or more tokens. Pass the ids of all verdicts."
+            )
+        self.prompt_length = prompt_length
+        self.gate = Gate(
+            intuition_threshold,
+            distribution_threshold,
+            temperature,
+            rule,
+            weight,
+            reference_score=reference_score,
+        )
+        self.values = None if values is None else torch.as_tensor(values, dtype=torch.float32)
+        self.pairing: Pairing = pairing
+        self.first_logits = FirstLogits(prompt_length)
+        self.verdicts: FastVerdicts | None = None
+
+    def __call__(self, input_ids, scores, **kwargs):
+        if input_ids.shape[1] <= self.prompt_length:
+            return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+        if input_ids.shape[1] == self.prompt_length + 1 or self.verdicts is None:
+            logits = self._logits(scores, input_ids.shape[0])
+            self.verdicts = read_verdicts(logits, self.verdict_token_ids, self.gate, self.pairing, self.values)
+        stops = ~self.verdicts.escalated
+        if self.pairing != "none":
+            stops = stops.repeat_interleave(2)
+        return stops.to(input_ids.device)
+
+    def _logits(self, scores, rows: int) -> Tensor:
+        kept = self.first_logits.logits
+        if kept is not None:
+            self.first_logits.logits = None
+            return kept
+        if not isinstance(scores, tuple) or len(scores) == 0 or scores[0].shape[0] != rows:
+            raise RuntimeError(
+                "`generate` gave no scores of the first token, but `FastSlowStoppingCriteria` reads its confidence "
+                "from them. Add `logits_processor=[criteria.first_logits]`, or `output_scores=True, "
+                "return_dict_in_generate=True`."
+            )
+        if scores[0].isinf().float().mean() > 0.5:
+            raise RuntimeError(
+                "Most scores of the first token are -inf, but confidences need the whole distribution, which top-k or "
+                "top-p has cut. Add `logits_processor=[criteria.first_logits]`."
+            )
+        return scores[0]
+
+
+class JudgmentBatch(NamedTuple):
+    """What [`generate_judgment`] found: fast verdicts, one list of writings a row (empty: fast), tokens a row."""
+
+    verdicts: FastVerdicts
+    writings: list[list[Writing]]
+    num_tokens: list[int]
+
+
+def judge_rows(
+    model,
+    prompts: Sequence[list[int]],
+    judge_prompt: JudgePrompt,
+    gate: Gate,
+    *,
+    pairing: Pairing = "none",
+    shared: Sequence[int] | None = None,
+    first_verdicts: Int[Tensor, " rows"] | None = None,
+    n_votes: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = 256,
+    eos_token_ids: tuple[int, ...] | None = None,
+) -> JudgmentBatch:
+    """
+    One prefill for all rows; confident ones leave the batch, the others write from the same cache.
+
+    Args:
+        model: A causal LM or `PeftModel`.
+        prompts (`list` of `list[int]`): Judge prompts, see [`JudgePrompt.encode`].
+        judge_prompt ([`JudgePrompt`]): Verdict tokens, prefix and marker.
+        gate ([`Gate`]): Who is escalated.
+        pairing (`str`, *optional*): See [`read_verdicts`].
+        shared (`list[int]`, *optional*): See [`read_prompts`].
+        first_verdicts (`torch.Tensor` of shape `(rows,)`, *optional*): Verdict from which each row writes, in place of
+            its likeliest one.
+        n_votes, temperature, max_new_tokens, eos_token_ids: See [`write_judgments`].
+
+    Returns:
+        [`JudgmentBatch`], on the CPU. A fast row costs one token; an escalated one all that it wrote, the first verdict
+        counted once.
+    """
+    check_votes(n_votes, temperature)
+    eos = _eos_token_ids(model, judge_prompt.tokenizer) if eos_token_ids is None else eos_token_ids
+    goes_on = max(gate.intuition_threshold, gate.distribution_threshold) > NEVER
+    prefill = read_prompts(model, prompts, _pad_token_id(judge_prompt.tokenizer), shared, goes_on)
+    verdicts = read_verdicts(prefill.logits, judge_prompt.first_ids, gate, pairing, judge_prompt.values)
+    escalated = verdicts.escalated if pairing == "none" else verdicts.escalated.repeat_interleave(2)
+    rows = escalated.nonzero().squeeze(-1)
+    first = verdicts.verdicts if first_verdicts is None else first_verdicts.to(rows.device)
+    written = write_judgments(
+        model,
+        prefill,
+        rows,
+        first[rows],
+        judge_prompt,
+        n_votes=n_votes,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        eos_token_ids=eos,
+    )
+    writings: list[list[Writing]] = [[] for _ in prompts]
+    for row, votes in zip(rows.tolist(), written, strict=True):
+        writings[row] = votes
+    num_tokens = [1 + sum(len(vote.ids) - 1 for vote in votes) for votes in writings]
+    return JudgmentBatch(FastVerdicts(*(values.cpu() for values in verdicts)), writings, num_tokens)
+
+
+class FastSlowGenerationMixin:
+    """
+    Gives a causal LM class the method `generate_judgment`.
+
+    Example:
+    ```python
+    >>> class Judge(FastSlowGenerationMixin, Qwen3ForCausalLM): ...
+    >>> judge = Judge.from_pretrained("Qwen/Qwen3-4B")
+    >>> judge.generate_judgment(input_ids, attention_mask, judge_prompt=JudgePrompt(tokenizer), gate=Gate(0.8, 0.5))
+    ```
+    """
+
+    def generate_judgment(
+        self,
+        input_ids: Int[Tensor, "rows seq"],
+        attention_mask: Int[Tensor, "rows seq"] | None = None,
+        *,
+        judge_prompt: JudgePrompt,
+        gate: Gate,
+        **kwargs,
+    ) -> JudgmentBatch:
+        """
+        Answers confident rows in one token and escalates the others from the same cache; see [`judge_rows`].
+
+        Args:
+            input_ids, attention_mask (`torch.Tensor` of shape `(rows, seq)`): Judge prompts, padded on either side.
+            judge_prompt ([`JudgePrompt`]), gate ([`Gate`]), **kwargs: See [`judge_rows`].
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        prompts = [row[kept].tolist() for row, kept in zip(input_ids, mask.bool(), strict=True)]
+        return judge_rows(self, prompts, judge_prompt, gate, **kwargs)
+
+
+def _pad_token_id(tokenizer) -> int:
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+
+
+def _eos_token_ids(model, tokenizer) -> tuple[int, ...]:
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = tokenizer.eos_token_id if ids is None else ids
+    return tuple(ids) if isinstance(ids, (list, tuple)) else (() if ids is None else (ids,))

@@ -1,0 +1,149 @@
+"""The fast path: one forward over the judge prompts, which keeps what the slow path needs."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.forward import last_positions
+
+# Shorter shared beginnings cost more in an extra forward than they save.
+_MIN_SHARED = 16
+
+
+@dataclass
+class JudgePrefill:
+    """
+    Judge prompts that were read once.
+
+    Args:
+        logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token, float32.
+        cache (`DynamicCache`, *optional*): Keys and values of the prompts; `None` if nobody goes on from them.
+        attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
+        lengths (`torch.Tensor` of shape `(rows,)`): Tokens of each prompt, which is the position of the next token.
+        prompts (`list` of `list[int]`): The prompts.
+        pad_token_id (`int`): What filled short rows.
+    """
+
+    logits: Float[Tensor, "rows vocab"]
+    cache: DynamicCache | None
+    attention_mask: Int[Tensor, "rows seq"]
+    lengths: Int[Tensor, " rows"]
+    prompts: list[list[int]]
+    pad_token_id: int
+
+
+@torch.no_grad()
+def read_prompts(
+    model, prompts: Sequence[list[int]], pad_token_id: int, shared: Sequence[int] | None = None, goes_on: bool = True
+) -> JudgePrefill:
+    """
+    Reads judge prompts, left-padded, in one forward; nothing is sampled.
+
+    Args:
+        model: A causal LM or `PeftModel`.
+        prompts (`list` of `list[int]`): Token ids of each prompt.
+        pad_token_id (`int`): What fills short rows; masked.
+        shared (`list[int]`, *optional*): Number of the question of each row. Rows of one question share the tokens
+            they begin with: those are read once per question and repeated in the cache. Only where the whole cache
+            keeps every position (no sliding window, no recurrent state).
+        goes_on (`bool`, *optional*): Whether any row may write; else keys and values are not kept.
+
+    Returns:
+        [`JudgePrefill`].
+
+    Example:
+    ```python
+    >>> read_prompts(model, [[5, 6, 7], [5, 6]], pad_token_id=0).logits.shape
+    torch.Size([2, 32])
+    ```
+    """
+    prompts = [list(prompt) for prompt in prompts]
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    prefixes, owners = _shared_prefixes(prompts, shared) if shared is not None else ([], [])
+    before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
+    if prefixes and _keeps_every_position(cache) and "position_ids" in forward_parameters(model):
+        ids, mask = _left_padded(prefixes, pad_token_id, model.device)
+        forward(model, ids, mask, mask.cumsum(-1) - 1, cache)
+        rows = torch.tensor(owners, device=model.device)
+        cache.batch_select_indices(rows)
+        before = mask[rows]
+        prompts_left = [prompt[len(prefixes[owner]) :] for prompt, owner in zip(prompts, owners, strict=True)]
+    else:
+        prompts_left = prompts
+        cache = cache if goes_on else None
+    ids, mask = _left_padded(prompts_left, pad_token_id, model.device)
+    positions = before.sum(-1, keepdim=True) + mask.cumsum(-1) - 1
+    attention_mask = torch.cat([before, mask], -1)
+    logits = forward(model, ids, attention_mask, positions, cache)
+    return JudgePrefill(logits, cache, attention_mask, lengths, prompts, pad_token_id)
+
+
+def forward(
+    model,
+    input_ids: Int[Tensor, "rows new"],
+    attention_mask: Int[Tensor, "rows seq"],
+    position_ids: Int[Tensor, "rows new"],
+    cache: DynamicCache | None,
+) -> Float[Tensor, "rows vocab"]:
+    """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
+    kept = last_positions(1, input_ids.shape[1], input_ids.device)
+    optional = {"position_ids": position_ids.clamp(min=0), "logits_to_keep": kept}
+    known = forward_parameters(model)
+    output = model(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        **{name: value for name, value in optional.items() if name in known},
+    )
+    return output.logits[:, -1].float()
+
+
+def forward_parameters(model):
+    """Names that the model's own forward takes, whatever it is wrapped in."""
+    base = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+    return inspect.signature(base.forward).parameters
+
+
+def _keeps_every_position(cache: DynamicCache) -> bool:
+    """Padding between prefix and suffix would shorten a sliding window."""
+    return can_select_rows(cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def _left_padded(rows: Sequence[list[int]], pad_token_id: int, device) -> tuple[Tensor, Tensor]:
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[pad_token_id] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
+def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+    """Each question's common beginning and each row's question; nothing if hardly a token would be saved."""
+    numbers = {question: place for place, question in enumerate(dict.fromkeys(shared))}
+    owners = [numbers[question] for question in shared]
+    groups: list[list[list[int]]] = [[] for _ in numbers]
+    for prompt, owner in zip(prompts, owners, strict=True):
+        groups[owner].append(prompt)
+    prefixes = [_common_prefix(group) for group in groups]
+    saved = sum(len(prefix) * (len(group) - 1) for prefix, group in zip(prefixes, groups, strict=True))
+    if min(map(len, prefixes)) < _MIN_SHARED or saved == 0:
+        return [], []
+    return prefixes, owners
+
+
+def _common_prefix(group: list[list[int]]) -> list[int]:
+    """The longest one that leaves every row a token."""
+    shortest, longest = min(group), max(group)  # in lexicographic order, these two differ first
+    limit = min(map(len, group)) - 1
+    same = 0
+    while same < limit and shortest[same] == longest[same]:
+        same += 1
+    return shortest[:same]

@@ -1,0 +1,136 @@
+"""Judgements that a model writes itself: those with a right verdict, from right and from wrong beginnings alike."""
+
+import logging
+import random
+from collections.abc import Sequence
+
+import torch
+from datasets import Dataset
+
+from hf_reward_ext.fast_slow.decode.decoding import judge_rows
+from hf_reward_ext.fast_slow.decode.written_judgment import Writing
+from hf_reward_ext.fast_slow.judge.gate import ALWAYS
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.judge.verdicts import favours
+from hf_reward_ext.fast_slow.model import FastSlowRewardModel
+from hf_reward_ext.fast_slow.train.preference_pairs import SIDES, with_prompt
+
+logger = logging.getLogger(__name__)
+
+
+def sample_judgments(
+    judge: FastSlowRewardModel,
+    dataset: Dataset | Sequence[dict],
+    num_samples: int = 8,
+    temperature: float = 1.0,
+    max_new_tokens: int = 256,
+    balance: bool = True,
+    seed: int = 0,
+) -> Dataset:
+    """
+    Adds a column `judgments` of written judgements whose final verdict is right: rejection sampling for stage 1.
+
+    Half of the samples of each judge prompt start from the right first verdict, half from a wrong one. Of those that
+    end right, as many of either kind are kept over the whole dataset, so that slow thinking learns to overturn.
+
+    Args:
+        judge ([`FastSlowRewardModel`]): The model itself, or a teacher with the same verdicts.
+        dataset (`Dataset` or `list` of `dict`): Preference pairs.
+        num_samples (`int`, *optional*): Per judge prompt; there are two a pair. Even.
+        temperature, max_new_tokens (*optional*): Of the sampling.
+        balance (`bool`, *optional*): Drop what one kind has more; `False` keeps everything that is right.
+        seed (`int`, *optional*): Of the choice of what is dropped. Sampling itself follows torch's generator.
+
+    Returns:
+        `Dataset`: The rows with `judgments`, a list of `{about, first_verdict, text, verdict}` that may be empty.
+
+    Raises:
+        ValueError: If `num_samples` is odd.
+
+    Example:
+    ```python
+    >>> pairs = sample_judgments(judge, pairs, num_samples=8)
+    >>> FastSlowTrainer(judge, FastSlowConfig("stage1"), train_dataset=pairs).train()
+    ```
+    """
+    if num_samples < 2 or num_samples % 2:
+        raise ValueError(
+            f"`num_samples={num_samples}` was given, but half of them start from the right verdict and half from a "
+            "wrong one. Pass an even number."
+        )
+    rows = [with_prompt(row) for row in dataset]
+    kept: dict[bool, list[tuple[int, dict]]] = {True: [], False: []}
+    for start in range(0, len(rows), judge.batch_size):
+        for right in (True, False):
+            batch = rows[start : start + judge.batch_size]
+            found = _sample(judge, batch, right, num_samples // 2, temperature, max_new_tokens)
+            kept[right] += [(start + number, judgment) for number, judgment in found]
+    logger.info("%d judgements kept from right first verdicts, %d from wrong ones.", len(kept[True]), len(kept[False]))
+    chosen = _balanced(kept, seed) if balance else kept[True] + kept[False]
+    judgments: list[list[dict]] = [[] for _ in rows]
+    for number, judgment in chosen:
+        judgments[number].append(judgment)
+    return Dataset.from_list([{**row, "judgments": own} for row, own in zip(rows, judgments, strict=True)])
+
+
+def _sample(
+    judge: FastSlowRewardModel, rows: list[dict], right: bool, votes: int, temperature: float, max_new_tokens: int
+) -> list[tuple[int, dict]]:
+    """Right judgements and the number of their pair, all from right or all from wrong first verdicts."""
+    judge_prompt = judge.judge_prompt
+    prompts = [ids for row in rows for ids in _prompts(row, judge_prompt)]
+    sides = [side for _ in rows for side in SIDES]
+    best, worst = _extremes(judge_prompt)
+    first = [best if (side == "chosen") == right else worst for side in sides]
+    with judge.judging():
+        batch = judge_rows(
+            judge.causal_lm,
+            prompts,
+            judge_prompt,
+            judge.gate.with_thresholds(ALWAYS, ALWAYS),
+            first_verdicts=torch.tensor(first),
+            n_votes=votes,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+        )
+    return [
+        (number // 2, judgment_row(vote, side, judge_prompt))
+        for number, (side, writings) in enumerate(zip(sides, batch.writings, strict=True))
+        for vote in writings
+        if vote.verdict is not None and favours(vote.verdict, judge_prompt.values) == (side == "chosen")
+    ]
+
+
+def judgment_row(writing: Writing, about: str, judge_prompt: JudgePrompt) -> dict:
+    """A written judgement as a row of stage 1: the analysis without first verdict, prefix, marker and final verdict."""
+    ids = writing.ids[1 + len(judge_prompt.prefix_ids) : -1]
+    text = str(judge_prompt.tokenizer.decode(ids, skip_special_tokens=True))
+    marker = judge_prompt.template.final_marker.rstrip()
+    # Nothing in front of the marker: some tokenizers drop the space that it starts with.
+    marker = marker if marker in text else marker.lstrip()
+    first = judge_prompt.first_ids.tolist().index(writing.ids[0])
+    return {
+        "about": about,
+        "first_verdict": judge_prompt.verdicts[first],
+        "text": text[: text.rindex(marker)],
+        "verdict": judge_prompt.verdicts[writing.verdict or 0],
+    }
+
+
+def _prompts(row: dict, judge_prompt: JudgePrompt) -> list[list[int]]:
+    responses = [row["chosen"], row["rejected"]]
+    if judge_prompt.is_pairwise:
+        return [judge_prompt.encode(row["prompt"], *order) for order in (responses, responses[::-1])]
+    return [judge_prompt.encode(row["prompt"], response) for response in responses]
+
+
+def _extremes(judge_prompt: JudgePrompt) -> tuple[int, int]:
+    """Places of the most and the least favourable verdict."""
+    values = judge_prompt.values
+    return (0, 1) if values is None else (int(values.argmax()), int(values.argmin()))
+
+
+def _balanced(kept: dict[bool, list[tuple[int, dict]]], seed: int) -> list[tuple[int, dict]]:
+    rng = random.Random(seed)
+    size = min(map(len, kept.values()))
+    return [one for kind in (True, False) for one in rng.sample(kept[kind], size)]

@@ -1,0 +1,170 @@
+"""The slow path: escalated rows go on writing from the cache of the fast path."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.fast_slow.decode.prefill import JudgePrefill, forward, read_prompts
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+
+# Finished rows leave the batch once they are a quarter of it: each leaving copies the cache.
+_LEAVE_AT = 0.25
+
+
+@dataclass
+class Writing:
+    """
+    One written judgement.
+
+    Args:
+        ids (`list[int]`): Everything after the prompt: first verdict, prefix, analysis, marker and final verdict.
+        verdict (`int`, *optional*): Place of the final verdict; `None` if the text has none.
+        verdict_logits (`torch.Tensor` of shape `(verdicts,)`, *optional*): Logits of the verdicts where the final one
+            was written.
+    """
+
+    ids: list[int]
+    verdict: int | None = None
+    verdict_logits: Tensor | None = None
+    expects_verdict: bool = field(default=False, repr=False)
+
+
+class MarkerMatcher:
+    """Whether token ids end with the final marker as text, however it was cut into tokens."""
+
+    def __init__(self, tokenizer, marker: str):
+        self.tokenizer = tokenizer
+        self.marker = marker.rstrip()
+        self._window = len(tokenizer(marker, add_special_tokens=False)["input_ids"]) + 4
+        self._may_end: dict[int, bool] = {}
+
+    def __call__(self, ids: list[int]) -> bool:
+        last = ids[-1]
+        if last not in self._may_end:
+            self._may_end[last] = self.tokenizer.decode([last]).rstrip().endswith(self.marker[-1])
+        return self._may_end[last] and self.tokenizer.decode(ids[-self._window :]).rstrip().endswith(self.marker)
+
+
+@torch.no_grad()
+def write_judgments(
+    model,
+    prefill: JudgePrefill,
+    rows: Int[Tensor, " escalated"],
+    first_verdicts: Int[Tensor, " escalated"],
+    judge_prompt: JudgePrompt,
+    *,
+    n_votes: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = 256,
+    eos_token_ids: tuple[int, ...] = (),
+) -> list[list[Writing]]:
+    """
+    Continues chosen rows of a prefill: first verdict, analysis, final verdict.
+
+    The prefill's cache is used up: the other rows leave it. Rows that finish leave the batch too. Models whose cache
+    cannot select rows (linear attention) read the chosen prompts again.
+
+    Args:
+        model: The judge.
+        prefill ([`JudgePrefill`]): Of the fast path.
+        rows (`torch.Tensor` of shape `(escalated,)`): Which rows go on.
+        first_verdicts (`torch.Tensor` of shape `(escalated,)`): Place of the verdict each of them starts from.
+        judge_prompt ([`JudgePrompt`]): Prefix, marker and verdict tokens.
+        n_votes (`int`, *optional*): Judgements per row.
+        temperature (`float`, *optional*): 0 is greedy.
+        max_new_tokens (`int`, *optional*): Most tokens of a row, first verdict included.
+        eos_token_ids (`tuple[int]`, *optional*): What ends a text early.
+
+    Returns:
+        One list of `n_votes` [`Writing`] per chosen row.
+
+    Raises:
+        ValueError: If several votes are asked of greedy decoding.
+    """
+    check_votes(n_votes, temperature)
+    if len(rows) == 0:
+        return []
+    rows = rows.to(model.device).repeat_interleave(n_votes)
+    first = judge_prompt.first_ids.to(model.device)[first_verdicts.to(model.device)].repeat_interleave(n_votes)
+    if prefill.cache is not None and can_select_rows(prefill.cache):
+        prefill.cache.batch_select_indices(rows)
+        mask, lengths = prefill.attention_mask[rows], prefill.lengths[rows]
+    else:
+        prefill = read_prompts(model, [prefill.prompts[row] for row in rows.tolist()], prefill.pad_token_id)
+        mask, lengths = prefill.attention_mask, prefill.lengths
+    prefix = torch.tensor(judge_prompt.prefix_ids, dtype=torch.long, device=model.device)
+    new_ids = torch.cat([first[:, None], prefix.expand(len(rows), -1)], -1)
+    writings = [Writing(ids) for ids in new_ids.tolist()]
+    writer = _Writer(model, prefill.cache, mask, lengths, writings, judge_prompt, temperature)
+    writer.write(new_ids, max_new_tokens, set(eos_token_ids))
+    return [writings[start : start + n_votes] for start in range(0, len(writings), n_votes)]
+
+
+def check_votes(n_votes: int, temperature: float) -> None:
+    """Raises `ValueError` for votes that would be copies of one another."""
+    if n_votes < 1 or (n_votes > 1 and temperature <= 0):
+        raise ValueError(
+            f"`n_votes={n_votes}` with `temperature={temperature}` was given, but greedy judgements of a row are all "
+            "the same. Pass a `temperature` above 0, or `n_votes=1`."
+        )
+
+
+class _Writer:
+    """A batch that shrinks as its rows finish."""
+
+    def __init__(self, model, cache, attention_mask, positions, writings, judge_prompt: JudgePrompt, temperature):
+        self.model = model
+        self.cache = cache
+        self.attention_mask = attention_mask
+        self.positions = positions
+        self.batch: list[Writing] = list(writings)
+        self.unfinished = [True] * len(writings)
+        self.final_ids = judge_prompt.final_ids.to(model.device)
+        self.places = {token: place for place, token in enumerate(judge_prompt.final_ids.tolist())}
+        self.at_marker = MarkerMatcher(judge_prompt.tokenizer, judge_prompt.template.final_marker)
+        self.temperature = temperature
+        self.leaves = can_select_rows(cache)
+
+    def write(self, new_ids: Tensor, max_new_tokens: int, eos_token_ids: set[int]) -> None:
+        while any(self.unfinished) and len(self.batch[0].ids) < max_new_tokens:
+            logits = self._read(new_ids)
+            tokens = self._pick(logits)
+            self._append(tokens.tolist(), logits[:, self.final_ids], eos_token_ids)
+            new_ids = self._drop_finished(tokens)[:, None]
+
+    def _read(self, new_ids: Tensor) -> Float[Tensor, "rows vocab"]:
+        steps = torch.arange(new_ids.shape[1], device=new_ids.device)
+        positions = self.positions[:, None] + steps
+        self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(new_ids)], -1)
+        self.positions = self.positions + new_ids.shape[1]
+        return forward(self.model, new_ids, self.attention_mask, positions, self.cache)
+
+    def _pick(self, logits: Tensor) -> Int[Tensor, " rows"]:
+        if self.temperature <= 0:
+            return logits.argmax(-1)
+        return (logits / self.temperature).softmax(-1).multinomial(1).squeeze(-1)
+
+    def _append(self, tokens: list[int], verdict_logits: Tensor, eos_token_ids: set[int]) -> None:
+        for row, (writing, token) in enumerate(zip(self.batch, tokens, strict=True)):
+            if not self.unfinished[row]:
+                continue
+            if writing.expects_verdict:
+                writing.verdict = self.places.get(token)
+                writing.verdict_logits = verdict_logits[row].clone()
+            writing.ids.append(token)
+            self.unfinished[row] = not writing.expects_verdict and token not in eos_token_ids
+            writing.expects_verdict = self.unfinished[row] and self.at_marker(writing.ids)
+
+    def _drop_finished(self, tokens: Tensor) -> Int[Tensor, " rows"]:
+        kept = [row for row, unfinished in enumerate(self.unfinished) if unfinished]
+        if not kept or not self.leaves or len(kept) > (1 - _LEAVE_AT) * len(self.batch):
+            return tokens
+        rows = torch.tensor(kept, device=tokens.device)
+        self.cache.batch_select_indices(rows)
+        self.attention_mask, self.positions = self.attention_mask[rows], self.positions[rows]
+        self.batch = [self.batch[row] for row in kept]
+        self.unfinished = [True] * len(kept)
+        return tokens[rows]

@@ -1,0 +1,148 @@
+"""From first-token logits to fast verdicts, their confidences, and who is escalated."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hf_reward_ext.fast_slow.judge.confidence import (
+    Rule,
+    distribution_confidence,
+    escalate,
+    fast_score,
+    intuition_confidence,
+    order_average,
+    orders_agree,
+    preference_probability,
+    top_gap_confidence,
+    verdict_mass,
+    verdict_probabilities,
+    vocabulary_entropy_confidence,
+)
+
+Pairing = Literal["none", "orders", "responses"]
+ALWAYS = 1.01
+NEVER = 0.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    r"""
+    What decides between a fast verdict and a written one; calibrated values live in the checkpoint.
+
+    Args:
+        intuition_threshold, distribution_threshold (`float`): $\theta_I$ and $\theta_D$; 0 never escalates, above 1
+            always.
+        temperature (`float`): $\tau$ of the fast verdict.
+        rule (`str`): `"or"`, `"and"` or `"weighted"` (with `weight` $w$ on intuition).
+        distribution (`str`): $C_{dist}$: `"verdict"` (mass times settledness), `"vocabulary"` (entropy over the whole
+            vocabulary) or `"top_gap"` (first less second probability).
+        reference_score (`float`, *optional*): Mean score of a reference set, for rows of a scale without a partner;
+            without it their distribution confidence decides alone. Two verdicts have the natural reference 0.
+    """
+
+    intuition_threshold: float = 0.5
+    distribution_threshold: float = 0.5
+    temperature: float = 1.0
+    rule: Rule = "or"
+    weight: float = 0.5
+    distribution: Literal["verdict", "vocabulary", "top_gap"] = "verdict"
+    reference_score: float | None = None
+
+    def with_thresholds(self, intuition: float, distribution: float) -> "Gate":
+        """The same gate with other thresholds."""
+        return replace(self, intuition_threshold=intuition, distribution_threshold=distribution)
+
+    def to_dict(self) -> dict:
+        """What the checkpoint stores."""
+        return asdict(self)
+
+    def escalates(self, intuition: Tensor, distribution: Tensor) -> Bool[Tensor, " decisions"]:
+        """[`escalate`] with this gate's values. An intuition of NaN (no reference) leaves it to the distribution."""
+        args = (self.intuition_threshold, self.distribution_threshold, self.rule, self.weight)
+        alone = distribution < self.distribution_threshold
+        return torch.where(intuition.isnan(), alone, escalate(intuition, distribution, *args))
+
+
+class FastVerdicts(NamedTuple):
+    """Fast verdicts: one value a row (`scores`, `mass`, `verdicts`), the rest one value a decision."""
+
+    scores: Float[Tensor, " rows"]
+    mass: Float[Tensor, " rows"]
+    verdicts: Int[Tensor, " rows"]
+    difference: Float[Tensor, " decisions"]
+    probability: Float[Tensor, " decisions"]
+    intuition: Float[Tensor, " decisions"]
+    distribution: Float[Tensor, " decisions"]
+    consistent: Bool[Tensor, " decisions"]
+    escalated: Bool[Tensor, " decisions"]
+
+
+def read_verdicts(
+    logits: Float[Tensor, "rows vocab"],
+    verdict_token_ids: Int[Tensor, " verdicts"],
+    gate: Gate,
+    pairing: Pairing = "none",
+    values: Float[Tensor, " verdicts"] | None = None,
+) -> FastVerdicts:
+    """
+    Fast verdicts of a batch.
+
+    Args:
+        logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token.
+        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): The verdicts' tokens.
+        gate ([`Gate`]): Temperature, thresholds and rule.
+        pairing (`str`, *optional*): `"none"`: every row is a decision. Else rows $2i$ and $2i+1$ decide together:
+            `"orders"` are a pair of responses shown in both orders, `"responses"` are two responses judged one by one.
+        values (`torch.Tensor` of shape `(verdicts,)`, *optional*): Worth of each verdict of a scale.
+
+    Returns:
+        [`FastVerdicts`]. Pairs whose orders disagree have intuition 0; the distribution confidence of two rows is the
+        smaller one.
+
+    Example:
+    ```python
+    >>> read_verdicts(torch.tensor([[4.0, 0.0, -9.0]]), torch.tensor([0, 1]), Gate()).probability
+    tensor([0.9820])
+    ```
+    """
+    logits = logits.float()
+    ids = verdict_token_ids.to(logits.device)
+    probabilities, mass = verdict_probabilities(logits, ids), verdict_mass(logits, ids)
+    scores = fast_score(logits[:, ids], None if values is None else values.to(logits.device))
+    distribution = _distribution(gate, logits, probabilities, mass)
+    consistent = torch.ones_like(scores, dtype=torch.bool)
+    difference = scores
+    if pairing != "none":
+        first, second = scores[0::2], scores[1::2]
+        difference = order_average(first, second) if pairing == "orders" else first - second
+        consistent = orders_agree(first, second) if pairing == "orders" else consistent[0::2]
+        distribution = torch.minimum(distribution[0::2], distribution[1::2])
+    intuition = _intuition(gate, difference, pairing, values) * consistent
+    return FastVerdicts(
+        scores=scores,
+        mass=mass,
+        verdicts=probabilities.argmax(-1),
+        difference=difference,
+        probability=preference_probability(difference, gate.temperature),
+        intuition=intuition,
+        distribution=distribution,
+        consistent=consistent,
+        escalated=gate.escalates(intuition, distribution),
+    )
+
+
+def _distribution(gate: Gate, logits: Tensor, probabilities: Tensor, mass: Tensor) -> Tensor:
+    if gate.distribution == "verdict":
+        return distribution_confidence(probabilities, mass)
+    return vocabulary_entropy_confidence(logits) if gate.distribution == "vocabulary" else top_gap_confidence(logits)
+
+
+def _intuition(gate: Gate, difference: Tensor, pairing: Pairing, values: Tensor | None) -> Tensor:
+    if pairing == "none" and gate.reference_score is not None:
+        difference = difference - gate.reference_score
+    elif pairing == "none" and values is not None:
+        return torch.full_like(difference, float("nan"))
+    return intuition_confidence(difference, gate.temperature)

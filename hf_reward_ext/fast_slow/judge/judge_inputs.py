@@ -1,0 +1,81 @@
+"""Pairs and single responses as rows that a judge reads, in batches of like length."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hf_reward_ext.fast_slow.judge.gate import Pairing
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.judge.template import plain_text
+
+
+class Decisions(NamedTuple):
+    """
+    What is to be judged.
+
+    Args:
+        rows (`list`): Of each decision the token ids of its one or two judge prompts.
+        questions (`list[int]`): Number of the prompt of each decision.
+        pairing (`str`): What two rows of a decision are, see [`read_verdicts`].
+    """
+
+    rows: list[list[list[int]]]
+    questions: list[int]
+    pairing: Pairing
+
+    def batches(self, batch_size: int) -> list[list[int]]:
+        """Places in batches of like length; decisions about one question stay together."""
+        longest: dict[int, int] = {}
+        for decision, question in zip(self.rows, self.questions, strict=True):
+            longest[question] = max(longest.get(question, 0), *map(len, decision))
+        questions = self.questions
+        order = sorted(range(len(questions)), key=lambda place: (longest[questions[place]], questions[place], place))
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def batch(self, places: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+        """Rows of some decisions one after another, and the question of each row."""
+        rows = [row for place in places for row in self.rows[place]]
+        return rows, [self.questions[place] for place in places for _ in self.rows[place]]
+
+
+def encode_decisions(
+    judge_prompt: JudgePrompt, prompts: Sequence, responses_a: Sequence, responses_b: Sequence | None, both_orders: bool
+) -> Decisions:
+    """
+    Renders every decision.
+
+    Args:
+        judge_prompt ([`JudgePrompt`]): Template and tokenizer.
+        prompts, responses_a, responses_b (`list` of `str` or of messages): `responses_b` may be `None` with pointwise
+            verdicts.
+        both_orders (`bool`): Show pairs in both orders.
+
+    Raises:
+        ValueError: If the lists differ in length, or a pairwise judge gets single responses.
+    """
+    _check(judge_prompt, prompts, responses_a, responses_b)
+    numbers: dict[str, int] = {}
+    questions = [numbers.setdefault(plain_text(prompt), len(numbers)) for prompt in prompts]
+    encode = judge_prompt.encode
+    if responses_b is None:
+        rows = [[encode(prompt, response)] for prompt, response in zip(prompts, responses_a, strict=True)]
+        return Decisions(rows, questions, "none")
+    decisions = list(zip(prompts, responses_a, responses_b, strict=True))
+    if not judge_prompt.is_pairwise:
+        return Decisions([[encode(x, a), encode(x, b)] for x, a, b in decisions], questions, "responses")
+    if not both_orders:
+        return Decisions([[encode(x, a, b)] for x, a, b in decisions], questions, "none")
+    return Decisions([[encode(x, a, b), encode(x, b, a)] for x, a, b in decisions], questions, "orders")
+
+
+def _check(judge_prompt: JudgePrompt, prompts, responses_a, responses_b) -> None:
+    if responses_b is None and judge_prompt.is_pairwise:
+        raise ValueError(
+            f"Single responses were given, but the verdicts {judge_prompt.verdicts} compare two. Pass "
+            "`responses_b`, or make the judge with `verdicts=('Yes', 'No')`."
+        )
+    lengths = {len(part) for part in (prompts, responses_a, responses_b) if part is not None}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"Lists of the lengths {sorted(lengths)} were given, but `judge` needs one prompt per decision. "
+            "Repeat the prompt for each of its responses."
+        )

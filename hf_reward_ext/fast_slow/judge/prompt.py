@@ -1,0 +1,161 @@
+"""The question that a judge is asked, and the tokens it answers with."""
+
+import re
+
+import torch
+
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
+from hf_reward_ext.fast_slow.judge.verdicts import ALTERNATIVES, VerdictKind, verdict_kind, verdict_values
+
+_THINKING = re.compile(r"<([\w:|]*think\w*)>\s*$")
+_HARMONY = "<|start|>assistant"
+
+
+class JudgePrompt:
+    """
+    Renders judge prompts for a tokenizer, and knows the token of each verdict.
+
+    Models that open with a thinking tag are switched to answer first: `enable_thinking=False` goes to the chat
+    template, and a tag that the template leaves open is closed.
+
+    Args:
+        tokenizer: The judge's. Without a chat template the question is plain text followed by `base_suffix`.
+        verdicts (`tuple` of `str`): See [`verdict_kind`].
+        template ([`JudgeTemplate`], *optional*): Default: the one for this kind of verdict.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`, where the strings do not tell.
+
+    Raises:
+        ValueError: If a verdict is not one token after the prompt or after the final marker, naming verdicts that are;
+            or if the template lacks a slot.
+
+    Example:
+    ```python
+    >>> judge_prompt = JudgePrompt(tokenizer, ("A", "B"))
+    >>> judge_prompt.encode("2+2?", "4", "5")  # token ids, up to where the verdict comes
+    ```
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        verdicts: tuple[str, ...] = ("A", "B"),
+        template: JudgeTemplate | None = None,
+        kind: VerdictKind | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self.verdicts = tuple(verdicts)
+        self.kind: VerdictKind = kind or verdict_kind(self.verdicts)
+        self.template = template or JudgeTemplate.default(self.kind)
+        self.values = verdict_values(self.verdicts, self.kind)
+        self.template.check_slots(self.kind)
+        context = self.render("x", "y", "z" if self.is_pairwise else None)
+        self.first_ids = self._verdict_ids(context, "after the prompt")
+        self._space = "" if self._continuation(context, self.verdicts[0]) == self.first_ids[:1].tolist() else " "
+        opened = context + self._space + self.verdicts[0]
+        self.prefix_ids = self._continuation(opened, self.template.analysis_prefix, or_alone=True)
+        written = opened + self.template.analysis_prefix + " y."
+        self.marker_ids = self._continuation(written, self.template.final_marker, or_alone=True)
+        self.final_ids = self._verdict_ids(written + self.template.final_marker, "after the final marker")
+
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether one prompt shows both responses."""
+        return self.kind == "pairwise"
+
+    def place(self, verdict: str) -> int:
+        """
+        Place of a verdict string.
+
+        Raises:
+            ValueError: If it is none of the verdicts.
+        """
+        if verdict not in self.verdicts:
+            raise ValueError(
+                f"The verdict {verdict!r} was given, but this judge says one of {self.verdicts}. Use one of them."
+            )
+        return self.verdicts.index(verdict)
+
+    def render(self, prompt, response_a, response_b=None) -> str:
+        """
+        The text that the judge reads.
+
+        Args:
+            prompt, response_a, response_b (`str` or messages): `response_b` for pairwise verdicts only.
+
+        Raises:
+            ValueError: If the number of responses does not fit the verdicts.
+        """
+        if (response_b is not None) != self.is_pairwise:
+            raise ValueError(
+                f"{1 + (response_b is not None)} response(s) were given, but the verdicts {self.verdicts} are about "
+                f"{'two' if self.is_pairwise else 'one'}. Pass `response_b` with pairwise verdicts only."
+            )
+        user = self.template.question(self.verdicts, prompt, response_a, response_b)
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            return user + self.template.base_suffix
+        system = [{"role": "system", "content": self.template.system}] if self.template.system else []
+        text = self.tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": user}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+        return _answer_first(text)
+
+    def encode(self, prompt, response_a, response_b=None) -> list[int]:
+        """Token ids of [`render`]; the next token is the verdict."""
+        return self._encode(self.render(prompt, response_a, response_b))
+
+    def open(self, rendered: str, verdict: int) -> str:
+        """Text of a rendered judge prompt with a first verdict and the prefix that opens the written judgement."""
+        return rendered + self._space + self.verdicts[verdict] + self.template.analysis_prefix
+
+    def encode_judgment(self, text: str, verdict: int) -> list[int]:
+        """Ids of a written judgement as it follows `prefix_ids`: text, marker and verdict, without EOS."""
+        ids = self.tokenizer(text + self.template.final_marker, add_special_tokens=False)["input_ids"]
+        return [*ids, int(self.final_ids[verdict])]
+
+    def _encode(self, text: str) -> list[int]:
+        # A chat template writes the special tokens itself.
+        special = self.tokenizer.chat_template is None
+        return self.tokenizer(text, add_special_tokens=special)["input_ids"]
+
+    def _continuation(self, context: str, text: str, or_alone: bool = False) -> list[int]:
+        """Ids that `text` adds to `context`; empty if it changes the tokens before it, unless read alone then."""
+        before = self._encode(context)
+        ids = self._encode(context + text)
+        # Tokenizers that end every text with a special token.
+        while before and ids and before[-1] == ids[-1] and before[-1] in self.tokenizer.all_special_ids:
+            before, ids = before[:-1], ids[:-1]
+        if ids[: len(before)] == before:
+            return ids[len(before) :]
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"] if or_alone else []
+
+    def _single_tokens(self, context: str, verdicts: tuple[str, ...]) -> list[int] | None:
+        """One id per verdict, all written directly after the context or all after a space, the natural way first."""
+        for space in ("", " ") if context.endswith((" ", "\n", ">")) else (" ", ""):
+            ids = [self._continuation(context, space + verdict) for verdict in verdicts]
+            single = [one[0] for one in ids if len(one) == 1 and one[0] != self.tokenizer.unk_token_id]
+            if len(set(single)) == len(verdicts):
+                return single
+        return None
+
+    def _verdict_ids(self, context: str, where: str) -> torch.Tensor:
+        ids = self._single_tokens(context, self.verdicts)
+        if ids is not None:
+            return torch.tensor(ids)
+        possible = [option for option in ALTERNATIVES[self.kind] if self._single_tokens(context, option)]
+        remedy = f"Use one of {possible}." if possible else "Write verdicts that are single words of its vocabulary."
+        raise ValueError(
+            f"`verdicts={self.verdicts}` was given, but `{type(self.tokenizer).__name__}` does not write each of them "
+            f"as one token of its own {where}, and the fast path reads a single token. {remedy}"
+        )
+
+
+def _answer_first(text: str) -> str:
+    tag = _THINKING.search(text)
+    if tag:
+        return f"{text.rstrip()}\n\n</{tag[1]}>\n\n"
+    if text.endswith(_HARMONY):
+        return text + "<|channel|>final<|message|>"
+    return text

@@ -1,0 +1,110 @@
+"""The text of a judge prompt, without a tokenizer."""
+
+from dataclasses import asdict, dataclass
+
+from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind
+
+_PAIRWISE = """\
+Which of two responses to a prompt is better? Weigh correctness first, then how well it does what was asked.
+
+[Prompt]
+{prompt}
+
+[Response {first}]
+{response_a}
+
+[Response {second}]
+{response_b}
+
+Answer with {first} or {second} at once. If you are asked to go on, analyse both responses and end with a line \
+"Final: {first}" or "Final: {second}", which may differ from your first answer."""
+_POINTWISE = """\
+{question}
+
+[Prompt]
+{prompt}
+
+[Response]
+{response_a}
+
+Answer with {verdicts} at once. If you are asked to go on, analyse the response and end with a line "Final:" and your \
+verdict, which may differ from your first answer."""
+_QUESTIONS = {
+    "binary": "Is the response to the prompt correct and good?",
+    "scale": "How good is the response to the prompt, from {first} (worst) to {last} (best)?",
+}
+
+
+@dataclass(frozen=True)
+class JudgeTemplate:
+    """
+    Text of a judge prompt; stored in the checkpoint.
+
+    Args:
+        user (`str`): The question, with the slots `{prompt}`, `{response_a}` (and `{response_b}` for pairs); `{first}`,
+            `{second}`, `{last}` and `{verdicts}` are the verdict strings. Other braces are doubled.
+        system (`str`, *optional*): System message; left out without a chat template.
+        base_suffix (`str`): Follows `user` when the tokenizer has no chat template.
+        analysis_prefix (`str`): Put after the first verdict to open the written judgement.
+        final_marker (`str`): What the judgement ends with, just before its verdict.
+
+    Example:
+    ```python
+    >>> JudgeTemplate(user="{prompt}\\n1: {response_a}\\n2: {response_b}\\nBetter:", base_suffix="")
+    ```
+    """
+
+    user: str
+    system: str | None = None
+    base_suffix: str = "\n\nVerdict:"
+    analysis_prefix: str = "\nAnalysis:"
+    final_marker: str = "\nFinal:"
+
+    @classmethod
+    def default(cls, kind: VerdictKind) -> "JudgeTemplate":
+        """The template that asks for verdicts of this kind."""
+        if kind == "pairwise":
+            return cls(user=_PAIRWISE)
+        return cls(user=_POINTWISE.replace("{question}", _QUESTIONS[kind]))
+
+    def to_dict(self) -> dict:
+        """What the checkpoint stores."""
+        return asdict(self)
+
+    def question(self, verdicts: tuple[str, ...], prompt, response_a, response_b=None) -> str:
+        """
+        The user's message: `user` with its slots filled.
+
+        Args:
+            verdicts (`tuple` of `str`): The verdict strings.
+            prompt, response_a, response_b (`str` or messages): `response_b` for pairwise verdicts only.
+        """
+        return self.user.format(
+            prompt=plain_text(prompt),
+            response_a=plain_text(response_a),
+            response_b=plain_text(response_b) if response_b is not None else "",
+            first=verdicts[0],
+            second=verdicts[1],
+            last=verdicts[-1],
+            verdicts=", ".join(verdicts[:-1]) + " or " + verdicts[-1],
+        )
+
+    def check_slots(self, kind: VerdictKind) -> None:
+        """Raises `ValueError` if the judge would not see what it judges."""
+        needed = ["prompt", "response_a", *(["response_b"] if kind == "pairwise" else [])]
+        missing = [slot for slot in needed if f"{{{slot}}}" not in self.user]
+        if missing:
+            raise ValueError(
+                f"The judge template has no {' and no '.join(f'{{{slot}}}' for slot in missing)}, but a judge of "
+                f"{kind} verdicts must see it. Add the slot to `user`."
+            )
+
+
+def plain_text(value) -> str:
+    """Text of a prompt or response: itself, the content of its only message, or all messages with their roles."""
+    if isinstance(value, str):
+        return value
+    contents = [str(message["content"]) for message in value]
+    if len(contents) == 1:
+        return contents[0]
+    return "\n\n".join(f"{message['role']}: {text}" for message, text in zip(value, contents, strict=True))

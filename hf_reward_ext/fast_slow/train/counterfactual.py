@@ -1,0 +1,95 @@
+"""Stage 2 data: each judge prompt once with a right first verdict and once with a wrong one."""
+
+from collections.abc import Sequence
+
+from datasets import Dataset
+
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
+from hf_reward_ext.fast_slow.judge.verdicts import favours, verdict_kind, verdict_values
+from hf_reward_ext.fast_slow.train.preference_pairs import SIDES, with_prompt
+
+
+def counterfactual_prefixes(
+    dataset: Dataset | Sequence[dict],
+    judge_prompt: JudgePrompt | None = None,
+    *,
+    verdicts: tuple[str, ...] = ("A", "B"),
+    template: JudgeTemplate | None = None,
+) -> Dataset:
+    """
+    Rows for TRL's `GRPOTrainer` with [`slow_verdict_reward`]: judge prompt and forced first verdict are the prompt.
+
+    The policy gradient then falls on the written judgement only, and rollouts that are compared share the first
+    verdict. Each pair gives four rows: about either response, or with pairwise verdicts in either order, from a right
+    and from a wrong first verdict. Prompts are text, not messages: `GRPOTrainer` cannot go on in an assistant's turn.
+
+    Args:
+        dataset (`Dataset` or `list` of `dict`): Preference pairs.
+        judge_prompt ([`JudgePrompt`], *optional*): Of the judge in training, with its chat template. Default: plain
+            text for a base model, with `verdicts` and `template`.
+        verdicts (`tuple` of `str`, *optional*), template ([`JudgeTemplate`], *optional*): Without `judge_prompt`.
+
+    Returns:
+        `Dataset` with `prompt`, `right_verdicts` (what may be said at the end), `first_verdict`, `final_marker`.
+
+    Raises:
+        ValueError: If the tokenizer reads the text of a prompt otherwise than the judge does.
+
+    Example:
+    ```python
+    >>> rows = counterfactual_prefixes(pairs, judge.judge_prompt)
+    >>> GRPOTrainer(judge.causal_lm, slow_verdict_reward, GRPOConfig("stage2"), rows, processing_class=tokenizer)
+    ```
+    """
+    kind = judge_prompt.kind if judge_prompt else verdict_kind(verdicts)
+    verdicts = judge_prompt.verdicts if judge_prompt else verdicts
+    template = judge_prompt.template if judge_prompt else template or JudgeTemplate.default(kind)
+    values = verdict_values(verdicts, kind)
+    good = [verdict for place, verdict in enumerate(verdicts) if favours(place, values)]
+    bad = [verdict for verdict in verdicts if verdict not in good]
+    rows = []
+    for example in dataset:
+        example = with_prompt(example)
+        for side in SIDES:
+            other = SIDES[1 - SIDES.index(side)]
+            shown = [example[side], *([example[other]] if kind == "pairwise" else [])]
+            # The best verdict of a scale is its last, of two verdicts their first.
+            extremes = (verdicts[0], verdicts[1]) if values is None else (verdicts[-1], verdicts[0])
+            for first in extremes if side == "chosen" else extremes[::-1]:
+                rows.append(
+                    {
+                        "prompt": _text(judge_prompt, template, verdicts, first, example["prompt"], shown),
+                        "right_verdicts": good if side == "chosen" else bad,
+                        "first_verdict": first,
+                        "final_marker": template.final_marker,
+                    }
+                )
+    if judge_prompt is not None and rows:
+        _check_tokens(judge_prompt, rows[0])
+    return Dataset.from_list(rows)
+
+
+def _text(judge_prompt: JudgePrompt | None, template: JudgeTemplate, verdicts, first: str, prompt, shown) -> str:
+    if judge_prompt is None:
+        return f"{template.question(verdicts, prompt, *shown)}{template.base_suffix} {first}{template.analysis_prefix}"
+    text = judge_prompt.open(judge_prompt.render(prompt, *shown), judge_prompt.place(first))
+    bos = judge_prompt.tokenizer.bos_token
+    # A chat template writes BOS, and tokenizing its text writes it again.
+    twice = bos and text.startswith(bos) and judge_prompt.tokenizer(text)["input_ids"][:2] == [
+        judge_prompt.tokenizer.bos_token_id
+    ] * 2  # fmt: skip
+    return text.removeprefix(bos) if twice else text
+
+
+def _check_tokens(judge_prompt: JudgePrompt, row: dict) -> None:
+    ids = judge_prompt.tokenizer(row["prompt"])["input_ids"]
+    place = judge_prompt.place(row["first_verdict"])
+    needed = [int(judge_prompt.first_ids[place]), *judge_prompt.prefix_ids]
+    if ids[-len(needed) :] != needed:
+        decoded = judge_prompt.tokenizer.convert_ids_to_tokens(ids[-len(needed) :])
+        raise ValueError(
+            f"The text of a judge prompt ends with the tokens {decoded}, but the judge writes "
+            f"{judge_prompt.tokenizer.convert_ids_to_tokens(needed)} there, so training and use would differ. Choose "
+            "an `analysis_prefix` that starts with a line break or a space."
+        )

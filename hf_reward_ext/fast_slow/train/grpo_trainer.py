@@ -1,0 +1,110 @@
+"""Stage 2 with a term that keeps the fast verdict where stage 1 left it."""
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
+from trl import GRPOTrainer
+
+from hf_reward_ext.fast_slow.decode.prefill import forward_parameters
+from hf_reward_ext.fast_slow.judge.confidence import fast_score
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
+from hf_reward_ext.fast_slow.train.verdict_reward import slow_verdict_reward
+
+
+class FastSlowGRPOTrainer(GRPOTrainer):
+    r"""
+    [`~trl.GRPOTrainer`] on [`counterfactual_prefixes`], plus a fast-score term on the same batch.
+
+    $$ L = L_{GRPO}(\text{judgement} \mid x, y, v_0) - \mu \log\sigma\big(\pm s(x, y) / \tau_s\big) $$
+
+    with + where the right verdict is the favourable one. Our reconstruction: [Fast-
+    Slow](https://huggingface.co/papers/2603.20212) names GRPO only. With `fast_weight=0` this is TRL's trainer, and
+    the first verdict gets no gradient at all. For pairwise verdicts the term is Bradley-Terry in the order shown; for
+    yes and no it compares each response with the neutral score 0. Thresholds are fitted again afterwards.
+
+    Args:
+        model, args, train_dataset, processing_class, **kwargs: See [`~trl.GRPOTrainer`]; rows of
+            [`counterfactual_prefixes`].
+        judge_prompt ([`JudgePrompt`]): Of the judge.
+        fast_weight (`float`, *optional*, defaults to 0.1): $\mu$.
+        score_temperature (`float`, *optional*, defaults to 1.0): $\tau_s$.
+
+    Raises:
+        ValueError: If verdicts are a scale, whose rows do not say how far apart responses are.
+
+    Example:
+    ```python
+    >>> rows = counterfactual_prefixes(pairs, judge.judge_prompt)
+    >>> trainer = FastSlowGRPOTrainer(judge.causal_lm, GRPOConfig("stage2"), rows, judge_prompt=judge.judge_prompt)
+    >>> trainer.train()
+    >>> judge.calibrate(held_out_pairs, budget=0.4)
+    ```
+    """
+
+    def __init__(
+        self,
+        model,
+        args=None,
+        train_dataset: Dataset | None = None,
+        *,
+        judge_prompt: JudgePrompt,
+        fast_weight: float = 0.1,
+        score_temperature: float = 1.0,
+        processing_class=None,
+        **kwargs,
+    ):
+        if judge_prompt.kind == "scale" and fast_weight:
+            raise ValueError(
+                f"`fast_weight={fast_weight}` was given with a scale of verdicts, but the fast-score term compares two "
+                "verdicts. Pass `fast_weight=0`."
+            )
+        if train_dataset is None:
+            raise ValueError("`train_dataset` is missing, but stage 2 needs rows. Pass `counterfactual_prefixes(...)`.")
+        self.judge_prompt = judge_prompt
+        self.fast_weight = fast_weight
+        self.score_temperature = score_temperature
+        self._num_given = 1 + len(judge_prompt.prefix_ids)
+        self._favourable = self._right_verdicts(train_dataset, kwargs.get("eval_dataset")) if fast_weight else {}
+        super().__init__(
+            model,
+            kwargs.pop("reward_funcs", slow_verdict_reward),
+            args,
+            train_dataset,
+            processing_class=processing_class or judge_prompt.tokenizer,
+            **kwargs,
+        )
+
+    def _right_verdicts(self, *datasets) -> dict[tuple[int, ...], bool]:
+        """Whether the favourable verdict is the right one, by the tokens of the judge prompt."""
+        best = self.judge_prompt.verdicts[0]
+        return {
+            tuple(self.judge_prompt.tokenizer(row["prompt"])["input_ids"][: -self._num_given]): best
+            in row["right_verdicts"]
+            for dataset in datasets
+            if dataset is not None
+            for row in dataset
+        }
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self.fast_weight:
+            return loss
+        term = self._fast_loss(model, inputs["prompt_ids"], inputs["prompt_mask"])
+        mode = "train" if self.model.training else "eval"
+        gathered: Tensor = self.accelerator.gather(term.detach())  # pyright: ignore[reportAssignmentType]
+        self._metrics[mode]["fast_loss"].append(gathered.mean().item())
+        accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1
+        return loss + self.fast_weight * term / accumulation
+
+    def _fast_loss(self, model, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Prompts are padded on the left, so all first verdicts stand in one column."""
+        ids, mask = prompt_ids[:, : -self._num_given], prompt_mask[:, : -self._num_given]
+        optional = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": 1, "use_cache": False}
+        known = forward_parameters(self.accelerator.unwrap_model(model))
+        given = {name: value for name, value in optional.items() if name in known}
+        logits = model(input_ids=ids, attention_mask=mask, **given).logits[:, -1].float()
+        scores = fast_score(logits[:, self.judge_prompt.first_ids.to(logits.device)])
+        rows = [tuple(row[kept].tolist()) for row, kept in zip(ids, mask.bool(), strict=True)]
+        favourable = torch.tensor([self._favourable[row] for row in rows], device=scores.device)
+        return -F.logsigmoid(torch.where(favourable, scores, -scores) / self.score_temperature).mean()

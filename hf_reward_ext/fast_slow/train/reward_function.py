@@ -1,0 +1,95 @@
+"""A judge as the reward function of TRL's GRPO and RLOO trainers."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from hf_reward_ext.fast_slow.judge.best_response import mean_log_odds_of_duels
+from hf_reward_ext.fast_slow.judge.template import plain_text
+from hf_reward_ext.fast_slow.model import FastSlowRewardModel
+
+
+class FastSlowRewardFunction:
+    """
+    Gated rewards for `reward_funcs=[...]`: in nats, cached, asynchronous, with the share of written ones logged.
+
+    Pointwise verdicts give [`FastSlowRewardModel.score`]. Pairwise verdicts compare each completion with the others of
+    its prompt: its reward is its mean log-odds over them.
+
+    The trainer awaits all asynchronous reward functions together; judging runs in a thread, one call at a time.
+
+    Args:
+        judge ([`FastSlowRewardModel`]): Calibrated.
+        cache_size (`int`, *optional*, defaults to 10000): Judgements remembered, the latest used ones.
+
+    Example:
+    ```python
+    >>> GRPOTrainer(policy, reward_funcs=[FastSlowRewardFunction(judge)], args=args, train_dataset=prompts)
+    ```
+    """
+
+    __name__ = "fast_slow"
+
+    def __init__(self, judge: FastSlowRewardModel, cache_size: int = 10000):
+        self.judge = judge
+        self.cache_size = cache_size
+        self._cache: OrderedDict[tuple[str, ...], tuple[float, bool]] = OrderedDict()
+        self._lock: asyncio.Lock | None = None
+
+    async def __call__(self, prompts: Sequence, completions: Sequence, log_metric=None, **kwargs) -> list[float]:
+        """
+        Rewards of completions.
+
+        Args:
+            prompts, completions (`list` of `str` or of messages): One prompt per completion.
+            log_metric (`callable`, *optional*): The trainer's; gets `fast_slow/slow_rate` and `fast_slow/cached_rate`.
+            **kwargs: Other columns; not read.
+        """
+        self._lock = self._lock or asyncio.Lock()
+        async with self._lock:
+            rewards, metrics = await asyncio.to_thread(self.rewards, prompts, completions)
+        if log_metric is not None:
+            for name, value in metrics.items():
+                log_metric(f"fast_slow/{name}", value)
+        return rewards
+
+    def rewards(self, prompts: Sequence, completions: Sequence) -> tuple[list[float], dict[str, float]]:
+        """Rewards and what is logged, without waiting for anyone: for use outside a trainer."""
+        texts = [(plain_text(prompt), plain_text(one)) for prompt, one in zip(prompts, completions, strict=True)]
+        pairwise = self.judge.judge_prompt.is_pairwise
+        decisions = _duels(texts) if pairwise else texts
+        cached = [decision in self._cache for decision in decisions]
+        found = self._judge(decisions)
+        rewards = (
+            mean_log_odds_of_duels(texts, dict(zip(decisions, (score for score, _ in found), strict=True)))
+            if pairwise
+            else [score for score, _ in found]
+        )
+        count = max(len(decisions), 1)
+        return rewards, {"slow_rate": sum(slow for _, slow in found) / count, "cached_rate": sum(cached) / count}
+
+    def _judge(self, decisions: list[tuple[str, ...]]) -> list[tuple[float, bool]]:
+        """Score of each decision and whether it was written, from the cache where it is there."""
+        new = list(dict.fromkeys(decision for decision in decisions if decision not in self._cache))
+        found = dict(self._cache)
+        if new:
+            judgments = self.judge.judge(*map(list, zip(*new, strict=True)), show_progress=False)
+            found |= {one: (judged.score, judged.mode == "slow") for one, judged in zip(new, judgments, strict=True)}
+        for decision in decisions:
+            self._cache[decision] = found[decision]
+            self._cache.move_to_end(decision)
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+        return [found[decision] for decision in decisions]
+
+
+def _duels(texts: list[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Every two different completions of a prompt, once."""
+    groups: dict[str, list[str]] = {}
+    for prompt, completion in texts:
+        groups.setdefault(prompt, []).append(completion)
+    duels = {}
+    for prompt, completions in groups.items():
+        different = list(dict.fromkeys(completions))
+        duels |= {(prompt, one, other): None for place, one in enumerate(different) for other in different[place + 1 :]}
+    return list(duels)

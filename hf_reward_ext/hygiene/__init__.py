@@ -1,7 +1,0 @@
-"""Faults of reward models that show in no loss curve, found by scoring a few rows in several ways."""
-
-from hf_reward_ext.hygiene.check import check_reward_model
-from hf_reward_ext.hygiene.finding import Finding
-from hf_reward_ext.hygiene.report import RewardModelReport
-
-__all__ = ["Finding", "RewardModelReport", "check_reward_model"]
