@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, logging, set_seed
 
-from hf_reward_ext.base.data.preference import prepare_preference_dataset
+from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.evaluation import mean_with_interval
 from hf_reward_ext.genarm import GenARMConfig, GenARMLogitsProcessor, GenARMRewardModel, GenARMTrainer
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.data.preference import tokenize_prompt
+from hf_reward_ext.base.preference.pairs import tokenize_prompt
 
 
 class Prompt(NamedTuple):

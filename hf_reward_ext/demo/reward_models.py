@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
-from hf_reward_ext.base.data.masks import common_ending
+from hf_reward_ext.base.preference.masks import common_ending
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import prompts_of, train_head
 from hf_reward_ext.demo.judge import VERDICTS

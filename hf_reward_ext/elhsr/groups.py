@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.data.preference import tokenize_completion, tokenize_preference
+from hf_reward_ext.base.preference.pairs import tokenize_completion, tokenize_preference
 
 GROUP_COLUMNS = ["prompt_ids", "completion_ids", "labels"]
 _FORMATS = (

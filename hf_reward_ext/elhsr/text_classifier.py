@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_reward_ext.base.data.masks import fill_masks
+from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.base_model import load_base
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel

@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
-from hf_reward_ext.base.data.masks import common_ending
+from hf_reward_ext.base.preference.masks import common_ending
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator

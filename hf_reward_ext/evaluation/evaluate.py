@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Literal
 
-from hf_reward_ext.evaluation.benchmarks import judge_bench, llmbar, preference, reward_bench, rm_bench
 from hf_reward_ext.evaluation.accuracy import agreement
+from hf_reward_ext.evaluation.benchmarks import judge_bench, llmbar, preference, reward_bench, rm_bench
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow, read_rows
 from hf_reward_ext.evaluation.result import PreferenceEvaluation
 from hf_reward_ext.evaluation.scorer import as_scorer, has_chat_template

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
-from hf_reward_ext.base.data.masks import fill_masks
+from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place

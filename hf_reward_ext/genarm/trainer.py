@@ -6,7 +6,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_reward_ext.base.data.preference import prepare_preference_dataset
+from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss

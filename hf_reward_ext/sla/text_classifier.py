@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_reward_ext.base.data.masks import fill_masks
+from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.training.token_rewards import masked_mean
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig

@@ -12,8 +12,8 @@ from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from hf_reward_ext.base.data.masks import common_ending
-from hf_reward_ext.base.data.preference import prepare_preference_dataset
+from hf_reward_ext.base.preference.masks import common_ending
+from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean, masked_sum
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer

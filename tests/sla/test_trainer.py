@@ -216,7 +216,7 @@ def test_chats_count_the_last_turn_and_its_end():
             }
         ]
     )
-    from hf_reward_ext.base.data.preference import prepare_preference_dataset
+    from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 
     batch = PairCollator(0)(list(prepare_preference_dataset(rows, tiny_tokenizer())))
     words = [

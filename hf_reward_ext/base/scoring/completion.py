@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_reward_ext.base.data.preference import tokenize_completion
+from hf_reward_ext.base.preference.pairs import tokenize_completion
 
 
 class CompletionScorer:

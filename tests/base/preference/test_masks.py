@@ -1,6 +1,6 @@
 import torch
 
-from hf_reward_ext.base.data.masks import common_ending, completion_after, without_padding
+from hf_reward_ext.base.preference.masks import common_ending, completion_after, without_padding
 
 
 def test_padding_is_found_at_the_ends_only():

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 from tiny import tiny_tokenizer
 
-from hf_reward_ext.base.data.preference import (
+from hf_reward_ext.base.preference.pairs import (
     prepare_preference_dataset,
     tokenize_completion,
     tokenize_preference,

@@ -1,1 +1,0 @@
-"""Preference data as token ids and masks."""
