@@ -1,7 +1,8 @@
 """Reward models that act at generation time, on transformers, TRL and PEFT."""
 
 from hf_reward_ext.base.lm.prefill import SharedPrefill
-from hf_reward_ext.base.saving.merging import merge_adapters, merge_models
+from hf_reward_ext.base.saving.adapter_sum import merge_adapters
+from hf_reward_ext.base.saving.merging import merge_models
 from hf_reward_ext.base.scoring.combine import FittedCombination, max_rank, min_max
 from hf_reward_ext.base.scoring.text import TextScorer
 from hf_reward_ext.base.scoring.weighted import WeightedReward

@@ -1,4 +1,4 @@
-"""Several trained models of one base become one, by a weighted sum of their weights."""
+"""One model out of several that were trained from one checkpoint: the weighted sum of their weights."""
 
 import copy
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-# A config's fields that tell what a saved part belongs to.
+# Config fields that name what a saved part belongs to.
 _POINTERS = ("base_model_name_or_path", "base_model_revision", "adapter", "layers")
 
 
@@ -49,54 +49,6 @@ def merge_models(models: Sequence[PreTrainedModel], weights: Sequence[float] | N
         values.copy_(torch.stack(parts).sum(0))
     merged.config._name_or_path = ""
     return merged
-
-
-def merge_adapters(peft_model, adapters: Sequence[str], weights: Sequence[float], name: str = "merged"):
-    r"""
-    LoRA adapters on one model become one more adapter whose change of every weight is the weighted sum of theirs.
-
-    $$ \Delta W = \sum_k w_k\, s_k B_k A_k $$
-
-    Exact, by adapters side by side (rank $\sum_k r_k$), where a sum of $A_k$ and of $B_k$ would bring cross terms.
-
-    Args:
-        peft_model (`PeftModel`): With the adapters loaded; the new one is loaded too, and active.
-        adapters (`list[str]`): Their names.
-        weights (`list[float]`): One per adapter, of any sum.
-        name (`str`, *optional*, defaults to `"merged"`): Of the new one.
-
-    Returns:
-        `PeftModel`: The same model.
-
-    Raises:
-        ValueError: If names or weights do not fit, or adapters change more than LoRA weights.
-
-    Example:
-    ```python
-    >>> merge_adapters(model, ["helpful", "harmless"], [0.7, 0.3])
-    >>> GuidedCausalLM.from_peft(model, adapters=["merged"])
-    ```
-    """
-    adapters = list(adapters)
-    missing = [adapter for adapter in adapters if adapter not in peft_model.peft_config]
-    if missing or name in peft_model.peft_config:
-        raise ValueError(
-            f"`adapters={adapters}` are to be merged into {name!r}, but the model has "
-            f"{sorted(peft_model.peft_config)}. Load the missing ones, and choose another name for the result."
-        )
-    if len(weights) != len(adapters):
-        raise ValueError(f"{len(weights)} weights were given for {len(adapters)} adapters. Pass one per adapter.")
-    for adapter in adapters:
-        config = peft_model.peft_config[adapter]
-        if config.modules_to_save or config.bias != "none" or config.use_dora:
-            raise ValueError(
-                f"The adapter {adapter!r} changes more than LoRA weights (modules_to_save={config.modules_to_save}, "
-                f"bias={config.bias!r}, use_dora={config.use_dora}), but only those add up. Merge each into a copy of "
-                "the base with `merge_and_unload`, and those with `merge_models`."
-            )
-    peft_model.add_weighted_adapter(adapters, [float(weight) for weight in weights], name, combination_type="cat")
-    peft_model.set_adapter(name)
-    return peft_model
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -3,8 +3,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_causal_lm
 
-from hf_reward_ext import ELHSRModel, GenARMRewardModel, GuidedCausalLM
-from hf_reward_ext.base.saving.merging import merge_adapters, merge_models
+from hf_reward_ext import ELHSRModel, GenARMRewardModel
+from hf_reward_ext.base.saving.merging import merge_models
 
 IDS = torch.tensor([[4, 5, 6, 7]])
 
@@ -73,37 +73,3 @@ def test_models_that_do_not_add_up_are_refused():
         merge_models([one, other])
     with pytest.raises(ValueError, match=r"layers=\[1\]` was given beside"):
         merge_models([head(0, layers=[0]), head(0, layers=[1])])
-
-
-def adapted(**kwargs):
-    torch.manual_seed(0)
-    model = get_peft_model(
-        tiny_causal_lm(), LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False), "one"
-    )
-    config = dict(r=3, lora_alpha=5, target_modules=["q_proj"], init_lora_weights=False)
-    model.add_adapter("two", LoraConfig(**{**config, **kwargs}))
-    return model.eval()
-
-
-def test_adapters_are_added_without_cross_terms():
-    model = adapted()
-    weights = {"one": 0.7, "two": -0.4}
-    assert merge_adapters(model, list(weights), list(weights.values())) is model
-    assert model.active_adapter == "merged"
-    layers = model.get_base_model().model.layers
-    for linear in (layers[0].self_attn.q_proj, layers[1].mlp.up_proj):
-        expected = sum(w * linear.get_delta_weight(name) for name, w in weights.items() if name in linear.lora_A)
-        torch.testing.assert_close(linear.get_delta_weight("merged"), expected)
-    guided = GuidedCausalLM.from_peft(model, adapters=["merged"])
-    assert guided(IDS).logits.isfinite().all()
-
-
-def test_adapters_that_do_not_add_up_are_refused():
-    with pytest.raises(ValueError, match=r"\['one', 'three'\]` are to be merged.*has \['one', 'two'\]"):
-        merge_adapters(adapted(), ["one", "three"], [0.5, 0.5])
-    with pytest.raises(ValueError, match="another name"):
-        merge_adapters(adapted(), ["one", "two"], [0.5, 0.5], name="two")
-    with pytest.raises(ValueError, match="1 weights were given for 2 adapters"):
-        merge_adapters(adapted(), ["one", "two"], [0.5])
-    with pytest.raises(ValueError, match="'two' changes more than LoRA weights.*use_dora=True.*merge_models"):
-        merge_adapters(adapted(use_dora=True), ["one", "two"], [0.5, 0.5])
