@@ -1,7 +1,7 @@
 """Tiny random models and a word-level tokenizer, built in memory: the fixtures of every unit test."""
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 VOCAB = 32
@@ -54,6 +54,14 @@ def tiny_tokenizer(padding_side="left"):
     )  # fmt: skip
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def letter_tokenizer():
+    """A letter per id, for stop strings, which need a tokenizer that can read any word."""
+    letters = {chr(ord("A") + i): i for i in range(3)} | {chr(ord("a") + i - 3): i for i in range(3, VOCAB)}
+    backend = Tokenizer(models.BPE(letters, [], unk_token="A"))
+    backend.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="A", bos_token="B", eos_token="C")
 
 
 def left_padded_batch(lengths=(5, 3, 7), seed=0):

@@ -1,0 +1,172 @@
+"""
+Where `generate` ended each row, as its stopping criteria decided.
+
+Ids cannot show it: a row that a stop string ends is filled with the padding token, which is an EOS for many models
+(Llama, Mistral and GPT-2 have no other; Qwen lists it among its EOS ids), and the first filler then looks written.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import StoppingCriteriaList
+from transformers.generation import MaxLengthCriteria
+
+from hf_reward_ext.base.lm.tokens import eos_token_ids, pad_token_id
+from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
+from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+
+_watching: ContextVar[tuple[tuple[object, "RowEnds"], ...]] = ContextVar("hf_reward_ext_row_ends", default=())
+
+
+class RowEnds:
+    """
+    Ends of the rows of the latest `generate` call inside [`watch_row_ends`].
+
+    Rows are found by their ids, so that beams, which change places, and rows in any order have their ends too. Rows
+    that the call did not write are cut by their ids alone: after the first EOS, and before trailing padding.
+    """
+
+    def __init__(self):
+        self.begin()
+
+    def begin(self, generation_config=None) -> None:
+        """Forgets the calls before; `generation_config` holds the settings in force."""
+        self._eos = eos_token_ids(generation_config)
+        self._pad = pad_token_id(generation_config)
+        self._ids: Tensor | None = None  # what the criteria saw last
+        self._in_order = True  # as long as every row continues the row before it
+        self._lengths = self._is_limited = torch.empty(0)  # of each row, 0 while it goes on
+        self._ended: list[tuple[Tensor, Tensor]] = []  # rows that ended in one step, and which of them by the limit
+
+    def record(
+        self, ids: Int[Tensor, "rows seq"], ended: Bool[Tensor, " rows"], is_limit: Bool[Tensor, " rows"]
+    ) -> None:
+        """
+        Adds one decision of the stopping criteria.
+
+        Args:
+            ids (`torch.Tensor` of shape `(rows, seq)`): Prompts and what was written so far.
+            ended (`torch.Tensor` of shape `(rows,)`): Rows that an EOS token, a stop string or a criterion ends.
+            is_limit (`torch.Tensor` of shape `(rows,)`): Rows that only their length ends.
+        """
+        if self._ids is None or not _continues(ids, self._ids):
+            self._in_order = self._ids is None
+            self._lengths = torch.zeros(len(ids), dtype=torch.long, device=ids.device)
+            self._is_limited = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        self._ids = ids
+        new = (ended | is_limit) & (self._lengths == 0)
+        if not new.any():
+            return
+        self._lengths = self._lengths.masked_fill(new, ids.shape[1])
+        self._is_limited = self._is_limited | (new & ~ended)
+        self._ended.append((ids[new], ~ended[new]))
+
+    def completion_mask(self, sequences: Int[Tensor, "rows seq"], prompt_length: int) -> Bool[Tensor, "rows new"]:
+        """
+        Which tokens after the prompt were written.
+
+        Args:
+            sequences (`torch.Tensor` of shape `(rows, seq)`): Output of the call, or rows of it.
+            prompt_length (`int`): Number of columns of the (left-padded) prompts.
+
+        Returns:
+            `torch.Tensor` of shape `(rows, new)`: EOS and the tokens of a stop string included, filler left out.
+        """
+        lengths, _ = self._find(sequences)
+        columns = torch.arange(prompt_length, sequences.shape[1], device=sequences.device)
+        mask = columns < lengths[:, None]
+        unknown = lengths == 0
+        if unknown.any():
+            mask[unknown] = completion_mask_from_ids(sequences[unknown, prompt_length:], self._eos, self._pad)
+        return mask
+
+    def is_finished(self, sequences: Int[Tensor, "rows seq"]) -> Bool[Tensor, " rows"]:
+        """Which rows ended by an EOS token, a stop string or a criterion, and not by their length alone."""
+        lengths, is_limited = self._find(sequences)
+        return (lengths > 0) & ~is_limited
+
+    def _find(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns up to the end of each row (0: not found), and whether it is the limit of the length."""
+        lengths = torch.zeros(len(sequences), dtype=torch.long, device=sequences.device)
+        is_limited = torch.zeros(len(sequences), dtype=torch.bool, device=sequences.device)
+        if self._ids is None:
+            return lengths, is_limited
+        if self._in_order and len(sequences) == len(self._ids) and _continues(sequences, self._ids):
+            return self._lengths.to(sequences.device), self._is_limited.to(sequences.device)
+        for ids, by_limit in self._ended:
+            width = ids.shape[1]
+            if width > sequences.shape[1]:
+                break
+            same = (sequences[:, None, :width] == ids[None].to(sequences.device)).all(-1)
+            new = same.any(-1) & (lengths == 0)
+            lengths[new] = width
+            is_limited[new] = by_limit.to(sequences.device)[same[new].int().argmax(-1)]
+        return lengths, is_limited
+
+
+@contextmanager
+def watch_row_ends(model) -> Iterator[RowEnds]:
+    """
+    Records where `generate` ends its rows.
+
+    Calls of other threads and of other models are left alone, an assistant's too.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): The model that generates.
+
+    Example:
+    ```python
+    >>> with watch_row_ends(policy) as ends:
+    ...     sequences = policy.generate(**inputs, stop_strings=["\\n"], tokenizer=tokenizer)
+    >>> num_tokens = ends.completion_mask(sequences, inputs["input_ids"].shape[1]).sum(-1)
+    ```
+    """
+    model = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+    ends = RowEnds()
+    wrap_method(model, "_get_stopping_criteria", _record_criteria)
+    _watching.set((*_watching.get(), (model, ends)))
+    try:
+        yield ends
+    finally:
+        _watching.set(tuple(one for one in _watching.get() if one[1] is not ends))
+        unwrap_method(model, "_get_stopping_criteria")
+
+
+def _record_criteria(model, plain, generation_config, *args, **kwargs) -> StoppingCriteriaList:
+    criteria = plain(generation_config, *args, **kwargs)
+    watching = [ends for watched, ends in _watching.get() if watched is model]
+    if not watching or generation_config.is_assistant:
+        return criteria
+    for ends in watching:
+        ends.begin(generation_config)
+    return _RecordedCriteria(criteria, watching)
+
+
+class _RecordedCriteria(StoppingCriteriaList):
+    """The criteria of one call, whose decisions are recorded."""
+
+    def __init__(self, criteria: StoppingCriteriaList, watching: list[RowEnds]):
+        super().__init__(criteria)
+        self.watching = watching
+
+    def __call__(self, input_ids, scores, **kwargs) -> Tensor:
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        is_limit = ended.clone()
+        for criterion in self:
+            done = criterion(input_ids, scores, **kwargs)
+            if isinstance(criterion, MaxLengthCriteria):
+                is_limit = is_limit | done
+            else:
+                ended = ended | done
+        for ends in self.watching:
+            ends.record(input_ids, ended, is_limit)
+        return ended | is_limit
+
+
+def _continues(ids: Tensor, before: Tensor) -> bool:
+    width = before.shape[1]
+    return len(ids) == len(before) and ids.shape[1] >= width and torch.equal(ids[:, :width], before)
