@@ -18,6 +18,7 @@ from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
+from hf_reward_ext.genarm.quantization import check_is_serializable, share_quantization
 
 
 @dataclass
@@ -84,7 +85,23 @@ class GenARMRewardModel(BaseRewardModel):
         config = GenARMRewardModelConfig(
             causal_lm=copy.deepcopy(causal_lm.config), pad_token_id=causal_lm.config.pad_token_id, **config_kwargs
         )
-        return cls(config, causal_lm).train(causal_lm.training)
+        model = cls(config, causal_lm).train(causal_lm.training)
+        share_quantization(causal_lm, model)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """Loads what [`save_pretrained`] wrote, as every model of transformers; `quantization_config` quantizes it."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if kwargs.get("output_loading_info") else loaded
+        share_quantization(model, model.causal_lm)
+        return loaded
+
+    def save_pretrained(self, save_directory: str | Path, *args, **kwargs) -> None:
+        check_is_serializable(self)
+        if getattr(self, "hf_quantizer", None) is not None:
+            kwargs.setdefault("save_original_format", False)  # quantized weights have no way back to another layout
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def forward(
         self,
@@ -138,6 +155,9 @@ class GenARMRewardModel(BaseRewardModel):
 
     def get_input_embeddings(self):
         return self.causal_lm.get_input_embeddings()
+
+    def get_output_embeddings(self):
+        return self.causal_lm.get_output_embeddings()  # quantizers leave the head as it is
 
     def _card(self, folder: Path, place: str) -> CardText:
         return scorer_card(place, tokenizer_place(folder, place, self.causal_lm.config.name_or_path))

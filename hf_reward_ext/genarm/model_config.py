@@ -1,5 +1,6 @@
 """What is saved beside the weights of a GenARM reward model."""
 
+import copy
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -10,7 +11,8 @@ class GenARMRewardModelConfig(PreTrainedConfig):
     Configuration of [`GenARMRewardModel`].
 
     Args:
-        causal_lm (`dict` or `PreTrainedConfig`, *optional*): Configuration of the autoregressive reward model.
+        causal_lm (`dict` or `PreTrainedConfig`, *optional*): Configuration of the autoregressive reward model. Its
+            `quantization_config` becomes that of the whole.
         beta (`float`, *optional*, defaults to 1.0): Scale of the rewards.
         length_normalization (`bool`, *optional*, defaults to `False`): Mean instead of sum over tokens.
         completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
@@ -35,6 +37,11 @@ class GenARMRewardModelConfig(PreTrainedConfig):
     ):
         if isinstance(causal_lm, dict):
             causal_lm = AutoConfig.for_model(**causal_lm)
+        if getattr(causal_lm, "quantization_config", None) is not None:
+            # `from_pretrained` quantizes by the outer configuration: weights saved as integers load as noise without.
+            causal_lm = copy.deepcopy(causal_lm)
+            kwargs.setdefault("quantization_config", causal_lm.quantization_config)
+            del causal_lm.quantization_config
         self.causal_lm = causal_lm
         self.beta = beta
         self.length_normalization = length_normalization
