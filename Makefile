@@ -1,36 +1,76 @@
-# `make demo` and `make test` set up what they need; everything is installed at the tested versions.
+# Every target sets up what it needs. Three environments: the pinned one, the newest and the oldest that are tested.
 VENV := .venv
+NEWEST := .venvs/newest
+OLDEST := .venvs/oldest
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-CONSTRAINTS := .ci/constraints.txt
+QUICK := not slow and not gpu and not freshness
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions bench clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m "$(QUICK)"
+
+test-newest: $(NEWEST)/.ready
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 -m "$(QUICK)"
+
+test-oldest: $(OLDEST)/.ready
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 -m "$(QUICK)"
+
+# Every decoding mode, a step of every trainer, every pipeline and a round trip through a repository.
+test-stack: $(NEWEST)/.ready
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 -m "stack and $(QUICK)"
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow
+
+freshness: $(READY)
+	$(PYTHON) -m pytest -m freshness -rs
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(PYTHON)
+	$(VENV)/bin/typos
 	$(PYTHON) -m pytest tests/test_imports.py
+
+signatures: $(READY)
+	$(PYTHON) tests/signatures.py
 
 bench: $(READY)
 	$(PYTHON) examples/benchmarks/elhsr.py
 
-clean:
-	rm -rf $(VENV) outputs build dist *.egg-info
+# What the package index serves now, recorded; the next `make test-newest` installs and runs it.
+newest-versions:
+	rm -rf $(NEWEST)
+	python3 -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[plot,test]'
+	echo "# The newest versions that the test suite was run with; made by \`make newest-versions\`." > .ci/newest.txt
+	$(NEWEST)/bin/python -m pip freeze --exclude-editable >> .ci/newest.txt
+	touch $(NEWEST)/.ready
 
+clean:
+	rm -rf $(VENV) .venvs outputs build dist *.egg-info
+
+comma := ,
 # torch first: its pinned build satisfies everybody else's range.
-$(READY): pyproject.toml $(CONSTRAINTS)
-	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --constraint $(CONSTRAINTS) torch
-	$(PYTHON) -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[plot,test,lint]'
-	touch $(READY)
+define install
+	rm -rf $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint $(1) torch
+	$(@D)/bin/python -m pip install --quiet --constraint $(1) --editable '.[$(2)]'
+	touch $@
+endef
+
+$(READY): pyproject.toml .ci/constraints.txt
+	$(call install,.ci/constraints.txt,plot$(comma)test$(comma)lint)
+
+$(NEWEST)/.ready: pyproject.toml .ci/newest.txt
+	$(call install,.ci/newest.txt,plot$(comma)test)
+
+$(OLDEST)/.ready: pyproject.toml .ci/oldest.txt
+	$(call install,.ci/oldest.txt,plot$(comma)test)
