@@ -72,6 +72,7 @@ def padded(rows, side):
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD, padding_side=side)
 
 
+@pytest.mark.stack
 @torch.no_grad()
 def test_logits_are_raw_and_independent_of_batch_and_padding(path):
     model = load(path)
@@ -89,6 +90,7 @@ def test_logits_are_raw_and_independent_of_batch_and_padding(path):
     assert ((alone < 0) | (alone > 1)).any()
 
 
+@pytest.mark.stack
 @torch.no_grad()
 def test_what_was_loaded_is_saved_and_loaded_again(path, tmp_path):
     model = load(path)
@@ -98,6 +100,7 @@ def test_what_was_loaded_is_saved_and_loaded_again(path, tmp_path):
     torch.testing.assert_close(load(tmp_path / "again")(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+@pytest.mark.stack
 def test_the_pipeline_gives_the_raw_score(path):
     pipe = pipeline("text-classification", model=path, device="cpu")
     scorer = TextScorer.from_pretrained(path)
@@ -113,6 +116,7 @@ def settings(folder):
     )  # fmt: skip
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize(("trainer", "config"), [(GRPOTrainer, GRPOConfig), (RLOOTrainer, RLOOConfig)])
 def test_trl_trains_a_policy_on_it_by_path(path, trainer, config, tmp_path):
     tiny_causal_lm(seed=1).save_pretrained(tmp_path / "policy")

@@ -34,6 +34,7 @@ def bon(policy, tokenizer, reward_model, **kwargs):
     return pipeline("reward-bon", model=policy, tokenizer=tokenizer, reward_model=reward_model, **kwargs)
 
 
+@pytest.mark.stack
 def test_like_text_generation_best_first(policy, tokenizer, head):
     pipe = bon(policy, tokenizer, head, num_candidates=5)
     [best] = pipe("w1 w2 w3", seed=0, **SAMPLING)
@@ -44,6 +45,7 @@ def test_like_text_generation_best_first(policy, tokenizer, head):
     assert best["generated_text"].startswith("w1 w2 w3")
 
 
+@pytest.mark.stack
 def test_scores_are_those_of_the_meter(policy, tokenizer, head):
     inputs = tokenizer("w1 w2 w3", return_tensors="pt", return_token_type_ids=False)
     torch.manual_seed(3)
@@ -80,6 +82,7 @@ def test_candidates_in_chunks(policy, tokenizer, head, chunk):
     assert records == again
 
 
+@pytest.mark.stack
 def test_chat_input(policy, tokenizer, head):
     chat = [{"role": "user", "content": "w1 w2"}]
     [[best], [other]] = bon(policy, tokenizer, head, num_candidates=3)([chat, chat], batch_size=2, **SAMPLING)
@@ -87,6 +90,7 @@ def test_chat_input(policy, tokenizer, head):
     assert isinstance(other["score"], float)
 
 
+@pytest.mark.stack
 def test_text_reward_models_by_object_and_by_name(policy, tokenizer, tmp_path):
     config = LlamaConfig(
         vocab_size=VOCAB, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
@@ -132,6 +136,7 @@ def test_votes(policy, tokenizer):
     assert weighted[0]["answer"] == max(tally, key=tally.get)
 
 
+@pytest.mark.stack
 def test_pruning_reports_what_it_stopped(policy, tokenizer, head):
     pipe = bon(policy, tokenizer, head, num_candidates=8)
     records = pipe("w1 w2", prune=Pruning((2, 4)), return_all=True, max_new_tokens=10, seed=0)

@@ -82,6 +82,7 @@ def test_training_is_the_same_as_without(tiny_dpo, tmp_path):
     assert torch.equal(*weights) and draws[0] == draws[1] and steps == [4, 4]
 
 
+@pytest.mark.stack
 def test_values_are_those_of_the_samples(tiny_dpo, tmp_path):
     seen = []
 

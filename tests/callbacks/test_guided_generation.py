@@ -33,6 +33,7 @@ def config(folder):
     )  # fmt: skip
 
 
+@pytest.mark.stack
 def test_reward_and_divergence_grow_with_the_weight(tiny_dpo, tmp_path):
     callback = GuidedGenerationCallback(
         PROMPTS, share_of_w9, loving_guide(), alphas=(0.5, 1.0), num_candidates=8, max_new_tokens=6

@@ -26,6 +26,7 @@ def functions(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.stack
 def test_a_head_ranks_candidates_as_the_pipeline_does(arguments, folder, capsys):
     assert main([*arguments, "--prompt", "w3 w5", "--temperature", "1", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -36,6 +36,7 @@ def test_a_plain_policy(folder, policy, capsys):
     assert texts == expected(policy, folder, do_sample=False)
 
 
+@pytest.mark.stack
 def test_a_guided_policy(folder, policy, tmp_path, capsys):
     guide = tiny_causal_lm(seed=1)
     guide.save_pretrained(tmp_path / "guide")
@@ -63,6 +64,7 @@ def test_adapters_guide_on_one_copy_of_the_weights(folder, policy, tmp_path, cap
     assert loaded == [str(folder / "policy")]
 
 
+@pytest.mark.stack
 def test_search_on_a_channel(folder, policy, tmp_path, capsys):
     rt = RewardTransformer.from_base(policy, channel_size=8)
     rt.save_pretrained(tmp_path / "channel")

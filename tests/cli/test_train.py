@@ -15,6 +15,7 @@ def train(method, folder, output, *more):
     return main(["train", method, *map(str, common), *OFTEN, *map(str, more)])
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize(
     ("method", "load", "more"),
     [

@@ -46,6 +46,7 @@ def assert_scored(meter, policy, head, out, prompt_mask, atol=1e-5):
     torch.testing.assert_close(meter.token_rewards[1][mask], rewards[mask], atol=atol, rtol=1e-4)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equals_second_pass(architecture, mode):
@@ -66,6 +67,7 @@ def test_equals_second_pass(architecture, mode):
     assert_scored(meter, policy, head, out, attention_mask)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("with_assistant", SINGLE_ROW_MODES.values(), ids=SINGLE_ROW_MODES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_assisted_decoding(architecture, with_assistant):
@@ -163,6 +165,7 @@ def test_returned_cache_is_as_without_the_meter():
     torch.testing.assert_close(out.past_key_values.layers[0].keys, plain.past_key_values.layers[0].keys)
 
 
+@pytest.mark.stack
 def test_policy_with_an_adapter():
     from peft import LoraConfig, get_peft_model
 

@@ -45,6 +45,7 @@ def trainer_for(policy, output_dir, rows=None, **settings):
     )  # fmt: skip
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("loss_type", ["bce", "hinge", "pairwise", "infonca", "nca"])
 def test_every_loss_learns(policy, tmp_path, loss_type):
     trainer = trainer_for(policy, tmp_path, loss_type=loss_type)
@@ -234,6 +235,7 @@ def test_policy_by_name(policy, tmp_path):
     )
 
 
+@pytest.mark.stack
 def test_lora_policy_and_logits(tmp_path):
     from peft import LoraConfig, get_peft_model
 

@@ -51,6 +51,7 @@ def run(policy, processor, ids, mask, mode, seed=0):
     )
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("mode", MODES)
 def test_random_pairs_of_models_decode_as_the_reference(mode):
     wrong = 0
@@ -115,6 +116,7 @@ def test_alpha_zero_is_the_policy_and_a_large_alpha_is_the_guide():
     assert GenARMLogitsProcessor(guide, alpha=1e4)(ids, scores).argmax() == guide(ids).logits[0, -1].argmax()
 
 
+@pytest.mark.stack
 def test_weights_per_prompt_follow_beams_and_return_sequences():
     policy, guides = tiny_causal_lm("llama"), [tiny_causal_lm("llama", seed=seed) for seed in (1, 2)]
     ids, mask = left_padded_batch()
@@ -256,6 +258,7 @@ def test_rows_where_the_policy_is_certain_are_left_alone():
     assert torch.equal(never, run(policy, Reference([guide], [1.0]), ids, mask, "greedy"))
 
 
+@pytest.mark.stack
 def test_an_adapter_guides():
     policy = tiny_causal_lm("llama")
     guide = get_peft_model(

@@ -31,6 +31,7 @@ def run(model, ids, mask, mode, seed=0, guide=None, processor=None):
     return model.generate(ids, attention_mask=mask, max_new_tokens=10, **kwargs)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("mode", MODES)
 def test_random_pairs_decode_as_with_the_processor(mode):
     wrong = 0
@@ -53,6 +54,7 @@ def test_architectures_mix(arch, mode):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.stack
 def test_forward_is_the_formula_with_and_without_a_cache():
     policy, guide = tiny_causal_lm("llama", dtype=torch.float64), tiny_causal_lm("llama", seed=1, dtype=torch.float64)
     guided = GuidedCausalLM(policy, guide, alpha=0.5)
@@ -67,6 +69,7 @@ def test_forward_is_the_formula_with_and_without_a_cache():
         torch.testing.assert_close(guided(ids, logits_to_keep=kept).logits, expected[:, chosen])
 
 
+@pytest.mark.stack
 def test_a_schedule_follows_the_positions_that_are_kept():
     policy, guide = tiny_causal_lm("llama", dtype=torch.float64), tiny_causal_lm("llama", seed=1, dtype=torch.float64)
     guided = GuidedCausalLM(policy, guide, alpha=lambda step: 0.5 * step)
@@ -125,6 +128,7 @@ def test_a_compiled_forward_gives_the_same_tokens():
     assert torch.equal(run(guided, ids, mask, "static cache"), plain)
 
 
+@pytest.mark.stack
 def test_streaming(capsys):
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
     guided = GuidedCausalLM(policy, guide)

@@ -41,6 +41,7 @@ def run(model, ids, mask, mode, seed=0):
     return model.generate(ids, attention_mask=mask, max_new_tokens=10, **kwargs)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("mode", MODES)
 def test_adapters_in_one_forward_equal_guides_of_their_own(mode):
     for seed in range(3):

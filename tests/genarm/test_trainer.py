@@ -128,6 +128,7 @@ def test_the_loss_is_that_of_trls_cpo_without_its_other_terms(tmp_path):
     torch.testing.assert_close(ours.compute_loss(ours.model, both), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.stack
 def test_training_learns_logs_and_saves_a_plain_causal_lm(tmp_path):
     ours = trainer(tmp_path, max_steps=20, eval_dataset=Dataset.from_list(PAIRS), eval_strategy="steps", eval_steps=10)
     ours.train()
@@ -196,6 +197,7 @@ def test_models_by_name_are_trained_in_float32(tmp_path):
     ours.train()
 
 
+@pytest.mark.stack
 def test_lora_saves_an_adapter(tmp_path):
     ours = trainer(tmp_path, peft_config=LoraConfig(target_modules="all-linear", r=4, task_type="CAUSAL_LM"))
     before = tiny_causal_lm().model.layers[0].mlp.up_proj.weight.clone()
@@ -298,6 +300,7 @@ def test_adapters_that_cannot_guide_are_refused(tmp_path, settings, message):
         trainer(tmp_path, peft_config=LoraConfig(**settings))
 
 
+@pytest.mark.stack
 def test_contract_of_trls_fused_head():
     model = tiny_causal_lm()
     add_fused_lm_head(model)

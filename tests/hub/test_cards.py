@@ -111,6 +111,7 @@ ARTEFACTS = {
 }  # fmt: skip
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("artefact", ARTEFACTS, ids=lambda artefact: artefact.__name__)
 def test_what_is_uploaded_is_whole_and_its_card_runs(hub, artefact, tmp_path, capsys):  # noqa: F811
     policy = named_policy()
@@ -242,6 +243,7 @@ def train_head(policy, folder):
 TRAINERS = [train_guide, train_guide_as_adapter, train_channel, train_channel_and_policy, train_judge, train_head]
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("train", TRAINERS, ids=lambda train: train.__name__)
 def test_what_a_trainer_uploads_has_a_card_that_runs(hub, train, tmp_path, capsys):  # noqa: F811
     trainer = train(named_policy(), tmp_path / "out")

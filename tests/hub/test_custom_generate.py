@@ -72,6 +72,7 @@ MODES = {
 }
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("mode", MODES)
 def test_guided_tokens_are_those_of_the_processor(policy, guide, tmp_path, mode):
     GenARMCustomGenerate(guide, 0.7, policy="me/policy").save_pretrained(tmp_path / "guided")
@@ -127,6 +128,7 @@ def searched(rt, **kwargs):
     return rt.generate(**{**INPUTS, "max_new_tokens": 8, **SEARCH, **kwargs}, custom_generate=sla_generate)
 
 
+@pytest.mark.stack
 def test_searched_tokens_are_those_of_sla_generate(policy, rt, tmp_path):
     SLACustomGenerate(rt, **SEARCH).save_pretrained(tmp_path / "search")
     expected = searched(rt)
@@ -190,6 +192,7 @@ def test_nothing_runs_unless_the_user_trusts_it(policy, guide, tmp_path):
         carried(policy, tmp_path / "guided", trust_remote_code=False)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("method", ["guided", "search"])
 def test_a_repository_may_carry_the_policy_too(policy, rt, guide, tmp_path, method):
     folder = tmp_path / "all"

@@ -77,6 +77,7 @@ def test_both_front_ends_equal_brute_force_on_a_thousand_cases():
     assert ended > 200 and len(shapes) == 3 * 5 * 3
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_equals_brute_force(architecture):
     rt = tiny_transformer(1, architecture)
@@ -145,6 +146,7 @@ class Forbid(LogitsProcessor):
         return scores
 
 
+@pytest.mark.stack
 def test_other_processors_act_on_every_leaf(rt):
     input_ids, attention_mask = ragged_prompts((5, 2), seed=4)
     shape, forbidden = dict(width=2, step=2, depth=1), (3, 4, 7)
@@ -188,6 +190,7 @@ def test_stop_strings_as_ready_criteria_end_single_leaves():
         assert text.endswith(tuple(stops)) or len(text) == 20
 
 
+@pytest.mark.stack
 def test_chunks_stream_as_token_ids_in_the_promised_rhythm(rt):
     input_ids, attention_mask = ragged_prompts((5, 2), seed=6)
     forwards = []
@@ -296,6 +299,7 @@ def test_entropy_threshold_saves_rows(rt):
     assert torch.equal(out.sequences, rt.generate(input_ids, max_new_tokens=20, eos_token_id=[], pad_token_id=PAD))
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize(
     "options",
     [
@@ -451,6 +455,7 @@ def test_a_policy_without_attention_caches_is_refused():
         rt.generate(torch.tensor([[3, 4]]), custom_generate=sla_generate, past_key_values=cache, max_new_tokens=2)
 
 
+@pytest.mark.stack
 def test_adapters_follow_into_the_search():
     from peft import LoraConfig, get_peft_model
 

@@ -54,6 +54,7 @@ def same(one, other):
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("loss_type", ["sequence_bt", "token_bt", "sequence_ce", "token_ce"])
 def test_every_loss_learns_and_leaves_the_base_alone(tmp_path, loss_type):
     base = tiny_causal_lm()
@@ -120,6 +121,7 @@ def test_an_unfrozen_base_learns_from_the_channel(tmp_path):
     assert torch.equal(before["lm_head.weight"], base.state_dict()["lm_head.weight"])  # no logits were computed
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("policy_loss", ["sft", "simpo", "dpo"])
 @pytest.mark.parametrize("adapter", [False, True], ids=["whole", "lora"])
 def test_policy_and_channel_learn_together(tmp_path, policy_loss, adapter):

@@ -18,6 +18,7 @@ def check(guide, ids):
     )
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("arch", ["llama", "gemma3_text"])
 def test_any_walk_through_ids_is_followed(arch):
     guide = CachedGuide(tiny_causal_lm(arch))

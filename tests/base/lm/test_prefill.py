@@ -5,6 +5,7 @@ from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("lengths", [(5, 3, 7), (9,), (1,)], ids=str)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_tokens_equal_plain_sampling(architecture, lengths):

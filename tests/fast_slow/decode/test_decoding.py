@@ -24,6 +24,7 @@ def fresh_logits(model, ids):
     return model(input_ids=torch.tensor([ids])).logits[0].float()
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_fast_verdicts_equal_a_forward_of_each_row_alone(architecture):
     model = tiny_causal_lm(architecture)
@@ -63,6 +64,7 @@ def assert_written_like_a_fresh_forward(model, rows, writings):
     return compared
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_slow_path_from_the_reused_cache_equals_a_fresh_forward(architecture):
     model = tiny_causal_lm(architecture)
@@ -171,6 +173,7 @@ class TinyJudge(FastSlowGenerationMixin, LlamaForCausalLM):
     pass
 
 
+@pytest.mark.stack
 def test_the_mixin_judges_padded_batches_like_lists():
     model = tiny_causal_lm()
     judge = TinyJudge(model.config).eval()
@@ -189,6 +192,7 @@ def stop(model, criteria, input_ids, mask, **kwargs):
     )  # fmt: skip
 
 
+@pytest.mark.stack
 def test_plain_generate_stops_confident_rows_after_one_token():
     model = tiny_causal_lm()
     input_ids, mask = left_padded_batch(LENGTHS)

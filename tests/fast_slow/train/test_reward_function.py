@@ -48,6 +48,7 @@ def test_what_was_used_last_is_remembered():
     assert reward.rewards(["w5"], ["w12"])[1]["cached_rate"] == 0
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize(("trainer_class", "config_class"), [(GRPOTrainer, GRPOConfig), (RLOOTrainer, RLOOConfig)])
 @pytest.mark.parametrize("wrap", [FastSlowRewardFunction, lambda judge: judge], ids=["function", "judge"])
 def test_trl_takes_it(tmp_path, wrap, trainer_class, config_class):

@@ -140,6 +140,7 @@ def test_the_fast_term_by_hand(tmp_path):
     assert term.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
 
 
+@pytest.mark.stack
 @pytest.mark.parametrize("trainer_class", [GRPOTrainer, FastSlowGRPOTrainer])
 def test_a_step_of_stage_two_runs(tmp_path, trainer_class):
     one = grpo(tmp_path, trainer_class)

@@ -143,6 +143,7 @@ def test_a_margin_asks_for_more(tmp_path):
     assert asked.compute_loss(asked.model, batch) > plain.compute_loss(plain.model, without)
 
 
+@pytest.mark.stack
 def test_training_learns_fast_verdicts_and_judgements_and_saves_a_judge(tmp_path):
     one = trainer(
         tmp_path, max_steps=60, per_device_train_batch_size=16, learning_rate=1e-2,
@@ -169,6 +170,7 @@ def test_training_learns_fast_verdicts_and_judgements_and_saves_a_judge(tmp_path
     )
 
 
+@pytest.mark.stack
 def test_lora_is_trained_and_saved_alone(tmp_path):
     lora = LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     one = trainer(tmp_path, peft_config=lora)
