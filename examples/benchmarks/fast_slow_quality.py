@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_reward_ext.base.stats.calibration import expected_calibration_error
 from hf_reward_ext.demo.judge import pairs, train_judge
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.evaluation import mean_with_interval
 from hf_reward_ext.fast_slow import FastSlowRewardModel
 from hf_reward_ext.fast_slow.calibrate.calibrate import alternating_pairs, rescored
-from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, expected_calibration_error, outcomes
+from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, outcomes
 from hf_reward_ext.fast_slow.calibrate.thresholds import best_within, escalated, thresholds_for_risk, tried_gates
 from hf_reward_ext.fast_slow.judge.gate import Gate
 

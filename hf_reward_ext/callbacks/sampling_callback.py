@@ -11,7 +11,7 @@ from hf_reward_ext.callbacks.completions_table import CompletionsTable
 from hf_reward_ext.callbacks.processes import gather_shares, own_share
 from hf_reward_ext.callbacks.prompts import Prompt, evaluation_prompts, given_prompts
 from hf_reward_ext.callbacks.reporting import check_early_stopping, metric_prefix, report
-from hf_reward_ext.callbacks.rewards import Rewards
+from hf_reward_ext.callbacks.rewards import RewardCaller
 from hf_reward_ext.callbacks.undisturbed import same_random_states, undisturbed
 
 
@@ -21,7 +21,7 @@ class SamplingCallback(TrainerCallback):
 
     Args:
         prompts (`list`, `Dataset` or `None`): See [`given_prompts`]; `None` takes those of the evaluation data.
-        reward_model (`str`, `PreTrainedModel` or `callable`): See [`Rewards`].
+        reward_model (`str`, `PreTrainedModel` or `callable`): See [`RewardCaller`].
         name (`str`): Beginning of the metrics' names.
         num_prompts (`int`, *optional*): The first so many.
         reward_processing_class (*optional*): Tokenizer of a reward model given as an object.
@@ -45,7 +45,7 @@ class SamplingCallback(TrainerCallback):
         self.prompts = prompts
         self.name = name
         self.num_prompts = num_prompts
-        self.rewards = Rewards(reward_model, reward_processing_class)
+        self.rewards = RewardCaller(reward_model, reward_processing_class)
         self.batch_size = batch_size
         self.sampling = Sampling(**sampling)
         self.table = CompletionsTable(f"{name}_completions", num_completions_to_print)

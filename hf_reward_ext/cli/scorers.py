@@ -5,13 +5,11 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any
 
-from transformers import AutoModelForSequenceClassification
-
+from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
+from hf_reward_ext.base.scoring.pair import PairScorer
+from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.cli.models import config_of, load_causal_lm, load_tokenizer, loading_settings, model_type, on_device
-from hf_reward_ext.evaluation.scorer import as_scorer
-from hf_reward_ext.fast_slow import FastSlowRewardModel
 from hf_reward_ext.genarm import GenARMRewardModel
 
 
@@ -31,7 +29,7 @@ def load_function(name: str) -> Callable:
         raise ValueError(f"{name!r} was given, but {error}. Pass MODULE:FUNCTION of something importable.") from error
 
 
-def load_scorer(name: str, args: Namespace) -> Any:
+def load_scorer(name: str, args: Namespace) -> Scorer | PairScorer:
     """
     A scorer of prompts and completions.
 
@@ -44,18 +42,16 @@ def load_scorer(name: str, args: Namespace) -> Any:
         ValueError: If the function is not there, or the model scores nothing.
     """
     if ":" in name:
-        return load_function(name)
+        return as_scorer(load_function(name))
     kwargs = loading_settings(args)
     if model_type(name) is None or _is_causal_lm(name):
         causal_lm = load_causal_lm(name, **kwargs)
         merged = causal_lm.merge_and_unload() if hasattr(causal_lm, "peft_config") else causal_lm
-        model = GenARMRewardModel.from_causal_lm(merged)
-    else:
-        model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **kwargs)
-    if isinstance(model, FastSlowRewardModel):
-        return as_scorer(on_device(model, args), batch_size=args.batch_size)
-    return as_scorer(on_device(model, args), load_tokenizer(name), args.batch_size)
+        model = on_device(GenARMRewardModel.from_causal_lm(merged), args)
+        return as_scorer(model, load_tokenizer(name), args.batch_size)
+    model = on_device(load_reward_model(name, **kwargs), args)
+    return as_scorer(model, load_reward_tokenizer(name), args.batch_size)
 
 
 def _is_causal_lm(name: str) -> bool:
-    return any(one.endswith("ForCausalLM") for one in config_of(name).architectures or ())
+    return any(architecture.endswith("ForCausalLM") for architecture in config_of(name).architectures or ())

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_reward_ext.base.saving.base_model import load_base, load_base_tokenizer
 from hf_reward_ext.base.saving.base_pointer import base_pointer, check_base
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
@@ -177,6 +179,23 @@ class ELHSRModel(BaseRewardModel):
             )
         slope, intercept = self.config.calibration
         return torch.sigmoid(slope * rewards + intercept)
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """
+        Scores completions after their prompts with the policy that the head names; for [`as_scorer`].
+
+        Raises:
+            TypeError: If the head was trained on a policy without a name, or on an adapter.
+        """
+        from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification  # which imports this file
+
+        if self.config.base_model_name_or_path is None or self.config.adapter is not None:
+            raise TypeError(
+                "An `ELHSRModel` whose policy has a name must be given, because the head alone reads hidden states, "
+                "not text. Pass `ELHSRForSequenceClassification(policy, head)` and the tokenizer."
+            )
+        tokenizer = tokenizer or load_base_tokenizer(self.config)
+        return ELHSRForSequenceClassification(load_base(self.config), self).scorer(tokenizer, batch_size)
 
     def check_policy(self, policy, processing_class=None) -> None:
         """

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.base_model import load_base
+from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
@@ -104,6 +105,10 @@ class ELHSRForSequenceClassification(PreTrainedModel):
         )
         features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
         return SequenceClassifierOutput(logits=self.head(features, completion_mask)[:, None])  # pyright: ignore
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """Scores completions after their prompts; for [`as_scorer`]."""
+        return completion_scorer(self, tokenizer, batch_size, reader=self.policy)
 
     @property
     def _pad_token_id(self) -> int | None:

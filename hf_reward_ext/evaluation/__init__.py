@@ -1,5 +1,6 @@
 """How good a reward is: pair accuracy on benchmarks, best-of-N curves, votes, calibration, intervals."""
 
+from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.stats.intervals import (
     Estimate,
     composite_with_interval,
@@ -12,7 +13,6 @@ from hf_reward_ext.evaluation.candidates import evaluate_best_of_n
 from hf_reward_ext.evaluation.curves import BestOfNEvaluation
 from hf_reward_ext.evaluation.evaluate import evaluate_preferences
 from hf_reward_ext.evaluation.metadata import add_to_model_card
-from hf_reward_ext.evaluation.pair_scorer import PairScorer
 from hf_reward_ext.evaluation.result import PreferenceEvaluation
 
 __all__ = [

@@ -5,7 +5,6 @@ import math
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-from scipy.special import comb
 
 from hf_reward_ext.base.scoring.votes import majority_vote
 from hf_reward_ext.base.stats.intervals import Estimate, mean_with_interval
@@ -47,7 +46,9 @@ def best_of_n_curve(
         )
     order = np.argsort(-rewards, axis=1, kind="stable")
     ranked = np.take_along_axis(correct, order, axis=1)
-    return {k: mean_with_interval(ranked @ _chosen(ranked.shape[1], k), **interval_kwargs) for k in _ks(ranked, ks)}
+    return {
+        k: mean_with_interval(ranked @ chances_by_rank(ranked.shape[1], k), **interval_kwargs) for k in _ks(ranked, ks)
+    }
 
 
 def pass_at_k(correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs) -> dict[int, Estimate]:
@@ -62,6 +63,8 @@ def pass_at_k(correct: np.ndarray, ks: Sequence[int] | None = None, **interval_k
     0.5
     ```
     """
+    from scipy.special import comb
+
     correct = np.asarray(correct, dtype=float)
     count, right = correct.shape[1], correct.sum(1)
     return {
@@ -116,9 +119,17 @@ def _subsets(count: int, k: int, limit: int, rng: np.random.Generator) -> Iterat
         yield sorted(rng.permutation(count)[:k].tolist())
 
 
-def _chosen(count: int, k: int) -> np.ndarray:
-    """Probability that the candidate of each rank is the best of k drawn from `count`."""
-    return np.asarray(comb(count - 1 - np.arange(count), k - 1) / comb(count, k))
+def chances_by_rank(count: int, k: int) -> np.ndarray:
+    r"""
+    Probability that the candidate of each rank is the best of k: $\binom{N-1-j}{k-1} / \binom{N}{k}$.
+
+    Example:
+    ```python
+    >>> chances_by_rank(3, 2)
+    array([0.66666667, 0.33333333, 0.        ])
+    ```
+    """
+    return np.array([math.comb(count - 1 - rank, k - 1) / math.comb(count, k) for rank in range(count)])
 
 
 def _ks(values: np.ndarray, ks: Sequence[int] | None) -> Sequence[int]:

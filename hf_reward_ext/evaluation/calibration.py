@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_reward_ext.base.stats.calibration import expected_calibration_error, fit_temperature, reliability
 from hf_reward_ext.evaluation.plots import plot_reliability
-from hf_reward_ext.fast_slow.calibrate.calibration import expected_calibration_error, fit_temperature, reliability
 
 
 @dataclass(frozen=True)

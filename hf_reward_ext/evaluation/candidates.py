@@ -1,13 +1,13 @@
 """Every way to choose among N labelled candidates, for every k up to N, from one run."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 
+from hf_reward_ext.base.scoring.scorer import as_single_scorer
 from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.curves import BestOfNEvaluation
-from hf_reward_ext.evaluation.pair_scorer import PairScorer
-from hf_reward_ext.evaluation.scorer import as_scorer
 from hf_reward_ext.evaluation.scoring import score_candidates
 
 
@@ -27,6 +27,9 @@ def evaluate_best_of_n(
     """
     Accuracy of the best of k candidates by a reward, beside the ceiling and the votes, for every k from one run of N.
 
+    A candidate for which the scorer has no answer (`None`) ranks last, as in `pipeline("reward-bon")`, and has no
+    weight in a weighted vote; a prompt without any answer is left out and counted in `num_unanswered`.
+
     Args:
         scorer: As for [`evaluate_preferences`]; it scores responses one by one.
         dataset (`Dataset` or `list` of `dict`): Rows `{prompt, completions, labels}`: as many candidates for every
@@ -40,7 +43,7 @@ def evaluate_best_of_n(
         [`BestOfNEvaluation`]: `dict` from the name of a curve to a `dict` from k to [`Estimate`].
 
     Raises:
-        ValueError: If columns are missing or numbers of candidates differ.
+        ValueError: If columns are missing, numbers of candidates differ, or no prompt has an answer.
 
     Example:
     ```python
@@ -50,25 +53,31 @@ def evaluate_best_of_n(
     ```
     """
     prompts, completions, correct = _read(dataset)
-    resolved = as_scorer(scorer, tokenizer, batch_size)
-    if isinstance(resolved, PairScorer):
-        raise ValueError(
-            "A judge of pairs was given, but candidates are ranked by rewards. Judge with pointwise verdicts."
-        )
+    resolved = as_single_scorer(scorer, tokenizer, batch_size)
     rewards = score_candidates(prompts, completions, resolved, batch_size, show_progress)
+    answered = ~np.isnan(rewards).all(1)
+    if not answered.any():
+        raise ValueError(
+            f"`{resolved.__name__}` must reward a candidate of at least one prompt, got `None` for all. Pass prompts "
+            "that it applies to."
+        )
+    prompts, completions = list(compress(prompts, answered)), list(compress(completions, answered))
+    rewards, correct = rewards[answered], correct[answered]
+    ranks = np.where(np.isnan(rewards), -np.inf, rewards)
     settings: dict = dict(ks=ks, confidence=confidence, num_resamples=num_resamples, seed=seed)
-    curves = {"best-of-n": best_of_n_curve(rewards, correct, **settings), "pass@k": pass_at_k(correct, **settings)}
+    curves = {"best-of-n": best_of_n_curve(ranks, correct, **settings), "pass@k": pass_at_k(correct, **settings)}
     if extract_answer is not None:
         answers = [[extract_answer(text) for text in group] for group in completions]
-        weights = np.exp(rewards - rewards.max(1, keepdims=True))
+        weights = np.exp(ranks - ranks.max(1, keepdims=True))
         curves["majority"] = majority_curve(answers, correct, **settings)
         curves["weighted"] = majority_curve(answers, correct, weights=weights, **settings)
     return BestOfNEvaluation(
         curves,
-        scorer=getattr(resolved, "__name__", type(resolved).__name__),
+        scorer=resolved.__name__,
         rewards=rewards,
         correct=correct,
         confidence=confidence,
+        num_unanswered=int((~answered).sum()),
     )
 
 

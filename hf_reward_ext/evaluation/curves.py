@@ -22,18 +22,29 @@ class BestOfNEvaluation(dict[str, Curve]):
     Args:
         curves (`dict` from `str` to `dict` from `int` to [`Estimate`]): The curves.
         scorer (`str`): What scored the candidates.
-        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Of every candidate.
-        confidence (`float`): Of the intervals.
+        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Reward of every candidate (NaN: no answer),
+            and 1 for the correct ones.
+        confidence (`float`): Confidence level of the intervals.
+        num_unanswered (`int`, *optional*, defaults to 0): Prompts left out, because the scorer answered none of their
+            candidates.
     """
 
     def __init__(
-        self, curves: Mapping[str, Curve], *, scorer: str, rewards: np.ndarray, correct: np.ndarray, confidence: float
+        self,
+        curves: Mapping[str, Curve],
+        *,
+        scorer: str,
+        rewards: np.ndarray,
+        correct: np.ndarray,
+        confidence: float,
+        num_unanswered: int = 0,
     ):
         super().__init__(curves)
         self.scorer = scorer
         self.rewards = rewards
         self.correct = correct
         self.confidence = confidence
+        self.num_unanswered = num_unanswered
 
     def estimates(self) -> dict[str, Estimate]:
         """Every point of every curve by a name such as `"best-of-n@4"`."""
@@ -48,6 +59,7 @@ class BestOfNEvaluation(dict[str, Curve]):
             "scorer": self.scorer,
             "num_prompts": prompts,
             "num_candidates": candidates,
+            "num_unanswered": self.num_unanswered,
             "confidence": self.confidence,
             "estimates": {name: estimate._asdict() for name, estimate in self.estimates().items()},
         }

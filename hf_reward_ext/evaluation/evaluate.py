@@ -1,14 +1,17 @@
 """Pair accuracy of any reward model on the rows of the usual benchmarks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from types import ModuleType
 from typing import Literal
 
+import numpy as np
+
+from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.evaluation.accuracy import agreement
 from hf_reward_ext.evaluation.benchmarks import judge_bench, llmbar, preference, reward_bench, rm_bench
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow, read_rows
 from hf_reward_ext.evaluation.result import PreferenceEvaluation
-from hf_reward_ext.evaluation.scorer import as_scorer, has_chat_template
 from hf_reward_ext.evaluation.scoring import ScoredRow, score_rows
 
 Format = Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar"]
@@ -49,9 +52,12 @@ def evaluate_preferences(
     in both orders; where a benchmark has no rule for that, the mean of both orders decides (of a
     [`FastSlowRewardModel`] with `both_orders`, its own).
 
+    A row for which the scorer has no answer to one of the responses (`None`) is left out of all accuracies and counted
+    in `num_unanswered`.
+
     Args:
-        scorer: A [`FastSlowRewardModel`]; a sequence-classification reward model (give its `tokenizer`); the name of
-            either; a callable `(prompts, responses) -> rewards`; or a [`PairScorer`].
+        scorer: Anything that [`as_scorer`] takes: a reward model of ours or of TRL (give its `tokenizer`), a judge,
+            the name of either, a weighted set, a reward function, or a [`PairScorer`].
         dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
         format (`str`, *optional*, defaults to `"preference"`): Whose columns and rule.
         tokenizer (*optional*): Of a model given as an object.
@@ -68,6 +74,7 @@ def evaluate_preferences(
     Raises:
         TypeError: If the scorer cannot score text.
         ValueError: If columns are missing, a value does not fit, or the scorer returns NaN; the message names the row.
+            Also if the scorer answers no row.
 
     Example:
     ```python
@@ -82,19 +89,35 @@ def evaluate_preferences(
     rows = read_rows(dataset, benchmark.COLUMNS, benchmark.read, benchmark.WHAT)
     resolved = as_scorer(scorer, tokenizer, batch_size)
     if conversational is None:
-        conversational = format != "preference" and has_chat_template(resolved)
+        conversational = format != "preference" and isinstance(resolved, Scorer) and resolved.reads_messages
     if conversational:
         rows = [_as_messages(row) for row in rows]
     scored = score_rows(rows, resolved, batch_size, show_progress)
+    is_answered = _answered(scored, resolved.__name__)
+    answered = list(compress(scored, is_answered))
     interval = dict(confidence=confidence, num_resamples=num_resamples, seed=seed)
-    estimates = {**benchmark.summarise(scored, **interval), **agreement(scored, **interval)}
+    estimates = {**benchmark.summarise(answered, **interval), **agreement(answered, **interval)}
+    correct = iter(benchmark.correct(answered))
     return PreferenceEvaluation(
         estimates,
         format=format,
-        scorer=getattr(resolved, "__name__", type(resolved).__name__),
+        scorer=resolved.__name__,
         confidence=confidence,
-        rows=[_record(one, correct) for one, correct in zip(scored, benchmark.correct(scored), strict=True)],
+        rows=[_record(row, next(correct) if counts else None) for row, counts in zip(scored, is_answered, strict=True)],
+        num_unanswered=is_answered.count(False),
     )
+
+
+def _answered(scored: Sequence[ScoredRow], scorer: str) -> list[bool]:
+    """Which rows count: those with an answer to all of their responses, and to those of their group."""
+    incomplete = {row.row.group for row in scored if not row.is_answered} - {""}
+    is_answered = [row.is_answered and row.row.group not in incomplete for row in scored]
+    if not any(is_answered):
+        raise ValueError(
+            f"`{scorer}` must answer at least one row, got `None` for a response of each of the {len(scored)} rows. "
+            "Pass rows that it applies to."
+        )
+    return is_answered
 
 
 def _as_messages(row: PreferenceRow) -> PreferenceRow:
@@ -110,7 +133,11 @@ def _record(one: ScoredRow, correct: float | None) -> dict:
         "id": one.row.name,
         "subset": one.row.subset,
         "correct": correct,
-        "margins": one.decisions.ravel().tolist(),
-        "chosen_scores": None if one.scores is None else one.scores[:chosen].tolist(),
-        "rejected_scores": None if one.scores is None else one.scores[chosen:].tolist(),
+        "margins": _numbers(one.decisions.ravel()),
+        "chosen_scores": None if one.scores is None else _numbers(one.scores[:chosen]),
+        "rejected_scores": None if one.scores is None else _numbers(one.scores[chosen:]),
     }
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]

@@ -24,6 +24,7 @@ class PreferenceEvaluation(dict[str, Estimate]):
         confidence (`float`): Of the intervals.
         rows (`list` of `dict`): Per row `id`, `subset`, `correct` (`None` where a row alone has no value), `margins`
             (chosen over rejected, one after another) and the scores of both sides (`None` for a judge of pairs).
+        num_unanswered (`int`, *optional*, defaults to 0): Rows that do not count, because the scorer has no answer.
 
     Example:
     ```python
@@ -34,13 +35,21 @@ class PreferenceEvaluation(dict[str, Estimate]):
     """
 
     def __init__(
-        self, estimates: Mapping[str, Estimate], *, format: str, scorer: str, confidence: float, rows: Sequence[dict]
+        self,
+        estimates: Mapping[str, Estimate],
+        *,
+        format: str,
+        scorer: str,
+        confidence: float,
+        rows: Sequence[dict],
+        num_unanswered: int = 0,
     ):
         super().__init__(estimates)
         self.format = format
         self.scorer = scorer
         self.confidence = confidence
         self.rows = list(rows)
+        self.num_unanswered = num_unanswered
 
     def to_dict(self) -> dict:
         """Plain numbers, fit for JSON."""
@@ -48,6 +57,7 @@ class PreferenceEvaluation(dict[str, Estimate]):
             "format": self.format,
             "scorer": self.scorer,
             "num_rows": len(self.rows),
+            "num_unanswered": self.num_unanswered,
             "confidence": self.confidence,
             "estimates": {name: estimate._asdict() for name, estimate in self.items()},
         }
@@ -62,7 +72,10 @@ class PreferenceEvaluation(dict[str, Estimate]):
 
     def to_markdown(self) -> str:
         """A table in percent, with a line on what it is."""
-        what = f"{self.scorer} on {len(self.rows)} {self.format} rows; {self.confidence:.0%} bootstrap intervals."
+        missing = f", {self.num_unanswered} of them without an answer" if self.num_unanswered else ""
+        what = (
+            f"{self.scorer} on {len(self.rows)} {self.format} rows{missing}; {self.confidence:.0%} bootstrap intervals."
+        )
         return estimates_to_markdown(self, what)
 
     def plot(self, path: str | Path) -> None:
@@ -71,7 +84,8 @@ class PreferenceEvaluation(dict[str, Estimate]):
 
     def calibration(self, num_bins: int = 10) -> Calibration:
         """How well the Bradley-Terry probability of the margins fits; see [`bradley_terry_calibration`]."""
-        return bradley_terry_calibration(np.concatenate([row["margins"] for row in self.rows]), num_bins=num_bins)
+        margins = [margin for row in self.rows for margin in row["margins"] if margin is not None]
+        return bradley_terry_calibration(np.array(margins), num_bins=num_bins)
 
     def to_eval_results(
         self, dataset_name: str | None = None, dataset_type: str | None = None, dataset_split: str | None = None

@@ -1,21 +1,22 @@
 """Scores every response of every row, in batches, with a progress bar."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from hf_reward_ext.base.scoring.pair import PairScorer
+from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
-from hf_reward_ext.evaluation.pair_scorer import PairScorer, as_numbers
 
 
 class ScoredRow(NamedTuple):
     """
-    A row and what the scorer says.
+    A row with its scores; NaN stands where the scorer has no answer.
 
     Args:
-        row ([`PreferenceRow`]): As read.
+        row ([`PreferenceRow`]): The row as read.
         margins (`np.ndarray` of shape `(orders, chosen, rejected)`): Chosen over rejected: reward differences, or the
             log-odds of a judge in both orders. Rewards know no order and have one.
         decisions (`np.ndarray` of shape `(chosen, rejected)`): The margins that decide where both orders count as one.
@@ -27,20 +28,25 @@ class ScoredRow(NamedTuple):
     decisions: np.ndarray
     scores: np.ndarray | None
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether the scorer had an answer to everything that was asked."""
+        return not np.isnan(self.margins).any()
+
     def wins(self) -> np.ndarray:
         """`(chosen, rejected)`: 1 where the chosen response is preferred; a tie is 0."""
         return (self.decisions > 0).astype(float)
 
 
 def score_rows(
-    rows: Sequence[PreferenceRow], scorer: Callable | PairScorer, batch_size: int, show_progress: bool | None = None
+    rows: Sequence[PreferenceRow], scorer: Scorer | PairScorer, batch_size: int, show_progress: bool | None = None
 ) -> list[ScoredRow]:
     """
-    Scores all rows; responses of like length share a batch.
+    Scores all rows; responses of similar length share a batch.
 
     Args:
-        rows (`list` of [`PreferenceRow`]): What to score.
-        scorer (`callable` or [`PairScorer`]): Of [`as_scorer`].
+        rows (`list` of [`PreferenceRow`]): The rows.
+        scorer ([`Scorer`] or [`PairScorer`]): Result of [`as_scorer`].
         batch_size (`int`): Responses or pairs per call.
         show_progress (`bool`, *optional*): Default: a bar for five batches or more.
 
@@ -54,53 +60,45 @@ def score_rows(
     scored, start = [], 0
     for row in rows:
         end = start + len(row.chosen) + len(row.rejected)
-        own, start = scores[start:end], end
-        margins = own[: len(row.chosen), None] - own[None, len(row.chosen) :]
-        scored.append(ScoredRow(row, margins[None], margins, own))
+        row_scores, start = scores[start:end], end
+        margins = row_scores[: len(row.chosen), None] - row_scores[None, len(row.chosen) :]
+        scored.append(ScoredRow(row, margins[None], margins, row_scores))
     return scored
 
 
 def score_candidates(
-    prompts: Sequence, completions: Sequence[Sequence], scorer: Callable, batch_size: int, show_progress=None
+    prompts: Sequence, completions: Sequence[Sequence], scorer: Scorer, batch_size: int, show_progress=None
 ) -> np.ndarray:
-    """Rewards `(prompts, candidates)` of a callable on prompts and completions; arguments as for [`score_rows`]."""
-    items = [(prompt, own) for prompt, group in zip(prompts, completions, strict=True) for own in group]
+    """Rewards `(prompts, candidates)`, NaN where there is none; arguments as for [`score_rows`]."""
+    items = [(prompt, text) for prompt, group in zip(prompts, completions, strict=True) for text in group]
     return _call(scorer, items, batch_size, show_progress).reshape(len(prompts), -1)
 
 
 def _judged(rows, scorer: PairScorer, batch_size: int, show_progress: bool | None) -> list[ScoredRow]:
-    duels = [(row.prompt, one, other) for row in rows for one in row.chosen for other in row.rejected]
+    duels = [(row.prompt, chosen, rejected) for row in rows for chosen in row.chosen for rejected in row.rejected]
     odds = _call(scorer.compare, duels, batch_size, show_progress, shape=(3,))
     scored, start = [], 0
     for row in rows:
         end = start + len(row.chosen) * len(row.rejected)
-        own = odds[start:end].T.reshape(3, len(row.chosen), len(row.rejected))
-        scored.append(ScoredRow(row, own[:2], own[2], None))
+        row_odds = odds[start:end].T.reshape(3, len(row.chosen), len(row.rejected))
+        scored.append(ScoredRow(row, row_odds[:2], row_odds[2], None))
         start = end
     return scored
 
 
 def _call(
-    function: Callable, items: list[tuple], batch_size: int, show_progress: bool | None, shape: tuple[int, ...] = ()
+    function: Callable[..., Any],
+    items: list[tuple],
+    batch_size: int,
+    show_progress: bool | None,
+    shape: tuple[int, ...] = (),
 ) -> np.ndarray:
-    """Values `(items, *shape)` of a function on columns of items."""
-    order = sorted(range(len(items)), key=lambda place: sum(len(str(part)) for part in items[place]))
+    """Values `(items, *shape)` of a function on columns of items; NaN where there is no answer."""
+    order = sorted(range(len(items)), key=lambda index: sum(len(str(part)) for part in items[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     hidden = len(batches) < 5 if show_progress is None else not show_progress
     values = np.full((len(items), *shape), np.nan)
-    for places in tqdm(batches, desc="scoring", disable=hidden):
-        found = as_numbers(function(*map(list, zip(*(items[place] for place in places), strict=True))))
-        if found.shape != (len(places), *shape):
-            raise ValueError(
-                f"The scorer returned shape {found.shape} for {len(places)} responses, but it needs one number for "
-                "each. Return a list of that length."
-            )
-        values[places] = found
-    broken = ~np.isfinite(values).reshape(len(items), -1).all(1)
-    if broken.any():
-        prompt = str(items[int(broken.argmax())][0])[:80]
-        raise ValueError(
-            f"The scorer returned NaN or infinity for {int(broken.sum())} of {len(values)} responses, the first to the "
-            f"prompt {prompt!r}, so they cannot be compared. Run it in bfloat16 or float32."
-        )
+    for indices in tqdm(batches, desc="scoring", disable=hidden):
+        columns = map(list, zip(*(items[index] for index in indices), strict=True))
+        values[indices] = np.array(function(*columns), dtype=float)  # `None` becomes NaN
     return values

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from hf_reward_ext.base.saving.upload import push_folder, push_model
+from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.fast_slow.calibrate.calibrate import calibrate, calibration_report
 from hf_reward_ext.fast_slow.calibrate.drift import DriftMonitor
 from hf_reward_ext.fast_slow.checkpoint import describe, load_judge, save_judge
@@ -22,6 +23,7 @@ from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate, Pairing
 from hf_reward_ext.fast_slow.judge.judge_inputs import encode_decisions
 from hf_reward_ext.fast_slow.judge.judge_rows import judgment_of
 from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.pair_scorer import JudgePairScorer
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind
@@ -209,6 +211,20 @@ class FastSlowRewardModel(PreTrainedModel):
             ValueError: If the verdicts are pairwise.
         """
         return torch.tensor([judgment.score for judgment in self.judge(prompts, responses, mode=mode)])
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer | JudgePairScorer:
+        """
+        Scores single responses, or with pairwise verdicts compares two; for [`as_scorer`].
+
+        The judge has a tokenizer and a batch size of its own, so neither is needed.
+        """
+        if self.judge_prompt.is_pairwise:
+            return JudgePairScorer(self)
+
+        def score(prompts, completions):
+            return [judgment.score for judgment in self.judge(prompts, completions, show_progress=False)]
+
+        return Scorer(score, name=type(self).__name__, models=[self])
 
     def forward(
         self, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None = None, **kwargs

@@ -15,6 +15,7 @@ from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
@@ -152,6 +153,10 @@ class GenARMRewardModel(BaseRewardModel):
     def token_rewards(self, input_ids: Tensor, attention_mask=None, completion_mask=None) -> Float[Tensor, "batch seq"]:
         """Reward of each token, at the token; arguments as for the call."""
         return self(input_ids, attention_mask, completion_mask).token_rewards
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """Scores completions after their prompts; for [`as_scorer`]."""
+        return completion_scorer(self, tokenizer, batch_size, reader=self.causal_lm)
 
     def get_input_embeddings(self):
         return self.causal_lm.get_input_embeddings()

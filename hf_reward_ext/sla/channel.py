@@ -12,6 +12,7 @@ from transformers.activations import ACT2FN
 from hf_reward_ext.base.saving.base_pointer import check_base
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
@@ -143,6 +144,13 @@ class RewardChannel(BaseRewardModel):
             )
         weight = self.get_parameter("head.0.weight")
         return [state.to(weight.device, weight.dtype) for state in states]
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """Raises `TypeError`: the channel alone reads hidden states, not text."""
+        raise TypeError(
+            "A model that reads text must be given, got a `RewardChannel`, which reads hidden states. Pass the "
+            "`RewardTransformer` of base and channel, and the tokenizer."
+        )
 
     def check_base(self, base, processing_class=None) -> None:
         """

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from hf_reward_ext.base.saving.base_model import load_base
 from hf_reward_ext.base.saving.base_pointer import base_pointer
 from hf_reward_ext.base.saving.upload import push_folder, push_model
+from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
@@ -247,6 +248,12 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
             self.base.save_pretrained(Path(save_directory) / Path(config.policy_folder).parts[0], **names)
         if push_to_hub:
             push_folder(save_directory, repo_id or Path(save_directory).resolve().name, token=kwargs.get("token"))
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """Scores completions by their mean token reward; for [`as_scorer`]."""
+        from hf_reward_ext.sla.text_classifier import RewardTransformerForSequenceClassification  # imports this file
+
+        return RewardTransformerForSequenceClassification(self).scorer(tokenizer, batch_size)
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Uploads what [`save_pretrained`] writes; arguments as for [`RewardChannel.push_to_hub`]."""

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.preference.masks import fill_masks
+from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
@@ -89,6 +90,10 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
             use_cache=False,
         )
         return SequenceClassifierOutput(logits=masked_mean(out.token_rewards, completion_mask)[:, None])  # pyright: ignore
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """Scores completions after their prompts; for [`as_scorer`]."""
+        return completion_scorer(self, tokenizer, batch_size, reader=self.reward_transformer.base)
 
     @property
     def _pad_token_id(self) -> int | None:

@@ -15,8 +15,8 @@ from hf_reward_ext import (
     evaluate_preferences,
 )
 from hf_reward_ext.base.scoring.completion import CompletionScorer
-from hf_reward_ext.evaluation.pair_scorer import PairScorer
-from hf_reward_ext.evaluation.scorer import as_scorer
+from hf_reward_ext.base.scoring.pair import PairScorer
+from hf_reward_ext.base.scoring.scorer import as_scorer
 from hf_reward_ext.sla import RewardTransformer, RewardTransformerForSequenceClassification
 
 ROWS = [

@@ -2,7 +2,7 @@
 
 from importlib.resources import files
 
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 # Bases that lie in this package instead of on the Hub.
 _SHIPPED = {"hf_reward_ext/demo-policy": "demo/checkpoint"}
@@ -22,7 +22,17 @@ def load_base(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
     ```
     """
     name = config.base_model_name_or_path
-    place = str(files("hf_reward_ext") / _SHIPPED[name]) if name in _SHIPPED else name
-    base = AutoModelForCausalLM.from_pretrained(place, revision=config.base_model_revision or "main", **kwargs)
+    revision = config.base_model_revision or "main"
+    base = AutoModelForCausalLM.from_pretrained(_location(name), revision=revision, **kwargs)
     base.config._name_or_path = name
     return base
+
+
+def load_base_tokenizer(config: PreTrainedConfig):
+    """Loads the tokenizer of the base model; arguments as for [`load_base`]."""
+    revision = config.base_model_revision or "main"
+    return AutoTokenizer.from_pretrained(_location(config.base_model_name_or_path), revision=revision)
+
+
+def _location(name: str) -> str:
+    return str(files("hf_reward_ext") / _SHIPPED[name]) if name in _SHIPPED else name

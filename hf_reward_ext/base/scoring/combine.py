@@ -3,8 +3,6 @@
 from typing import Self
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.linear_model import LogisticRegression
 
 Scores = np.ndarray
 
@@ -26,7 +24,8 @@ def max_rank(rewards: Scores, other_rewards: Scores) -> Scores:
     ```
     """
     rewards, other_rewards = _same_shape(rewards, other_rewards)
-    ranks = [rankdata(-values, method="ordinal", axis=-1) - 1 for values in (rewards, other_rewards)]
+    orders = [np.argsort(-values, axis=-1, kind="stable") for values in (rewards, other_rewards)]
+    ranks = [np.argsort(order, axis=-1) for order in orders]
     return -np.maximum(*ranks).astype(float)
 
 
@@ -72,6 +71,8 @@ class FittedCombination:
         Raises:
             ValueError: If all labels agree or shapes differ.
         """
+        from sklearn.linear_model import LogisticRegression  # takes a second to import
+
         rewards, other_rewards = _same_shape(rewards, other_rewards)
         labels = np.asarray(labels)
         if labels.min() == labels.max():

@@ -1,53 +1,64 @@
-"""Reward models that are told where the completion begins."""
+"""Reward models whose forward takes the place where the completion begins."""
 
-from collections.abc import Sequence
+from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from hf_reward_ext.base.preference.pairs import tokenize_completion
+from hf_reward_ext.base.scoring.conversation import is_chat, join_turns, starts_answer
+from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer, Turns
 
 
-class CompletionScorer:
+class CompletionScorer(ModelScorer):
     """
-    Rewards by a model that is told where the completion begins: its forward takes `completion_mask`.
+    Rewards by a model whose forward takes `completion_mask`.
 
-    Texts and messages are tokenised as in training, EOS included.
+    Texts and messages are tokenized as in training: EOS ends the completion, whether it was written or not, and one of
+    no tokens is EOS alone. A completion that continues the assistant's message of its prompt counts from there.
 
     Args:
-        model (`PreTrainedModel`): [`GenARMRewardModel`], [`ELHSRForSequenceClassification`], a Reward
-            Transformer as a classifier, or one alike.
+        model (`PreTrainedModel`): [`GenARMRewardModel`], [`ELHSRForSequenceClassification`], or one alike.
         tokenizer: Its tokenizer.
         batch_size (`int`, *optional*, defaults to 16): Completions per forward.
+        reader (`nn.Module`, *optional*): The language model inside.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int = 16):
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.batch_size = batch_size
-        self.__name__ = getattr(model.config, "_name_or_path", "").split("/")[-1] or type(model).__name__
+    def encode(self, prompt: str | Turns, completion: str | Turns) -> EncodedText:
+        if is_chat(prompt, completion):
+            self.check_template()
+            turns = join_turns(prompt, completion)  # pyright: ignore[reportArgumentType]
+            prompt_ids, completion_ids = tokenize_completion(turns[:-1], turns[-1:], self.tokenizer)
+            start = len(prompt_ids)
+            if starts_answer(prompt):
+                start = max(start, _shared(_render_start(prompt, self.tokenizer), prompt_ids + completion_ids))
+        else:
+            prompt_ids, completion_ids = tokenize_completion(
+                prompt, completion or self.tokenizer.eos_token, self.tokenizer
+            )
+            start = len(prompt_ids)
+        ids = prompt_ids + completion_ids
+        second_bos = _has_second_bos(ids, self.tokenizer)
+        return EncodedText(ids[second_bos:], start - second_bos)
 
-    @torch.no_grad()
-    def __call__(self, prompts: Sequence, completions: Sequence, **_) -> Float[Tensor, " batch"]:
-        """Rewards of prompts and completions, text or messages; float32, on the CPU."""
-        pairs = [
-            tokenize_completion(prompt, completion, self.tokenizer)
-            for prompt, completion in zip(prompts, completions, strict=True)
-        ]
-        rewards = [self._forward(pairs[at : at + self.batch_size]) for at in range(0, len(pairs), self.batch_size)]
-        return torch.cat(rewards)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
+        out = self.model(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)
+        return out.logits[:, 0]
 
-    def _forward(self, pairs: list[tuple[list[int], list[int]]]) -> Float[Tensor, " batch"]:
-        width = max(len(prompt) + len(completion) for prompt, completion in pairs)
-        input_ids = torch.zeros(len(pairs), width, dtype=torch.long)
-        attention_mask = torch.zeros_like(input_ids)
-        completion_mask = torch.zeros_like(input_ids, dtype=torch.bool)
-        for row, (prompt, completion) in enumerate(pairs):
-            end = len(prompt) + len(completion)
-            input_ids[row, :end] = torch.tensor(prompt + completion)
-            attention_mask[row, :end] = 1
-            completion_mask[row, len(prompt) : end] = True
-        inputs = dict(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)
-        out = self.model(**{name: value.to(self.model.device) for name, value in inputs.items()})
-        return out.logits[:, 0].float().cpu()
+
+def _has_second_bos(ids: list[int], tokenizer: Any) -> bool:
+    """Whether the text brought the BOS that the tokenizer writes, as rendered and decoded prompts do."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and ids[:2] == [bos, bos]
+
+
+def _render_start(prompt: Any, tokenizer: Any) -> list[int]:
+    """Ids of a chat up to where its last message, the beginning of an answer, stops."""
+    rendered = tokenizer.apply_chat_template(
+        list(prompt), tokenize=True, return_dict=True, continue_final_message=True, add_generation_prompt=False
+    )
+    return list(rendered["input_ids"])
+
+
+def _shared(ids: list[int], other_ids: list[int]) -> int:
+    pairs = zip(ids, other_ids, strict=False)
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(other_ids)))

@@ -1,20 +1,29 @@
 """A sequence-classification reward model as a callable on texts."""
 
 from collections.abc import Sequence
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from hf_reward_ext.base.scoring.conversation import is_chat, join_turns
+from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
+from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer, Turns
+from hf_reward_ext.base.scoring.protocol import ScoresText
 
 
-class TextScorer:
+class TextScorer(ModelScorer):
     """
     Raw rewards of prompt-completion pairs from any model that TRL's `RewardTrainer` could have trained.
 
+    Prompt and completion are joined to one text and tokenized without special tokens, as TRL's `reward_funcs` do.
+    A model that scores text in its own way (one of ours) does so where there is a prompt; a text without one is read as
+    it is.
+
     Args:
-        model (`PreTrainedModel`): With one label; its `logits[:, 0]` is the reward. No sigmoid is applied.
+        model (`PreTrainedModel`): Reward model with one label; its `logits[:, 0]` is the reward. No sigmoid is applied.
         tokenizer: Its tokenizer. Messages go through its chat template.
         batch_size (`int`, *optional*, defaults to 16): Pairs per forward.
 
@@ -28,56 +37,51 @@ class TextScorer:
     ```
     """
 
-    def __init__(self, model, tokenizer, batch_size: int = 16):
-        if getattr(model.config, "num_labels", None) != 1:
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 16):
+        num_labels = getattr(getattr(model, "config", None), "num_labels", None)
+        if num_labels != 1:
             raise ValueError(
-                f"The reward model has `num_labels={getattr(model.config, 'num_labels', None)}`, but a reward is one "
-                "number per text. Load it with `AutoModelForSequenceClassification.from_pretrained(name, "
-                "num_labels=1)`."
+                f"A reward model must have one label, got `{type(model).__name__}` with `num_labels={num_labels}`. "
+                "Load it with `AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)`."
             )
         if tokenizer.pad_token_id is None:
             raise ValueError(
-                "The reward model's tokenizer has no padding token, but texts are scored in batches. "
-                "Set `tokenizer.pad_token`."
+                "The reward model's tokenizer must have a padding token, because texts are scored in batches. Set "
+                "`tokenizer.pad_token`."
             )
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.batch_size = batch_size
-        self.__name__ = getattr(model.config, "_name_or_path", "").split("/")[-1] or type(model).__name__
+        super().__init__(model, tokenizer, batch_size)
+        config = model.config.get_text_config()
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = tokenizer.pad_token_id  # as TRL does: the model looks for the last other token
+        self._own_way = model.scorer(tokenizer, batch_size) if isinstance(model, ScoresText) else None
 
     @classmethod
-    def from_pretrained(cls, name: str, batch_size: int = 16, **model_kwargs) -> Self:
+    def from_pretrained(cls, name: str | Path, batch_size: int = 16, **model_kwargs: Any) -> Self:
         """Loads model and tokenizer by name or from a folder."""
-        model = AutoModelForSequenceClassification.from_pretrained(name, **model_kwargs)
-        return cls(model, AutoTokenizer.from_pretrained(name), batch_size)
+        return cls(load_reward_model(name, **model_kwargs), load_reward_tokenizer(name), batch_size)
 
-    @torch.no_grad()
     def __call__(self, prompts: Sequence, completions: Sequence, **_) -> Float[Tensor, " batch"]:
-        """
-        Args:
-            prompts (`list` of `str` or of message lists): One per completion.
-            completions (`list` of `str` or of message lists): What to score.
+        pairs = list(zip(prompts, completions, strict=True))
+        apart = [index for index, (prompt, _) in enumerate(pairs) if self._own_way is not None and prompt]
+        joined = [index for index in range(len(pairs)) if index not in apart]
+        rewards = torch.empty(len(pairs))
+        if joined:
+            rewards[joined] = super().__call__(*zip(*(pairs[index] for index in joined), strict=True))
+        if apart:
+            rewards[apart] = torch.tensor(self._own_way(*zip(*(pairs[index] for index in apart), strict=True)))
+        return rewards
 
-        Returns:
-            `torch.Tensor` of shape `(batch,)`, float32, on the CPU.
-        """
-        texts = [self._text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        rewards = []
-        for start in range(0, len(texts), self.batch_size):
-            inputs = self.tokenizer(
-                texts[start : start + self.batch_size],
-                padding=True,
-                padding_side="right",
-                return_tensors="pt",
-                add_special_tokens=False,
-                return_token_type_ids=False,
-            ).to(self.model.device)
-            rewards.append(self.model(**inputs).logits[:, 0].float().cpu())
-        return torch.cat(rewards)
+    def encode(self, prompt: str | Turns, completion: str | Turns) -> EncodedText:
+        if is_chat(prompt, completion):
+            self.check_template()
+            text = self.tokenizer.apply_chat_template(join_turns(prompt, completion), tokenize=False)  # pyright: ignore[reportArgumentType]
+        else:
+            text = f"{prompt}{completion}"
+        return EncodedText(self.tokenizer(text, add_special_tokens=False)["input_ids"], 0)
 
-    def _text(self, prompt, completion) -> str:
-        if isinstance(prompt, str):
-            return prompt + completion
-        if isinstance(completion, str):
-            completion = [{"role": "assistant", "content": completion}]
-        return self.tokenizer.apply_chat_template(list(prompt) + list(completion), tokenize=False)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0]
+
+    @property
+    def _pad_token_id(self) -> int:
+        return self.model.config.get_text_config().pad_token_id

@@ -1,11 +1,15 @@
 """Several reward models become one reward."""
 
-from collections.abc import Callable, Sequence
-from typing import Self
+import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from hf_reward_ext.base.scoring.rewards import Rewards
+from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
 
 
 class WeightedReward:
@@ -17,10 +21,11 @@ class WeightedReward:
     Without [`fit`], $\mu_k = 0$ and $\sigma_k = 1$: rewards of different scales are added as they are.
 
     Args:
-        scorers (`list` of `callable`): [`TextScorer`]s or other `(prompts, completions) -> rewards`.
+        scorers (`list`): [`TextScorer`]s, names or folders of reward models, or reward functions, see [`as_scorer`].
         weights (`list[float]`, *optional*): One per scorer. Default: equal ones that sum to one.
 
     Attributes:
+        scorers (`list` of [`Scorer`]): The scorers.
         mean, scale (`torch.Tensor` of shape `(scorers,)`): $\mu_k$ and $\sigma_k$.
 
     Raises:
@@ -35,8 +40,8 @@ class WeightedReward:
 
     __name__ = "weighted_reward"  # TRL logs it under this name
 
-    def __init__(self, scorers: Sequence[Callable], weights: Sequence[float] | None = None):
-        self.scorers = list(scorers)
+    def __init__(self, scorers: Sequence[Any], weights: Sequence[float] | None = None):
+        self.scorers = [as_single_scorer(scorer) for scorer in scorers]
         count = len(self.scorers)
         given = [1 / count] * count if weights is None and count else weights or []
         self.weights = torch.tensor([float(weight) for weight in given], dtype=torch.float64)
@@ -73,17 +78,25 @@ class WeightedReward:
         """Rewards of every scorer as they come, double precision; NaN where a scorer gives `None`."""
         columns = []
         for scorer in self.scorers:
-            rewards = scorer(prompts=prompts, completions=completions, **kwargs)
-            values = [torch.nan if reward is None else float(reward) for reward in rewards]
+            values = [torch.nan if reward is None else reward for reward in scorer(prompts, completions, **kwargs)]
             columns.append(torch.tensor(values, dtype=torch.float64))
         return torch.stack(columns, dim=-1)
+
+    def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
+        """The sum as a scorer without an answer where one of its scorers has none; for [`as_scorer`]."""
+
+        def score(prompts, completions, **columns) -> Rewards:
+            rewards = self(prompts, completions, **columns).tolist()
+            return [None if math.isnan(reward) else reward for reward in rewards]
+
+        return Scorer(score, name=self.__name__, parts=self.scorers)
 
     def __call__(self, prompts: Sequence, completions: Sequence, **kwargs) -> Float[Tensor, " batch"]:
         """
         Args:
             prompts (`list` of `str` or of message lists): One per completion.
-            completions (`list` of `str` or of message lists): What to score.
-            **kwargs: What TRL passes on to reward functions, for scorers that read it.
+            completions (`list` of `str` or of message lists): The completions to score.
+            **kwargs: Columns that TRL passes to reward functions, for scorers that read them.
 
         Returns:
             `torch.Tensor` of shape `(batch,)`, float32, on the CPU; NaN where a scorer gives `None`.

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta, bootstrap
 
 
 class Estimate(NamedTuple):
@@ -41,6 +40,8 @@ def mean_with_interval(
     Estimate(value=1.0, lower=1.0, upper=1.0)
     ```
     """
+    from scipy.stats import bootstrap  # takes a second to import
+
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or values.size == 0 or np.isnan(values).any():
         raise ValueError(
@@ -77,10 +78,27 @@ def share_with_interval(
     right = np.asarray(right, dtype=float)
     estimate = mean_with_interval(right, confidence, num_resamples, seed)
     if (right == 1).all():
-        return estimate._replace(lower=float(beta.ppf((1 - confidence) / 2, right.size, 1)))
+        return estimate._replace(lower=1 - clopper_pearson_upper(0, right.size, (1 + confidence) / 2))
     if (right == 0).all():
-        return estimate._replace(upper=float(beta.ppf((1 + confidence) / 2, 1, right.size)))
+        return estimate._replace(upper=clopper_pearson_upper(0, right.size, (1 + confidence) / 2))
     return estimate
+
+
+def clopper_pearson_upper(errors: float, count: int, confidence: float = 0.95) -> float:
+    """
+    Upper bound of an error rate after `errors` in `count` decisions, exact and one-sided.
+
+    Example:
+    ```python
+    >>> round(clopper_pearson_upper(0, 59), 3)
+    0.05
+    ```
+    """
+    from scipy.special import betaincinv
+
+    if errors >= count:
+        return 1.0
+    return float(betaincinv(errors + 1, count - errors, confidence))
 
 
 def composite_with_interval(

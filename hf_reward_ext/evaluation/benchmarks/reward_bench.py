@@ -68,7 +68,8 @@ def read(example: dict) -> PreferenceRow:
             f"{len(chosen)} chosen and {len(rejected)} rejected responses were given, but {subset!r} compares one "
             "chosen response with the rejected ones. Mend the row."
         )
-    return PreferenceRow(example["prompt"], chosen, rejected, subset, name)
+    group = name.partition(":")[2] if subset == TIES else ""
+    return PreferenceRow(example["prompt"], chosen, rejected, subset, name, group)
 
 
 def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:

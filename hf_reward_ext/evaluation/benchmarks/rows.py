@@ -13,6 +13,7 @@ class PreferenceRow(NamedTuple):
     Args:
         prompt, chosen, rejected: Text or messages; lists of responses, each better one above each worse one.
         subset, name (`str`): Where the row belongs, and what it is called.
+        group (`str`): Rows of one group count together or not at all.
     """
 
     prompt: str | list
@@ -20,6 +21,7 @@ class PreferenceRow(NamedTuple):
     rejected: list
     subset: str = ""
     name: str = ""
+    group: str = ""
 
 
 def read_rows(

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from hf_reward_ext.base.stats.calibration import expected_calibration_error
+from hf_reward_ext.base.stats.intervals import clopper_pearson_upper
 from hf_reward_ext.fast_slow.calibrate.calibration import (
-    clopper_pearson_upper,
-    expected_calibration_error,
     fit_fast_temperature,
     fit_fast_weight,
     fit_slow_temperature,

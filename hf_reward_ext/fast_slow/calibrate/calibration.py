@@ -1,16 +1,14 @@
-"""Temperatures and calibration error of verdicts whose truth is known."""
+"""Temperatures and weights of verdicts whose truth is known."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.stats import beta
 
+from hf_reward_ext.base.stats.calibration import fit_temperature, minimize_between
 from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
 
 Truth = Sequence[bool] | np.ndarray
-_WIDEST = np.log(1e4)
 
 
 @dataclass(frozen=True)
@@ -79,38 +77,6 @@ def _right(judgments: Sequence[Judgment], truth: np.ndarray) -> np.ndarray:
     return np.where(scores == 0, 0.5, (scores > 0) == truth)  # a tie is a coin flip
 
 
-def fit_temperature(nats: Callable[[float], np.ndarray]) -> float:
-    r"""
-    Temperature with the lowest negative log-likelihood.
-
-    $$ \tau = \arg\min_\tau -\sum_i \log \sigma(z_i(\tau)) $$
-
-    Args:
-        nats (`callable`): Log-odds of the truth at a temperature, `(decisions,)`.
-
-    Returns:
-        `float`: Between 1e-4 and 1e4.
-
-    Example:
-    ```python
-    >>> fit_temperature(lambda tau: margins_for_the_truth / tau)
-    ```
-    """
-
-    def loss(log_temperature: float) -> float:
-        return float(np.logaddexp(0, -nats(float(np.exp(log_temperature)))).mean())
-
-    # A grid first: written verdicts that are averaged may have several minima.
-    grid = np.linspace(-_WIDEST, _WIDEST, 61)
-    best = int(np.argmin([loss(point) for point in grid]))
-    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    return float(np.exp(_minimum(loss, low, high)))
-
-
-def _minimum(loss: Callable[[float], float], low: float, high: float) -> float:
-    return float(minimize_scalar(loss, bounds=(low, high), method="bounded").x)  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def fit_fast_temperature(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
     """Temperature of fast verdicts on decisions whose truth is known; see [`fit_temperature`]."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
@@ -140,51 +106,4 @@ def fit_fast_weight(judgments: Sequence[Judgment], a_is_right: Truth, scale: Sca
     def loss(weight: float) -> float:
         return float(np.logaddexp(0, -(weight * fast + (1 - weight) * slow)).mean())
 
-    return _minimum(loss, 0.0, 1.0)
-
-
-def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
-    r"""
-    $\mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|$ over equal-width bins.
-
-    Args:
-        probability (`np.ndarray`): Of response a being better.
-        truth (`np.ndarray`): Whether it is.
-        bins (`int`, *optional*): Between confidences 0.5 and 1.
-
-    Example:
-    ```python
-    >>> expected_calibration_error(np.array([0.9, 0.9]), np.array([True, False]))
-    0.4
-    ```
-    """
-    return float(
-        sum(abs(right - confidence) * share for confidence, right, share in reliability(probability, truth, bins))
-    )
-
-
-def reliability(probability: np.ndarray, truth: np.ndarray, bins: int = 10) -> list[tuple[float, float, float]]:
-    """Mean confidence, accuracy and share of the decisions of each bin that has any."""
-    probability, truth = np.asarray(probability, float), np.asarray(truth, bool)
-    confidence, right = np.maximum(probability, 1 - probability), (probability > 0.5) == truth
-    place = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-    return [
-        (float(confidence[place == one].mean()), float(right[place == one].mean()), float((place == one).mean()))
-        for one in range(bins)
-        if (place == one).any()
-    ]
-
-
-def clopper_pearson_upper(errors: float, count: int, confidence: float = 0.95) -> float:
-    """
-    Upper bound of an error rate after `errors` in `count` decisions, exact and one-sided.
-
-    Example:
-    ```python
-    >>> round(clopper_pearson_upper(0, 59), 3)
-    0.05
-    ```
-    """
-    if errors >= count:
-        return 1.0
-    return float(beta.ppf(confidence, errors + 1, count - errors))
+    return minimize_between(loss, 0.0, 1.0)

@@ -7,13 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_reward_ext.fast_slow.calibrate.calibration import (
-    Outcomes,
-    Truth,
-    expected_calibration_error,
-    outcomes,
-    reliability,
-)
+from hf_reward_ext.base.stats.calibration import expected_calibration_error, reliability
+from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, Truth, outcomes
 from hf_reward_ext.fast_slow.calibrate.thresholds import best_within, escalated, tried_gates
 from hf_reward_ext.fast_slow.judge.gate import Gate
 from hf_reward_ext.fast_slow.judge.judgment import Judgment

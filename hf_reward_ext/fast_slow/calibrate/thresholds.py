@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, clopper_pearson_upper
+from hf_reward_ext.base.stats.intervals import clopper_pearson_upper
+from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate
 
 _STEPS = 40

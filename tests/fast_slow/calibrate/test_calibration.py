@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 from tiny_judges import outcome_judgment as judgment
 
+from hf_reward_ext.base.stats.calibration import expected_calibration_error, fit_temperature, reliability
+from hf_reward_ext.base.stats.intervals import clopper_pearson_upper
 from hf_reward_ext.fast_slow.calibrate.calibration import (
-    clopper_pearson_upper,
-    expected_calibration_error,
     fit_fast_temperature,
     fit_fast_weight,
     fit_slow_temperature,
-    fit_temperature,
     outcomes,
-    reliability,
 )
 from hf_reward_ext.fast_slow.judge.judgment import Scale
 

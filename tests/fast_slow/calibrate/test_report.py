@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny_judges import pair_judge, simulated
 
+from hf_reward_ext.base.stats.calibration import expected_calibration_error
 from hf_reward_ext.fast_slow.calibrate.calibrate import alternating_pairs, rescored
-from hf_reward_ext.fast_slow.calibrate.calibration import expected_calibration_error
 from hf_reward_ext.fast_slow.calibrate.report import BUDGETS, accuracy_token_curves
 from hf_reward_ext.fast_slow.calibrate.thresholds import escalated
 from hf_reward_ext.fast_slow.judge.gate import Gate

@@ -1,0 +1,76 @@
+"""Reward models and their tokenizers by name or folder."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
+from transformers.utils import cached_file, find_adapter_config_file
+
+from hf_reward_ext.base.saving.base_model import load_base_tokenizer
+
+
+def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
+    """
+    A reward model of ours, of TRL or of the Hub, through `AutoModelForSequenceClassification`.
+
+    Args:
+        name (`str` or `Path`): Name or folder.
+        **model_kwargs: Arguments of `from_pretrained` (`dtype`, `device_map`, ...).
+
+    Raises:
+        ValueError: If it is no reward model: a causal LM, or a model whose head would be random.
+
+    Example:
+    ```python
+    >>> model = load_reward_model("Skywork/Skywork-Reward-V2-Qwen3-0.6B")
+    ```
+    """
+    name = str(name)
+    if not _has_file(name, "config.json") and find_adapter_config_file(name) is not None:
+        return AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **model_kwargs)
+    config = _config(name, model_kwargs)
+    if not type(config).__module__.startswith("transformers."):  # a class of ours, or code from the Hub
+        return AutoModelForSequenceClassification.from_pretrained(name, **model_kwargs)
+    architectures = config.architectures or []
+    if any(architecture.endswith("ForCausalLM") for architecture in architectures):
+        raise ValueError(
+            f"{name!r} must be a reward model, got the causal LM {architectures}, which has no reward head. Wrap it in "
+            "a reward model and pass that object, or pass the folder of a reward model."
+        )
+    if config.num_labels != 1:
+        raise ValueError(
+            f"{name!r} must be a reward model with one label, got `num_labels={config.num_labels}`. Pass the folder of "
+            "a reward model."
+        )
+    model, info = AutoModelForSequenceClassification.from_pretrained(name, output_loading_info=True, **model_kwargs)
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{name!r} must hold a whole reward model, but its weights lack {sorted(info['missing_keys'])[:5]}, which "
+            "would be random. Pass the folder of a trained reward model."
+        )
+    return model
+
+
+def load_reward_tokenizer(name: str | Path, **kwargs: Any) -> Any:
+    """
+    The tokenizer of a reward model; that of its base, where it is saved without one.
+
+    Args:
+        name (`str` or `Path`): Name or folder of the reward model.
+        **kwargs: Arguments of `AutoTokenizer.from_pretrained`.
+    """
+    name = str(name)
+    if not _has_file(name, "tokenizer_config.json") and _has_file(name, "config.json"):
+        config = _config(name, {})
+        if getattr(config, "base_model_name_or_path", None) is not None:
+            return load_base_tokenizer(config)
+    return AutoTokenizer.from_pretrained(name, **kwargs)
+
+
+def _has_file(name: str, file: str) -> bool:
+    return cached_file(name, file, _raise_exceptions_for_missing_entries=False) is not None
+
+
+def _config(name: str, model_kwargs: dict[str, Any]) -> PreTrainedConfig:
+    options = {key: model_kwargs[key] for key in ("revision", "trust_remote_code", "token") if key in model_kwargs}
+    return AutoConfig.from_pretrained(name, **options)

@@ -1,0 +1,126 @@
+"""What all models that score text have in common: tokens in, one reward per row out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hf_reward_ext.base.lm.context import longest_input
+
+Turns = Sequence[dict]
+
+
+class EncodedText(NamedTuple):
+    """
+    A text as a model reads it.
+
+    Args:
+        ids (`list[int]`): Tokens of prompt and completion.
+        start (`int`): Position of the first token of the completion.
+    """
+
+    ids: list[int]
+    start: int
+
+
+class ModelScorer(ABC):
+    """
+    Rewards of prompts and completions by a model, in batches padded on the right.
+
+    Args:
+        model (`PreTrainedModel`): Its `logits[:, 0]` are the rewards.
+        tokenizer: Its tokenizer.
+        batch_size (`int`, *optional*, defaults to 16): Texts per forward.
+        reader (`nn.Module`, *optional*): The language model inside `model`, whose context bounds the texts. Default:
+            `model`.
+
+    Raises:
+        ValueError: If `batch_size` is not positive.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 16, reader: nn.Module | None = None):
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.longest_input = longest_input(model if reader is None else reader)
+        self.__name__ = getattr(model.config, "_name_or_path", "").split("/")[-1] or type(model).__name__
+
+    @property
+    def reads_messages(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return self.tokenizer.chat_template is not None
+
+    def check_template(self) -> None:
+        """Raises `ValueError` if messages came, but the tokenizer has no chat template."""
+        if not self.reads_messages:
+            raise ValueError(
+                f"The tokenizer of `{self.__name__}` must have a chat template to write messages, got none. Set "
+                "`tokenizer.chat_template`, or pass text."
+            )
+
+    @abstractmethod
+    def encode(self, prompt: str | Turns, completion: str | Turns) -> EncodedText:
+        """Tokens of one prompt with its completion."""
+
+    @abstractmethod
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
+        """Rewards `(rows,)` of a batch."""
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence, completions: Sequence, **_) -> Float[Tensor, " batch"]:
+        """
+        Args:
+            prompts (`list` of `str` or of message lists): One per completion.
+            completions (`list` of `str` or of message lists): The completions to score.
+
+        Returns:
+            `torch.Tensor` of shape `(batch,)`, float32, on the CPU.
+
+        Raises:
+            ValueError: If a text is empty, or longer than the model reads; the message names it.
+        """
+        texts = [self.encode(*pair) for pair in zip(prompts, completions, strict=True)]
+        for index, text in enumerate(texts):
+            self._check_length(len(text.ids), index)
+        batches = [texts[start : start + self.batch_size] for start in range(0, len(texts), self.batch_size)]
+        return torch.cat([torch.empty(0), *(self._score(batch) for batch in batches)])
+
+    def _check_length(self, length: int, index: int) -> None:
+        if length == 0:
+            raise ValueError(f"Response {index} and its prompt must have tokens, got none. Leave the row out.")
+        if self.longest_input is not None and length > self.longest_input:
+            raise ValueError(
+                f"Response {index} must have at most {self.longest_input} tokens with its prompt, which is all that "
+                f"`{self.__name__}` reads, got {length}. Shorten it, or score with a model of a longer context."
+            )
+
+    def _score(self, texts: Sequence[EncodedText]) -> Float[Tensor, " rows"]:
+        input_ids, attention_mask, completion_mask = _pad(texts, self._pad_token_id)
+        device = self.model.device
+        rewards = self.forward(input_ids.to(device), attention_mask.to(device), completion_mask.to(device))
+        return rewards.float().cpu()
+
+    @property
+    def _pad_token_id(self) -> int:
+        return self.tokenizer.pad_token_id or 0
+
+
+def _pad(
+    texts: Sequence[EncodedText], pad_token_id: int
+) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
+    """Ids, attention mask and completion mask."""
+    width = max(len(text.ids) for text in texts)
+    input_ids = torch.full((len(texts), width), pad_token_id, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    completion_mask = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        end = len(text.ids)
+        input_ids[row, :end] = torch.tensor(text.ids)
+        attention_mask[row, :end] = 1
+        completion_mask[row, text.start : end] = True
+    return input_ids, attention_mask, completion_mask

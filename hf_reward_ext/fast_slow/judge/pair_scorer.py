@@ -1,0 +1,43 @@
+"""A judge of pairs as a scorer that compares two responses."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from hf_reward_ext.base.scoring.pair import PairScorer
+
+
+class JudgePairScorer(PairScorer):
+    """
+    A [`FastSlowRewardModel`] with pairwise verdicts, asked as it is configured.
+
+    With `both_orders` one decision holds the verdicts of both orders and decides by its own mean; without, it is
+    asked twice.
+
+    Args:
+        judge ([`FastSlowRewardModel`]): The judge.
+    """
+
+    def __init__(self, judge: Any):
+        super().__init__(lambda *pairs: [judgment.score for judgment in judge.judge(*pairs, show_progress=False)])
+        self.judge = judge
+        self.__name__ = type(judge).__name__
+
+    def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> Float[np.ndarray, "pairs 3"]:
+        """As of [`PairScorer`]."""
+        if not self.judge.config.both_orders:
+            return super().compare(prompts, responses_a, responses_b)
+        one_order = replace(self.judge.scale, pairing="none")
+        return np.array(
+            [
+                [
+                    one_order.score(judgment.fast_scores[:1], judgment.vote_scores[:1]),
+                    -one_order.score(judgment.fast_scores[1:], judgment.vote_scores[1:]),
+                    judgment.score,
+                ]
+                for judgment in self.judge.judge(prompts, responses_a, responses_b, show_progress=False)
+            ]
+        )
