@@ -5,55 +5,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from transformers import GenerationMixin, LogitsProcessorList
-
-
-def supports_logits_to_keep(model) -> bool:
-    """Whether a causal LM can leave out the logits of all but the last positions, as `generate` asks it."""
-    return bool(model._supports_logits_to_keep())
-
-
-def follow_generate(processor_class: type) -> None:
-    """
-    Makes `generate` tell processors of this class its prompt, with `processor.following(...)`.
-
-    A processor never sees the attention mask. And with `cache_implementation="paged"` every `logits_processor` is
-    dropped without a word, so the refusal has to stand before it.
-    """
-    plain = GenerationMixin.generate
-    if processor_class in getattr(plain, "_told", ()):
-        return
-
-    @functools.wraps(plain)
-    def generate(self, *args, **kwargs):
-        processors = kwargs.get("logits_processor") or (args[2] if len(args) > 2 else None) or ()
-        ours = [processor for processor in processors if isinstance(processor, processor_class)]
-        if not ours:
-            return plain(self, *args, **kwargs)
-        config = kwargs.get("generation_config") or (args[1] if len(args) > 1 else None) or self.generation_config
-        if "paged" in (kwargs.get("cache_implementation"), config.cache_implementation):
-            raise ValueError(
-                f"`cache_implementation='paged'` was given with a `{processor_class.__name__}`, but continuous "
-                "batching drops logits processors, so nothing would be guided. Leave `cache_implementation` out."
-            )
-        if self.config.is_encoder_decoder:
-            raise ValueError(
-                f"The policy `{type(self).__name__}` is an encoder-decoder, but guides read prompt and continuation as "
-                "one text. Load a causal LM."
-            )
-        ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-        special = [kwargs.get(name, getattr(config, name)) for name in ("pad_token_id", "eos_token_id")]
-        with ExitStack() as stack:
-            for processor in ours:
-                stack.enter_context(processor.following(ids, kwargs.get("attention_mask"), *special))
-            return plain(self, *args, **kwargs)
-
-    generate._told = (*getattr(plain, "_told", ()), processor_class)
-    GenerationMixin.generate = generate
 
 
 def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
@@ -234,90 +189,6 @@ def narrow_head_tiles(device) -> Iterator[None]:
         yield
     finally:
         utils._CHUNKED_LOGPROB_CHUNK_SIZE = wide
-
-
-def tell_of_sampling(processor_class: type) -> None:
-    """
-    Lets processors of this class see what `generate` knows and does not tell: `begin(...)` before, `end()` after.
-
-    They get attention mask, stopping criteria and the other processors of `_sample`; other decoding modes are refused.
-    """
-    plain = GenerationMixin._sample
-    if processor_class in getattr(plain, "_told", ()):
-        return
-
-    @functools.wraps(plain)
-    def sample(self, input_ids, logits_processor, stopping_criteria, *args, **kwargs):
-        told = [processor for processor in logits_processor if isinstance(processor, processor_class)]
-        others = LogitsProcessorList(one for one in logits_processor if not isinstance(one, processor_class))
-        for processor in told:
-            processor.begin(input_ids, kwargs.get("attention_mask"), others, stopping_criteria)
-        try:
-            return plain(self, input_ids, logits_processor, stopping_criteria, *args, **kwargs)
-        finally:
-            for processor in told:
-                processor.end()
-
-    sample._told = (*getattr(plain, "_told", ()), processor_class)
-    GenerationMixin._sample = sample
-    for mode in ("_beam_search", "_assisted_decoding"):
-        setattr(GenerationMixin, mode, _refuse_mode(mode, processor_class))
-
-
-def _refuse_mode(mode: str, processor_class: type):
-    plain = getattr(GenerationMixin, mode)
-
-    @functools.wraps(plain)
-    def decode(self, input_ids, logits_processor, *args, **kwargs):
-        if any(isinstance(processor, processor_class) for processor in logits_processor):
-            raise ValueError(
-                f"`generate` runs {mode.strip('_').replace('_', ' ')} with a `{processor_class.__name__}`, but the "
-                "processor searches by itself and forces what it finds. Leave `num_beams` and `assistant_model` out."
-            )
-        return plain(self, input_ids, logits_processor, *args, **kwargs)
-
-    return decode
-
-
-def refuse_dropped_arguments(decoding: Callable, processor_class: type, streaming_argument: str) -> None:
-    """
-    Makes `generate` raise for what would get lost on the way to `custom_generate=decoding` or to such a processor.
-
-    A paged cache drops both, and `streamer` and `assistant_model` never reach a callable, all without a word.
-    """
-    plain = GenerationMixin.generate
-    if decoding in getattr(plain, "_guarded", ()):
-        return
-
-    @functools.wraps(plain)
-    def generate(self, *args, **kwargs):
-        custom = kwargs.get("custom_generate")
-        is_ours = (custom.func if isinstance(custom, functools.partial) else custom) is decoding
-        processors = kwargs.get("logits_processor") or (args[2] if len(args) > 2 else None) or ()
-        if is_ours or any(isinstance(processor, processor_class) for processor in processors):
-            _refuse_paged(kwargs, decoding.__name__ if is_ours else processor_class.__name__)
-        for name, remedy in (
-            ("streamer", f"Pass it as `{streaming_argument}=`."),
-            ("assistant_model", "Leave it out."),
-        ):
-            if is_ours and kwargs.get(name) is not None:
-                raise ValueError(
-                    f"`{name}=` was given beside `custom_generate={decoding.__name__}`, but `generate` does not pass "
-                    f"it on. {remedy}"
-                )
-        return plain(self, *args, **kwargs)
-
-    generate._guarded = (*getattr(plain, "_guarded", ()), decoding)
-    GenerationMixin.generate = generate
-
-
-def _refuse_paged(kwargs: dict, name: str) -> None:
-    config = kwargs.get("generation_config")
-    if "paged" in (kwargs.get("cache_implementation"), getattr(config, "cache_implementation", None)):
-        raise ValueError(
-            f"`cache_implementation='paged'` was given with `{name}`, but continuous batching would drop it and search "
-            "nothing. Leave `cache_implementation` out."
-        )
 
 
 def running_trainer():

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_name, cache_of
 from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
 from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
@@ -136,7 +137,7 @@ class HiddenStateReward:
         self._trace = TokenTrace(ids.shape[1])
         self._attention_mask = kwargs.get("attention_mask")
         self._reading = self._last_inputs = self._cache = None
-        self._cache_is_visible = kwargs.get("past_key_values") is not None or bool(
+        self._cache_is_visible = any(kwargs.get(name) is not None for name in CACHE_NAMES) or bool(
             kwargs.get("return_dict_in_generate", config.return_dict_in_generate)
         )
         output = self._generate(inputs, **kwargs)
@@ -160,7 +161,7 @@ class HiddenStateReward:
 
     def _after_forward(self, module, args, kwargs, output):
         self._last_inputs = kwargs
-        self._cache = getattr(output, "past_key_values", None)
+        self._cache = cache_of(output)
         unread = self._unread(kwargs.get("input_ids"))
         if unread > 0 and self._reading is not None:
             features = policy_features(output, self.head.config, last=unread)
@@ -189,7 +190,7 @@ class HiddenStateReward:
         can_take_back = all(type(layer) is DynamicLayer for layer in cache.layers)
         if self._cache_is_visible and not can_take_back:
             cache = copy.deepcopy(cache)
-        inputs = {"input_ids": sequences[:, -1:], "past_key_values": cache, "use_cache": True}
+        inputs = {"input_ids": sequences[:, -1:], cache_name(self._model): cache, "use_cache": True}
         mask = self._last_inputs.get("attention_mask")
         if mask is not None:
             if mask.dim() != 2:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hf_reward_ext.base.lm.forward import generate_cache_name
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
@@ -154,7 +155,8 @@ def generate_pruned(
             ids = policy.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                past_key_values=cache,
+                use_cache=True,  # a checkpoint saved during a training with checkpointing says False
+                **{generate_cache_name(): cache},
                 max_new_tokens=until - (ids.shape[1] - input_ids.shape[1]),
                 eos_token_id=eos_token_id,
                 pad_token_id=pad_token_id,

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor
 
+from hf_reward_ext.base.lm.generate_hook import GenerateCall, WatchesGenerate
 from hf_reward_ext.base.lm.guide import CachedGuide
-from hf_reward_ext.base.private_api import follow_generate
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.prompt_view import PromptView
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
 
 
-class GenARMLogitsProcessor(LogitsProcessor):
+class GenARMLogitsProcessor(WatchesGenerate):
     r"""
     Guides a policy with autoregressive reward models in any decoding mode of `generate`.
 
@@ -26,8 +26,10 @@ class GenARMLogitsProcessor(LogitsProcessor):
     scores are log-probabilities of the guided model. The sampling temperature acts after it: `temperature=T` samples
     the guided distribution at T, where the authors' code needs T / (1 + alpha).
 
-    The guides' caches find out at each call what still fits, so one object serves any number of `generate` calls:
-    greedy, sampling, beams, `num_return_sequences`, assisted decoding, prompt lookup, left-padded batches.
+    The guides' caches are compared with the ids at each call, so one object serves any number of `generate` calls, also
+    from several threads: greedy, sampling, beams, `num_return_sequences`, assisted decoding, prompt lookup, left-padded
+    batches. The first processor that is made wraps `generate`, which passes no mask to processors; see
+    [`~base.lm.generate_hook.remove_generate_hook`].
 
     Args:
         guides (`PreTrainedModel`, `PeftModel` or a list of K): Causal LMs with the policy's tokenizer.
@@ -84,20 +86,25 @@ class GenARMLogitsProcessor(LogitsProcessor):
         if tokenizer is not None or guide_tokenizers is not None:
             self._checked_size = check_vocabularies(tokenizer, guide_tokenizers or [], len(guides))
         self._row_steps = self._skipped = 0
-        follow_generate(GenARMLogitsProcessor)
+        super().__init__()
 
     @property
     def skipped_share(self) -> float:
         return self._skipped / max(self._row_steps, 1)
 
     @contextmanager
-    def following(self, *call) -> Iterator[None]:
-        """Around a `generate` call; behind it the guides' caches are given back."""
-        with self.prompt.following(*call) as outermost:
+    def around(self, call: GenerateCall) -> Iterator[dict[str, Any]]:
+        """Keeps prompt and mask of a `generate` call; the guides' caches are freed after it."""
+        if call.model.config.is_encoder_decoder:
+            raise ValueError(
+                f"The policy `{type(call.model).__name__}` is an encoder-decoder, but guides read prompt and "
+                "continuation as one text. Load a causal LM."
+            )
+        with self.prompt.around(call) as is_outermost:
             try:
-                yield
+                yield call.arguments
             finally:
-                if outermost:
+                if is_outermost:
                     for guide in self.guides:
                         guide.forget()
 

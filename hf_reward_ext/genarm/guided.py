@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -10,10 +11,18 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.lm.forward import as_index, last_logits_only
+from hf_reward_ext.base.lm.forward import as_index, cache_field, run_forward, supports_logits_to_keep, take_cache
+from hf_reward_ext.base.lm.per_thread import PerThread
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
+
+
+@dataclass
+class _Call:
+    """Where the prompt of one thread's call ends, which a schedule of weights needs."""
+
+    prompt_length: int = 0
 
 
 class GuidedCausalLM(PreTrainedModel, GenerationMixin):
@@ -65,7 +74,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         self.alpha = alpha
         self.num_guides = num_guides or len(guides)
         self.generation_config = copy.deepcopy(base.generation_config)
-        self._prompt_length = 0
+        self._calls = PerThread(_Call)
         self._checked_size = None
         if tokenizer is not None or guide_tokenizers is not None:
             self._checked_size = check_vocabularies(tokenizer, guide_tokenizers or [], len(guides))
@@ -100,7 +109,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
                 "`cache_implementation='paged'` was given, but the cache of policy and guides is not paged. Leave "
                 "`cache_implementation` out."
             )
-        self._prompt_length = ids.shape[1]
+        self._calls.value.prompt_length = ids.shape[1]
         return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def generate_batch(self, *args, **kwargs):
@@ -119,47 +128,52 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
-        """`logits` are normalised log-probabilities of the guided distribution, float32 or wider."""
+        """
+        Reads tokens with policy and guides.
+
+        Args:
+            input_ids, attention_mask, position_ids, use_cache, logits_to_keep: As for any causal LM.
+            cache, past_key_values (`Cache`, *optional*): The cache, under either name of transformers.
+
+        Returns:
+            `CausalLMOutputWithPast` whose `logits` are normalized log-probabilities of the guided distribution, float32
+            or wider.
+
+        Raises:
+            ValueError: If a keyword is given that policy and guides would not handle alike.
+        """
+        cache = take_cache({"cache": cache, "past_key_values": past_key_values})
         if input_ids is None:
             raise ValueError("No `input_ids` were given, but policy and guides embed tokens differently. Pass them.")
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        _check_forward(kwargs)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         start = 0
-        if callable(self.alpha) and past_key_values is not None:
-            start = int(past_key_values.get_seq_length())  # before the models read: they make it grow
+        if callable(self.alpha) and cache is not None:
+            start = int(cache.get_seq_length())  # before the models read: they make it grow
         base, *guides = self._read(
             input_ids,
-            past_key_values,
+            cache,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            use_cache=use_cache,
             logits_to_keep=logits_to_keep,
         )
         alpha = self._alpha(input_ids, start, logits_to_keep, base.device)
         logps = guided_logps(base, guides, alpha, self.common_size(base, guides))
         if not torch.compiler.is_compiling() and logps[:, -1].isnan().any():
-            self._refuse_nan(
-                [base, *guides], past_key_values.get_seq_length() if past_key_values is not None else input_ids.shape[1]
-            )
-        return CausalLMOutputWithPast(logits=logps, past_key_values=past_key_values)
+            self._refuse_nan([base, *guides], cache.get_seq_length() if cache is not None else input_ids.shape[1])
+        return CausalLMOutputWithPast(logits=logps, **cache_field(CausalLMOutputWithPast, cache))  # pyright: ignore
 
     @torch.no_grad()
     def separate_logits(self, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int = 0) -> list[Tensor]:
         """Logits of the policy and of each guide, of the last `logits_to_keep` positions, without a cache."""
-        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        return self._read(
-            input_ids,
-            None,
-            attention_mask=attention_mask,
-            position_ids=positions,
-            use_cache=False,
-            logits_to_keep=logits_to_keep,
-        )
+        return self._read(input_ids, None, attention_mask=attention_mask, logits_to_keep=logits_to_keep)
 
     def common_size(self, base: Tensor, guides: Sequence[Tensor]) -> int:
         """Number of leading ids that policy and guides share."""
@@ -169,7 +183,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         bad = [number for number, values in enumerate(logits) if values[:, -1].isnan().any()]
         who = "The combination" if not bad else "The policy" if bad[0] == 0 else f"Guide {bad[0] - 1}"
         raise ValueError(
-            f"{who} gave NaN at step {length - self._prompt_length}, so the guided distribution is undefined. Load the "
+            f"{who} gave NaN at step {length - self._calls.value.prompt_length}, so the guided distribution is undefined. Load the "
             "model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
         )
 
@@ -181,18 +195,16 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         if not callable(self.alpha):
             return alpha_rows(self.alpha, 0, rows, self.num_guides, device)[:, None]
         columns = start + torch.arange(length)[as_index(logits_to_keep)]
-        steps = (columns + 1 - self._prompt_length).clamp(min=0).tolist()
+        steps = (columns + 1 - self._calls.value.prompt_length).clamp(min=0).tolist()
         return torch.stack([alpha_rows(self.alpha, step, rows, self.num_guides, device) for step in steps], dim=1)
 
-    def _read(self, input_ids: Tensor, past_key_values: Cache | None, **kwargs) -> list[Tensor]:
+    def _read(self, input_ids: Tensor, cache: Cache | None, **kwargs) -> list[Tensor]:
         """Logits of the policy and of each guide; each sees its own layers of the one cache."""
         logits, first = [], 0
         for model in (self.base, *self.guides):
             count = _num_layers(model)
-            view = None
-            if past_key_values is not None:
-                view = Cache(layers=past_key_values.layers[first : first + count])
-            logits.append(forward_logits(model, input_ids, past_key_values=view, **kwargs))
+            view = None if cache is None else Cache(layers=cache.layers[first : first + count])
+            logits.append(forward_logits(model, input_ids, cache=view, **kwargs))
             first += count
         return logits
 
@@ -203,12 +215,25 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         return self.base.get_output_embeddings()
 
 
-def forward_logits(model, input_ids: Tensor, *, logits_to_keep: int | Tensor = 0, **kwargs) -> Tensor:
+def forward_logits(
+    model, input_ids: Tensor, *, cache: Cache | None = None, logits_to_keep: int | Tensor = 0, **kwargs
+) -> Tensor:
     """Logits of one model, on its own device."""
-    keep = last_logits_only(model, logits_to_keep, input_ids.shape[1])
     inputs = {name: _to(value, model.device) for name, value in kwargs.items()}
-    logits = model(input_ids=input_ids.to(model.device), **inputs, **keep).logits
-    return logits if keep else logits[:, as_index(logits_to_keep)]
+    output = run_forward(model, input_ids.to(model.device), cache=cache, logits_to_keep=logits_to_keep, **inputs)
+    return output.logits if supports_logits_to_keep(model) else output.logits[:, as_index(logits_to_keep)]
+
+
+def _check_forward(kwargs: dict) -> None:
+    """Refuses what the composite has not; `return_dict=True` and unset options come with every `generate` step."""
+    given = {name: value for name, value in kwargs.items() if value is not None and value is not False}
+    if given.get("return_dict") is True:
+        del given["return_dict"]
+    if given:
+        raise ValueError(
+            f"`GuidedCausalLM.forward` must get keywords that policy and guides handle alike, got "
+            f"{', '.join(f'`{name}`' for name in sorted(given))}. Leave them out."
+        )
 
 
 def _to(value, device: torch.device):

@@ -26,16 +26,14 @@ class AdapterGuidedCausalLM(GuidedCausalLM):
         self.adapters = adapters
         self._grouped = GroupedAdapters(self.base, adapters)
 
-    def _read(self, input_ids: Tensor, past_key_values: Cache | None, **kwargs) -> list[Tensor]:
+    def _read(self, input_ids: Tensor, cache: Cache | None, **kwargs) -> list[Tensor]:
         groups = 1 + len(self.adapters)
-        if past_key_values is not None:
-            group_rows(past_key_values, groups)
+        if cache is not None:
+            group_rows(cache, groups)
         for name in ("attention_mask", "position_ids"):
             kwargs[name] = _for_every_group(kwargs.get(name), len(input_ids), groups)
         with self._grouped.groups_of(len(input_ids)):
-            logits = forward_logits(
-                self.base, torch.cat([input_ids] * groups), past_key_values=past_key_values, **kwargs
-            )
+            logits = forward_logits(self.base, torch.cat([input_ids] * groups), cache=cache, **kwargs)
         return list(logits.chunk(groups))
 
 

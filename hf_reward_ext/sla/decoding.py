@@ -1,16 +1,26 @@
-"""The two ways to search with `generate`: a decoding loop of its own, and a logits processor."""
+"""The two ways to search with `generate`: a decoding loop, and a logits processor."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import EosTokenCriteria, GenerateDecoderOnlyOutput
+from transformers.generation.configuration_utils import GenerationMode
 
-from hf_reward_ext.base.private_api import refuse_dropped_arguments, tell_of_sampling
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, take_cache
+from hf_reward_ext.base.lm.generate_hook import (
+    GenerateCall,
+    WatchesGenerate,
+    checks_generate_call,
+    install_generate_hook,
+)
+from hf_reward_ext.base.lm.per_thread import PerThread
 from hf_reward_ext.sla.branching import Branching
 from hf_reward_ext.sla.search import SearchSettings
 from hf_reward_ext.sla.step_reward import resolve_reward
@@ -39,6 +49,18 @@ class SLAOutput(GenerateDecoderOnlyOutput):
     max_rows: int | None = None
 
 
+def _check_call(call: GenerateCall) -> None:
+    for name, remedy in (("streamer", "Pass it as `on_chunk=`."), ("assistant_model", "Leave it out.")):
+        if call.arguments.get(name) is not None:
+            raise ValueError(
+                f"`{name}=` must not be given with `custom_generate=sla_generate`: `generate` does not pass it on. "
+                f"{remedy}"
+            )
+    if call.arguments.get("use_cache") is False:  # that of a checkpoint is no request: the search has its own cache
+        raise ValueError("`use_cache` must not be False for a search, which keeps its leaves in a cache. Leave it out.")
+
+
+@checks_generate_call(_check_call)
 def sla_generate(
     model,
     input_ids: Int[Tensor, "batch seq"],
@@ -71,7 +93,8 @@ def sla_generate(
     strings need a ready `StopStringCriteria` in `stopping_criteria`. A processor that keeps a state per row sees rows
     come and go.
 
-    The search is deterministic: `do_sample` has no effect. Every option after `return_tree` goes beyond the paper.
+    The search is deterministic: `do_sample` has no effect, and with it temperature, top-k, top-p and the other settings
+    of sampling. Every option after `return_tree` goes beyond the paper.
 
     Args:
         width, step, depth (`int` or one per prompt, default to 2, 10, 2): The paper's $n$, $k$, $d$.
@@ -97,6 +120,7 @@ def sla_generate(
     >>> rt.generate(**inputs, custom_generate=sla_generate, width=2, step=10, depth=2, max_new_tokens=100)
     ```
     """
+    install_generate_hook()
     _check_generation(model, input_ids, generation_config, model_kwargs)
     causal_lm, step_reward = resolve_reward(model, reward)
     options: dict[str, Any] = dict(
@@ -109,8 +133,8 @@ def sla_generate(
         input_ids,
         model_kwargs.get("attention_mask"),
         position_ids=model_kwargs.get("position_ids"),
-        cache=model_kwargs.get("past_key_values"),
-        logits_processor=logits_processor,
+        cache=take_cache(model_kwargs),
+        logits_processor=without_sampling(logits_processor, generation_config),
         stopping_criteria=stopping_criteria,
         branching=Branching(branch_temperature, branch_entropy),
         keep_trees=return_tree,
@@ -130,18 +154,30 @@ def sla_generate(
         num_forwards=decoder.num_forwards,
         num_row_tokens=decoder.num_row_tokens,
         max_rows=decoder.max_rows,
-        past_key_values=None,
+        **cache_field(SLAOutput, None),
     )
 
 
-class SLALogitsProcessor(LogitsProcessor):
+@dataclass
+class _Search:
+    """The search of one thread's call: prompts, and how much of the answers was forced."""
+
+    decoder: TreeDecoder | None = None
+    prompts: Tensor | None = None
+    num_written: int = 0
+
+
+class SLALogitsProcessor(WatchesGenerate):
     r"""
     Streaming look-ahead search as a logits processor: plain `generate` writes the tokens of [`sla_generate`].
 
     It searches on a cache of its own and forces the confirmed tokens one by one, so `generate` and its streamers work
-    as ever, at the price of one more forward per token than [`sla_generate`]. Inside `generate` it learns the mask, the
-    stopping criteria and the other processors by itself; in a loop of your own, leading `pad_token_id`s count as
-    padding and nothing but EOS ends a leaf. One object serves any number of calls.
+    as usual, at the price of one more forward per token than [`sla_generate`]. Inside `generate` it gets the mask, the
+    stopping criteria and the other processors of the call; in a loop of your own, leading `pad_token_id`s count as
+    padding and nothing but EOS ends a leaf. One object serves any number of calls, also from several threads.
+
+    The first processor that is made wraps `generate`, which passes none of these to processors; see
+    [`~base.lm.generate_hook.remove_generate_hook`].
 
     Args:
         model ([`RewardTransformer`] or `PreTrainedModel`): The policy; without a channel it needs `reward`.
@@ -180,10 +216,30 @@ class SLALogitsProcessor(LogitsProcessor):
             aggregate=aggregate, score_prompt=score_prompt, stop_when_finished_leads=stop_when_finished_leads
         )  # fmt: skip
         self._branching = Branching(branch_temperature, branch_entropy)
-        self._decoder: TreeDecoder | None = None
-        self._prompts: Tensor | None = None
-        self._written = 0
-        tell_of_sampling(SLALogitsProcessor)
+        self._searches = PerThread(_Search)
+        super().__init__()
+
+    @contextmanager
+    def around(self, call: GenerateCall) -> Iterator[dict[str, Any]]:
+        """Runs the call as sampling inside a `custom_generate` function, which gets mask, processors and criteria."""
+        if call.arguments.get("custom_generate") is not None:
+            raise ValueError(
+                "`custom_generate=` must not be given with a `SLALogitsProcessor`, which decides every token. Leave "
+                "one of them out."
+            )
+        mode = call.config.get_generation_mode(call.arguments.get("assistant_model"))
+        if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+            raise ValueError(
+                f"`generate` must not run {mode.value.replace('_', ' ')} with a `SLALogitsProcessor`, which decides "
+                "every token. Leave `num_beams`, `assistant_model` and the settings of drafts out."
+            )
+        sample = functools.partial(
+            _search_then_sample,
+            processor=self,
+            streamer=call.arguments.get("streamer"),
+            synced_gpus=bool(call.arguments.get("synced_gpus")),
+        )
+        yield {**call.arguments, "custom_generate": sample}
 
     def begin(
         self,
@@ -192,9 +248,10 @@ class SLALogitsProcessor(LogitsProcessor):
         logits_processor: LogitsProcessorList | None = None,
         stopping_criteria: StoppingCriteriaList | None = None,
     ) -> None:
-        """Starts the search of new prompts; `generate` calls it."""
-        self._prompts, self._written = input_ids, 0
-        self._decoder = TreeDecoder(
+        """Starts the search of new prompts; inside `generate` it is called by itself."""
+        search = self._searches.value
+        search.prompts, search.num_written = input_ids, 0
+        search.decoder = TreeDecoder(
             self.causal_lm,
             self.reward,
             settings_per_prompt(len(input_ids), *self._shape, **self._options),  # pyright: ignore[reportArgumentType]
@@ -206,50 +263,28 @@ class SLALogitsProcessor(LogitsProcessor):
         )
 
     def end(self) -> None:
-        """Lets go of the cache; `generate` calls it."""
-        self._decoder = self._prompts = None
+        """Frees the search and its cache; inside `generate` it is called by itself."""
+        self._searches.clear()
 
     @torch.no_grad()
     def __call__(
         self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
-        if not self._goes_on(input_ids):
+        search = self._searches.value
+        if not _continues(search, input_ids):
             self.begin(input_ids, *self._context(input_ids))
-        answers = self._answers()
-        self._written += 1
+        answers = _answers(search)
+        search.num_written += 1
         forced = torch.full_like(scores, -torch.inf)
         for row, tokens in enumerate(answers):
-            if len(tokens) < self._written:
+            if len(tokens) < search.num_written:
                 forced[row] = scores[row]  # the row has ended, and `generate` pads it
             else:
-                forced[row, tokens[self._written - 1]] = 0
+                forced[row, tokens[search.num_written - 1]] = 0
         return forced
 
-    def _answers(self) -> list[list[int]]:
-        """Confirmed tokens of every prompt, one more than were written so far."""
-        decoder = self._decoder
-        while True:
-            answers = [sum(search.confirmed, []) for search in decoder.searches]
-            pairs = zip(decoder.searches, answers, strict=True)
-            if all(search.is_finished or len(tokens) > self._written for search, tokens in pairs):
-                return answers
-            decoder.advance()
-
-    def _goes_on(self, input_ids: Tensor) -> bool:
-        """Whether these are the prompts with what was forced so far."""
-        if self._decoder is None or self._prompts is None:
-            return False
-        length = self._prompts.shape[1]
-        if len(input_ids) != len(self._prompts) or input_ids.shape[1] != length + self._written:
-            return False
-        if not torch.equal(input_ids[:, :length], self._prompts):
-            return False
-        written = input_ids[:, length:].tolist()
-        answers = [sum(search.confirmed, [])[: self._written] for search in self._decoder.searches]
-        return all(row[: len(tokens)] == tokens for row, tokens in zip(written, answers, strict=True))
-
     def _context(self, input_ids: Tensor) -> tuple[Tensor | None, None, StoppingCriteriaList]:
-        """Mask and criteria in a loop that says nothing of them."""
+        """Mask and criteria in a loop that passes none."""
         config = self.causal_lm.generation_config
         mask = None
         if config.pad_token_id is not None:
@@ -259,6 +294,73 @@ class SLALogitsProcessor(LogitsProcessor):
         if config.eos_token_id is not None:
             criteria.append(EosTokenCriteria(config.eos_token_id))
         return mask, None, criteria
+
+
+def _answers(search: _Search) -> list[list[int]]:
+    """Confirmed tokens of every prompt, at least one more than were written so far."""
+    decoder = search.decoder
+    while True:
+        answers = [sum(one.confirmed, []) for one in decoder.searches]
+        pairs = zip(decoder.searches, answers, strict=True)
+        if all(one.is_finished or len(tokens) > search.num_written for one, tokens in pairs):
+            return answers
+        decoder.advance()
+
+
+def _continues(search: _Search, input_ids: Tensor) -> bool:
+    """Whether these are the prompts with what was forced so far."""
+    if search.decoder is None or search.prompts is None:
+        return False
+    length = search.prompts.shape[1]
+    if len(input_ids) != len(search.prompts) or input_ids.shape[1] != length + search.num_written:
+        return False
+    if not torch.equal(input_ids[:, :length], search.prompts):
+        return False
+    written = input_ids[:, length:].tolist()
+    answers = [sum(one.confirmed, [])[: search.num_written] for one in search.decoder.searches]
+    return all(row[: len(tokens)] == tokens for row, tokens in zip(written, answers, strict=True))
+
+
+def _search_then_sample(
+    model,
+    input_ids: Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config,
+    *,
+    processor: SLALogitsProcessor,
+    streamer,
+    synced_gpus: bool,
+    **model_kwargs,
+):
+    """`custom_generate` function of a processor's call: starts the search, then samples as `generate` would."""
+    others = LogitsProcessorList(one for one in logits_processor if not isinstance(one, SLALogitsProcessor))
+    others = without_sampling(others, generation_config)
+    processor.begin(input_ids, model_kwargs.get("attention_mask"), others, stopping_criteria)
+    try:
+        return model._sample(
+            input_ids,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            synced_gpus=synced_gpus,
+            streamer=streamer,
+            **model_kwargs,
+        )
+    finally:
+        processor.end()
+
+
+def without_sampling(logits_processor: LogitsProcessorList, generation_config) -> LogitsProcessorList:
+    """
+    Processors without those that `generate` adds for sampling: temperature, top-k, top-p and the like.
+
+    The search compares probabilities of the policy; today's checkpoints set `do_sample` with sampling settings that
+    would change them. All of these processors are called `...LogitsWarper` in transformers.
+    """
+    if not generation_config.do_sample:
+        return logits_processor
+    return LogitsProcessorList(one for one in logits_processor if not type(one).__name__.endswith("LogitsWarper"))
 
 
 def settings_per_prompt(
@@ -297,7 +399,7 @@ def _append(input_ids: Tensor, answers: list[list[int]], generation_config) -> I
     return torch.cat([input_ids, torch.tensor(rows, dtype=input_ids.dtype, device=input_ids.device)], dim=-1)
 
 
-_KNOWN = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep", "token_type_ids"}
+_KNOWN = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "token_type_ids", *CACHE_NAMES}
 
 
 def _check_generation(model, input_ids: Tensor, generation_config, model_kwargs: dict) -> None:
@@ -315,14 +417,9 @@ def _check_generation(model, input_ids: Tensor, generation_config, model_kwargs:
         raise ValueError(
             "`inputs_embeds` was given, but the search reads token ids. Pass `input_ids` instead of `inputs_embeds`."
         )
-    if model_kwargs.get("use_cache") is False:
-        raise ValueError("`use_cache=False` was given, but the search keeps its leaves in a cache. Leave it out.")
     unknown = sorted(name for name, value in model_kwargs.items() if name not in _KNOWN and value is not None)
     if unknown:
         raise ValueError(
             f"`generate` was called with {', '.join(f'`{name}`' for name in unknown)}, but the search would not know "
             "how to fork them with the rows. Leave them out."
         )
-
-
-refuse_dropped_arguments(sla_generate, SLALogitsProcessor, streaming_argument="on_chunk")

@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.lm.forward import cache_field, cache_name, cache_of, check_keywords, take_cache
+from hf_reward_ext.base.lm.generate_hook import install_generate_hook
 from hf_reward_ext.base.saving.base_model import load_base
 from hf_reward_ext.base.saving.base_pointer import base_pointer
 from hf_reward_ext.base.saving.upload import push_folder, push_model
@@ -150,6 +152,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        cache: Cache | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
@@ -166,6 +169,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         Args:
             hidden_states (`tuple` of `torch.Tensor`, *optional*): The base's, computed before; then only the channel
                 runs and there are no logits.
+            cache, past_key_values (`Cache`, *optional*): The cache, under either name of transformers.
             compute_logits (`bool`, defaults to `True`): Run the LM head. Without it texts are padded on the right.
             detach_hidden_states (`bool`, defaults to `False`): Gradients of the rewards end at the channel.
             **kwargs, other arguments: Those of the base.
@@ -179,11 +183,14 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "position_ids": position_ids,
-            "past_key_values": past_key_values,
             "inputs_embeds": inputs_embeds,
             "use_cache": use_cache,
             "logits_to_keep": logits_to_keep if isinstance(logits_to_keep, Tensor) else logits_to_keep or None,
         }
+        cache = take_cache({"cache": cache, "past_key_values": past_key_values})
+        if cache is not None:
+            given[cache_name(self.base)] = cache
+        check_keywords(self.base, kwargs)
         output = self.base(
             **{name: value for name, value in given.items() if value is not None},
             output_hidden_states=True if output_hidden_states else list(self.reward_channel.config.layers),
@@ -195,11 +202,15 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         return RewardTransformerOutput(
             loss=output.loss,
             logits=output.logits,
-            past_key_values=getattr(output, "past_key_values", None),
+            **cache_field(RewardTransformerOutput, cache_of(output)),  # pyright: ignore[reportArgumentType]
             hidden_states=output.hidden_states if output_hidden_states else None,
             attentions=getattr(output, "attentions", None),
             token_rewards=self.reward_channel(states),
         )
+
+    def generate(self, *args, **kwargs):
+        install_generate_hook()  # which refuses what `generate` would not pass to `sla_generate`
+        return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def backbone_hidden_states(self, input_ids, attention_mask) -> tuple[Tensor | None, ...]:
         """What the channel reads of right-padded texts; the LM head does not run."""

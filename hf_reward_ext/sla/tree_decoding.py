@@ -1,6 +1,5 @@
 """Runs the searches of many prompts on one model: every live leaf is a row of one batch with one cache."""
 
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +10,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, LogitsProcessorList, StoppingCriteriaList
 
 from hf_reward_ext.base.lm.cache import can_select_rows
-from hf_reward_ext.base.lm.forward import last_positions
-from hf_reward_ext.base.private_api import supports_logits_to_keep
+from hf_reward_ext.base.lm.forward import positions_of, run_forward
 from hf_reward_ext.sla.branching import Branching
 from hf_reward_ext.sla.search import LookAheadSearch, SearchSettings
 from hf_reward_ext.sla.step_reward import ReadStep, StepReward
@@ -73,9 +71,8 @@ class TreeDecoder:
         self._ids = input_ids
         self._is_padded = attention_mask is not None and not bool(attention_mask.all())
         self._mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0) if position_ids is None else position_ids
-        self._fixed_kwargs = _fixed_kwargs(model, reward)
-        self._takes_positions = "position_ids" in _forward_parameters(model)
+        self._positions = positions_of(self._mask) if position_ids is None else position_ids
+        self._fixed_kwargs = _fixed_kwargs(reward)
 
     @property
     def is_finished(self) -> bool:
@@ -100,18 +97,19 @@ class TreeDecoder:
 
     def _forward(self):
         unread = self._ids.shape[1] - int(self.cache.get_seq_length())
-        inputs = dict(self._fixed_kwargs)
-        if "logits_to_keep" in inputs:
-            inputs["logits_to_keep"] = last_positions(1, unread, self._ids.device)
-        if self._is_padded:
-            inputs["attention_mask"] = self._mask
-        if self._takes_positions:
-            inputs["position_ids"] = self._positions[:, -unread:]
         if self.num_forwards:
             self.num_row_tokens += len(self._ids)
         self.num_forwards += 1
         self.max_rows = max(self.max_rows, len(self._ids))
-        return self.model(input_ids=self._ids[:, -unread:], past_key_values=self.cache, use_cache=True, **inputs)
+        return run_forward(
+            self.model,
+            self._ids[:, -unread:],
+            self._mask if self._is_padded else None,
+            cache=self.cache,
+            position_ids=self._positions[:, -unread:],
+            logits_to_keep=1,
+            **self._fixed_kwargs,
+        )
 
     def _rewards(self, output) -> tuple[list[float], list[float] | None]:
         result = self.reward(ReadStep(self._ids, self._mask, output))
@@ -167,19 +165,12 @@ def _by_row(rows: int, parents: list[int], tokens: list[int], ends: list[bool]) 
     return proposals
 
 
-def _fixed_kwargs(model, reward) -> dict[str, Any]:
+def _fixed_kwargs(reward) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"return_dict": True}
     layers = getattr(reward, "layers", None)
     if layers is not None:
         kwargs["output_hidden_states"] = list(layers)
-    if supports_logits_to_keep(model):
-        kwargs["logits_to_keep"] = 1
     return kwargs
-
-
-def _forward_parameters(model):
-    inner = model.get_base_model() if hasattr(model, "peft_config") else model
-    return inspect.signature(inner.forward).parameters
 
 
 def _check_cache(cache: Cache, model) -> None:
@@ -187,6 +178,6 @@ def _check_cache(cache: Cache, model) -> None:
         kinds = sorted({type(layer).__name__ for layer in cache.layers}) or [type(cache).__name__]
         raise ValueError(
             f"The cache of `{type(model).__name__}` has {', '.join(kinds)}, but the search repeats and drops rows, "
-            "which only dynamic attention caches can. Leave `cache_implementation` and `past_key_values` out, and use "
+            "which only dynamic attention caches can. Leave `cache_implementation` and the cache out, and use "
             "a model with attention layers only."
         )

@@ -1,24 +1,10 @@
-from contextlib import contextmanager
-
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import ARCHITECTURES, tiny_causal_lm
-from transformers import LogitsProcessor, Trainer, TrainerCallback, TrainingArguments
+from tiny import tiny_causal_lm
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hf_reward_ext.base.private_api import GroupedAdapters, follow_generate, running_trainer, supports_logits_to_keep
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_models_that_support_it_return_the_last_logits_alone(arch):
-    model = tiny_causal_lm(arch)
-    assert supports_logits_to_keep(model)
-    assert model(torch.tensor([[3, 4, 5]]), logits_to_keep=1).logits.shape[1] == 1
-
-
-def test_adapters_do_not_hide_it():
-    model = get_peft_model(tiny_causal_lm(), LoraConfig(target_modules="all-linear"))
-    assert supports_logits_to_keep(model)
+from hf_reward_ext.base.private_api import GroupedAdapters, running_trainer
 
 
 def adapted(**kwargs):
@@ -91,35 +77,6 @@ def test_layers_that_see_other_rows_than_the_batch_are_refused():
     with pytest.raises(ValueError, match="got 3 rows where the batch has 4"):
         with GroupedAdapters(model, ["one"]).groups_of(2):
             model.get_base_model()(torch.tensor([[4, 5, 6]] * 3))
-
-
-class Recorder(LogitsProcessor):
-    def __init__(self):
-        self.calls = []
-
-    @contextmanager
-    def following(self, ids, mask, pad, eos):
-        self.calls.append((ids, mask, pad, eos))
-        yield
-        self.calls.append("end")
-
-    def __call__(self, input_ids, scores):
-        return scores
-
-
-def test_generate_tells_its_prompt_to_the_processors_of_a_class():
-    for _ in range(2):
-        follow_generate(Recorder)
-    model, recorder = tiny_causal_lm(), Recorder()
-    ids = torch.tensor([[4, 5, 6]])
-    mask = torch.ones_like(ids)
-    model.generate(ids, max_new_tokens=2, logits_processor=[recorder])
-    assert recorder.calls[0][0] is ids and recorder.calls[0][1] is None and recorder.calls[1:] == ["end"]
-    model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=2, logits_processor=[recorder], pad_token_id=7)
-    assert recorder.calls[2][1] is mask and recorder.calls[2][2] == 7
-    with pytest.raises(ValueError, match="paged.*Recorder"):
-        model.generate(ids, cache_implementation="paged", logits_processor=[recorder])
-    assert len(recorder.calls) == 4
 
 
 def test_a_callback_finds_the_trainer_that_runs_it_and_its_trackers(tmp_path):

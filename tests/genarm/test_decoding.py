@@ -206,7 +206,7 @@ def test_caches_are_given_back_and_new_weights_are_seen():
     processor = GenARMLogitsProcessor(guide, alpha=2.0)
     ids, mask = left_padded_batch()
     run(policy, processor, ids, mask, "greedy")
-    assert processor.guides[0]._cache is None
+    assert processor.guides[0]._readings.value.cache is None
     with torch.no_grad():
         guide.lm_head.weight.copy_(guide.lm_head.weight.flip(0))
     ours = run(policy, processor, ids, mask, "greedy")
@@ -337,7 +337,7 @@ def test_nan_of_a_guide_names_the_step():
 
 def test_paged_generation_is_refused_instead_of_unguided():
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
-    with pytest.raises(ValueError, match="paged.*nothing would be guided"):
+    with pytest.raises(ValueError, match="must not be 'paged'.*GenARMLogitsProcessor"):
         policy.generate(
             torch.tensor([[4, 5]]), cache_implementation="paged", logits_processor=[GenARMLogitsProcessor(guide)]
         )

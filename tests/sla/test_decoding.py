@@ -410,7 +410,7 @@ def test_refusals(rt):
         rt.generate(input_ids, **search, num_beams=2)
     with pytest.raises(ValueError, match="beam search with a `SLALogitsProcessor`"):
         rt.generate(input_ids, logits_processor=processor, num_beams=2, max_new_tokens=4)
-    with pytest.raises(ValueError, match="assisted decoding with a `SLALogitsProcessor`"):
+    with pytest.raises(ValueError, match="assisted generation with a `SLALogitsProcessor`"):
         rt.generate(input_ids, logits_processor=processor, prompt_lookup_num_tokens=2, max_new_tokens=4)
     with pytest.raises(ValueError, match="`streamer=`.*`on_chunk=`"):
         rt.generate(input_ids, **search, streamer=TextIteratorStreamer(tiny_tokenizer()))
@@ -422,11 +422,11 @@ def test_refusals(rt):
     with pytest.raises(ValueError, match="`assistant_model=`"):
         rt.generate(input_ids, **search, assistant_model=rt.base)
     for way in (search, dict(logits_processor=processor)):
-        with pytest.raises(ValueError, match="`cache_implementation='paged'`"):
+        with pytest.raises(ValueError, match="must not be 'paged'"):
             rt.generate(input_ids, **way, cache_implementation="paged")
     with pytest.raises(ValueError, match="`inputs_embeds` was given"):
         rt.generate(inputs_embeds=torch.zeros(1, 3, 16, dtype=torch.float64), **search)
-    with pytest.raises(ValueError, match="`use_cache=False`"):
+    with pytest.raises(ValueError, match="`use_cache` must not be False"):
         rt.generate(input_ids, **search, use_cache=False)
     with pytest.raises(ValueError, match="A `LlamaForCausalLM` was given.*pass `reward=`"):
         rt.base.generate(input_ids, **search)

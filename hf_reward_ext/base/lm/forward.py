@@ -1,15 +1,187 @@
-"""The logits of the last positions alone."""
+"""The one forward of a causal language model: its keywords, its cache, and the logits of the last positions."""
 
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache, GenerationMixin
+from transformers.utils import TransformersKwargs
 
-from hf_reward_ext.base.private_api import supports_logits_to_keep
+# Newest first: transformers 5.24 renamed `past_key_values` and Mamba's `cache_params` to `cache`.
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
+
+
+def unwrap_peft(model):
+    """The model without its PEFT wrapper, adapters included; any other model as it is."""
+    return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+
+
+def forward_parameters(model) -> Mapping[str, inspect.Parameter]:
+    """Parameters that a model's own forward declares, without the PEFT wrapper."""
+    model = unwrap_peft(model)
+    replaced = vars(model).get("forward")  # by a device map or a fused head
+    return inspect.signature(replaced).parameters if replaced is not None else _parameters(type(model).forward)
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(function) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+def cache_name(model) -> str:
+    """
+    Name of the cache argument of a model's forward.
+
+    Raises:
+        ValueError: If the forward declares none of the names that transformers uses.
+
+    Example:
+    ```python
+    >>> model(input_ids=ids, **{cache_name(model): cache}, use_cache=True)
+    ```
+    """
+    declared = forward_parameters(model)
+    for name in CACHE_NAMES:
+        if name in declared:
+            return name
+    raise ValueError(
+        f"`{type(unwrap_peft(model)).__name__}.forward` must take its cache as one of {list(CACHE_NAMES)}, but it "
+        f"declares {sorted(declared)}. Use a model of a supported transformers version."
+    )
+
+
+def generate_cache_name() -> str:
+    """Name under which `generate` takes a cache and passes it to a forward."""
+    declared = _parameters(GenerationMixin.prepare_inputs_for_generation)
+    return next(name for name in CACHE_NAMES if name in declared)
+
+
+def take_cache(kwargs: dict[str, Any]) -> Cache | None:
+    """
+    Removes the cache from keywords, whatever it is called, and returns it.
+
+    Raises:
+        ValueError: If it was given under two names.
+    """
+    given = {name: kwargs.pop(name, None) for name in CACHE_NAMES}
+    given = {name: cache for name, cache in given.items() if cache is not None}
+    if len(given) > 1:
+        raise ValueError(f"One cache must be given, got {list(given)}. Pass `{next(iter(given))}` alone.")
+    return next(iter(given.values()), None)
+
+
+def cache_of(output) -> Cache | None:
+    """The cache of a model output, whatever its field is called."""
+    names = {field.name for field in fields(output)}
+    return next((getattr(output, name) for name in CACHE_NAMES if name in names), None)
+
+
+def cache_field(output_class: type, cache: Cache | None) -> dict[str, Cache | None]:
+    """Keyword with which an output class takes its cache; transformers adds the deprecated names where it has them."""
+    names = {field.name for field in fields(output_class)}
+    return {next(name for name in CACHE_NAMES if name in names): cache}
+
+
+def check_keywords(model, names) -> None:
+    """
+    Refuses keywords that the forward of a model would silently ignore.
+
+    Raises:
+        ValueError: If a keyword is neither declared by the forward nor one that transformers passes to any model.
+    """
+    declared = forward_parameters(model)
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in declared.values())
+    common = TransformersKwargs.__optional_keys__ | {"return_dict", "output_hidden_states"} if takes_any else set()
+    unknown = sorted(set(names) - set(declared) - common)
+    if unknown:
+        raise ValueError(
+            f"`{type(unwrap_peft(model)).__name__}.forward` must get keywords that it handles, got "
+            f"{', '.join(f'`{name}`' for name in unknown)}. Leave them out."
+        )
+
+
+def run_forward(
+    model,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    cache: Cache | None = None,
+    position_ids: Tensor | None = None,
+    logits_to_keep: int | Tensor = 0,
+    **kwargs,
+):
+    """
+    Runs a causal LM with the keywords that it declares.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): The model.
+        input_ids (`torch.Tensor` of shape `(rows, new)`): Tokens to read.
+        attention_mask (`torch.Tensor` of shape `(rows, seq)`, *optional*): 0 on padding, for the tokens in the cache
+            and the new ones. Default: no padding.
+        cache (`Cache`, *optional*): Cache with the tokens read before; it grows. Default: no cache is used.
+        position_ids (`torch.Tensor` of shape `(rows, new)`, *optional*): Positions. Default: counted along a 2-D mask.
+        logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Number of last positions that need logits,
+            or their indices; 0 for all. Ignored by models that always compute all of them.
+        **kwargs: Other keywords of the model's forward.
+
+    Returns:
+        `ModelOutput` of the model.
+
+    Raises:
+        ValueError: If the model does not handle a keyword.
+    """
+    declared = forward_parameters(model)
+    inputs: dict[str, Any] = {"input_ids": input_ids, **kwargs}
+    if attention_mask is not None and _is_needed(attention_mask, declared, model):
+        inputs["attention_mask"] = attention_mask
+    if position_ids is None and isinstance(attention_mask, Tensor) and attention_mask.dim() == 2:
+        position_ids = positions_of(attention_mask)[:, -input_ids.shape[1] :]
+    if position_ids is not None and "position_ids" in declared:
+        inputs["position_ids"] = position_ids
+    if cache is not None:
+        inputs[cache_name(model)] = cache
+    if "use_cache" in declared or any(name in declared for name in CACHE_NAMES):
+        inputs["use_cache"] = cache is not None
+    inputs |= last_logits_only(model, logits_to_keep, input_ids.shape[1])
+    check_keywords(model, inputs)
+    return model(**inputs)
+
+
+def _is_needed(attention_mask, declared, model) -> bool:
+    if "attention_mask" in declared:
+        return True
+    if isinstance(attention_mask, Tensor) and bool(attention_mask.all()):
+        return False
+    raise ValueError(
+        f"`{type(unwrap_peft(model)).__name__}.forward` takes no attention mask, so rows must not be padded. Run one "
+        "prompt at a time."
+    )
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """
+    Position of every token, counted along the mask; 0 on leading padding.
+
+    Example:
+    ```python
+    >>> positions_of(torch.tensor([[0, 1, 1]]))
+    tensor([[0, 0, 1]])
+    ```
+    """
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def supports_logits_to_keep(model) -> bool:
+    """Whether a causal LM can leave out the logits of all but the last positions, as `generate` decides it."""
+    return bool(model._supports_logits_to_keep())
 
 
 def last_logits_only(model, count: int | Tensor, length: int) -> dict[str, Any]:
-    """For a forward over `length` tokens: the keyword that leaves out other logits, nothing if the model has none."""
+    """Keyword that leaves out other logits in a forward over `length` tokens; empty if the model has none."""
     if not supports_logits_to_keep(model):
         return {}
     return {"logits_to_keep": last_positions(count, length, model.device)}
@@ -17,10 +189,10 @@ def last_logits_only(model, count: int | Tensor, length: int) -> dict[str, Any]:
 
 def last_positions(count: int | Tensor, length: int, device: torch.device) -> int | Tensor:
     """
-    What to pass as `logits_to_keep` for the last `count` of `length` positions (0: all); positions stay as they are.
+    Value of `logits_to_keep` for the last `count` of `length` positions (0: all); indices are returned unchanged.
 
     On a CPU a slice of several rows is strided, and a frozen LM head then copies its weights once per row: 480 ms
-    where the product takes 5. Picked by their numbers, the positions are contiguous.
+    where the product takes 5. Selected by index, the positions are contiguous.
 
     Example:
     ```python
@@ -34,5 +206,5 @@ def last_positions(count: int | Tensor, length: int, device: torch.device) -> in
 
 
 def as_index(logits_to_keep: int | Tensor) -> slice | Tensor:
-    """Picks the same positions from a tensor of them all."""
+    """Index that selects the same positions from a tensor of all positions."""
     return logits_to_keep if isinstance(logits_to_keep, Tensor) else slice(-logits_to_keep, None)

@@ -1,6 +1,7 @@
-"""A frozen model that reads along with somebody else's generation."""
+"""A frozen model that follows another model's generation."""
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -9,18 +10,30 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.lm.cache import can_select_rows
-from hf_reward_ext.base.lm.forward import last_logits_only
+from hf_reward_ext.base.lm.forward import cache_name, run_forward
+from hf_reward_ext.base.lm.per_thread import PerThread
+
+
+@dataclass
+class _Reading:
+    """What one thread's rows have been read, and the cache that holds it."""
+
+    ids: Tensor | None = None
+    mask: Tensor | None = None
+    last_logits: Tensor | None = None
+    cache: DynamicCache | None = None
 
 
 class CachedGuide:
     """
-    Next-token logits of a causal LM for any rows of ids, with a cache that finds out by itself what still fits.
+    Next-token logits of a causal LM for any rows of ids, with a cache that is reused as far as the ids allow.
 
-    At each call the new rows are compared with those it has read. Appended tokens are read on; rows that beams permuted
-    or `num_return_sequences` repeated are selected; tokens that assisted decoding took back are cropped; anything else,
-    a new prompt say, is read afresh. So there is nothing to reset, and every answer equals that of a full forward.
+    Each call compares the new rows with those read before. Appended tokens are read; rows that beams permuted or
+    `num_return_sequences` repeated are selected; tokens that assisted decoding took back are cropped; anything else, a
+    new prompt for example, is read afresh. So there is nothing to reset, and every answer equals that of a full
+    forward. Every thread has a cache of its own.
 
-    Models whose cache cannot do this (linear attention, recurrent states) are run without one, with one warning.
+    Models whose cache cannot do this (linear attention, recurrent states) run without one: exact, but slow.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): A causal LM in eval mode; frozen while it guides.
@@ -28,7 +41,11 @@ class CachedGuide:
             model's own.
 
     Attributes:
-        num_tokens_read (`int`): Row-tokens that the model has run over so far, for measurements.
+        is_cacheable (`bool`): Whether the model's cache can follow rows.
+        num_tokens_read (`int`): Number of row-tokens that the model has run over, for measurements.
+
+    Raises:
+        ValueError: If the model's forward takes no cache under a known name.
 
     Example:
     ```python
@@ -42,17 +59,16 @@ class CachedGuide:
         self.model = model
         self.pad_token_id = model.generation_config.pad_token_id if pad_token_id is None else pad_token_id
         self.num_tokens_read = 0
-        self._read: Tensor | None = None
-        self._read_mask: Tensor | None = None
-        self._cache: DynamicCache | None = None
-        self._last_logits: Tensor | None = None
-        self._cacheable = can_select_rows(self._new_cache())
-        if not self._cacheable:
+        self.is_cacheable = can_select_rows(self._new_cache())
+        if self.is_cacheable:
+            cache_name(model)
+        else:
             warnings.warn(
                 f"The cache of `{type(model).__name__}` cannot follow rows, so this guide reads every prefix afresh: "
-                "right, but slow. Use a guide with attention layers only if speed matters.",
+                "exact, but slow. Use a guide with attention layers only if speed matters.",
                 stacklevel=3,
             )
+        self._readings = PerThread(_Reading)
 
     def _new_cache(self) -> DynamicCache:
         return DynamicCache(config=self.model.config.get_text_config(decoder=True))
@@ -63,74 +79,68 @@ class CachedGuide:
     ) -> Float[Tensor, "rows vocab"]:
         """
         Args:
-            ids (`torch.Tensor` of shape `(rows, seq)`): Everything so far, padded on the left.
+            ids (`torch.Tensor` of shape `(rows, seq)`): Prompts and continuations, padded on the left.
             mask (`torch.Tensor` of shape `(rows, seq)`, *optional*): 0 on padding. Default: inferred from leading
                 `pad_token_id`.
 
         Returns:
             `torch.Tensor` of shape `(rows, vocab)`, float32 or wider, on the guide's device.
         """
+        reading = self._readings.value
         ids = ids.to(self.model.device)
         mask = self._mask(ids) if mask is None else mask.to(ids.device)
-        if self._read is not None and torch.equal(ids, self._read) and torch.equal(mask, self._read_mask):  # pyright: ignore
-            return self._last_logits  # pyright: ignore[reportReturnType]
-        known = self._line_up(ids, mask)
-        self._read = None  # until the forward has come back: an error in it leaves the cache anywhere
-        if known == 0 and self._cache is not None:
-            logits = self._read_distinct(ids, mask)
+        if reading.ids is not None and torch.equal(ids, reading.ids) and torch.equal(mask, reading.mask):  # pyright: ignore
+            return reading.last_logits  # pyright: ignore[reportReturnType]
+        known = self._line_up(reading, ids, mask)
+        reading.ids = None  # until the forward has returned: an error in it leaves the cache in any state
+        if known == 0 and reading.cache is not None:
+            logits = self._read_distinct(reading, ids, mask)
         else:
-            logits = self._run(ids, mask, known)
-        if self._cache is not None:
-            # Clones: `generate` may write on in the same memory.
-            self._read, self._read_mask, self._last_logits = ids.clone(), mask.clone(), logits
+            logits = self._run(reading, ids, mask, known)
+        if reading.cache is not None:
+            # Clones: `generate` may reuse the memory.
+            reading.ids, reading.mask, reading.last_logits = ids.clone(), mask.clone(), logits
         return logits
 
-    def _read_distinct(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Beams and return sequences begin as copies of their prompt: read it once."""
+    def _read_distinct(self, reading: _Reading, ids: Tensor, mask: Tensor) -> Tensor:
+        """Reads each distinct row once: beams and return sequences begin as copies of their prompt."""
         both, rows = torch.cat([ids, mask], dim=-1).unique(dim=0, return_inverse=True)
         if len(both) == len(ids):
-            return self._run(ids, mask, 0)
-        logits = self._run(*both.chunk(2, dim=-1), 0)  # pyright: ignore[reportCallIssue]
-        self._cache.batch_select_indices(rows)
+            return self._run(reading, ids, mask, 0)
+        distinct_ids, distinct_mask = both.chunk(2, dim=-1)
+        logits = self._run(reading, distinct_ids, distinct_mask, 0)
+        reading.cache.batch_select_indices(rows)
         return logits[rows]
 
-    def _run(self, ids: Tensor, mask: Tensor, known: int) -> Tensor:
-        """Logits behind the last token, of which `known` leading ones are in the cache."""
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        output = self.model(
-            input_ids=ids[:, known:],
-            attention_mask=mask,
-            position_ids=positions[:, known:],
-            past_key_values=self._cache,
-            use_cache=self._cache is not None,
-            **last_logits_only(self.model, 1, ids.shape[1] - known),
-        )
+    def _run(self, reading: _Reading, ids: Tensor, mask: Tensor, known: int) -> Tensor:
+        """Logits after the last token, of which `known` leading ones are in the cache."""
+        output = run_forward(self.model, ids[:, known:], mask, cache=reading.cache, logits_to_keep=1)
         self.num_tokens_read += ids[:, known:].numel()
         logits = output.logits[:, -1]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def forget(self) -> None:
-        """Frees the cache; the next call reads afresh."""
-        self._read = self._read_mask = self._cache = self._last_logits = None
+        """Frees the cache of this thread; its next call reads afresh."""
+        self._readings.clear()
 
     def _mask(self, ids: Tensor) -> Tensor:
         if self.pad_token_id is None:
             return torch.ones_like(ids)
         mask = (ids != self.pad_token_id).long().cummax(-1).values
-        mask[:, -1] = 1  # a row of nothing but padding still needs one token to look at
+        mask[:, -1] = 1  # a row of nothing but padding still needs one token to attend to
         return mask
 
-    def _line_up(self, ids: Tensor, mask: Tensor) -> int:
+    def _line_up(self, reading: _Reading, ids: Tensor, mask: Tensor) -> int:
         """Makes the cache hold the first tokens of `ids`, row by row, and returns how many."""
-        if not self._cacheable:
+        if not self.is_cacheable:
             return 0
-        known = self._reuse(ids, mask) if self._read is not None else 0
+        known = self._reuse(reading, ids, mask) if reading.ids is not None else 0
         if known == 0:
-            self._cache = self._new_cache()
+            reading.cache = self._new_cache()
         return known
 
-    def _reuse(self, ids: Tensor, mask: Tensor) -> int:
-        read, read_mask = self._read, self._read_mask
+    def _reuse(self, reading: _Reading, ids: Tensor, mask: Tensor) -> int:
+        read, read_mask = reading.ids, reading.mask
         width = min(ids.shape[1] - 1, read.shape[1])  # at least one token has to be read
         if width == 0:
             return 0
@@ -139,19 +149,17 @@ class CachedGuide:
         else:
             rows, known = _common_prefix(ids[:, :width], mask[:, :width], read[:, :width], read_mask[:, :width])
         surplus = read.shape[1] - known
-        if known == 0 or (surplus > 0 and not self._can_crop()):
+        if known == 0 or (surplus > 0 and not _can_crop(reading.cache)):
             return 0
         if surplus > 0:
-            self._cache.crop(-surplus)
+            reading.cache.crop(-surplus)
         if rows is not None:
-            self._cache.batch_select_indices(rows)
+            reading.cache.batch_select_indices(rows)
         return known
 
-    def _can_crop(self) -> bool:
-        return all(
-            type(layer) is DynamicLayer or layer.get_seq_length() < layer.get_max_length()  # pyright: ignore
-            for layer in self._cache.layers
-        )
+
+def _can_crop(cache) -> bool:
+    return all(type(layer) is DynamicLayer or layer.get_seq_length() < layer.get_max_length() for layer in cache.layers)
 
 
 def _equal(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor, width: int) -> bool:

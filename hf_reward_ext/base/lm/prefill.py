@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from hf_reward_ext.base.lm.cache import can_select_rows
-from hf_reward_ext.base.lm.forward import last_logits_only
+from hf_reward_ext.base.lm.forward import generate_cache_name, run_forward
 
 
 class SharedPrefill:
@@ -41,14 +41,7 @@ class SharedPrefill:
         if not can_select_rows(cache):
             return None
         mask = self.attention_mask[:, :-1]
-        self.policy(
-            input_ids=self.input_ids[:, :-1],
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            **last_logits_only(self.policy, 1, mask.shape[1]),
-        )
+        run_forward(self.policy, self.input_ids[:, :-1], mask, cache=cache, logits_to_keep=1)
         return cache
 
     def expanded_cache(self, num_candidates: int, last_use: bool = False) -> DynamicCache | None:
@@ -84,6 +77,7 @@ class SharedPrefill:
         return self.policy.generate(
             input_ids=self.input_ids.repeat_interleave(num_candidates, dim=0),
             attention_mask=self.attention_mask.repeat_interleave(num_candidates, dim=0),
-            past_key_values=cache,
+            use_cache=True,  # a checkpoint saved during a training with checkpointing says False
+            **{generate_cache_name(): cache},
             **generate_kwargs,
         )

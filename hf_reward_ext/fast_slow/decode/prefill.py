@@ -1,6 +1,5 @@
 """The fast path: one forward over the judge prompts, which keeps what the slow path needs."""
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.lm.cache import can_select_rows
-from hf_reward_ext.base.lm.forward import last_positions
+from hf_reward_ext.base.lm.forward import forward_parameters, run_forward
 
 # Shorter shared beginnings cost more in an extra forward than they save.
 _MIN_SHARED = 16
@@ -94,23 +93,10 @@ def forward(
     cache: DynamicCache | None,
 ) -> Float[Tensor, "rows vocab"]:
     """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
-    kept = last_positions(1, input_ids.shape[1], input_ids.device)
-    optional = {"position_ids": position_ids.clamp(min=0), "logits_to_keep": kept}
-    known = forward_parameters(model)
-    output = model(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        past_key_values=cache,
-        use_cache=cache is not None,
-        **{name: value for name, value in optional.items() if name in known},
+    output = run_forward(
+        model, input_ids, attention_mask, cache=cache, position_ids=position_ids.clamp(min=0), logits_to_keep=1
     )
     return output.logits[:, -1].float()
-
-
-def forward_parameters(model):
-    """Names that the model's own forward takes, whatever it is wrapped in."""
-    base = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
-    return inspect.signature(base.forward).parameters
 
 
 def _keeps_every_position(cache: DynamicCache) -> bool:

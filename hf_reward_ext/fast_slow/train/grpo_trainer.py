@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from trl import GRPOTrainer
 
-from hf_reward_ext.fast_slow.decode.prefill import forward_parameters
+from hf_reward_ext.base.lm.forward import forward_parameters
 from hf_reward_ext.fast_slow.judge.confidence import fast_score
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.train.verdict_reward import slow_verdict_reward

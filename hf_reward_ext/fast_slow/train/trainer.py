@@ -8,12 +8,12 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hf_reward_ext.base.lm.forward import forward_parameters
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import gather_token_logps
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.fast_slow.checkpoint import PAPER, card_text, describe, save_config
-from hf_reward_ext.fast_slow.decode.prefill import forward_parameters
 from hf_reward_ext.fast_slow.judge.confidence import fast_score, verdict_mass
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate

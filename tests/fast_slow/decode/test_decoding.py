@@ -5,6 +5,7 @@ from tiny_judges import counted, pair_prompt, random_rows
 from transformers import LlamaForCausalLM
 
 import hf_reward_ext.fast_slow.decode.written_judgment as slow_path
+from hf_reward_ext.base.lm.forward import cache_name
 from hf_reward_ext.fast_slow.decode.decoding import FastSlowGenerationMixin, FastSlowStoppingCriteria, judge_rows
 from hf_reward_ext.fast_slow.decode.prefill import forward, read_prompts
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate, read_verdicts
@@ -132,7 +133,7 @@ def test_keys_and_values_are_kept_only_where_somebody_may_go_on():
     torch.testing.assert_close(kept.logits, dropped.logits)
     caches = []
     handle = model.register_forward_pre_hook(
-        lambda module, args, kwargs: caches.append(kwargs["past_key_values"]), with_kwargs=True
+        lambda module, args, kwargs: caches.append(kwargs.get(cache_name(model))), with_kwargs=True
     )
     judge_rows(model, rows, pair_prompt(), Gate(NEVER, NEVER))
     judge_rows(model, rows, pair_prompt(), Gate(NEVER, 1e-9))
