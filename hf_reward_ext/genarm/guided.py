@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.lm.forward import as_index, cache_field, run_forward, supports_logits_to_keep, take_cache
+from hf_reward_ext.base.lm.forward import (
+    as_index,
+    cache_field,
+    cache_name,
+    run_forward,
+    supports_logits_to_keep,
+    take_cache,
+)
 from hf_reward_ext.base.lm.per_thread import PerThread
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
 from hf_reward_ext.genarm.combine import guided_logps
@@ -73,6 +80,8 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         self.guides = nn.ModuleList(guides)
         self.alpha = alpha
         self.num_guides = num_guides or len(guides)
+        for model in (base, *guides):
+            cache_name(model)  # refuses a forward without one, before anything is read
         self.generation_config = copy.deepcopy(base.generation_config)
         self._calls = PerThread(_Call)
         self._checked_size = None
@@ -183,8 +192,8 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         bad = [number for number, values in enumerate(logits) if values[:, -1].isnan().any()]
         who = "The combination" if not bad else "The policy" if bad[0] == 0 else f"Guide {bad[0] - 1}"
         raise ValueError(
-            f"{who} gave NaN at step {length - self._calls.value.prompt_length}, so the guided distribution is undefined. Load the "
-            "model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
+            f"{who} gave NaN at step {length - self._calls.value.prompt_length}, so the guided distribution is "
+            "undefined. Load the model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
         )
 
     def _alpha(

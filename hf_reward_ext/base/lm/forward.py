@@ -1,8 +1,6 @@
 """The one forward of a causal language model: its keywords, its cache, and the logits of the last positions."""
 
-import functools
 import inspect
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -20,16 +18,22 @@ def unwrap_peft(model):
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
-def forward_parameters(model) -> Mapping[str, inspect.Parameter]:
-    """Parameters that a model's own forward declares, without the PEFT wrapper."""
-    model = unwrap_peft(model)
-    replaced = vars(model).get("forward")  # by a device map or a fused head
-    return inspect.signature(replaced).parameters if replaced is not None else _parameters(type(model).forward)
+_declared: dict[type, tuple[frozenset[str], bool]] = {}  # by class; a dict, since compiled forwards read it
 
 
-@functools.lru_cache(maxsize=256)
-def _parameters(function) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(function).parameters
+def forward_parameters(model) -> frozenset[str]:
+    """Names of the parameters that the forward of a model's class declares, without the PEFT wrapper."""
+    return _declaration(model)[0]
+
+
+def _declaration(model) -> tuple[frozenset[str], bool]:
+    """Names that a forward declares, and whether it takes any other keyword too."""
+    kind = type(unwrap_peft(model))
+    if kind not in _declared:
+        parameters = inspect.signature(kind.forward).parameters
+        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+        _declared[kind] = frozenset(parameters), takes_any
+    return _declared[kind]
 
 
 def cache_name(model) -> str:
@@ -56,7 +60,7 @@ def cache_name(model) -> str:
 
 def generate_cache_name() -> str:
     """Name under which `generate` takes a cache and passes it to a forward."""
-    declared = _parameters(GenerationMixin.prepare_inputs_for_generation)
+    declared = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
     return next(name for name in CACHE_NAMES if name in declared)
 
 
@@ -93,10 +97,9 @@ def check_keywords(model, names) -> None:
     Raises:
         ValueError: If a keyword is neither declared by the forward nor one that transformers passes to any model.
     """
-    declared = forward_parameters(model)
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in declared.values())
+    declared, takes_any = _declaration(model)
     common = TransformersKwargs.__optional_keys__ | {"return_dict", "output_hidden_states"} if takes_any else set()
-    unknown = sorted(set(names) - set(declared) - common)
+    unknown = sorted(set(names) - declared - common)
     if unknown:
         raise ValueError(
             f"`{type(unwrap_peft(model)).__name__}.forward` must get keywords that it handles, got "

@@ -82,7 +82,7 @@ def test_caches_without_a_known_name_and_with_two_are_refused():
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_reading_in_two_steps_equals_one_forward(arch):
-    model = tiny_causal_lm(arch, dtype=torch.float64)
+    model = tiny_causal_lm(arch)
     ids, mask = left_padded_batch()
     expected = model(ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False).logits[:, -1]
     cache = DynamicCache(config=model.config)
