@@ -1,28 +1,48 @@
 """Text and chat data become token ids: prompt, completions, and which tokens count."""
 
-import json
 import logging
+from collections.abc import Mapping
 from typing import cast
 
 from datasets import Dataset, IterableDataset
-from trl import extract_prompt, is_conversational
+
+from hf_reward_ext.base.preference.chat import Span, common_prefix, encode_chat, render_chat, warn_of_other_tokens
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset
+from hf_reward_ext.base.preference.rows import PairIds, has_pair_ids, read_pair, read_pair_ids
+from hf_reward_ext.base.preference.validation import (
+    Messages,
+    is_chat,
+    naming_row,
+    read_completion,
+    read_prompt,
+    read_template_kwargs,
+)
 
 logger = logging.getLogger(__name__)
-_PAIR_COLUMNS = {"prompt_ids", "chosen_ids", "rejected_ids"}
+_SIDES = ("chosen", "rejected")
 
 
 def tokenize_prompt(prompt, processing_class, **chat_template_kwargs) -> list[int]:
     """
     Ids of a prompt as `generate` would get them: text as it is, messages with the generation prompt.
 
+    Args:
+        prompt (`str` or messages): The prompt.
+        processing_class (`PreTrainedTokenizerBase`): The tokenizer.
+        **chat_template_kwargs: Arguments of `apply_chat_template` (`tools`, ...).
+
+    Raises:
+        ValueError: If the prompt is malformed or empty, or the template refuses it.
+
     Example:
     ```python
     >>> tokenize_prompt([{"role": "user", "content": "Hi"}], tokenizer)
     ```
     """
+    prompt = read_prompt(prompt)
     if isinstance(prompt, str):
-        return processing_class(prompt)["input_ids"]
-    return _render(prompt, processing_class, add_generation_prompt=True, **chat_template_kwargs)
+        return _text_ids(prompt, processing_class)
+    return render_chat(prompt, processing_class, add_generation_prompt=True, **chat_template_kwargs)
 
 
 def tokenize_completion(prompt, completion, processing_class, **chat_template_kwargs) -> tuple[list[int], list[int]]:
@@ -30,37 +50,44 @@ def tokenize_completion(prompt, completion, processing_class, **chat_template_kw
     Ids of a prompt and of its completion, EOS included.
 
     Args:
-        prompt (`str` or messages): What the completion answers.
+        prompt (`str` or messages): The prompt.
         completion (`str` or messages): Text, to which EOS is added if it is missing, or messages of which the last is
             the assistant's; earlier ones belong to the prompt.
-        processing_class: The tokenizer.
-        **chat_template_kwargs: For `apply_chat_template` (`tools`, ...).
+        processing_class (`PreTrainedTokenizerBase`): The tokenizer.
+        **chat_template_kwargs: Arguments of `apply_chat_template` (`tools`, ...).
 
     Returns:
         `(prompt_ids, completion_ids)`, which joined are the ids of the whole. What a chat template writes after the
         last EOS (a newline, say) is cut: `generate` never produces it.
 
     Raises:
-        ValueError: If prompt or completion is empty, or the last message is not the assistant's.
+        ValueError: If prompt or completion is malformed or empty, or the last message is not the assistant's.
     """
+    prompt = read_prompt(prompt)
+    completion = read_completion(completion, prompt=prompt)
     ids, spans = _encode(prompt, completion, processing_class, turns="last", **chat_template_kwargs)
     start, end = spans[-1]
     return ids[:start], ids[start:end]
 
 
-def tokenize_preference(example: dict, processing_class, turns: str = "last") -> dict[str, list[int]]:
+def tokenize_preference(
+    example: Mapping, processing_class, turns: str = "last", **chat_template_kwargs
+) -> dict[str, list[int]]:
     """
     Ids of a preference pair in any of TRL's formats.
 
     Args:
-        example (`dict`): `{prompt, chosen, rejected}` or `{chosen, rejected}`, text or messages; optional `tools` (may
-            be a JSON string) and `chat_template_kwargs`.
-        processing_class: The tokenizer.
-        turns (`str`, *optional*, defaults to `"last"`): Which assistant turns of a chat count: `"last"` or `"all"`.
+        example (`dict`): A row of text or messages, see [`read_pair`], or of ids, see [`read_pair_ids`].
+        processing_class (`PreTrainedTokenizerBase`): The tokenizer.
+        turns (`str`, *optional*, defaults to `"last"`): Assistant turns of a chat that count, `"last"` or `"all"`.
+        **chat_template_kwargs: Arguments of `apply_chat_template`, which those of the row replace.
 
     Returns:
         `dict` with `prompt_ids` (shared by both), `chosen_ids`, `rejected_ids`, and for chats `chosen_mask` and
         `rejected_mask`: 1 on the tokens of prompt and completion that count.
+
+    Raises:
+        ValueError: If the row is malformed; the column is named.
 
     Example:
     ```python
@@ -68,27 +95,17 @@ def tokenize_preference(example: dict, processing_class, turns: str = "last") ->
     {'prompt_ids': [...], 'chosen_ids': [...], 'rejected_ids': [...]}
     ```
     """
-    is_chat = is_conversational(example)
-    if "prompt" not in example:
-        example = {"prompt": [], **example} if is_chat else extract_prompt(example)
-    tools = example.get("tools")
-    kwargs = {
-        "tools": json.loads(tools) if isinstance(tools, str) else tools,
-        **(example.get("chat_template_kwargs") or {}),
-    }
-    sides = [
-        _encode(example["prompt"], example[side], processing_class, turns, **(kwargs if is_chat else {}))
-        for side in ("chosen", "rejected")
-    ]
-    (chosen, chosen_spans), (rejected, rejected_spans) = sides
-    shared = min(_common_prefix(chosen, rejected), chosen_spans[-1][0], rejected_spans[-1][0])
+    if has_pair_ids(example):
+        return _split_ids(read_pair_ids(example), example, processing_class, **chat_template_kwargs)
+    pair = read_pair(example)
+    kwargs = {**chat_template_kwargs, **pair.template_kwargs}
+    (chosen, chosen_spans), (rejected, rejected_spans) = (
+        _encode(pair.prompt, side, processing_class, turns, **kwargs) for side in (pair.chosen, pair.rejected)
+    )
     # Where one completion begins like the other, the completion still starts at its turn.
-    row = {
-        "prompt_ids": chosen[:shared],
-        "chosen_ids": chosen[shared : chosen_spans[-1][1]],
-        "rejected_ids": rejected[shared : rejected_spans[-1][1]],
-    }
-    if is_chat:
+    shared = min(common_prefix(chosen, rejected), chosen_spans[-1][0], rejected_spans[-1][0])
+    row = {"prompt_ids": chosen[:shared], "chosen_ids": chosen[shared:], "rejected_ids": rejected[shared:]}
+    if is_chat(pair.prompt):
         row["chosen_mask"] = _mask(chosen_spans)
         row["rejected_mask"] = _mask(rejected_spans)
     return row
@@ -102,131 +119,172 @@ def prepare_preference_dataset(
     turns: str = "last",
     num_proc: int | None = None,
     name: str = "train",
+    chat_template_kwargs: dict | None = None,
 ) -> Dataset | IterableDataset:
     """
     Rows with `prompt_ids`, `chosen_ids`, `rejected_ids` (and masks for chats) from preference rows of any format.
 
     Args:
-        dataset (`Dataset` or `IterableDataset`): See [`tokenize_preference`]. One that has the ids is only filtered.
-        processing_class: The tokenizer.
-        max_length (`int`, *optional*): Pairs of which one side has more *tokens* are left out, and counted in the log.
+        dataset (`Dataset` or `IterableDataset`): Rows of [`tokenize_preference`].
+        processing_class (`PreTrainedTokenizerBase`): The tokenizer.
+        max_length (`int`, *optional*): Most *tokens* of a side; longer pairs are left out, and counted in the log.
         turns (`str`, *optional*): As for [`tokenize_preference`].
         num_proc (`int`, *optional*): Processes of a map-style dataset.
-        name (`str`, *optional*): What the log calls the dataset.
+        name (`str`, *optional*): Name of the data in messages.
+        chat_template_kwargs (`dict`, *optional*): Arguments of `apply_chat_template`, which those of a row replace.
 
     Raises:
-        ValueError: If columns are missing, the tokenizer has no EOS, or no pair is left.
+        TypeError: If this is no dataset.
+        ValueError: If columns are missing, a row is malformed (its number and column are named), the tokenizer has no
+            EOS, or no pair is left.
     """
-    columns = set(next(iter(dataset)))
+    dataset = plain_dataset(dataset, name)
+    columns = columns_of(dataset)
+    check_pair_columns(columns, name)
+    check_tokenizer(processing_class, turns)
     map_kwargs = {"num_proc": num_proc, "desc": f"Tokenizing {name}"} if isinstance(dataset, Dataset) else {}
-    if not _PAIR_COLUMNS <= columns:
-        if not {"chosen", "rejected"} <= columns:
-            raise ValueError(
-                f"The {name} dataset has the columns {sorted(columns)}, but preference pairs need 'chosen' and "
-                "'rejected', with 'prompt' or with the prompt as their shared beginning. Rename the columns."
-            )
-        dataset = dataset.map(
-            tokenize_preference, fn_kwargs={"processing_class": processing_class, "turns": turns}, **map_kwargs
-        )
+    fn_kwargs = {"processing_class": processing_class, "turns": turns, "name": name}
+    fn_kwargs["chat_template_kwargs"] = chat_template_kwargs or {}
+    tokenized = dataset.map(_tokenize_row, with_indices=True, fn_kwargs=fn_kwargs, **map_kwargs)
     if max_length is None:
-        return dataset
+        return tokenized
     map_kwargs.pop("desc", None)
-    kept = dataset.filter(_fits, fn_kwargs={"max_length": max_length}, **map_kwargs)
-    if isinstance(kept, Dataset) and isinstance(dataset, Dataset):
-        dropped = len(dataset) - len(kept)
-        if len(kept) == 0:
-            raise ValueError(
-                f"All {dropped} pairs of the {name} data have more than `max_length={max_length}` tokens, so nothing "
-                "is left. Raise `max_length`."
-            )
-        if dropped:
-            logger.info("%d of %d %s pairs have more than %d tokens.", dropped, len(dataset), name, max_length)
+    kept = tokenized.filter(_fits, fn_kwargs={"max_length": max_length}, **map_kwargs)
+    if isinstance(kept, Dataset):
+        check_lengths(len(cast(Dataset, dataset)), len(kept), max_length, name)
     return kept
+
+
+def check_pair_columns(columns, name: str) -> None:
+    """
+    Refuses data without pairs.
+
+    Raises:
+        ValueError: If neither texts nor ids of pairs are there.
+    """
+    if not (has_pair_ids(columns) or set(_SIDES) <= set(columns)):
+        raise ValueError(
+            f"The {name} data has the columns {sorted(columns)}, but preference pairs need 'chosen' and 'rejected', "
+            "with 'prompt' or with the prompt as their shared beginning. Rename the columns."
+        )
+
+
+def check_tokenizer(processing_class, turns: str = "last") -> None:
+    """
+    Refuses a tokenizer or option with which no completion can be encoded.
+
+    Raises:
+        ValueError: If the tokenizer has no EOS token, or `turns` is unknown.
+    """
+    if processing_class.eos_token_id is None:
+        raise ValueError("The tokenizer has no EOS token, but completions end with one. Set `tokenizer.eos_token`.")
+    if turns not in ("last", "all"):
+        raise ValueError(f"`turns` must be 'last' or 'all', got {turns!r}. Choose one.")
+
+
+def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what: str = "pairs") -> None:
+    """
+    Logs how many rows are too long.
+
+    Raises:
+        ValueError: If no row is left.
+    """
+    if num_kept == 0:
+        raise ValueError(
+            f"All {num_rows} {what} of the {name} data have more than `max_length={max_length}` tokens, so nothing is "
+            "left. Raise `max_length`."
+        )
+    if num_kept < num_rows:
+        logger.info("%d of %d %s %s have more than %d tokens.", num_rows - num_kept, num_rows, name, what, max_length)
+
+
+def _tokenize_row(row: dict, number: int, processing_class, turns: str, name: str, chat_template_kwargs: dict) -> dict:
+    with naming_row(number, name):
+        return tokenize_preference(row, processing_class, turns, **chat_template_kwargs)
 
 
 def _fits(row: dict, max_length: int) -> bool:
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_length
 
 
-def _encode(prompt, completion, processing_class, turns: str, **kwargs) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids of the whole and the spans that count; the last span is the completion."""
-    if processing_class.eos_token_id is None:
-        raise ValueError("The tokenizer has no EOS token, but completions end with one. Set `tokenizer.eos_token`.")
-    if turns not in ("last", "all"):
-        raise ValueError(f"`turns={turns!r}` was given, but it is 'last' or 'all'. Choose one.")
-    if isinstance(prompt, str) and isinstance(completion, str):
-        return _encode_text(prompt, completion, processing_class)
-    if isinstance(completion, str):
-        completion = [{"role": "assistant", "content": completion}]
-    messages = cast(list[dict], [*prompt, *completion])
-    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+def _split_ids(pair: PairIds, row: Mapping, processing_class, **chat_template_kwargs) -> dict[str, list[int]]:
+    for column, ids in zip(pair._fields, pair[:3], strict=False):
+        if ids is not None and max(ids) >= len(processing_class):
+            raise ValueError(
+                f"`{column}` must hold ids of the tokenizer's {len(processing_class)} tokens, got {max(ids)}; tokenize "
+                "with this model's tokenizer."
+            )
+    if pair.prompt_ids is not None:
+        return {column: value for column, value in pair._asdict().items() if value is not None}
+    start = _start_of_sides(pair, row, processing_class, **chat_template_kwargs)
+    return {
+        "prompt_ids": pair.chosen_ids[:start],
+        "chosen_ids": pair.chosen_ids[start:],
+        "rejected_ids": pair.rejected_ids[start:],
+    }
+
+
+def _start_of_sides(pair: PairIds, row: Mapping, processing_class, **chat_template_kwargs) -> int:
+    """Where the completions begin in ids that hold the prompt."""
+    shared = common_prefix(pair.chosen_ids, pair.rejected_ids)
+    start = min(shared, len(pair.chosen_ids) - 1, len(pair.rejected_ids) - 1)
+    if row.get("prompt"):
+        kwargs = {**chat_template_kwargs, **(read_template_kwargs(row) if is_chat(row["prompt"]) else {})}
+        prompt_ids = tokenize_prompt(row["prompt"], processing_class, **kwargs)
+        start = min(start, common_prefix(prompt_ids, pair.chosen_ids))
+        # A few tokens at the end may differ, where a completion follows.
+        start = 0 if 2 * start < len(prompt_ids) else start
+    if start == 0:
         raise ValueError(
-            f"A chat of the roles {[message['role'] for message in messages]} was given, but it needs a prompt and, "
-            "last, the assistant's completion. Mend the row."
-        )
-    return _encode_chat(messages, processing_class, turns, **kwargs)
-
-
-def _encode_text(prompt: str, completion: str, processing_class) -> tuple[list[int], list[tuple[int, int]]]:
-    if not prompt or not completion:
-        empty = "prompt" if not prompt else "completion"
-        raise ValueError(
-            f"An empty {empty} was given, but a completion is judged by its prompt and has tokens. Leave the row out, "
-            "or begin the prompt with the BOS token."
-        )
-    eos = processing_class.eos_token
-    ids = processing_class(prompt + completion + ("" if completion.endswith(eos) else eos))["input_ids"]
-    start = _start_of_completion(processing_class(prompt)["input_ids"], ids, processing_class)
-    return ids, [(start, len(ids))]
-
-
-def _encode_chat(messages: list, processing_class, turns: str, **kwargs) -> tuple[list[int], list[tuple[int, int]]]:
-    ids = _render(messages, processing_class, **kwargs)
-    counted = [index for index, message in enumerate(messages) if message["role"] == "assistant" and index > 0]
-    spans = []
-    for index in counted if turns == "all" else counted[-1:]:
-        before = _render(messages[:index], processing_class, add_generation_prompt=True, **kwargs)
-        start = _start_of_completion(before, ids, processing_class)
-        end = len(ids)
-        if index < len(messages) - 1:
-            end = _common_prefix(_render(messages[: index + 1], processing_class, **kwargs), ids)
-        spans.append((start, _end_at_eos(ids, start, end, processing_class.eos_token_id)))
-    return ids[: spans[-1][1]], spans
-
-
-def _render(messages, processing_class, add_generation_prompt: bool = False, **kwargs) -> list[int]:
-    rendered = processing_class.apply_chat_template(
-        list(messages), tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt, **kwargs
-    )
-    return list(rendered["input_ids"])
-
-
-def _start_of_completion(prompt_ids: list[int], ids: list[int], processing_class) -> int:
-    start = _common_prefix(prompt_ids, ids)
-    if start < len(prompt_ids):
-        logger.warning(
-            "The prompt alone is tokenised differently from the prompt with its completion: %r is left out of the "
-            "prompt. End the prompt at a token boundary, or use a chat template that renders both alike.",
-            processing_class.decode(prompt_ids[start:]),
+            "`chosen_ids` and `rejected_ids` must begin with the prompt's tokens, got ids that do not; add a column "
+            "'prompt_ids', or leave the row out."
         )
     return start
 
 
-def _end_at_eos(ids: list[int], start: int, end: int, eos_token_id: int) -> int:
-    for position in range(end - 1, start - 1, -1):
-        if ids[position] == eos_token_id:
-            return position + 1
-    return end
+def _encode(prompt, completion, processing_class, turns: str, **kwargs) -> tuple[list[int], list[Span]]:
+    """Ids of the whole and the spans that count; the last span is the completion."""
+    check_tokenizer(processing_class, turns)
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return _encode_text(prompt, completion, processing_class)
+    if isinstance(prompt, str):
+        raise ValueError(
+            "`prompt` must be messages where the completion is, got a text; pass "
+            "`[{'role': 'user', 'content': prompt}]`."
+        )
+    if isinstance(completion, str):
+        completion = [{"role": "assistant", "content": completion}]
+    return encode_chat(cast(Messages, [*prompt, *completion]), processing_class, turns, **kwargs)
 
 
-def _common_prefix(ids: list[int], other_ids: list[int]) -> int:
-    for index, (one, other) in enumerate(zip(ids, other_ids, strict=False)):
-        if one != other:
-            return index
-    return min(len(ids), len(other_ids))
+def _encode_text(prompt: str, completion: str, processing_class) -> tuple[list[int], list[Span]]:
+    eos = processing_class.eos_token
+    ids = _text_ids(prompt + completion + ("" if completion.endswith(eos) else eos), processing_class)
+    prompt_ids = _text_ids(prompt, processing_class)
+    if prompt_ids[-1:] == [processing_class.eos_token_id] and not prompt.endswith(eos):
+        prompt_ids = prompt_ids[:-1]  # tokenizers that end every text with EOS
+    start = common_prefix(prompt_ids, ids)
+    if start == 0:
+        raise ValueError(
+            f"`prompt` must have a token of its own, but {prompt!r} becomes one token with its completion; end it "
+            "with a space or a line break."
+        )
+    if start < len(prompt_ids):
+        warn_of_other_tokens(processing_class.decode(prompt_ids[start:]))
+    return ids, [(start, len(ids))]
 
 
-def _mask(spans: list[tuple[int, int]]) -> list[int]:
+def _text_ids(text: str, processing_class) -> list[int]:
+    """Ids of a text, with BOS and EOS once where both the text and the tokenizer write them."""
+    ids = list(processing_class(text)["input_ids"])
+    if len(ids) > 1 and ids[0] == ids[1] == processing_class.bos_token_id:
+        ids = ids[1:]
+    if len(ids) > 1 and ids[-1] == ids[-2] == processing_class.eos_token_id:
+        ids = ids[:-1]
+    return ids
+
+
+def _mask(spans: list[Span]) -> list[int]:
     mask = [0] * spans[-1][1]
     for start, end in spans:
         mask[start:end] = [1] * (end - start)

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from trl import extract_prompt, is_conversational
-
+from hf_reward_ext.base.preference.rows import read_pair
 from hf_reward_ext.base.stats.intervals import Estimate
 from hf_reward_ext.evaluation.accuracy import share_of, subset_shares
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
@@ -15,18 +14,17 @@ WHAT = "preference"
 
 def read(example: dict) -> PreferenceRow:
     """`{prompt, chosen, rejected}` or `{chosen, rejected}`, text or messages; `subset` and `id` are optional."""
-    if "prompt" not in example:
-        example = {**example, **extract_prompt({"chosen": example["chosen"], "rejected": example["rejected"]})}
-    if not is_conversational(example) and not isinstance(example["chosen"], str):
+    if isinstance(example["chosen"], list) and not all(isinstance(one, dict) for one in example["chosen"]):
         raise ValueError(
-            f"`chosen` is a `{type(example['chosen']).__name__}`, but a pair has one text or one list of messages on "
+            "`chosen` is a `list` of other things than messages, but a pair has one text or one list of messages on "
             "each side. Pass the `format` of these rows, for example 'rewardbench' or 'rm-bench'."
         )
+    pair = read_pair(example)
     subset, name = example.get("subset"), example.get("id")
     return PreferenceRow(
-        example["prompt"],
-        [example["chosen"]],
-        [example["rejected"]],
+        pair.prompt,
+        [pair.chosen],
+        [pair.rejected],
         "" if subset is None else str(subset),
         "" if name is None else str(name),
     )

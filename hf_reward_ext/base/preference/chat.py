@@ -1,0 +1,212 @@
+"""Chats as token ids, with the span of each assistant turn."""
+
+import json
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+
+from jinja2 import TemplateError
+
+logger = logging.getLogger(__name__)
+Span = tuple[int, int]
+
+
+def render_chat(messages: list[dict], processing_class, add_generation_prompt: bool = False, **kwargs) -> list[int]:
+    """
+    Ids of a chat by the tokenizer's template.
+
+    Args:
+        messages (`list[dict]`): The chat.
+        processing_class (`PreTrainedTokenizerBase`): A tokenizer with a chat template.
+        add_generation_prompt (`bool`, *optional*): Whether the header of an assistant turn follows.
+        **kwargs: Arguments of `apply_chat_template` (`tools`, ...).
+
+    Raises:
+        ValueError: If the template cannot render these messages, or there is no template.
+    """
+    if processing_class.chat_template is None:
+        raise ValueError(
+            f"A chat must be rendered by a template, but this `{type(processing_class).__name__}` has none. Set "
+            "`tokenizer.chat_template` (a trainer's `chat_template_path`), or give texts instead of messages."
+        )
+    if _wants_parts(processing_class, processing_class.chat_template):
+        messages = [_in_parts(message) for message in messages]
+    try:
+        return _apply(messages, processing_class, add_generation_prompt, **kwargs)
+    # Templates fail by `raise_exception`, by fields that a message lacks, or inside Python: `'...' + None`.
+    except (TemplateError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"The chat template refuses a chat of the roles {[message['role'] for message in messages]}: {error}. "
+            "Change the messages, or choose another template."
+        ) from error
+
+
+def encode_chat(messages: list[dict], processing_class, turns: str, **kwargs) -> tuple[list[int], list[Span]]:
+    """
+    Ids of a chat and the spans of its assistant turns, each up to its end-of-turn token.
+
+    A template may render an earlier turn otherwise than a last one (Qwen3 drops its thinking), so spans are found in
+    the rendering of the whole.
+
+    Args:
+        messages (`list[dict]`): A chat that ends with the assistant's message.
+        processing_class (`PreTrainedTokenizerBase`): The tokenizer.
+        turns (`str`): `"last"` or `"all"`.
+        **kwargs: Arguments of `apply_chat_template`.
+
+    Returns:
+        `(ids, spans)`; ids end with the last span, so that what a template writes after the end of the turn, which is
+        never generated, is left out.
+
+    Raises:
+        ValueError: If the template writes nothing for a turn that counts.
+    """
+
+    def render(messages: list[dict], add_generation_prompt: bool = False) -> list[int]:
+        return render_chat(messages, processing_class, add_generation_prompt, **kwargs)
+
+    ids = render(messages)
+    _check_tools_are_written(messages, ids, render)
+    counted = [index for index, message in enumerate(messages) if message["role"] == "assistant" and index > 0]
+    spans = []
+    for index in counted if turns == "all" else counted[-1:]:
+        start = _start_of_turn(messages, index, ids, render, processing_class)
+        end = _end_of_turn(messages, index, ids, start, render, processing_class)
+        if end <= start:
+            raise ValueError(
+                f"The chat template writes nothing for message {index} ({messages[index]['role']}). Choose a template "
+                "that renders every turn (TRL has training templates), or `turns='last'`."
+            )
+        spans.append((start, end))
+    return ids[: spans[-1][1]], spans
+
+
+def common_prefix(ids: list[int], other_ids: list[int]) -> int:
+    """Number of leading ids that two sequences share."""
+    for index, (left, right) in enumerate(zip(ids, other_ids, strict=False)):
+        if left != right:
+            return index
+    return min(len(ids), len(other_ids))
+
+
+@lru_cache(maxsize=64)
+def warn_of_other_tokens(text: str) -> None:
+    """
+    Warns that the end of a prompt is rendered otherwise before a completion, once for each ending.
+
+    Args:
+        text (`str`): What the prompt alone has, and the prompt with its completion has not.
+    """
+    logger.warning(
+        "A prompt alone ends with %r, but the prompt with its completion does not, so the completion begins before it. "
+        "End prompts at a token boundary, or choose a chat template that renders both alike.",
+        text,
+    )
+
+
+def _apply(messages: list[dict], processing_class, add_generation_prompt: bool = False, **kwargs) -> list[int]:
+    rendered = processing_class.apply_chat_template(
+        list(messages), tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt, **kwargs
+    )
+    return list(rendered["input_ids"])
+
+
+@lru_cache(maxsize=8)
+def _wants_parts(processing_class, chat_template: str) -> bool:
+    """Whether a template writes nothing of plain text, as those of some multimodal models, but writes text parts."""
+    probes = [[{"role": "user", "content": text}] for text in ("0", "1")]
+    try:
+        if _apply(probes[0], processing_class) != _apply(probes[1], processing_class):
+            return False
+    except (TemplateError, TypeError, KeyError, AttributeError, IndexError):
+        pass
+    parts = [[_in_parts(message) for message in probe] for probe in probes]
+    try:
+        return _apply(parts[0], processing_class) != _apply(parts[1], processing_class)
+    except (TemplateError, TypeError, KeyError, AttributeError, IndexError):
+        return False
+
+
+def _in_parts(message: dict) -> dict:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def _check_tools_are_written(messages: list[dict], ids: list[int], render: Callable) -> None:
+    for index, message in enumerate(messages):
+        if (message.get("tool_calls") or message["role"] == "tool") and render(_replaced(messages, index)) == ids:
+            what = "calls" if message.get("tool_calls") else "results"
+            raise ValueError(
+                f"The chat template writes nothing of the tool {what} in message {index}, so nothing is learned from "
+                "them. Choose a template that writes them, or write them into `content`."
+            )
+
+
+def _common_suffix(ids: list[int], other_ids: list[int]) -> int:
+    return common_prefix(ids[::-1], other_ids[::-1])
+
+
+def _start_of_turn(messages: list[dict], index: int, ids: list[int], render: Callable, processing_class) -> int:
+    prompt = render(messages[:index], True)
+    start = common_prefix(prompt, ids)
+    if start == len(prompt):
+        return start
+    if index == len(messages) - 1:
+        warn_of_other_tokens(processing_class.decode(prompt[start:]))
+        return start
+    # The prompt alone is rendered otherwise (thinking of earlier turns, say): what follows the message before the turn
+    # there, its end and the assistant's header, is looked for after the same message in the whole.
+    before = _replaced(messages, index - 1)
+    header = prompt[len(prompt) - _common_suffix(prompt, render(before[:index], True)) :]
+    after = len(ids) - _common_suffix(ids, render(before))
+    return after + common_prefix(header, ids[after:])
+
+
+def _end_of_turn(
+    messages: list[dict], index: int, ids: list[int], start: int, render: Callable, processing_class
+) -> int:
+    eos = processing_class.eos_token_id
+    if index == len(messages) - 1:
+        return _after_last_eos(ids, start, len(ids), eos)
+    alone = render(messages[: index + 1])
+    if common_prefix(alone, ids) == len(alone):
+        return _after_last_eos(ids, start, len(alone), eos)
+    # The next message begins after the turn, and its header has no EOS.
+    limit = common_prefix(ids, render(_replaced(messages, index + 1)))
+    end = _after_last_eos(ids, start, limit, eos)
+    if end > start and ids[end - 1] == eos:
+        return end
+    return _after_closing(messages, index, ids, alone, limit, render, processing_class)
+
+
+def _after_closing(messages, index, ids, alone, limit, render, processing_class) -> int:
+    """End of a turn without EOS: what closes the turn when it is the last is looked for after its text."""
+    other = _replaced(messages, index)
+    closing = alone[len(alone) - _common_suffix(alone, render(other[: index + 1])) :]
+    end = len(ids) - _common_suffix(ids, render(other))
+    length = common_prefix(closing, ids[end:limit])
+    if length == 0 and end < limit and ids[end] in processing_class.all_special_ids:
+        length = 1  # another closing token than that of a last turn (gpt-oss)
+    return end + length
+
+
+def _replaced(messages: list[dict], index: int) -> list[dict]:
+    """The chat with another end of one message: its text, or the arguments of its last tool call."""
+    message = messages[index]
+    if message.get("tool_calls"):
+        *calls, last = message["tool_calls"]
+        function = last.get("function", last)
+        arguments = {"a": 1} if function["arguments"] in ({"a": 0}, '{"a": 0}') else {"a": 0}
+        as_text = isinstance(function["arguments"], str)
+        changed = {**function, "arguments": json.dumps(arguments) if as_text else arguments}
+        other = {"tool_calls": [*calls, {**last, "function": changed} if "function" in last else changed]}
+    else:
+        other = {"content": "1" if str(message.get("content") or "").rstrip().endswith("0") else "0"}
+    return [*messages[:index], {**message, **other}, *messages[index + 1 :]]
+
+
+def _after_last_eos(ids: list[int], start: int, end: int, eos_token_id: int) -> int:
+    for position in range(end - 1, start - 1, -1):
+        if ids[position] == eos_token_id:
+            return position + 1
+    return end

@@ -1,0 +1,42 @@
+"""Data as trainers may get it becomes a dataset of plain Python values, or is refused."""
+
+from typing import cast
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+
+def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
+    """
+    The rows of a dataset as Python values, whatever its format or transform.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): The data. A transform (`with_transform`) is applied once to every row.
+        name (`str`): Name of the data ("train", say).
+
+    Raises:
+        TypeError: If it is no dataset, or a dictionary of splits.
+        ValueError: If it is missing or has no rows.
+    """
+    if dataset is None:
+        raise ValueError(f"The {name} data must be a `Dataset` or `IterableDataset`, got None. Pass `{name}_dataset`.")
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        raise TypeError(
+            f"The {name} data must be one dataset, got the splits {list(dataset)}. Pass one of them, for example "
+            f"`data[{next(iter(dataset), 'train')!r}]`."
+        )
+    if not isinstance(dataset, Dataset | IterableDataset):
+        raise TypeError(
+            f"The {name} data must be a `Dataset` or `IterableDataset`, got a `{type(dataset).__name__}`. For a list "
+            "of rows pass `Dataset.from_list(rows)`."
+        )
+    if isinstance(dataset, Dataset) and dataset.format["type"] == "custom":
+        dataset = Dataset.from_list(list(dataset))
+    dataset = cast(Dataset | IterableDataset, dataset.with_format(None))
+    if next(iter(dataset), None) is None:
+        raise ValueError(f"The {name} data has no rows. Pass a dataset with at least one.")
+    return dataset
+
+
+def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
+    """Names of the columns, read off the first row where a stream has no schema."""
+    return list(dataset.column_names or next(iter(dataset)))
