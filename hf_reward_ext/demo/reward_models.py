@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
-from hf_reward_ext.base.preference.masks import common_ending
+from hf_reward_ext.base.preference.masks import find_completion_start
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import prompts_of, train_head
 from hf_reward_ext.demo.judge import VERDICTS
@@ -73,8 +73,11 @@ def _train_genarm(policy, tokenizer, rollouts: Rollouts, folder: str) -> None:
     args = GenARMConfig(folder, beta=0.3, learning_rate=3e-4, max_steps=200, per_device_train_batch_size=16, **_COMMON)
     trainer = GenARMTrainer(_copy(policy), args, train_dataset=attempt_pairs(rollouts), processing_class=tokenizer)
     trainer.train()
-    start = common_ending([row["prompt_ids"] for row in rollouts.rows])
-    GenARMRewardModel.from_causal_lm(trainer.model, completion_start_ids=start).save_pretrained(folder)
+    start, occurrence = find_completion_start([row["prompt_ids"] for row in rollouts.rows], special_ids=())
+    model = GenARMRewardModel.from_causal_lm(
+        trainer.model, completion_start_ids=start, completion_starts_after=occurrence
+    )
+    model.save_pretrained(folder)
 
 
 def _train_sla(policy, tokenizer, rollouts: Rollouts, folder: str) -> None:

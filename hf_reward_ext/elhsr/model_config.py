@@ -1,5 +1,7 @@
 """What a saved ELHSR head says of itself."""
 
+from typing import Literal
+
 from transformers import PreTrainedConfig
 
 from hf_reward_ext.base.lm.layers import ascending_layers
@@ -26,7 +28,9 @@ class ELHSRModelConfig(PreTrainedConfig):
         calibration (`list[float]`, *optional*): Slope and intercept of the logistic map from reward to the
             probability of a correct completion, fitted on held-out data.
         completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
-            Where a text comes without a mask, its completion begins after their last occurrence.
+            Where a text comes without a mask, its completion begins after them.
+        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` in a
+            text that counts, `"first"` or `"last"`.
         base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The policy that the
             head was trained on; checked by [`ELHSRModel.check_policy`].
 
@@ -54,6 +58,7 @@ class ELHSRModelConfig(PreTrainedConfig):
         standardize: bool = False,
         calibration: list[float] | None = None,
         completion_start_ids: list[int] | None = None,
+        completion_starts_after: Literal["first", "last"] = "last",
         base_model_name_or_path: str | None = None,
         base_model_revision: str | None = None,
         template_hash: str | None = None,
@@ -70,6 +75,7 @@ class ELHSRModelConfig(PreTrainedConfig):
         self.standardize = standardize
         self.calibration = calibration
         self.completion_start_ids = completion_start_ids
+        self.completion_starts_after = completion_starts_after
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision
         self.template_hash = template_hash

@@ -24,7 +24,7 @@ class ELHSRForSequenceClassification(PreTrainedModel):
 
     `GRPOTrainer(reward_funcs="folder")` works after `import hf_reward_ext`. The policy here is the frozen one that the
     head was trained on, not the one in training. Nobody says there where the completion begins: it is taken to begin
-    after the last `completion_start_ids`, which [`ELHSRTrainer`] reads off its prompts, or with the text where there
+    after `completion_start_ids`, which [`ELHSRTrainer`] reads off its prompts, or with the text where there
     are none. Pass `completion_mask` to say it. TRL decodes completions without EOS, which the head then misses.
 
     Args:
@@ -101,7 +101,12 @@ class ELHSRForSequenceClassification(PreTrainedModel):
             `SequenceClassifierOutput` whose `logits` are `(batch, 1)`.
         """
         attention_mask, completion_mask = fill_masks(
-            input_ids, attention_mask, completion_mask, self._pad_token_id, self.config.completion_start_ids
+            input_ids,
+            attention_mask,
+            completion_mask,
+            self._pad_token_id,
+            self.config.completion_start_ids,
+            self.config.completion_starts_after,
         )
         features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
         return SequenceClassifierOutput(logits=self.head(features, completion_mask)[:, None])  # pyright: ignore

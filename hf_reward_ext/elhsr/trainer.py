@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 
-from hf_reward_ext.base.preference.masks import common_ending
+from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator
@@ -152,8 +152,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         groups = cast(Dataset, groups)
         if dataset_name == "train":
             check_labels(groups, args.loss_type)
-            if self._head.config.completion_start_ids is None:
-                self._head.config.completion_start_ids = common_ending(groups[:64]["prompt_ids"])
+            set_completion_start(self._head.config, groups["prompt_ids"][:], processing_class)
         if where == "none":
             return groups
         folder = Path(args.feature_cache_dir or Path(str(args.output_dir)) / "features") if where == "disk" else None

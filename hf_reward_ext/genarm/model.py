@@ -44,7 +44,7 @@ class GenARMRewardModel(BaseRewardModel):
     logits that predict it, and stands in `token_rewards` at $y_t$ itself.
 
     Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. There nobody
-    says where the completion begins: it is taken to begin after the last `completion_start_ids` of the config. Without
+    says where the completion begins: it is taken to begin after the `completion_start_ids` of the config. Without
     them every token after the first counts; within a group the prompt is the same and drops out of GRPO's advantages,
     unless `length_normalization` divides it by another length. Pass `completion_mask` to say it.
 
@@ -125,7 +125,12 @@ class GenARMRewardModel(BaseRewardModel):
             ValueError: If a row has no token that counts.
         """
         attention_mask, completion_mask = fill_masks(
-            input_ids, attention_mask, completion_mask, self.config.pad_token_id, self.config.completion_start_ids
+            input_ids,
+            attention_mask,
+            completion_mask,
+            self.config.pad_token_id,
+            self.config.completion_start_ids,
+            self.config.completion_starts_after,
         )
         counted = attention_mask.bool() & completion_mask.bool()
         # A token without a token before it is not predicted.

@@ -1,7 +1,7 @@
 """What is saved beside the weights of a GenARM reward model."""
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -16,7 +16,9 @@ class GenARMRewardModelConfig(PreTrainedConfig):
         beta (`float`, *optional*, defaults to 1.0): Scale of the rewards.
         length_normalization (`bool`, *optional*, defaults to `False`): Mean instead of sum over tokens.
         completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
-            Where a text comes without a mask, its completion begins after their last occurrence.
+            Where a text comes without a mask, its completion begins after them.
+        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` in a
+            text that counts, `"first"` or `"last"`.
 
     Example:
     ```python
@@ -33,6 +35,7 @@ class GenARMRewardModelConfig(PreTrainedConfig):
         beta: float = 1.0,
         length_normalization: bool = False,
         completion_start_ids: list[int] | None = None,
+        completion_starts_after: Literal["first", "last"] = "last",
         **kwargs,
     ):
         if isinstance(causal_lm, dict):
@@ -46,6 +49,7 @@ class GenARMRewardModelConfig(PreTrainedConfig):
         self.beta = beta
         self.length_normalization = length_normalization
         self.completion_start_ids = completion_start_ids
+        self.completion_starts_after = completion_starts_after
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)

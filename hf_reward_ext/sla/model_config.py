@@ -1,5 +1,7 @@
 """What a saved reward channel says of itself."""
 
+from typing import Literal
+
 from transformers import PreTrainedConfig
 
 from hf_reward_ext.base.lm.layers import ascending_layers
@@ -20,7 +22,9 @@ class RewardTransformerConfig(PreTrainedConfig):
         head_size (`int`, *optional*): Width of a hidden layer in the head. Default: none, a linear head.
         hidden_act (`str`, defaults to `"silu"`), rms_norm_eps (`float`), initializer_range (`float`): Of the channel.
         completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
-            Where a text comes without a mask, its completion begins after their last occurrence.
+            Where a text comes without a mask, its completion begins after them.
+        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` in a
+            text that counts, `"first"` or `"last"`.
         policy_folder (`str`, *optional*): Folder beside the channel with the policy that was trained with it, whole
             or as an adapter.
         base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The base that the
@@ -49,6 +53,7 @@ class RewardTransformerConfig(PreTrainedConfig):
         rms_norm_eps: float = 1e-6,
         initializer_range: float = 0.02,
         completion_start_ids: list[int] | None = None,
+        completion_starts_after: Literal["first", "last"] = "last",
         policy_folder: str | None = None,
         base_model_name_or_path: str | None = None,
         base_model_revision: str | None = None,
@@ -70,6 +75,7 @@ class RewardTransformerConfig(PreTrainedConfig):
         self.rms_norm_eps = rms_norm_eps
         self.initializer_range = initializer_range
         self.completion_start_ids = completion_start_ids
+        self.completion_starts_after = completion_starts_after
         self.policy_folder = policy_folder
         self.base_model_name_or_path = base_model_name_or_path
         self.base_model_revision = base_model_revision

@@ -21,7 +21,7 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
     $$ R = \frac{1}{T} \sum_t r_t $$
 
     `GRPOTrainer(reward_funcs="folder")` works after `import hf_reward_ext`. There nobody says where the completion
-    begins: it is taken to begin after the last `completion_start_ids`, which the trainer reads off its prompts, or with
+    begins: it is taken to begin after `completion_start_ids`, which the trainer reads off its prompts, or with
     the text where there are none. Pass `completion_mask` to say it.
 
     Args:
@@ -81,7 +81,12 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
             `SequenceClassifierOutput` whose `logits` are `(batch, 1)`.
         """
         attention_mask, completion_mask = fill_masks(
-            input_ids, attention_mask, completion_mask, self._pad_token_id, self.config.completion_start_ids
+            input_ids,
+            attention_mask,
+            completion_mask,
+            self._pad_token_id,
+            self.config.completion_start_ids,
+            self.config.completion_starts_after,
         )
         out = self.reward_transformer(
             input_ids=input_ids,

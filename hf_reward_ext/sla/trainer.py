@@ -12,7 +12,7 @@ from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from hf_reward_ext.base.preference.masks import common_ending
+from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean, masked_sum
@@ -121,8 +121,8 @@ class SLATrainer(BaseRewardTrainer):
             name=dataset_name,
         )
         config = self._transformer.reward_channel.config
-        if dataset_name == "train" and config.completion_start_ids is None and isinstance(pairs, Dataset):
-            config.completion_start_ids = common_ending(pairs[:64]["prompt_ids"])
+        if dataset_name == "train" and isinstance(pairs, Dataset):
+            set_completion_start(config, pairs["prompt_ids"][:], processing_class)
         if self._states is None or "row" in (pairs.column_names or []):
             return pairs
         if not isinstance(pairs, Dataset):

@@ -185,7 +185,7 @@ def _after_closing(messages, index, ids, alone, limit, render, processing_class)
     closing = alone[len(alone) - _common_suffix(alone, render(other[: index + 1])) :]
     end = len(ids) - _common_suffix(ids, render(other))
     length = common_prefix(closing, ids[end:limit])
-    if length == 0 and end < limit and ids[end] in processing_class.all_special_ids:
+    if length == 0 and end < limit and ids[end] in special_ids(processing_class):
         length = 1  # another closing token than that of a last turn (gpt-oss)
     return end + length
 
@@ -210,3 +210,9 @@ def _after_last_eos(ids: list[int], start: int, end: int, eos_token_id: int) -> 
         if ids[position] == eos_token_id:
             return position + 1
     return end
+
+
+def special_ids(processing_class) -> set[int]:
+    """Ids of all special tokens of a tokenizer, named (`eos_token`) or added (headers of a chat)."""
+    added = {number for number, token in processing_class.added_tokens_decoder.items() if token.special}
+    return added.union(processing_class.all_special_ids)

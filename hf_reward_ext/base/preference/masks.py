@@ -1,6 +1,7 @@
-"""Which tokens of a joined text are real, and which are its completion, where nobody says so."""
+"""Real tokens and completions of joined texts that come without masks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -23,16 +24,23 @@ def without_padding(input_ids: Int[Tensor, "batch seq"], pad_token_id: int | Non
     return real.cummax(-1).values & real.flip(-1).cummax(-1).values.flip(-1)
 
 
+Occurrence = Literal["first", "last"]
+
+
 def completion_after(
-    input_ids: Int[Tensor, "batch seq"], is_text: Bool[Tensor, "batch seq"], start_ids: Sequence[int] | None
+    input_ids: Int[Tensor, "batch seq"],
+    is_text: Bool[Tensor, "batch seq"],
+    start_ids: Sequence[int] | None,
+    occurrence: Occurrence = "last",
 ) -> Bool[Tensor, "batch seq"]:
     """
-    The tokens behind the last occurrence of `start_ids` in each row; the whole text where there is none.
+    The tokens that follow `start_ids` in each row; the whole text where they do not occur.
 
     Args:
         input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts and completions, padded on either side.
         is_text (`torch.Tensor` of shape `(batch, seq)`): `False` on padding.
-        start_ids (`list[int]`, *optional*): Ids that end every prompt, see [`common_ending`].
+        start_ids (`list[int]`, *optional*): Ids that end every prompt, see [`find_completion_start`].
+        occurrence (`str`, *optional*, defaults to `"last"`): `"first"` or `"last"` occurrence in a row.
 
     Returns:
         `torch.Tensor` of shape `(batch, seq)`, bool.
@@ -48,9 +56,13 @@ def completion_after(
     length = len(start_ids)
     found = (input_ids.unfold(-1, length, 1) == torch.tensor(start_ids, device=input_ids.device)).all(-1)
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
-    begin = torch.where(found, places[: found.shape[1]], -length).amax(-1, keepdim=True) + length
-    behind = (places >= begin) & is_text
-    return torch.where(behind.any(-1, keepdim=True), behind, is_text)
+    starts = places[: found.shape[1]]
+    if occurrence == "first":
+        begin = torch.where(found, starts, input_ids.shape[1]).amin(-1, keepdim=True) + length
+    else:
+        begin = torch.where(found, starts, -length).amax(-1, keepdim=True) + length
+    after = (places >= begin) & is_text
+    return torch.where(after.any(-1, keepdim=True), after, is_text)
 
 
 def fill_masks(
@@ -59,13 +71,51 @@ def fill_masks(
     completion_mask: Tensor | None,
     pad_token_id: int | None,
     start_ids: Sequence[int] | None,
+    occurrence: Occurrence = "last",
 ) -> tuple[Tensor, Tensor]:
-    """Attention and completion mask, where they are not given those of [`without_padding`], [`completion_after`]."""
+    """Attention and completion mask; where they are missing, those of [`without_padding`] and [`completion_after`]."""
     if attention_mask is None:
         attention_mask = without_padding(input_ids, pad_token_id)
     if completion_mask is None:
-        completion_mask = completion_after(input_ids, attention_mask.bool(), start_ids)
+        completion_mask = completion_after(input_ids, attention_mask.bool(), start_ids, occurrence)
     return attention_mask, completion_mask
+
+
+def find_completion_start(
+    prompts: Sequence[Sequence[int]], special_ids: Collection[int]
+) -> tuple[list[int] | None, Occurrence]:
+    """
+    Ids after which the completion of a text begins, if a completion that holds them too cannot move that place.
+
+    An ending with a special token (a chat's assistant header) is looked for from the end of a text, so that earlier
+    turns are passed over. Other endings ("?") may stand in a completion: where no prompt holds them earlier, the first
+    occurrence counts; where one does, only an ending of several tokens is taken, by its last occurrence.
+
+    Args:
+        prompts (`list[list[int]]`): Prompts of the training data.
+        special_ids (`set[int]`): Ids of the tokenizer's special tokens.
+
+    Returns:
+        Ids and occurrence for [`completion_after`]; `(None, "last")` without a reliable ending.
+
+    Example:
+    ```python
+    >>> find_completion_start([[5, 6, 9], [7, 9]], special_ids=set())
+    ([9], 'first')
+    ```
+    """
+    ending = common_ending(prompts)
+    if ending is None:
+        return None, "last"
+    if not set(ending).isdisjoint(special_ids):
+        return ending, "last"
+    if not any(_holds(prompt[:-1], ending) for prompt in prompts):
+        return ending, "first"
+    return (ending if len(ending) > 1 else None), "last"
+
+
+def _holds(ids: Sequence[int], wanted: list[int]) -> bool:
+    return any(ids[place : place + len(wanted)] == wanted for place, one in enumerate(ids) if one == wanted[0])
 
 
 def common_ending(prompts: Sequence[Sequence[int]], longest: int = 16) -> list[int] | None:
