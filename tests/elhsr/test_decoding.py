@@ -5,6 +5,7 @@ import torch
 from tiny import ARCHITECTURES, EOS, PAD, left_padded_batch, tiny_causal_lm
 from transformers import GenerationConfig
 
+from hf_reward_ext.base.lm.forward import cache_of
 from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.features import teacher_forced_features
@@ -161,8 +162,8 @@ def test_returned_cache_is_as_without_the_meter():
     with HiddenStateReward(policy, ELHSRModel.from_policy(policy)):
         out = policy.generate(input_ids, **kwargs)
     plain = policy.generate(input_ids, **kwargs)
-    assert out.past_key_values.get_seq_length() == plain.past_key_values.get_seq_length()
-    torch.testing.assert_close(out.past_key_values.layers[0].keys, plain.past_key_values.layers[0].keys)
+    assert cache_of(out).get_seq_length() == cache_of(plain).get_seq_length()
+    torch.testing.assert_close(cache_of(out).layers[0].keys, cache_of(plain).layers[0].keys)
 
 
 @pytest.mark.stack

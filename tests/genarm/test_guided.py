@@ -3,6 +3,7 @@ import torch
 from tiny import ARCHITECTURES, VOCAB, left_padded_batch, tiny_causal_lm, tiny_tokenizer
 from transformers import TextStreamer
 
+from hf_reward_ext.base.lm.forward import cache_of
 from hf_reward_ext.genarm import GenARMLogitsProcessor, GuidedCausalLM
 
 MODES = {
@@ -62,8 +63,14 @@ def test_forward_is_the_formula_with_and_without_a_cache():
     expected = (policy(ids).logits.log_softmax(-1) + 0.5 * guide(ids).logits.log_softmax(-1)).log_softmax(-1)
     torch.testing.assert_close(guided(ids).logits, expected)
     first = guided(ids[:, :4], use_cache=True)
-    rest = guided(ids[:, 4:], past_key_values=first.past_key_values, use_cache=True)
-    torch.testing.assert_close(torch.cat([first.logits, rest.logits], 1), expected)
+    rest = guided(ids[:, 4:5], past_key_values=cache_of(first), use_cache=True)
+    last = guided(ids[:, 5:], cache=cache_of(rest), use_cache=True)  # either name of transformers
+    torch.testing.assert_close(torch.cat([first.logits, rest.logits, last.logits], 1), expected)
+    with pytest.raises(ValueError, match="One cache must be given"):
+        guided(ids, cache=cache_of(first), past_key_values=cache_of(first))
+    for unknown in ("kv_store", "labels", "inputs_embeds", "output_attentions"):
+        with pytest.raises(ValueError, match=f"handle alike, got `{unknown}`"):
+            guided(ids, **{unknown: torch.ones(1)})
     for kept in (1, 4, torch.tensor([1, 3])):
         chosen = kept if isinstance(kept, torch.Tensor) else slice(-kept, None)
         torch.testing.assert_close(guided(ids, logits_to_keep=kept).logits, expected[:, chosen])

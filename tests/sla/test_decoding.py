@@ -12,6 +12,7 @@ from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm, tiny_tokenize
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     DynamicCache,
+    GenerationConfig,
     LogitsProcessor,
     PreTrainedTokenizerFast,
     StaticCache,
@@ -21,8 +22,10 @@ from transformers import (
     TextIteratorStreamer,
 )
 
+from hf_reward_ext.base.lm.forward import generate_cache_name, run_forward
 from hf_reward_ext.elhsr import ELHSRModel
 from hf_reward_ext.sla import RewardTransformer, SLALogitsProcessor, SLAOutput, sla_generate
+from hf_reward_ext.sla.decoding import without_sampling
 
 PAD = 0
 
@@ -270,8 +273,8 @@ def test_a_cache_with_the_beginning_of_the_prompt_is_read_on(rt):
     expected = rt.generate(input_ids, **settings)
     cache = DynamicCache(config=rt.base.config)
     with torch.no_grad():
-        rt.base(input_ids[:, :4], past_key_values=cache, use_cache=True)
-    assert torch.equal(rt.generate(input_ids, past_key_values=cache, **settings), expected)
+        run_forward(rt.base, input_ids[:, :4], cache=cache)
+    assert torch.equal(rt.generate(input_ids, **{generate_cache_name(): cache}, **settings), expected)
 
 
 def test_number_lists_follow_num_return_sequences(rt):
@@ -405,7 +408,7 @@ def test_refusals(rt):
         rt.generate(input_ids, **search, cache_implementation="static")
     with pytest.raises(ValueError, match="only dynamic attention caches"):
         cache = StaticCache(config=rt.base.config, max_cache_len=16)
-        rt.generate(input_ids, **search, past_key_values=cache)
+        rt.generate(input_ids, **search, **{generate_cache_name(): cache})
     with pytest.raises(ValueError, match="`num_beams=2`"):
         rt.generate(input_ids, **search, num_beams=2)
     with pytest.raises(ValueError, match="beam search with a `SLALogitsProcessor`"):
@@ -442,6 +445,39 @@ def test_refusals(rt):
         rt.generate(input_ids, **search, reward=lambda step: torch.full((1,), torch.nan))
 
 
+SHIPPED = {  # generation configs of today's checkpoints, and every other setting of sampling
+    "qwen3": dict(temperature=0.6, top_k=3, top_p=0.95),
+    "llama3": dict(temperature=0.6, top_p=0.9),
+    "other": dict(min_p=0.2, typical_p=0.9, epsilon_cutoff=0.1, eta_cutoff=0.1, top_h=0.5, temperature=3.0),
+}
+
+
+@pytest.mark.parametrize("shipped", SHIPPED)
+@pytest.mark.parametrize("way", ["search", "processor"])
+def test_settings_of_sampling_change_nothing(rt, way, shipped):
+    input_ids, attention_mask = ragged_prompts((6, 3), seed=8)
+    options = dict(width=3, step=2, depth=1, branch_entropy=2.0)
+    ours = dict(custom_generate=sla_generate, **options)
+    if way == "processor":
+        ours = dict(logits_processor=[SLALogitsProcessor(rt, **options)])
+    settings = dict(attention_mask=attention_mask, max_new_tokens=9, eos_token_id=[], pad_token_id=PAD, **ours)
+    expected = rt.generate(input_ids, do_sample=False, **settings)
+    for cutoff in (SHIPPED[shipped], {}):
+        assert torch.equal(rt.generate(input_ids, do_sample=True, **cutoff, **settings), expected)
+
+
+def test_what_generate_adds_for_sampling_is_what_the_search_drops(rt):
+    """The contract with the names of transformers' classes."""
+    every = {name: value for settings in SHIPPED.values() for name, value in settings.items()}
+    prepared = {}
+    for do_sample in (False, True):
+        config = GenerationConfig(do_sample=do_sample, repetition_penalty=1.1, **(every if do_sample else {}))
+        prepared[do_sample] = rt._get_logits_processor(config, input_ids_seq_length=3)
+    assert len(prepared[True]) == len(prepared[False]) + len(every)
+    kept = without_sampling(prepared[True], GenerationConfig(do_sample=True))
+    assert [type(one) for one in kept] == [type(one) for one in prepared[False]]
+
+
 def test_a_channel_of_another_base_is_refused(rt):
     other = tiny_causal_lm(hidden_size=24)
     with pytest.raises(ValueError, match=r"hidden_size=24.*reward channel was trained with `hidden_size=16`"):
@@ -450,9 +486,9 @@ def test_a_channel_of_another_base_is_refused(rt):
 
 def test_a_policy_without_attention_caches_is_refused():
     rt = RewardTransformer.from_base(tiny_causal_lm(), channel_size=8)
-    cache = DynamicCache()
+    settings = {"custom_generate": sla_generate, "max_new_tokens": 2, generate_cache_name(): DynamicCache()}
     with pytest.raises(ValueError, match="only dynamic attention caches"):
-        rt.generate(torch.tensor([[3, 4]]), custom_generate=sla_generate, past_key_values=cache, max_new_tokens=2)
+        rt.generate(torch.tensor([[3, 4]]), **settings)
 
 
 @pytest.mark.stack

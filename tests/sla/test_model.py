@@ -9,6 +9,7 @@ from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm, tiny_tokenize
 from torch.nn import functional as F
 from transformers import AutoModel, LlamaConfig, LlamaForCausalLM
 
+from hf_reward_ext.base.lm.forward import cache_of
 from hf_reward_ext.sla import RewardChannel, RewardTransformer, RewardTransformerConfig
 
 
@@ -102,8 +103,9 @@ def test_cache_padding_and_batch_do_not_matter(architecture):
             rewards["alone"] = rt(input_ids=ids).token_rewards[0]
             cache, steps = None, []
             for token in ids[0]:
-                out = rt(input_ids=token[None, None], past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
+                name = "past_key_values" if len(steps) % 2 else "cache"  # either name of transformers
+                out = rt(input_ids=token[None, None], **{name: cache}, use_cache=True)
+                cache = cache_of(out)
                 steps.append(out.token_rewards[0])
             rewards["cached"] = torch.cat(steps)
             rewards["left"], rewards["right"] = left[row, -length:], right[row, :length]
