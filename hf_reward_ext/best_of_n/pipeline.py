@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedModel, TextGenerationPipeline, se
 from transformers.pipelines.text_generation import ReturnType
 from transformers.utils.chat_template_utils import Chat
 
+from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.scoring.combine import max_rank, min_max
 from hf_reward_ext.base.scoring.text import TextScorer
@@ -142,6 +143,7 @@ class BestOfNPipeline(TextGenerationPipeline):
                 "Pass a head as `reward_model`, or leave `prune` out."
             )
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        check_generate_keywords(self.model, forward)
         given = {
             "num_candidates": num_candidates,
             "prune": prune,
