@@ -25,8 +25,8 @@ from hf_reward_ext.fast_slow import FastSlowGenerationMixin, Gate
 
 UNKNOWN = {"unknown_keyword": 1}
 PUBLIC = {place.removeprefix("hf_reward_ext."): function for place, function in public_callables().items()}
-PAIRS = [{"prompt": "w9 w8", "chosen": "w7 w6", "rejected": "w5 w4"}] * 4
-LABELS = [{"prompt": "w9 w8", "completion": "w7 w6", "label": 1.0}, {"prompt": "w9", "completion": "w7", "label": 0.0}]
+PAIRS = [{"prompt": "w9 w8 ", "chosen": "w7 w6", "rejected": "w5 w4"}] * 4
+LABELS = [{"prompt": "w9 ", "completion": "w7 w6", "label": 1.0}, {"prompt": "w9 ", "completion": "w7", "label": 0.0}]
 IDS = torch.tensor([[5, 6, 7, 8], [9, 8, 7, 6]])
 SEARCH = dict(width=2, step=2, depth=1)
 
@@ -66,6 +66,7 @@ PROTOCOLS = {
     "BestOfNPipeline.get_iterator": "pipelines pass what their `__call__` made of its keywords",
     "base.preference.tokenize_prompt": "chat templates have variables of their own",
     "base.preference.tokenize_completion": "chat templates have variables of their own",
+    "base.preference.tokenize_preference": "chat templates have variables of their own",
 }
 
 
