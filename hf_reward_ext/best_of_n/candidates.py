@@ -24,7 +24,8 @@ def read_candidates(prompt: str | list, records: Sequence[dict]) -> list[Candida
     """
     Distinct finished completions of one prompt.
 
-    Pruned candidates are left out: their texts are unfinished. Of equal texts the one with the highest score stays.
+    Pruned candidates are left out, because their texts are unfinished, and so are candidates without a score. Of equal
+    texts the one with the highest score stays.
 
     Args:
         prompt (`str` or messages): What was continued.
@@ -37,7 +38,8 @@ def read_candidates(prompt: str | list, records: Sequence[dict]) -> list[Candida
     Raises:
         ValueError: If a text does not begin with its prompt, or a score is NaN.
     """
-    candidates = [_read(prompt, record) for record in records if not record.get("pruned")]
+    counted = [record for record in records if not record.get("pruned") and record["score"] is not None]
+    candidates = [_read(prompt, record) for record in counted]
     ranked = sorted(candidates, key=lambda one: -one.score)
     best: dict[str, Candidate] = {}
     for one in ranked:

@@ -67,7 +67,7 @@ def write_best_of_n(
     parts = iter(lambda: list(itertools.islice(stream, prompts_per_part)), [])
     for number, part in enumerate(tqdm(parts, desc="best of N", total=total, disable=hidden)):
         if not writer.has(number, part):
-            results = pipe(part, return_all=True, seed=seed + number, progress=False, **call_kwargs)
+            results = pipe(part, return_all=True, seed=seed + number, show_progress=False, **call_kwargs)
             made = [row for prompt, records in zip(part, results, strict=True) for row in rows(prompt, records)]
             writer.write(number, part, made)
     return writer.finish()
@@ -89,5 +89,5 @@ def _describe(value):
 def _describe_pipe(pipe):
     if not isinstance(pipe, BestOfNPipeline):
         return _describe(pipe)
-    scorer = type(pipe.head).__name__ if pipe.head is not None else _describe(pipe.scorer)
-    return [getattr(pipe.model.config, "_name_or_path", ""), scorer]
+    scorer = type(pipe.head).__name__ if pipe.scorer is None else pipe.scorer.__name__
+    return [getattr(pipe.model.config, "_name_or_path", ""), scorer, _describe(vars(pipe.options))]

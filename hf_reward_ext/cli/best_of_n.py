@@ -70,7 +70,7 @@ def _pipeline(args: Namespace) -> Callable:
 def _settings(args: Namespace) -> dict[str, Any]:
     """Arguments of the pipeline's call."""
     settings: dict[str, Any] = dict(
-        return_all=True, return_full_text=args.shape != "all", progress=False, **generation_settings(args)
+        return_all=True, return_full_text=args.shape != "all", show_progress=False, **generation_settings(args)
     )
     if args.candidates_per_batch:
         settings["candidates_per_batch"] = args.candidates_per_batch

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from hf_reward_ext.base.lm.candidates import Candidates
 from hf_reward_ext.base.lm.forward import generate_cache_name
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
@@ -59,24 +60,6 @@ class Pruning:
         return max(1, math.ceil(num_candidates * self.keep ** (rung + 1)))
 
 
-@dataclass
-class PrunedCandidates:
-    """
-    Outcome of [`generate_pruned`]; rows are candidates, those of a prompt are neighbours.
-
-    Attributes:
-        sequences (`torch.Tensor` of shape `(rows, seq)`): Prompt and completion, padded on the right.
-        rewards (`torch.Tensor` of shape `(rows,)`): Reward of what was written.
-        num_tokens (`torch.Tensor` of shape `(rows,)`): Completion tokens written, EOS included.
-        pruned (`torch.Tensor` of shape `(rows,)`): Which candidates were stopped.
-    """
-
-    sequences: Int[Tensor, "rows seq"]
-    rewards: Float[Tensor, " rows"]
-    num_tokens: Int[Tensor, " rows"]
-    pruned: Bool[Tensor, " rows"]
-
-
 class _Rows:
     """Everything known of all candidates; only the `alive` ones are still in the batch."""
 
@@ -114,13 +97,13 @@ def generate_pruned(
     input_ids: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
     num_candidates: int,
-    pruning: Pruning,
+    prune: Pruning,
     *,
     max_new_tokens: int,
     eos_token_id,
     pad_token_id: int,
     **generate_kwargs,
-) -> PrunedCandidates:
+) -> Candidates:
     """
     Samples candidates, dropping those whose running reward falls behind; dropped rows leave the batch and the cache.
 
@@ -128,12 +111,12 @@ def generate_pruned(
         policy, head: The model that generates and a head trained on it.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
         num_candidates (`int`): Candidates per prompt at the start.
-        pruning ([`Pruning`]): When to compare and how many to keep.
+        prune ([`Pruning`]): When to compare and how many to keep.
         max_new_tokens (`int`), eos_token_id (`int` or `list[int]`), pad_token_id (`int`): As for `generate`.
         **generate_kwargs: For `generate`, at every stage.
 
     Returns:
-        [`PrunedCandidates`]
+        [`Candidates`]
 
     Raises:
         ValueError: If the policy's cache cannot drop rows.
@@ -149,7 +132,7 @@ def generate_pruned(
     ids = input_ids.repeat_interleave(num_candidates, dim=0)
     mask = attention_mask.repeat_interleave(num_candidates, dim=0)
     rows = _Rows(ids, max_new_tokens, eos, pad_token_id)
-    steps = [step for step in pruning.steps if step < max_new_tokens]
+    steps = [step for step in prune.steps if step < max_new_tokens]
     for rung, until in enumerate([*steps, max_new_tokens]):
         with HiddenStateReward(policy, head) as meter:
             ids = policy.generate(
@@ -165,14 +148,14 @@ def generate_pruned(
         rows.write(ids, meter)
         if until == max_new_tokens:
             break
-        stay = _staying(rows, num_candidates, pruning.survivors(rung, num_candidates), pruning.max_gap)
+        stay = _staying(rows, num_candidates, prune.survivors(rung, num_candidates), prune.max_gap)
         if not stay.any():
             break
         rows.alive = rows.alive[stay]
         cache.batch_select_indices(stay.nonzero().squeeze(-1))
         ids = ids[stay]
         mask = torch.cat([mask[stay], mask.new_ones(len(ids), ids.shape[1] - mask.shape[1])], dim=-1)
-    return PrunedCandidates(
+    return Candidates(
         sequences=torch.cat([input_ids.repeat_interleave(num_candidates, dim=0), rows.completion], dim=-1),
         rewards=rows.running_rewards(),
         num_tokens=rows.mask().sum(-1),

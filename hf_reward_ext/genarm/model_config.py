@@ -3,12 +3,10 @@
 import copy
 from typing import Any, Literal
 
-from transformers import AutoConfig
-
-from hf_reward_ext.base.saving.config import RewardModelConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 
-class GenARMRewardModelConfig(RewardModelConfig):
+class GenARMRewardModelConfig(PreTrainedConfig):
     """
     Configuration of [`GenARMRewardModel`].
 

@@ -185,7 +185,7 @@ def test_bad_calls_are_refused(policy, tokenizer, call, message):
 def test_bad_inputs_are_refused(policy, tokenizer, head):
     with pytest.raises(ValueError, match="No `reward_model`"):
         pipeline("reward-bon", model=policy, tokenizer=tokenizer)
-    with pytest.raises(TypeError, match="`reward_model` is a `int`"):
+    with pytest.raises(TypeError, match="is a `int`, but it must score text"):
         bon(policy, tokenizer, 3)
     with pytest.raises(ValueError, match="hidden_size"):
         bon(tiny_causal_lm(hidden_size=24), tokenizer, head)

@@ -16,7 +16,8 @@ COMMON = dict(max_steps=1, report_to="none", use_cpu=True, bf16=False, save_stra
 
 
 def variety(prompts, completions):
-    return [float(len(set(completion.split()))) for completion in completions]
+    texts = [completion if isinstance(completion, str) else completion[0]["content"] for completion in completions]
+    return [float(len(set(text.split()))) for text in texts]
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def pipe():
 def test_rows_of_the_pipeline_are_those_of_its_results(pipe, prompts, tmp_path):
     settings = dict(num_candidates=4, max_new_tokens=6, do_sample=True)
     path = write_best_of_n(pipe, prompts, tmp_path / "rows.arrow", prompts_per_part=4, seed=5, **settings)
-    first = pipe(prompts[:4], return_all=True, seed=5, progress=False, **settings)
-    second = pipe(prompts[4:], return_all=True, seed=6, progress=False, **settings)
+    first = pipe(prompts[:4], return_all=True, seed=5, show_progress=False, **settings)
+    second = pipe(prompts[4:], return_all=True, seed=6, show_progress=False, **settings)
     expected = [
         row
         for prompt, records in zip(prompts, [*first, *second], strict=True)

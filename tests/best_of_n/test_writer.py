@@ -23,7 +23,7 @@ class Pipe:
         self.calls = []
         self.dies_at = dies_at
 
-    def __call__(self, prompts, return_all, seed, progress, **kwargs):
+    def __call__(self, prompts, return_all, seed, show_progress, **kwargs):
         if len(self.calls) == self.dies_at:
             raise KeyboardInterrupt
         self.calls.append((len(prompts), seed))
@@ -93,7 +93,7 @@ import sys, time
 from pathlib import Path
 from hf_reward_ext import write_best_of_n
 
-def pipe(prompts, return_all, seed, progress):
+def pipe(prompts, return_all, seed, show_progress):
     if seed >= 2:
         Path(sys.argv[2]).touch()
         time.sleep(60)
@@ -116,9 +116,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     assert not path.exists()
     seeds = []
 
-    def pipe(prompts, return_all, seed, progress):
+    def pipe(prompts, return_all, seed, show_progress):
         seeds.append(seed)
-        return Pipe()(prompts, return_all, seed, progress)
+        return Pipe()(prompts, return_all, seed, show_progress)
 
     pipe.__qualname__ = "pipe"  # the same setting as in the killed process
     write(path, pipe)

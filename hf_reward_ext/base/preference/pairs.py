@@ -24,7 +24,8 @@ _SIDES = ("chosen", "rejected")
 
 def tokenize_prompt(prompt, processing_class, **chat_template_kwargs) -> list[int]:
     """
-    Ids of a prompt as `generate` would get them: text as it is, messages with the generation prompt.
+    Ids of a prompt as `generate` would get them: text as it is, messages with the generation prompt; an assistant's
+    message at their end is the beginning of the answer.
 
     Args:
         prompt (`str` or messages): The prompt.
@@ -42,6 +43,8 @@ def tokenize_prompt(prompt, processing_class, **chat_template_kwargs) -> list[in
     prompt = read_prompt(prompt)
     if isinstance(prompt, str):
         return _text_ids(prompt, processing_class)
+    if prompt[-1]["role"] == "assistant":  # the beginning of the answer
+        return render_chat(prompt, processing_class, continue_final_message=True, **chat_template_kwargs)
     return render_chat(prompt, processing_class, add_generation_prompt=True, **chat_template_kwargs)
 
 
@@ -182,21 +185,6 @@ def check_tokenizer(processing_class, turns: str = "last") -> None:
         raise ValueError(f"`turns` must be 'last' or 'all', got {turns!r}. Choose one.")
 
 
-def check_vocabulary(ids_by_column: Mapping[str, list[int] | None], processing_class) -> None:
-    """
-    Refuses ids of another tokenizer.
-
-    Raises:
-        ValueError: If an id is beyond the vocabulary; the column is named.
-    """
-    for column, ids in ids_by_column.items():
-        if ids and max(ids) >= len(processing_class):
-            raise ValueError(
-                f"`{column}` must hold ids of the tokenizer's {len(processing_class)} tokens, got {max(ids)}; tokenize "
-                "with this model's tokenizer."
-            )
-
-
 def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what: str = "pairs") -> None:
     """
     Logs how many rows are too long.
@@ -223,7 +211,12 @@ def _fits(row: dict, max_length: int) -> bool:
 
 
 def _split_ids(pair: PairIds, row: Mapping, processing_class, **chat_template_kwargs) -> dict[str, list[int]]:
-    check_vocabulary(dict(zip(pair._fields[:3], pair[:3], strict=True)), processing_class)
+    for column, ids in zip(pair._fields, pair[:3], strict=False):
+        if ids is not None and max(ids) >= len(processing_class):
+            raise ValueError(
+                f"`{column}` must hold ids of the tokenizer's {len(processing_class)} tokens, got {max(ids)}; tokenize "
+                "with this model's tokenizer."
+            )
     if pair.prompt_ids is not None:
         return {column: value for column, value in pair._asdict().items() if value is not None}
     start = _start_of_sides(pair, row, processing_class, **chat_template_kwargs)

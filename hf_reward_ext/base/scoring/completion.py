@@ -1,12 +1,14 @@
 """Reward models whose forward takes the place where the completion begins."""
 
-from typing import Any
+from typing import cast
 
 from torch import Tensor
 
+from hf_reward_ext.base.preference.chat import common_prefix, encode_chat, render_chat
 from hf_reward_ext.base.preference.pairs import tokenize_completion
-from hf_reward_ext.base.scoring.conversation import is_chat, join_turns, starts_answer
-from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer, Turns
+from hf_reward_ext.base.preference.validation import Messages
+from hf_reward_ext.base.scoring.conversation import TextOrChat, join_turns, read_conversation, starts_answer
+from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer
 
 
 class CompletionScorer(ModelScorer):
@@ -23,42 +25,23 @@ class CompletionScorer(ModelScorer):
         reader (`nn.Module`, *optional*): The language model inside.
     """
 
-    def encode(self, prompt: str | Turns, completion: str | Turns) -> EncodedText:
-        if is_chat(prompt, completion):
-            self.check_template()
-            turns = join_turns(prompt, completion)  # pyright: ignore[reportArgumentType]
-            prompt_ids, completion_ids = tokenize_completion(turns[:-1], turns[-1:], self.tokenizer)
-            start = len(prompt_ids)
-            if starts_answer(prompt):
-                start = max(start, _shared(_render_start(prompt, self.tokenizer), prompt_ids + completion_ids))
-        else:
-            prompt_ids, completion_ids = tokenize_completion(
-                prompt, completion or self.tokenizer.eos_token, self.tokenizer
-            )
-            start = len(prompt_ids)
-        ids = prompt_ids + completion_ids
-        second_bos = _has_second_bos(ids, self.tokenizer)
-        return EncodedText(ids[second_bos:], start - second_bos)
+    def encode(self, prompt: TextOrChat, completion: TextOrChat) -> EncodedText:
+        prompt, completion = read_conversation(prompt, completion)
+        if isinstance(prompt, str):
+            # Trainers refuse completions of whitespace, but a policy may write one.
+            answer = cast(str, completion) if completion.strip() else f"{completion}{self.tokenizer.eos_token}"  # pyright: ignore[reportAttributeAccessIssue]
+            prompt_ids, completion_ids = tokenize_completion(prompt, answer, self.tokenizer)
+            return EncodedText(prompt_ids + completion_ids, len(prompt_ids))
+        chat = join_turns(prompt, cast(Messages, completion))
+        if chat[-1]["role"] != "assistant":
+            roles = [turn["role"] for turn in chat]
+            raise ValueError(f"A completion must end with the assistant's message, got the roles {roles}.")
+        ids, ((start, _),) = encode_chat(chat, self.tokenizer, "last")
+        if starts_answer(prompt):
+            begun = render_chat(prompt, self.tokenizer, continue_final_message=True)
+            start = max(start, common_prefix(begun, ids))
+        return EncodedText(ids, start)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
         out = self.model(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)
         return out.logits[:, 0]
-
-
-def _has_second_bos(ids: list[int], tokenizer: Any) -> bool:
-    """Whether the text brought the BOS that the tokenizer writes, as rendered and decoded prompts do."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and ids[:2] == [bos, bos]
-
-
-def _render_start(prompt: Any, tokenizer: Any) -> list[int]:
-    """Ids of a chat up to where its last message, the beginning of an answer, stops."""
-    rendered = tokenizer.apply_chat_template(
-        list(prompt), tokenize=True, return_dict=True, continue_final_message=True, add_generation_prompt=False
-    )
-    return list(rendered["input_ids"])
-
-
-def _shared(ids: list[int], other_ids: list[int]) -> int:
-    pairs = zip(ids, other_ids, strict=False)
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(ids), len(other_ids)))

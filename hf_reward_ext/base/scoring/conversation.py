@@ -2,62 +2,50 @@
 
 from collections.abc import Sequence
 
-Turns = Sequence[dict]
+from hf_reward_ext.base.preference.validation import Messages, read_prompt
+
+TextOrChat = str | Sequence[dict]
 
 
-def is_chat(prompt: str | Turns, completion: str | Turns) -> bool:
+def read_conversation(prompt: TextOrChat, completion: TextOrChat) -> tuple[str, str] | tuple[Messages, Messages]:
     """
-    Whether prompt and completion are messages; a completion may be the text of the assistant's message.
+    Prompt and completion in one form: two texts, or two lists of messages.
+
+    Args:
+        prompt (`str` or messages): The prompt.
+        completion (`str` or messages): The completion; a text that completes messages is the assistant's.
 
     Raises:
-        TypeError: If one of both is neither text nor messages, or messages complete a text.
+        ValueError: If one is neither text nor messages, or messages complete a text.
     """
-    for name, value in (("prompt", prompt), ("completion", completion)):
-        if not isinstance(value, str) and not _are_messages(value):
-            raise TypeError(
-                f"A {name} must be text or a list of messages `{{'role': ..., 'content': ...}}`, got {value!r:.80}. "
-                "Pass one of both."
+    if isinstance(prompt, str):
+        if not isinstance(completion, str):
+            raise ValueError(
+                f"The completion of a text must be text, got messages for the prompt {prompt[:80]!r}. Pass the prompt "
+                "as messages too."
             )
-    if isinstance(prompt, str) and not isinstance(completion, str):
-        raise TypeError(
-            f"The completion of a text must be text, got messages for the prompt {prompt[:80]!r}. Pass the prompt as "
-            "messages too."
-        )
-    return not isinstance(prompt, str)
+        return prompt, completion
+    turns = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
+    return list(read_prompt(prompt)), list(read_prompt(turns, "completion"))  # pyright: ignore[reportReturnType]
 
 
-def starts_answer(prompt: str | Turns) -> bool:
+def starts_answer(prompt: TextOrChat) -> bool:
     """Whether a chat ends with the beginning of the assistant's answer, which completions continue."""
-    return not isinstance(prompt, str) and bool(prompt) and prompt[-1]["role"] == "assistant"
+    return not isinstance(prompt, str) and len(prompt) > 0 and prompt[-1].get("role") == "assistant"
 
 
-def join_turns(prompt: Turns, completion: str | Turns) -> list[dict]:
+def join_turns(prompt: Messages, completion: Messages) -> Messages:
     """
     The whole chat. A completion continues the assistant's message that the prompt ends with, if it does.
 
     Example:
     ```python
-    >>> join_turns([{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "It is "}], "4")[-1]
+    >>> prompt = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "It is "}]
+    >>> join_turns(prompt, [{"role": "assistant", "content": "4"}])[-1]
     {'role': 'assistant', 'content': 'It is 4'}
     ```
     """
-    turns = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-    if not starts_answer(prompt) or not turns or turns[0]["role"] != "assistant":
-        return [*prompt, *turns]
-    content = _join_contents(prompt[-1]["content"], turns[0]["content"])
-    return [*prompt[:-1], {**prompt[-1], **turns[0], "content": content}, *turns[1:]]
-
-
-def _join_contents(start, end):
-    if isinstance(start, str) and isinstance(end, str):
-        return start + end
-    if start is None or end is None:
-        return start or end
-    parts = [[{"type": "text", "text": content}] if isinstance(content, str) else content for content in (start, end)]
-    return [*parts[0], *parts[1]]
-
-
-def _are_messages(value: object) -> bool:
-    return isinstance(value, Sequence) and all(
-        isinstance(message, dict) and "role" in message and "content" in message for message in value
-    )
+    if not starts_answer(prompt) or completion[0]["role"] != "assistant":
+        return [*prompt, *completion]
+    content = (prompt[-1].get("content") or "") + (completion[0].get("content") or "")
+    return [*prompt[:-1], {**prompt[-1], **completion[0], "content": content}, *completion[1:]]

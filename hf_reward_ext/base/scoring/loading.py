@@ -26,7 +26,7 @@ def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
     ```
     """
     name = str(name)
-    if not _has_file(name, "config.json") and find_adapter_config_file(name) is not None:
+    if not has_file(name, "config.json") and find_adapter_config_file(name) is not None:
         return AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **model_kwargs)
     config = _config(name, model_kwargs)
     if not type(config).__module__.startswith("transformers."):  # a class of ours, or code from the Hub
@@ -60,14 +60,15 @@ def load_reward_tokenizer(name: str | Path, **kwargs: Any) -> Any:
         **kwargs: Arguments of `AutoTokenizer.from_pretrained`.
     """
     name = str(name)
-    if not _has_file(name, "tokenizer_config.json") and _has_file(name, "config.json"):
+    if not has_file(name, "tokenizer_config.json") and has_file(name, "config.json"):
         config = _config(name, {})
         if getattr(config, "base_model_name_or_path", None) is not None:
             return load_base_tokenizer(config)
     return AutoTokenizer.from_pretrained(name, **kwargs)
 
 
-def _has_file(name: str, file: str) -> bool:
+def has_file(name: str, file: str) -> bool:
+    """Whether a folder, or a repository on the Hub, holds a file."""
     return cached_file(name, file, _raise_exceptions_for_missing_entries=False) is not None
 
 

@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hf_reward_ext.base.lm.context import longest_input
-
-Turns = Sequence[dict]
+from hf_reward_ext.base.scoring.conversation import TextOrChat
 
 
 class EncodedText(NamedTuple):
@@ -55,16 +54,8 @@ class ModelScorer(ABC):
         """Whether the tokenizer has a chat template."""
         return self.tokenizer.chat_template is not None
 
-    def check_template(self) -> None:
-        """Raises `ValueError` if messages came, but the tokenizer has no chat template."""
-        if not self.reads_messages:
-            raise ValueError(
-                f"The tokenizer of `{self.__name__}` must have a chat template to write messages, got none. Set "
-                "`tokenizer.chat_template`, or pass text."
-            )
-
     @abstractmethod
-    def encode(self, prompt: str | Turns, completion: str | Turns) -> EncodedText:
+    def encode(self, prompt: TextOrChat, completion: TextOrChat) -> EncodedText:
         """Tokens of one prompt with its completion."""
 
     @abstractmethod

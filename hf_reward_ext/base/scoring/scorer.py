@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hf_reward_ext.base.scoring.completion import CompletionScorer
+from hf_reward_ext.base.scoring.conversation import join_turns, read_conversation, starts_answer
 from hf_reward_ext.base.scoring.function import RewardFunction
 from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
 from hf_reward_ext.base.scoring.model_scorer import ModelScorer
@@ -29,6 +30,8 @@ class Scorer:
         name (`str`, *optional*): Name in results and logs. Default: that of the function.
         models (`list` of `nn.Module`, *optional*): The models in it, which [`to`] moves.
         reads_messages (`bool`, *optional*, defaults to `False`): Whether a text prompt should come as a user's message.
+        joins_answers (`bool`, *optional*, defaults to `True`): Whether the function gets an answer whose beginning is
+            the last message of its prompt as one message of the completion, as from TRL's trainers.
         parts (`list` of [`Scorer`], *optional*): Scorers that it asks; their models, columns and messages are its.
 
     Example:
@@ -45,18 +48,26 @@ class Scorer:
         name: str | None = None,
         models: Sequence[nn.Module] = (),
         reads_messages: bool = False,
+        joins_answers: bool = True,
         parts: Sequence["Scorer"] = (),
     ):
         self.function = RewardFunction(function)
         self.__name__ = name or self.function.name
         self.models = [*models, *(model for part in parts for model in part.models)]
         self.reads_messages = reads_messages or any(part.reads_messages for part in parts)
+        self.joins_answers = joins_answers and not parts
         self.parts = list(parts)
 
     @classmethod
     def from_model_scorer(cls, scorer: ModelScorer) -> "Scorer":
         """The scorer of one model."""
-        return cls(scorer, name=scorer.__name__, models=[scorer.model], reads_messages=scorer.reads_messages)
+        return cls(
+            scorer,
+            name=scorer.__name__,
+            models=[scorer.model],
+            reads_messages=scorer.reads_messages,
+            joins_answers=False,  # it looks at where the completion begins
+        )
 
     def __call__(self, prompts: Sequence, completions: Sequence, **columns: Any) -> Rewards:
         """
@@ -74,6 +85,8 @@ class Scorer:
         self, prompts: Sequence, completions: Sequence, columns: dict[str, Any] | None = None, *, nan_is_missing=False
     ) -> Rewards:
         """The same, with the columns as a `dict`; `nan_is_missing` as for [`check_rewards`]."""
+        if self.joins_answers:
+            prompts, completions = _join_answers(prompts, completions)
         returned = self.function(prompts, completions, columns)
         return check_rewards(returned, prompts, self.__name__, nan_is_missing=nan_is_missing)
 
@@ -164,6 +177,16 @@ def completion_scorer(model: Any, tokenizer: Any, batch_size: int, reader: nn.Mo
     """
     require_tokenizer(model, tokenizer)
     return Scorer.from_model_scorer(CompletionScorer(model, tokenizer, batch_size, reader))
+
+
+def _join_answers(prompts: Sequence, completions: Sequence) -> tuple[list, list]:
+    pairs = [
+        (prompt[:-1], join_turns(*read_conversation(prompt, completion))[len(prompt) - 1 :])
+        if starts_answer(prompt)
+        else (prompt, completion)
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    return [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
 
 
 def require_tokenizer(model: Any, tokenizer: Any) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_reward_ext.base.scoring.conversation import is_chat, join_turns
+from hf_reward_ext.base.preference.chat import render_chat
+from hf_reward_ext.base.preference.validation import Messages
+from hf_reward_ext.base.scoring.conversation import TextOrChat, join_turns, read_conversation
 from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
-from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer, Turns
+from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer
 from hf_reward_ext.base.scoring.protocol import ScoresText
 
 
@@ -71,13 +73,11 @@ class TextScorer(ModelScorer):
             rewards[apart] = torch.tensor(self._own_way(*zip(*(pairs[index] for index in apart), strict=True)))
         return rewards
 
-    def encode(self, prompt: str | Turns, completion: str | Turns) -> EncodedText:
-        if is_chat(prompt, completion):
-            self.check_template()
-            text = self.tokenizer.apply_chat_template(join_turns(prompt, completion), tokenize=False)  # pyright: ignore[reportArgumentType]
-        else:
-            text = f"{prompt}{completion}"
-        return EncodedText(self.tokenizer(text, add_special_tokens=False)["input_ids"], 0)
+    def encode(self, prompt: TextOrChat, completion: TextOrChat) -> EncodedText:
+        prompt, completion = read_conversation(prompt, completion)
+        if isinstance(prompt, str):
+            return EncodedText(self.tokenizer(f"{prompt}{completion}", add_special_tokens=False)["input_ids"], 0)
+        return EncodedText(render_chat(join_turns(prompt, cast(Messages, completion)), self.tokenizer), 0)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0]

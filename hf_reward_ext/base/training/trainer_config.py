@@ -1,7 +1,6 @@
-"""Training arguments that all methods share."""
+"""What every training configuration here has in common."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 from trl import RewardConfig
@@ -9,30 +8,9 @@ from trl import RewardConfig
 
 @dataclass
 class BaseRewardConfig(RewardConfig):
-    """
-    [`~trl.RewardConfig`] with defaults that work without an accelerator, and without options that are deprecated.
-
-    Raises:
-        ValueError: If activations are to be offloaded and there is no accelerator.
-    """
-
-    _activation_checkpointing: ClassVar[bool] = True  # TRL's default, under the name that is not deprecated
-
-    gradient_checkpointing: bool | None = field(
-        default=None, metadata={"help": "Deprecated name of activation_checkpointing."}
-    )
+    """[`~trl.RewardConfig`] that trains in float32 where there is no accelerator, in place of refusing to start."""
 
     def __post_init__(self):
-        has_accelerator = torch.accelerator.is_available() and not self.use_cpu
-        if self.bf16 is None and not has_accelerator:
+        if self.bf16 is None and (self.use_cpu or not torch.accelerator.is_available()):
             self.bf16 = False
-        if not torch.accelerator.is_available():
-            self.dataloader_pin_memory = False  # torch warns once per epoch otherwise
-        if self.activation_checkpointing is None and self.gradient_checkpointing is None:
-            self.activation_checkpointing = self._activation_checkpointing
         super().__post_init__()
-        if self.activation_offloading and not has_accelerator:
-            raise ValueError(
-                "`activation_offloading` must be False without an accelerator, got True: activations are in the "
-                "processor's memory already. Leave it out."
-            )

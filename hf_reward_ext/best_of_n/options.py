@@ -1,0 +1,105 @@
+"""Options of the `"reward-bon"` pipeline, checked before any work."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+
+from hf_reward_ext.base.scoring.combine import max_rank, min_max
+from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
+from hf_reward_ext.elhsr.pruning import Pruning
+
+_COMBINATIONS = {"max_rank": max_rank, "min_max": min_max}
+_VOTES = ("majority", "weighted")
+
+
+@dataclass(frozen=True)
+class BestOfNOptions:
+    """
+    What a call of [`BestOfNPipeline`] does; see there for the fields.
+
+    Raises:
+        TypeError: If a value is of another type.
+        ValueError: If a value is out of range, or needs another one.
+    """
+
+    num_candidates: int = 16
+    return_all: bool = False
+    vote: str | None = None
+    extract_answer: Callable | None = None
+    prune: Pruning | None = None
+    candidates_per_batch: int | None = None
+    combine: str | Callable | None = None
+    seed: int | None = None
+    show_progress: bool | None = None
+
+    def __post_init__(self):
+        _check_count("num_candidates", self.num_candidates)
+        if self.candidates_per_batch is not None:
+            _check_count("candidates_per_batch", self.candidates_per_batch)
+        if self.vote not in (None, *_VOTES):
+            raise ValueError(f"`vote` must be 'majority' or 'weighted', got {self.vote!r}.")
+        if self.vote is not None and self.extract_answer is None:
+            raise ValueError(
+                f"`vote={self.vote!r}` was given without `extract_answer`, but candidates vote with their answers. "
+                "Pass a callable from the completion text to an answer."
+            )
+        if self.extract_answer is not None and not callable(self.extract_answer):
+            raise TypeError(f"`extract_answer` must be callable, got a `{type(self.extract_answer).__name__}`.")
+        if self.prune is not None and not isinstance(self.prune, Pruning):
+            raise TypeError(f"`prune` must be a `Pruning`, got a `{type(self.prune).__name__}`.")
+        if self.prune is not None and self.candidates_per_batch is not None:
+            raise ValueError(
+                "`candidates_per_batch` and `prune` must not be given together, because pruning compares all "
+                "candidates of a prompt. Leave one out."
+            )
+        if self.combine is not None and not callable(self.combine) and self.combine not in _COMBINATIONS:
+            raise ValueError(f"`combine` must be one of {sorted(_COMBINATIONS)} or a callable, got {self.combine!r}.")
+        if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**32):
+            raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1, got {self.seed!r}.")
+
+    def updated(self, given: Mapping[str, Any]) -> Self:
+        """These options with those of a call, where `None` means the default."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return replace(self, **{name: defaults[name] if value is None else value for name, value in given.items()})
+
+    def fuse(self, rewards: Rewards, second_rewards: Rewards) -> Rewards:
+        """Both rewards of candidates as one, where there are both."""
+        both = [index for index, pair in enumerate(zip(rewards, second_rewards, strict=True)) if None not in pair]
+        fused: Rewards = [None] * len(rewards)
+        if both:
+            combine = _COMBINATIONS.get(self.combine or "min_max", self.combine)
+            columns = [np.array([values[index] for index in both], dtype=float) for values in (rewards, second_rewards)]
+            for index, value in zip(both, check_rewards(combine(*columns), both, "combine"), strict=True):
+                fused[index] = value
+        return fused
+
+
+def check_generation(settings: Mapping[str, Any], num_candidates: int) -> None:
+    """
+    Refuses settings of `generate` that leave nothing to choose from.
+
+    Args:
+        settings (`dict`): The generation parameters in force.
+        num_candidates (`int`): Candidates of each prompt.
+
+    Raises:
+        ValueError: For beams, `num_return_sequences`, and several candidates without sampling.
+    """
+    if (settings.get("num_return_sequences") or 1) != 1:
+        raise ValueError("`num_return_sequences` was given, but candidates are counted by `num_candidates`. Use that.")
+    if (settings.get("num_beams") or 1) > 1:
+        raise ValueError(f"`num_beams={settings['num_beams']}` was given, but candidates are sampled. Leave it out.")
+    if not settings.get("do_sample") and num_candidates > 1:
+        raise ValueError(
+            f"`do_sample=False` was given, but then all {num_candidates} candidates are the same. Pass "
+            "`do_sample=True`."
+        )
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"`{name}={value}` was given, but it is a count of at least 1. Pass a positive number.")

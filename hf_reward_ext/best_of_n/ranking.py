@@ -1,0 +1,56 @@
+"""Scored candidates in order: by reward, or by the votes of their answers."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hf_reward_ext.base.scoring.votes import majority_vote
+
+
+def rank_candidates(records: list[dict]) -> list[dict]:
+    """Best first; candidates that were stopped come after finished ones, candidates without a score last."""
+    return sorted(records, key=_rank)
+
+
+def rank_by_vote(
+    records: list[dict], completions: Sequence[str], vote: str, extract_answer: Callable[[str], object]
+) -> list[dict]:
+    """
+    Candidates with the winning answer first.
+
+    Args:
+        records (`list` of `dict`): With `score` and `pruned`; each gets its `answer`.
+        completions (`list[str]`): Their texts. Those of stopped candidates have no vote.
+        vote (`str`): `"majority"`, or `"weighted"` by the exponential of the score (0 without a score).
+        extract_answer (`callable`): Text to a hashable answer, or `None`.
+
+    Raises:
+        TypeError: If an answer is not hashable.
+    """
+    for record, completion in zip(records, completions, strict=True):
+        record["answer"] = None if record["pruned"] else _check_hashable(extract_answer(completion))
+    answers = [record["answer"] for record in records]
+    weights = _weights([record["score"] for record in records]) if vote == "weighted" else None
+    winner, _ = majority_vote(answers, weights)
+    best = None if winner is None else answers[winner]
+    return sorted(records, key=lambda record: (record["answer"] != best, *_rank(record)))
+
+
+def _rank(record: dict) -> tuple[bool, bool, float]:
+    score = record["score"]
+    return score is None, record["pruned"], 0.0 if score is None else -score
+
+
+def _weights(scores: Sequence[float | None]) -> list[float]:
+    values = np.array([-np.inf if score is None else score for score in scores])
+    weights = np.exp(values - values.max())
+    return (weights / weights.sum()).tolist()
+
+
+def _check_hashable(answer: object) -> object:
+    if answer.__hash__ is None:
+        raise TypeError(
+            f"`extract_answer` must return a hashable answer or `None`, got a `{type(answer).__name__}`. Return text "
+            "or a number."
+        )
+    return answer
