@@ -59,7 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
         num_train_epochs=args.epochs, per_device_train_batch_size=32, cache_hidden_states=True, report_to="none",
         save_strategy="no", bf16=torch.cuda.is_available(), use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
-    trainer = SLATrainer(policy, config, parts["train"], parts["test"], tokenizer)
+    trainer = SLATrainer(
+        policy, config, train_dataset=parts["train"], eval_dataset=parts["test"], processing_class=tokenizer
+    )
     trainer.train()
     trainer.save_model()
     metrics = trainer.evaluate()

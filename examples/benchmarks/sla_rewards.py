@@ -9,12 +9,12 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean
 from hf_reward_ext.demo.elhsr import train_head, with_prefixes
 from hf_reward_ext.demo.sampling import Rollouts
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
 from hf_reward_ext.sla import SLAConfig, SLATrainer, autrc
-from hf_reward_ext.sla.data_collator import PairCollator
 from hf_reward_ext.sla.metrics import preference_metrics
 
 CHANNEL = dict(channel_size=32, num_train_epochs=12)

@@ -13,6 +13,7 @@ from transformers.pipelines.text_generation import ReturnType
 from transformers.utils.chat_template_utils import Chat
 
 from hf_reward_ext.base.lm.context import longest_input
+from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.tokens import token_ids
 from hf_reward_ext.base.scoring.loading import has_file
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
@@ -140,6 +141,7 @@ class BestOfNPipeline(TextGenerationPipeline):
             raise ValueError("`combine` needs a `second_reward_model`, got none. Pass one, or leave `combine` out.")
         check_generation({"do_sample": True, **kwargs}, options.num_candidates)
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        check_generate_keywords(self.model, forward.keys() - {"prefix_length"})
         return preprocess, {**forward, "options": options}, {**postprocess, "options": options}
 
     def preprocess(self, prompt_text, **kwargs):

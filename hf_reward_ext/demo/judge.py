@@ -166,7 +166,7 @@ def _one_round(
         use_cpu=not torch.cuda.is_available(),
     )
     rows = pairs("train", num_pairs, seed)
-    trainer = FastSlowTrainer(policy, args, rows, processing_class=tokenizer, template=TEMPLATE)
+    trainer = FastSlowTrainer(policy, args, train_dataset=rows, processing_class=tokenizer, template=TEMPLATE)
     trainer.train()
     judge = trainer.judge
     judge.config.max_new_tokens = MAX_NEW_TOKENS

@@ -85,7 +85,7 @@ def _train_sla(policy, tokenizer, rollouts: Rollouts, folder: str) -> None:
         folder, channel_size=32, learning_rate=3e-3, num_train_epochs=10, per_device_train_batch_size=32,
         cache_hidden_states=True, **_COMMON,
     )  # fmt: skip
-    trainer = SLATrainer(_copy(policy), args, attempt_pairs(rollouts), processing_class=tokenizer)
+    trainer = SLATrainer(_copy(policy), args, train_dataset=attempt_pairs(rollouts), processing_class=tokenizer)
     trainer.train()
     trainer.save_model()
 
@@ -96,7 +96,9 @@ def _train_fast_slow(policy, tokenizer, rollouts: Rollouts, folder: str) -> None
         folder, verdicts=list(VERDICTS), learning_rate=2e-3, lr_scheduler_type="cosine", num_train_epochs=3,
         per_device_train_batch_size=32, gradient_checkpointing=False, **_COMMON,
     )  # fmt: skip
-    trainer = FastSlowTrainer(_copy(policy), args, parts["train"], processing_class=tokenizer, template=_JUDGE)
+    trainer = FastSlowTrainer(
+        _copy(policy), args, train_dataset=parts["train"], processing_class=tokenizer, template=_JUDGE
+    )
     trainer.train()
     judge = trainer.judge
     judge.config.max_new_tokens = 8

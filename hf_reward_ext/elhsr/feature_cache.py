@@ -53,6 +53,7 @@ class FeatureCache:
         self._note = path.with_suffix(".json")
         if not path.exists():
             self._note.unlink(missing_ok=True)
+            _reserve(path, shape[0] * shape[1] * torch.bfloat16.itemsize)
         self.features = torch.from_file(str(path), shared=True, size=shape[0] * shape[1], dtype=torch.bfloat16).view(
             shape
         )
@@ -128,7 +129,37 @@ class FeatureCache:
 
     def _fingerprint(self) -> str:
         described = {name: getattr(self.config, name) for name in ("layers", "features", "top_logprobs", "hidden_size")}
-        # The sums tell a policy from its fine-tuned copy of the same name.
-        weights = [float(weight.detach().sum(dtype=torch.float64)) for weight in self.policy.parameters()]
+        weights = [[name, *_describe(weight.detach())] for name, weight in self.policy.named_parameters()]
         text = json.dumps([described, weights, self._prompts[:], self._completions])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _describe(weight: Tensor) -> list:
+    """Type, shape and sum of a weight, or of the tensors that a quantized one consists of."""
+    described = [str(weight.dtype), list(weight.shape)]
+    if hasattr(weight, "__tensor_flatten__"):
+        names, _ = weight.__tensor_flatten__()
+        return [*described, [_describe(getattr(weight, name)) for name in names]]
+    if weight.is_meta:  # offloaded
+        return described
+    try:
+        return [*described, float(weight.sum(dtype=torch.float64))]
+    except (NotImplementedError, RuntimeError):  # types that cannot be added up, of fewer than 8 bits
+        return described
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Takes the room of a file now: a full disk would kill the process when a mapped page is written."""
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"The feature cache needs {size / 2**20:,.0f} MiB in '{path.parent}', and the disk does not give them "
+            f"({error.strerror}). Free room, set `feature_cache_dir`, or use `feature_cache='none'`.",
+        ) from error

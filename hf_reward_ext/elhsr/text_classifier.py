@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.base_model import load_base
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
@@ -99,7 +100,11 @@ class ELHSRForSequenceClassification(PreTrainedModel):
 
         Returns:
             `SequenceClassifierOutput` whose `logits` are `(batch, 1)`.
+
+        Raises:
+            TypeError: For other keywords.
         """
+        check_scoring_keywords(self, kwargs)
         attention_mask, completion_mask = fill_masks(
             input_ids,
             attention_mask,

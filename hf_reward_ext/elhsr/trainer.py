@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
+from transformers import EarlyStoppingCallback, set_seed
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.saving.card import CardText
@@ -42,7 +42,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         eval_dataset (*optional*): The same. Default: `validation_fraction` of the prompts of a map-style dataset.
         processing_class (*optional*): The policy's tokenizer. Default: loaded by the policy's name.
         head ([`ELHSRModel`], *optional*): A head to train on; default: a fresh one for the policy.
-        **kwargs: Those of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
+        **kwargs: Other arguments of [`BaseRewardTrainer`] (`callbacks`, `optimizers`, ...).
 
     Raises:
         ValueError: Before the policy runs: missing columns, labels that are all the same, a policy without hidden
@@ -58,7 +58,9 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     args: ELHSRConfig
     model: ELHSRModel
+    loss_is_scaled_for_ga = False
 
+    _config_class = ELHSRConfig
     _tag_names = ["trl", "hf-reward-ext", "elhsr"]
     _name = "ELHSR"
     _paper = PAPER
@@ -69,34 +71,48 @@ class ELHSRTrainer(BaseRewardTrainer):
         self,
         model,
         args: ELHSRConfig | None = None,
+        data_collator=None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | IterableDataset | dict | None = None,
         processing_class=None,
+        compute_metrics=None,
+        callbacks=None,
+        optimizers=(None, None),
+        optimizer_cls_and_kwargs=None,
+        preprocess_logits_for_metrics=None,
+        quantization_config=None,
+        peft_config=None,
+        *,
         head: ELHSRModel | None = None,
-        **kwargs,
     ):
-        name = model if isinstance(model, str) else model.config._name_or_path
-        if args is None:
-            args = ELHSRConfig(f"{name.split('/')[-1]}-ELHSR")
-        if train_dataset is None:
-            raise ValueError("`train_dataset` is missing, but a head is trained on labelled completions. Pass it.")
-        if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
-        if isinstance(model, str):
-            model = AutoModelForCausalLM.from_pretrained(
-                model, trust_remote_code=args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})
-            )
-        self.policy = model if hasattr(model, "hf_device_map") else model.to(args.device)  # pyright: ignore[reportArgumentType]
+        self._given_head = head
         self._caches: dict[str, FeatureCache] = {}
         self._eval_groups: list[tuple[np.ndarray, np.ndarray]] = []
-        if eval_dataset is None:
-            train_dataset, eval_dataset = _hold_out(train_dataset, processing_class, args)
-        callbacks = list(kwargs.pop("callbacks", None) or [])
-        if eval_dataset is None:
-            args.eval_strategy = "no"
-            args.load_best_model_at_end = False
-        elif args.early_stopping_patience is not None and args.load_best_model_at_end:
-            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        super().__init__(
+            model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            compute_metrics,
+            callbacks,
+            optimizers,
+            optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics,
+            quantization_config,
+            peft_config,
+        )
+        if self.eval_dataset is not None and self.args.load_best_model_at_end and self.args.early_stopping_patience:
+            self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
+
+    def _build_model(self, model, args, processing_class, peft_config):
+        if peft_config is not None:
+            raise ValueError(
+                "`peft_config` must be None, got one: ELHSR trains a head and leaves the policy as it is. Leave it out."
+            )
+        self.policy = model if hasattr(model, "hf_device_map") else model.to(args.device)
+        head = self._given_head
         if head is None:
             set_seed(args.seed)
             head = ELHSRModel.from_policy(
@@ -109,18 +125,19 @@ class ELHSRTrainer(BaseRewardTrainer):
                 standardize=args.standardize,
             )
         head.check_policy(model, processing_class)
-        collator = kwargs.pop("data_collator", None) or GroupCollator(self._caches, self._run_policy)
         self._head = head
-        super().__init__(
-            model=head,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            **kwargs,
-        )
+        return head, None
+
+    def _split(self, train_dataset, eval_dataset, args, processing_class):
+        if eval_dataset is None:
+            train_dataset, eval_dataset = _hold_out(train_dataset, processing_class, args)
+        if eval_dataset is None:
+            args.eval_strategy = "no"
+            args.load_best_model_at_end = False
+        return train_dataset, eval_dataset
+
+    def _collator(self, args, processing_class):
+        return GroupCollator(self._caches, self._run_policy)
 
     def _run_policy(self, input_ids, attention_mask):
         device = self.policy.device
@@ -168,6 +185,9 @@ class ELHSRTrainer(BaseRewardTrainer):
         rows = [{"cache": name, "row": row, "labels": labels} for row, labels in enumerate(groups["labels"])]
         return Dataset.from_list(rows)
 
+    def _count_items(self, inputs):
+        return {}
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         mode = "train" if self.model.training else "eval"
         labels, groups = inputs["labels"], inputs["groups"]
@@ -186,13 +206,10 @@ class ELHSRTrainer(BaseRewardTrainer):
             self._eval_groups += self.accelerator.gather_for_metrics(own, use_gather_object=True)
         return (loss, {"rewards": rewards}) if return_outputs else loss
 
-    def log(self, logs, start_time=None):
-        if not self.model.training and self._eval_groups:
-            rewards, labels = zip(*self._eval_groups, strict=True)
-            for name, value in group_metrics(rewards, labels).items():
-                self._metrics["eval"][name] = [value]
-            self._eval_groups = []
-        super().log(logs, start_time)
+    def _evaluation_metrics(self, metrics, prefix):
+        rewards, labels = zip(*self._eval_groups, strict=True)
+        self._eval_groups = []
+        return group_metrics(rewards, labels)
 
     def train(self, *args, **kwargs):
         """Trains, keeps the best epoch, folds the standardisation and calibrates on the held-out prompts."""

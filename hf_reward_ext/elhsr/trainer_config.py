@@ -1,13 +1,13 @@
 """Training arguments of an ELHSR head."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from trl import RewardConfig
+from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 
 @dataclass
-class ELHSRConfig(RewardConfig):
+class ELHSRConfig(BaseRewardConfig):
     r"""
     Training arguments of [`ELHSRTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] hold.
 
@@ -35,6 +35,8 @@ class ELHSRConfig(RewardConfig):
             epoch is kept, not the last. `None`: never stop early.
         max_candidates_per_prompt (`int`, *optional*): Use at most this many candidates of a prompt.
     """
+
+    _activation_checkpointing: ClassVar[bool] = False  # a linear head has nothing to checkpoint
 
     loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca"] = field(
         default="bce", metadata={"help": "Loss on the rewards: bce, hinge, pairwise, infonca or nca."}
@@ -78,7 +80,6 @@ class ELHSRConfig(RewardConfig):
     save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept, the best among them."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best epoch."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "A linear head has nothing to checkpoint."})
     bf16: bool | None = field(default=False, metadata={"help": "Train the head in bfloat16."})
 
     def __post_init__(self):

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
+from hf_reward_ext.base.lm.keywords import check_scoring_keywords, declared_keywords, refuse_unknown
 from hf_reward_ext.base.saving.upload import push_folder, push_model
 from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.fast_slow.calibrate.calibrate import calibrate, calibration_report
@@ -241,7 +242,9 @@ class FastSlowRewardModel(PreTrainedModel):
 
         Raises:
             ValueError: If the verdicts are pairwise.
+            TypeError: For other keywords.
         """
+        check_scoring_keywords(self, kwargs)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = [row[kept].tolist() for row, kept in zip(input_ids, mask.bool(), strict=True)]
         texts = [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
@@ -331,7 +334,12 @@ class FastSlowRewardModel(PreTrainedModel):
             save_directory (`str` or `Path`): The folder.
             push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
             **kwargs: For the causal LM's `save_pretrained`.
+
+        Raises:
+            TypeError: For other keywords.
         """
+        known = declared_keywords(type(self.causal_lm).save_pretrained) | {"repo_id"}
+        refuse_unknown("FastSlowRewardModel.save_pretrained", kwargs, known)
         repo_id = kwargs.pop("repo_id", None)
         save_judge(self, save_directory, **kwargs)
         if push_to_hub:

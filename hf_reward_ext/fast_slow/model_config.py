@@ -1,13 +1,14 @@
 """What a saved judge says of itself."""
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
+from hf_reward_ext.base.saving.config import RewardModelConfig
 from hf_reward_ext.fast_slow.judge.gate import Gate
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind, verdict_kind
 
 
-class FastSlowRewardModelConfig(PreTrainedConfig):
+class FastSlowRewardModelConfig(RewardModelConfig):
     r"""
     Configuration of [`FastSlowRewardModel`], saved as its `config.json` beside the causal LM's own weights.
 

@@ -1,6 +1,5 @@
 """What the log says of a batch of preference pairs."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,30 +34,21 @@ def pair_metrics(chosen: Rewards, rejected: Rewards, beta: float) -> dict[str, R
     }
 
 
-def logps_drift(metrics: dict[str, float], history: list[dict]) -> dict[str, float]:
+def logps_drift(value: float, key: str, history: list[dict]) -> dict[str, float]:
     """
-    By how much the evaluation's chosen log-probability moved since its first evaluation.
+    Change of the evaluation's chosen log-probability since its first evaluation.
 
     The loss sees differences only, so both sides may become less likely together, which guidance feels.
 
     Args:
-        metrics (`dict`): About to be logged.
-        history (`list[dict]`): What was logged before; a resumed run has it too.
+        value (`float`): Chosen log-probability of this evaluation.
+        key (`str`): Its name in the log.
+        history (`list[dict]`): Earlier logs; a resumed run has them too.
 
     Example:
     ```python
-    >>> logps_drift({"eval_logps/chosen": -2.5}, [{"eval_logps/chosen": -2.0}, {"eval_logps/chosen": -2.2}])
-    {'eval_logps_drift': -0.5}
+    >>> logps_drift(-2.5, "eval_logps/chosen", [{"eval_logps/chosen": -2.0}, {"eval_logps/chosen": -2.2}])
+    {'logps_drift': -0.5}
     ```
     """
-    key = next((key for key in metrics if key.startswith("eval_") and key.endswith("logps/chosen")), None)
-    if key is None:
-        return {}
-    first = next((row[key] for row in history if key in row), metrics[key])
-    return {key.replace("logps/chosen", "logps_drift"): metrics[key] - first}
-
-
-def gathered(accelerator, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
-    """The values of all processes, without the rows that padded the last batch."""
-    values = accelerator.gather_for_metrics(torch.stack(list(metrics.values()), dim=1).detach())
-    return dict(zip(metrics, values.T.tolist(), strict=True))
+    return {"logps_drift": value - next((row[key] for row in history if key in row), value)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
@@ -123,7 +124,9 @@ class GenARMRewardModel(BaseRewardModel):
 
         Raises:
             ValueError: If a row has no token that counts.
+            TypeError: For other keywords.
         """
+        check_scoring_keywords(self, kwargs)
         attention_mask, completion_mask = fill_masks(
             input_ids,
             attention_mask,

@@ -3,10 +3,12 @@
 import copy
 from typing import Any, Literal
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
+
+from hf_reward_ext.base.saving.config import RewardModelConfig
 
 
-class GenARMRewardModelConfig(PreTrainedConfig):
+class GenARMRewardModelConfig(RewardModelConfig):
     """
     Configuration of [`GenARMRewardModel`].
 

@@ -1,18 +1,17 @@
 """Trains an autoregressive reward model on TRL's `RewardTrainer`."""
 
-from typing import Any, cast
-
-from datasets import Dataset, IterableDataset
+import torch
+from datasets import Dataset
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
+from hf_reward_ext.base.training.model_loading import check_causal_lm
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
-from hf_reward_ext.genarm.data_collator import PairCollator
-from hf_reward_ext.genarm.metrics import gathered, logps_drift, pair_metrics
+from hf_reward_ext.genarm.metrics import logps_drift, pair_metrics
 from hf_reward_ext.genarm.model_card import PAPER, guide_card
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
@@ -56,57 +55,20 @@ class GenARMTrainer(BaseRewardTrainer):
 
     args: GenARMConfig
 
+    _config_class = GenARMConfig
     _tag_names = ["trl", "hf-reward-ext", "genarm"]
     _name = "GenARM"
     _paper = PAPER
     _card_settings = ["loss_type", "beta", "gamma", "learning_rate", "num_train_epochs"]
     _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin"]
 
-    def __init__(
-        self,
-        model,
-        args: GenARMConfig | None = None,
-        data_collator=None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | IterableDataset | dict | None = None,
-        processing_class=None,
-        **kwargs,
-    ):
-        name = model if isinstance(model, str) else model.config._name_or_path
-        args = args or GenARMConfig(f"{name.split('/')[-1]}-GenARM")
-        init_kwargs = args.model_init_kwargs
-        if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(
-                name,
-                revision=cast(dict, init_kwargs or {}).get("revision"),
-                trust_remote_code=args.trust_remote_code,
-            )
-        if isinstance(model, str):
-            model = _load(model, args, kwargs.pop("quantization_config", None))
-            args.model_init_kwargs = None  # used up; TRL would say that they are ignored
-        _check_adapters(model, kwargs.get("peft_config"))
-        causal_lm = _causal_lm(model)
-        add_fused_lm_head(causal_lm)
-        if processing_class.pad_token is None:
-            processing_class.pad_token = processing_class.eos_token
-        label_names = {field: getattr(causal_lm.config, field) for field in ("id2label", "label2id")}
-        causal_lm.config.num_labels = 1  # what TRL asks of a reward model; a causal LM does not use it
+    def _build_model(self, model, args, processing_class, peft_config):
+        _check_adapters(model, peft_config)
+        add_fused_lm_head(check_causal_lm(model))
         self.num_filtered: dict[str, int] = {}
-        multiple = cast(int | None, args.pad_to_multiple_of)
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=data_collator or PairCollator(processing_class.pad_token_id, multiple),
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
-        args.model_init_kwargs = init_kwargs
-        for field, value in label_names.items():
-            setattr(causal_lm.config, field, value)
+        return model, peft_config
 
-    def _prepare_dataset(self, dataset, processing_class, args: GenARMConfig, dataset_name):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def _prepare_dataset(self, dataset, processing_class, args: GenARMConfig, dataset_name):  # pyright: ignore
         prepared = prepare_preference_dataset(
             dataset,
             processing_class,
@@ -119,7 +81,7 @@ class GenARMTrainer(BaseRewardTrainer):
             self.num_filtered[dataset_name] = len(dataset) - len(prepared)
         return prepared
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def _batch_loss(self, model, inputs):
         mask = inputs["completion_mask"]
         with narrow_head_tiles(inputs["input_ids"].device):
             output = model(
@@ -132,61 +94,32 @@ class GenARMTrainer(BaseRewardTrainer):
         if self.args.length_normalization:
             logps = logps / mask[:, 1:].sum(-1)
         chosen, rejected = logps.chunk(2)
-        margin = inputs.get("margin", 0.0)
+        loss = self._pair_loss(chosen, rejected, inputs.get("margin", 0.0))
+        return BatchLoss(
+            terms=[LossTerm("preference_loss", loss, torch.ones_like(loss), "pairs")],
+            metrics=pair_metrics(chosen.detach(), rejected.detach(), self.args.beta),
+            rewards=self.args.beta * torch.stack([chosen, rejected], dim=-1),
+        )
+
+    def _pair_loss(self, chosen: Tensor, rejected: Tensor, margin: Tensor | float) -> Tensor:
         if self.args.loss_type == "hinge":
-            loss = hinge_pair_loss(chosen, rejected, margin=margin, beta=self.args.beta)
-        else:
-            loss = bradley_terry_loss(
-                chosen,
-                rejected,
-                margin=margin,
-                beta=self.args.beta,
-                gamma=self.args.gamma,
-                label_smoothing=self.args.label_smoothing,
-            )
-        self._note(chosen.detach(), rejected.detach(), inputs["attention_mask"])
-        loss = loss.mean()
-        return (loss, {"rewards": self.args.beta * logps.detach()}) if return_outputs else loss
+            return hinge_pair_loss(chosen, rejected, margin=margin, beta=self.args.beta)
+        return bradley_terry_loss(
+            chosen,
+            rejected,
+            margin=margin,
+            beta=self.args.beta,
+            gamma=self.args.gamma,
+            label_smoothing=self.args.label_smoothing,
+        )
 
-    def _note(self, chosen: Tensor, rejected: Tensor, attention_mask: Tensor) -> None:
-        """Every pair's values, so that a small last batch weighs no more than its pairs."""
-        mode = "train" if self.model.training else "eval"
-        for name, values in gathered(self.accelerator, pair_metrics(chosen, rejected, self.args.beta)).items():
-            self._metrics[mode][name] += values
-        if mode == "train":
-            self._total_train_tokens += int(cast(Tensor, self.accelerator.gather(attention_mask.sum())).sum())
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
-
-    def log(self, logs, start_time=None):
-        mode = "train" if self.model.training else "eval"
-        losses = [key for key in logs if key.startswith("eval_") and key.endswith("_loss")]
-        prefix = losses[0].removesuffix("loss") if mode == "eval" and losses else ""  # one per evaluation dataset
-        means = {f"{prefix}{key}": sum(values) / len(values) for key, values in self._metrics[mode].items()}
-        self._metrics[mode].clear()  # TRL's own log has nothing to add then
-        logs.update({**means, **logps_drift(means, self.state.log_history)})
-        super().log(logs, start_time)
+    def _evaluation_metrics(self, metrics, prefix):
+        name = "logps/chosen"
+        return logps_drift(metrics[name], f"{prefix}_{name}", self.state.log_history) if name in metrics else {}
 
     def _card(self) -> CardText:
         place, model = self._card_name(), self.model
         return guide_card(place, model.config._name_or_path or place, place, hasattr(model, "peft_config"))  # pyright: ignore
-
-
-def _load(name: str, args: GenARMConfig, quantization_config):
-    """In float32 unless asked otherwise, as TRL's trainers load models to train."""
-    settings: dict[str, Any] = {"dtype": "float32", "trust_remote_code": args.trust_remote_code}
-    if quantization_config is not None:
-        settings["quantization_config"] = quantization_config
-    return AutoModelForCausalLM.from_pretrained(name, **{**settings, **cast(dict, args.model_init_kwargs or {})})
-
-
-def _causal_lm(model):
-    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if causal_lm.get_output_embeddings() is None or causal_lm.config.is_encoder_decoder:
-        raise TypeError(
-            f"A `{type(causal_lm).__name__}` was given, but an autoregressive reward model is a causal LM. Load it "
-            "with `AutoModelForCausalLM`."
-        )
-    return causal_lm
 
 
 def _check_adapters(model, peft_config) -> None:

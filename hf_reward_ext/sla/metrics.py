@@ -7,6 +7,7 @@ from hf_reward_ext.base.training.token_rewards import masked_mean
 from hf_reward_ext.sla.token_losses import Chosen, ChosenMask, Rejected, RejectedMask, align_completions
 
 SHARES = (0.25, 0.5, 1.0)
+Sums = tuple[Tensor, Tensor]
 
 
 def autrc(
@@ -47,37 +48,49 @@ def autrc(
     if definition not in ("prefix", "token"):
         raise ValueError(f"`definition={definition!r}` was given, but it is 'prefix' or 'token'. Choose one.")
     sides = _sides(chosen_token_rewards, chosen_mask, rejected_token_rewards, rejected_mask)
-    if definition == "token":
-        return _token_accuracy(*sides, share=1.0)
-    shares = torch.arange(1, 101, dtype=torch.float64) / 100
-    return sum(_prefix_accuracy(*sides, share=share) for share in shares.tolist()) / 100
+    values, counts = _token_wins(*sides, share=1.0) if definition == "token" else _of_pairs(_area(*sides))
+    return (values.sum() / counts.sum()).item()
 
 
 def preference_metrics(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
 ) -> dict[str, float]:
     """
-    What the authors' trainer logs, and AuTRC.
+    Metrics that the authors' trainer logs, and AuTRC.
 
     Returns:
         `dict` with `accuracy` and `margin` of the mean rewards, `chosen_reward` and `rejected_reward`; for the first
         25, 50 and 100 % of the tokens `prefix_accuracy_*` (which prefix has the larger mean) and `token_accuracy_*`
         (share of aligned positions won); `last_token_accuracy`; `autrc`.
     """
+    sums = preference_sums(chosen, chosen_mask, rejected, rejected_mask)
+    return {name: (values.sum() / counts.sum()).item() for name, (values, counts) in sums.items()}
+
+
+def preference_sums(
+    chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
+) -> dict[str, Sums]:
+    """
+    Values of [`preference_metrics`] by pair: sums over the items that a metric averages, and the numbers of items.
+
+    Returns:
+        `dict` of pairs of `torch.Tensor` of shape `(batch,)`.
+    """
     sides = _sides(chosen, chosen_mask, rejected, rejected_mask)
     means = [masked_mean(chosen, chosen_mask), masked_mean(rejected, rejected_mask)]
-    metrics = {
+    of_pairs = {
         "accuracy": _wins(*means),
-        "margin": (means[0] - means[1]).mean().item(),
-        "chosen_reward": means[0].mean().item(),
-        "rejected_reward": means[1].mean().item(),
+        "margin": means[0] - means[1],
+        "chosen_reward": means[0],
+        "rejected_reward": means[1],
         "last_token_accuracy": _wins(*(_at(rows, lengths - 1) for rows, lengths in sides)),
-        "autrc": autrc(chosen, chosen_mask, rejected, rejected_mask),
+        "autrc": _area(*sides),
     }
+    sums = {name: _of_pairs(values) for name, values in of_pairs.items()}
     for share in SHARES:
-        metrics[f"prefix_accuracy_{share:.0%}".rstrip("%")] = _prefix_accuracy(*sides, share=share)
-        metrics[f"token_accuracy_{share:.0%}".rstrip("%")] = _token_accuracy(*sides, share=share)
-    return metrics
+        sums[f"prefix_accuracy_{share:.0%}".rstrip("%")] = _of_pairs(_prefix_wins(*sides, share=share))
+        sums[f"token_accuracy_{share:.0%}".rstrip("%")] = _token_wins(*sides, share=share)
+    return sums
 
 
 def _sides(chosen, chosen_mask, rejected, rejected_mask) -> list[tuple[Tensor, Tensor]]:
@@ -96,7 +109,16 @@ def _sides(chosen, chosen_mask, rejected, rejected_mask) -> list[tuple[Tensor, T
     return sides
 
 
-def _prefix_accuracy(*sides: tuple[Tensor, Tensor], share: float) -> float:
+def _of_pairs(values: Tensor) -> Sums:
+    return values, torch.ones_like(values)
+
+
+def _area(*sides: tuple[Tensor, Tensor]) -> Tensor:
+    shares = torch.arange(1, 101, dtype=torch.float64) / 100
+    return torch.stack([_prefix_wins(*sides, share=share) for share in shares.tolist()]).mean(0)
+
+
+def _prefix_wins(*sides: tuple[Tensor, Tensor], share: float) -> Tensor:
     means = []
     for rows, lengths in sides:
         counts = _first(share, lengths)
@@ -104,12 +126,12 @@ def _prefix_accuracy(*sides: tuple[Tensor, Tensor], share: float) -> float:
     return _wins(*means)
 
 
-def _token_accuracy(*sides: tuple[Tensor, Tensor], share: float) -> float:
+def _token_wins(*sides: tuple[Tensor, Tensor], share: float) -> Sums:
     (chosen, chosen_lengths), (rejected, rejected_lengths) = sides
     counts = _first(share, chosen_lengths.minimum(rejected_lengths))
     width = int(counts.max())
     counted = torch.arange(width, device=chosen.device) < counts[:, None]
-    return (chosen[:, :width] > rejected[:, :width])[counted].double().mean().item()
+    return ((chosen[:, :width] > rejected[:, :width]) & counted).double().sum(-1), counts
 
 
 def _first(share: float, lengths: Tensor) -> Tensor:
@@ -121,5 +143,5 @@ def _at(rows: Tensor, index: Tensor) -> Tensor:
     return rows.gather(-1, index[:, None]).squeeze(-1)
 
 
-def _wins(chosen: Tensor, rejected: Tensor) -> float:
-    return ((chosen > rejected).double() + 0.5 * (chosen == rejected).double()).mean().item()
+def _wins(chosen: Tensor, rejected: Tensor) -> Tensor:
+    return (chosen > rejected).double() + 0.5 * (chosen == rejected).double()

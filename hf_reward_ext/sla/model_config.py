@@ -2,12 +2,11 @@
 
 from typing import Literal
 
-from transformers import PreTrainedConfig
-
 from hf_reward_ext.base.lm.layers import ascending_layers
+from hf_reward_ext.base.saving.config import RewardModelConfig
 
 
-class RewardTransformerConfig(PreTrainedConfig):
+class RewardTransformerConfig(RewardModelConfig):
     r"""
     Configuration of a [`RewardChannel`], saved as its `config.json`.
 

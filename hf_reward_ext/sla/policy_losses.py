@@ -1,26 +1,30 @@
 """Losses that train the policy beside its channel, on log-probabilities of chosen and rejected completions."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hf_reward_ext.base.training.loss import LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 
 TokenLogps = Float[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]
 
+NAME = "policy_loss"
 
-def sft_loss(chosen: TokenLogps, chosen_mask: Mask) -> Float[Tensor, ""]:
+
+def sft_loss(chosen: TokenLogps, chosen_mask: Mask) -> LossTerm:
     r"""
     $-\log\pi(y^+_t)$, mean over all chosen tokens of the batch.
 
     Example:
     ```python
-    >>> sft_loss(torch.tensor([[-1.0, -3.0]]), torch.tensor([[True, True]]))
+    >>> total_loss([sft_loss(torch.tensor([[-1.0, -3.0]]), torch.tensor([[True, True]]))])
     tensor(2.)
     ```
     """
-    return -masked_sum(chosen, chosen_mask).sum() / chosen_mask.sum().clamp(min=1)
+    return LossTerm(NAME, -masked_sum(chosen, chosen_mask), chosen_mask.sum(-1), "chosen_tokens")
 
 
 def simpo_loss(
@@ -31,7 +35,7 @@ def simpo_loss(
     *,
     beta: float = 2.5,
     gamma_beta_ratio: float = 0.55,
-) -> Float[Tensor, ""]:
+) -> LossTerm:
     r"""
     $-\log\sigma(\beta (\bar{l}^+ - \bar{l}^- - \gamma/\beta))$ with $\bar l$ the mean log-probability of a token. The
     defaults are those of the authors' code.
@@ -42,7 +46,7 @@ def simpo_loss(
         beta=beta,
         gamma=beta * gamma_beta_ratio,
     )
-    return pairs.mean()
+    return LossTerm(NAME, pairs, torch.ones_like(pairs), "pairs")
 
 
 def dpo_loss(
@@ -53,7 +57,7 @@ def dpo_loss(
     reference: Float[Tensor, " rows"],
     *,
     beta: float = 0.1,
-) -> Float[Tensor, ""]:
+) -> LossTerm:
     r"""
     $-\log\sigma(\beta [(l^+ - l_{ref}^+) - (l^- - l_{ref}^-)])$ with $l$ the log-probability of a completion.
 
@@ -67,4 +71,4 @@ def dpo_loss(
         masked_sum(rejected, rejected_mask) - reference_rejected,
         beta=beta,
     )
-    return pairs.mean()
+    return LossTerm(NAME, pairs, torch.ones_like(pairs), "pairs")

@@ -1,8 +1,8 @@
 r"""
 The four losses of SLA on token rewards $r$ of chosen and rejected completions.
 
-Masks are unshifted: position $t$ is that of token $y_t$ itself, EOS included. All return a scalar and are computed with
-log-sigmoids, so that no reward, however large, loses its gradient.
+Masks are unshifted: position $t$ is that of token $y_t$ itself, EOS included. All return terms whose means are the
+loss, see [`total_loss`], and are computed with log-sigmoids, so that no reward, however large, loses its gradient.
 """
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from hf_reward_ext.base.training.loss import LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 
@@ -19,32 +20,41 @@ Chosen = Float[Tensor, "batch chosen_seq"]
 ChosenMask = Bool[Tensor, "batch chosen_seq"]
 Rejected = Float[Tensor, "batch rejected_seq"]
 RejectedMask = Bool[Tensor, "batch rejected_seq"]
+Margins = Float[Tensor, " batch"]
+
+NAME = "channel_loss"
 
 
 def sequence_bt_loss(
-    chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
-) -> Float[Tensor, ""]:
+    chosen: Chosen,
+    chosen_mask: ChosenMask,
+    rejected: Rejected,
+    rejected_mask: RejectedMask,
+    *,
+    margin: Margins | float = 0.0,
+) -> list[LossTerm]:
     r"""
-    $-\log\sigma(\bar r^+ - \bar r^-)$ of the mean rewards; the paper's default.
+    $-\log\sigma(\bar r^+ - \bar r^- - m)$ of the mean rewards, mean over pairs; the paper's default, with $m = 0$.
 
     Example:
     ```python
     >>> one = torch.ones(1, 2, dtype=torch.bool)
-    >>> sequence_bt_loss(torch.tensor([[1.0, 3.0]]), one, torch.tensor([[2.0, 2.0]]), one)  # log 2
+    >>> total_loss(sequence_bt_loss(torch.tensor([[1.0, 3.0]]), one, torch.tensor([[2.0, 2.0]]), one))  # log 2
     tensor(0.6931)
     ```
     """
-    return bradley_terry_loss(masked_mean(chosen, chosen_mask), masked_mean(rejected, rejected_mask)).mean()
+    means = masked_mean(chosen, chosen_mask), masked_mean(rejected, rejected_mask)
+    return [_of_pairs(bradley_terry_loss(*means, margin=margin))]
 
 
 def sequence_ce_loss(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
-) -> Float[Tensor, ""]:
+) -> list[LossTerm]:
     r"""
-    $-\tfrac12 [\log P^+ + \log (1 - P^-)]$ with $P$ the mean of $\sigma(r_t)$; in logs $1 - P$ is the mean of
-    $\sigma(-r_t)$.
+    $-\tfrac12 [\log P^+ + \log (1 - P^-)]$ with $P$ the mean of $\sigma(r_t)$, mean over pairs; in logs $1 - P$ is the
+    mean of $\sigma(-r_t)$.
     """
-    return -(_log_mean_sigmoid(chosen, chosen_mask) + _log_mean_sigmoid(-rejected, rejected_mask)).mean() / 2
+    return [_of_pairs(-(_log_mean_sigmoid(chosen, chosen_mask) + _log_mean_sigmoid(-rejected, rejected_mask)) / 2)]
 
 
 def token_bt_loss(
@@ -54,37 +64,45 @@ def token_bt_loss(
     rejected_mask: RejectedMask,
     *,
     scale: float = 1.0,
-    margin: float = 0.0,
-) -> Float[Tensor, ""]:
+    margin: Margins | float = 0.0,
+) -> list[LossTerm]:
     r"""
     $\tfrac1T \sum_i -\log\sigma(a (r^+_i - r^-_i - b))$, mean over pairs: the i-th tokens of both completions are
     compared, and the shorter one repeats its last reward up to the longer one's length $T$.
 
     Args:
-        scale, margin (`float`, default to 1 and 0): $a$ and $b$.
+        scale (`float`, defaults to 1): $a$.
+        margin (`float` or `torch.Tensor` of shape `(batch,)`, defaults to 0): $b$.
 
     Example:
     ```python
     >>> both = torch.tensor([[True, True]])
-    >>> token_bt_loss(torch.ones(1, 2), torch.tensor([[False, True]]), torch.ones(1, 2), both)  # log 2
+    >>> total_loss(token_bt_loss(torch.ones(1, 2), torch.tensor([[False, True]]), torch.ones(1, 2), both))  # log 2
     tensor(0.6931)
     ```
     """
     (chosen_row, rejected_row), lengths = align_completions([chosen, rejected], [chosen_mask, rejected_mask])
     longest = torch.stack(lengths).amax(0)
     counted = torch.arange(chosen_row.shape[1], device=chosen.device) < longest[:, None]
-    losses = -F.logsigmoid(scale * (chosen_row - rejected_row - margin))
-    return masked_mean(losses, counted).mean()
+    margins = margin[:, None] if isinstance(margin, Tensor) else margin
+    losses = -F.logsigmoid(scale * (chosen_row - rejected_row - margins))
+    return [_of_pairs(masked_mean(losses, counted))]
 
 
 def token_ce_loss(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
-) -> Float[Tensor, ""]:
+) -> list[LossTerm]:
     r"""
     $-\tfrac12 [\operatorname{mean} \log\sigma(r^+_t) + \operatorname{mean} \log\sigma(-r^-_t)]$, means over all tokens
     of the batch.
     """
-    return -(_mean_logsigmoid(chosen, chosen_mask) + _mean_logsigmoid(-rejected, rejected_mask)) / 2
+    return [
+        LossTerm(NAME, -masked_sum(F.logsigmoid(rewards), mask) / 2, mask.sum(-1), unit)
+        for rewards, mask, unit in (
+            (chosen, chosen_mask, "chosen_tokens"),
+            (-rejected, rejected_mask, "rejected_tokens"),
+        )
+    ]
 
 
 def align_completions(rewards: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -104,8 +122,8 @@ def align_completions(rewards: list[Tensor], masks: list[Tensor]) -> tuple[list[
     return rows, lengths
 
 
-def _mean_logsigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, ""]:
-    return masked_sum(F.logsigmoid(rewards), mask).sum() / mask.sum().clamp(min=1)
+def _of_pairs(losses: Margins) -> LossTerm:
+    return LossTerm(NAME, losses, torch.ones_like(losses), "pairs")
 
 
 def _log_mean_sigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, " batch"]:

@@ -2,23 +2,23 @@
 
 import copy
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, set_seed
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean, masked_sum
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
-from hf_reward_ext.sla.data_collator import PairCollator
-from hf_reward_ext.sla.metrics import preference_metrics
+from hf_reward_ext.sla.metrics import preference_sums
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_card import PAPER, card_text
 from hf_reward_ext.sla.policy_losses import dpo_loss, sft_loss, simpo_loss
@@ -66,30 +66,20 @@ class SLATrainer(BaseRewardTrainer):
     args: SLAConfig
     model: RewardTransformer
 
+    _config_class = SLAConfig
     _tag_names = ["trl", "hf-reward-ext", "sla"]
     _name = "SLA"
     _paper = PAPER
     _card_settings = ["loss_type", "policy_loss", "learning_rate", "num_train_epochs"]
-    _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "row"]
+    _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin", "row"]
 
-    def __init__(
-        self,
-        model,
-        args: SLAConfig | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | IterableDataset | dict | None = None,
-        processing_class=None,
-        peft_config=None,
-        **kwargs,
-    ):
-        name = model if isinstance(model, str) else model.config._name_or_path
-        if args is None:
-            args = SLAConfig(f"{name.split('/')[-1]}-SLA")
-        if train_dataset is None:
-            raise ValueError("`train_dataset` is missing, but a channel is trained on preference pairs. Pass it.")
-        if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
-        transformer = _transformer(model, args, processing_class, peft_config)
+    def _load_model(self, model, args, quantization_config):
+        self._given = model if isinstance(model, RewardTransformer) else None
+        return super()._load_model(model if self._given is None else model.base, args, quantization_config)
+
+    def _build_model(self, model, args, processing_class, peft_config):
+        base = model if peft_config is None else get_peft_model(model, peft_config)
+        transformer = _transformer(base, self._given, args, processing_class)
         self._trains_policy = args.policy_loss is not None or not args.freeze_base
         _set_gradients(transformer, self._trains_policy)
         if self._trains_policy:
@@ -100,18 +90,10 @@ class SLATrainer(BaseRewardTrainer):
             self._reference = copy.deepcopy(transformer.base).requires_grad_(False).eval().to(args.device)
         self._states = StateCache() if args.cache_hidden_states else None
         self._num_rows = 0
-        collator = kwargs.pop("data_collator", None) or PairCollator(_pad_token_id(processing_class))
-        super().__init__(
-            model=transformer,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
+        return transformer, None
 
     def _prepare_dataset(self, dataset, processing_class, args: SLAConfig, dataset_name):  # pyright: ignore
+        _check_margin(dataset, args, dataset_name)
         pairs = prepare_preference_dataset(
             dataset,
             processing_class,
@@ -133,26 +115,26 @@ class SLATrainer(BaseRewardTrainer):
         first, self._num_rows = self._num_rows, self._num_rows + len(pairs)
         return pairs.add_column("row", list(range(first, self._num_rows)))  # pyright: ignore[reportCallIssue]
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def _batch_loss(self, model, inputs):
         rewards, mask, logits = self._forward(model, inputs)
         sides = self._sides(rewards, mask)
-        loss_function = LOSSES[self.args.loss_type]
-        if self.args.loss_type == "token_bt":
-            loss_function = partial(
-                loss_function, scale=self.args.token_bt_scale, margin=self.args.token_bt_margin
-            )  # fmt: skip
-        channel_loss = loss_function(*sides)
-        loss = self.args.channel_loss_weight * channel_loss
-        means = masked_mean(rewards, mask)
+        terms = self._channel_terms(sides, inputs.get("margin"))
+        means = torch.stack(masked_mean(rewards, mask).chunk(2), dim=-1)
         if self.args.center_rewards_coefficient is not None:
-            loss = loss + self.args.center_rewards_coefficient * torch.stack(means.chunk(2)).sum(0).square().mean()
-        metrics = preference_metrics(*sides)
+            centering = means.sum(-1).square()
+            weight = self.args.center_rewards_coefficient
+            terms.append(LossTerm("centering_loss", centering, torch.ones_like(centering), "pairs", weight))
         if logits is not None:
-            policy_loss = self._policy_loss(logits, inputs)
-            loss = loss + self.args.policy_loss_weight * policy_loss
-            metrics.update(channel_loss=channel_loss.item(), policy_loss=policy_loss.item())
-        self._record(metrics)
-        return (loss, {"rewards": torch.stack(means.chunk(2), dim=-1)}) if return_outputs else loss
+            terms.append(replace(self._policy_term(logits, inputs), weight=self.args.policy_loss_weight))
+        return BatchLoss(terms, preference_sums(*(side.detach() for side in sides)), means)
+
+    def _channel_terms(self, sides: tuple[Tensor, ...], margin: Tensor | None) -> list[LossTerm]:
+        options: dict[str, Any] = {} if margin is None else {"margin": margin}
+        if self.args.loss_type == "token_bt":
+            shared = self.args.token_bt_margin
+            options = {"scale": self.args.token_bt_scale, "margin": shared if margin is None else shared + margin}
+        terms = LOSSES[self.args.loss_type](*sides, **options)
+        return [replace(term, weight=self.args.channel_loss_weight) for term in terms]
 
     def _forward(self, model, inputs) -> tuple[Tensor, Tensor, Tensor | None]:
         """Token rewards, the mask of those that count, and the logits if the policy has a loss of its own."""
@@ -174,7 +156,7 @@ class SLATrainer(BaseRewardTrainer):
             return self._states.get(inputs, compute)
         return compute(), inputs["completion_mask"]
 
-    def _policy_loss(self, logits: Tensor, inputs: dict) -> Tensor:
+    def _policy_term(self, logits: Tensor, inputs: dict) -> LossTerm:
         logps = _token_logps(logits, inputs["input_ids"])
         chosen, chosen_mask, rejected, rejected_mask = self._sides(logps, inputs["completion_mask"])
         if self.args.policy_loss == "sft":
@@ -202,14 +184,6 @@ class SLATrainer(BaseRewardTrainer):
     def _sides(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         (chosen, rejected), (chosen_mask, rejected_mask) = values.chunk(2), mask.chunk(2)
         return chosen, chosen_mask, rejected, rejected_mask
-
-    def _record(self, metrics: dict[str, float]) -> None:
-        """Means over processes, for `log` to average over batches."""
-        mode = "train" if self.model.training else "eval"
-        values = torch.tensor(list(metrics.values()), device=self.accelerator.device)
-        gathered = cast(Tensor, self.accelerator.gather(values)).view(-1, len(metrics)).mean(0)
-        for name, value in zip(metrics, gathered.tolist(), strict=True):
-            self._metrics[mode][name].append(value)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Saves the channel, and the policy beside it where it has learned."""
@@ -242,26 +216,22 @@ class SLATrainer(BaseRewardTrainer):
         return card_text(self._transformer.reward_channel.config, self._card_name(), self._card_name())
 
 
-def _transformer(model, args: SLAConfig, processing_class, peft_config) -> RewardTransformer:
-    if isinstance(model, str):
-        model = AutoModelForCausalLM.from_pretrained(
-            model, trust_remote_code=args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})
-        )
-    if isinstance(model, RewardTransformer):
-        model.reward_channel.check_base(model.base, processing_class)
-        if peft_config is not None:
-            model = RewardTransformer(get_peft_model(cast(Any, model.base), peft_config), model.reward_channel)
-            model.reward_channel.config.adapter = model.base.active_adapter
+def _transformer(base, given: RewardTransformer | None, args: SLAConfig, processing_class) -> RewardTransformer:
+    """The transformer that was given, or one with its channel on a base with a new adapter, or a fresh one."""
+    if given is not None and given.base is base:
+        transformer = given
+    elif given is not None:
+        transformer = RewardTransformer(base, given.reward_channel)
+        transformer.reward_channel.config.adapter = base.active_adapter
     else:
-        if peft_config is not None:
-            model = get_peft_model(model, peft_config)
         set_seed(args.seed)
-        model = RewardTransformer.from_base(
-            model, args.channel_size, processing_class=processing_class, layers=args.layers, head_size=args.head_size
+        transformer = RewardTransformer.from_base(
+            base, args.channel_size, processing_class=processing_class, layers=args.layers, head_size=args.head_size
         )
-    if model.reward_channel.dtype in (torch.float16, torch.bfloat16):
-        model.reward_channel.float()  # small updates would be lost in half precision
-    return model
+    transformer.reward_channel.check_base(transformer.base, processing_class)
+    if transformer.reward_channel.dtype in (torch.float16, torch.bfloat16):
+        transformer.reward_channel.float()  # small updates would be lost in half precision
+    return transformer
 
 
 def _set_gradients(transformer: RewardTransformer, trains_policy: bool) -> None:
@@ -301,6 +271,9 @@ def _token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
     return torch.nn.functional.pad(gather_token_logps(logits[:, :-1], input_ids[:, 1:]), (1, 0))
 
 
-def _pad_token_id(processing_class) -> int:
-    pad = processing_class.pad_token_id
-    return int(pad if pad is not None else processing_class.eos_token_id or 0)
+def _check_margin(dataset, args: SLAConfig, name: str) -> None:
+    if args.loss_type in ("sequence_ce", "token_ce") and "margin" in next(iter(dataset)):
+        raise ValueError(
+            f"The {name} dataset must not have a column `margin` with `loss_type={args.loss_type!r}`, which compares "
+            "no rewards. Remove the column, or choose 'sequence_bt' or 'token_bt'."
+        )

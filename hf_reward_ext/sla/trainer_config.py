@@ -1,7 +1,7 @@
 """Training arguments of a reward channel."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
@@ -12,8 +12,8 @@ class SLAConfig(BaseRewardConfig):
     Training arguments of [`SLATrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] hold.
 
     Defaults that differ from TRL's are those of the authors' training script: learning rate 5e-5 with cosine schedule
-    and 10 % warm-up, 3 epochs, 2048 tokens, no gradient checkpointing. Their batch is 256 pairs. A small policy trains
-    well at 1e-3.
+    and 10 % warm-up, 3 epochs, 2048 tokens, no activation checkpointing. Their batch is 256 pairs. A small policy
+    trains well at 1e-3.
 
     Parameters:
         loss_type (`str`, defaults to `"sequence_bt"`): `"sequence_bt"` (the paper's), `"token_bt"`, `"sequence_ce"` or
@@ -31,6 +31,8 @@ class SLAConfig(BaseRewardConfig):
         cache_hidden_states (`bool`, defaults to `False`): Keep the frozen base's states of all completion tokens in
             memory after the first epoch.
     """
+
+    _activation_checkpointing: ClassVar[bool] = False  # a frozen base has no activations to keep
 
     loss_type: Literal["sequence_bt", "token_bt", "sequence_ce", "token_ce"] = field(
         default="sequence_bt", metadata={"help": "Loss on the token rewards."}
@@ -61,7 +63,6 @@ class SLAConfig(BaseRewardConfig):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or share of them, of linear warm-up."})
     max_length: int | None = field(default=2048, metadata={"help": "Longer pairs are left out."})
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations of the policy."})
 
     def __post_init__(self):
         super().__post_init__()

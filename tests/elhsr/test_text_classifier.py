@@ -42,7 +42,7 @@ def test_the_trainer_reads_off_its_prompts_where_completions_begin(tmp_path):
     policy, tokenizer = load_policy()
     rows = [{"prompt": f"{n} 1 3 3=12|", "completions": ["6-1=5", "1"], "labels": [1, 0]} for n in range(8)]
     args = ELHSRConfig(str(tmp_path), num_train_epochs=1, report_to="none", use_cpu=True, disable_tqdm=True)
-    trainer = ELHSRTrainer(policy, args, Dataset.from_list(rows), processing_class=tokenizer)
+    trainer = ELHSRTrainer(policy, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
     trainer.train()
     trainer.save_model()
     # The shipped policy is found by its name, without a network.

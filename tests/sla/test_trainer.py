@@ -8,8 +8,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, Trainer
 
+from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.sla import RewardTransformer, SLAConfig, SLATrainer
-from hf_reward_ext.sla.data_collator import PairCollator
 from hf_reward_ext.sla.trainer import POLICY_FOLDER
 
 LORA = LoraConfig(r=4, target_modules="all-linear")
@@ -243,7 +243,7 @@ def test_config_refuses(tmp_path, settings, message):
 
 
 def test_trainer_refuses(tmp_path):
-    with pytest.raises(ValueError, match="`train_dataset` is missing"):
+    with pytest.raises(ValueError, match="`train_dataset` must be a `Dataset`"):
         SLATrainer(tiny_causal_lm(), SLAConfig(str(tmp_path), use_cpu=True))
     with pytest.raises(ValueError, match="streaming dataset.*`cache_hidden_states=True`"):
         trainer_for(

@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from hf_reward_ext.base.lm.cache import can_select_rows
 from hf_reward_ext.base.lm.forward import generate_cache_name, run_forward
+from hf_reward_ext.base.lm.keywords import check_generate_keywords
 
 
 class SharedPrefill:
@@ -65,7 +66,11 @@ class SharedPrefill:
 
         Returns:
             What `generate` returns.
+
+        Raises:
+            TypeError: For a keyword that `generate` does not have.
         """
+        check_generate_keywords(self.policy, generate_kwargs)
         cache = self.expanded_cache(num_candidates, last_use)
         if cache is None:
             return self.policy.generate(

@@ -185,6 +185,21 @@ def check_tokenizer(processing_class, turns: str = "last") -> None:
         raise ValueError(f"`turns` must be 'last' or 'all', got {turns!r}. Choose one.")
 
 
+def check_vocabulary(ids_by_column: Mapping[str, list[int] | None], processing_class) -> None:
+    """
+    Refuses ids of another tokenizer.
+
+    Raises:
+        ValueError: If an id is beyond the vocabulary; the column is named.
+    """
+    for column, ids in ids_by_column.items():
+        if ids and max(ids) >= len(processing_class):
+            raise ValueError(
+                f"`{column}` must hold ids of the tokenizer's {len(processing_class)} tokens, got {max(ids)}; tokenize "
+                "with this model's tokenizer."
+            )
+
+
 def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what: str = "pairs") -> None:
     """
     Logs how many rows are too long.
@@ -211,12 +226,7 @@ def _fits(row: dict, max_length: int) -> bool:
 
 
 def _split_ids(pair: PairIds, row: Mapping, processing_class, **chat_template_kwargs) -> dict[str, list[int]]:
-    for column, ids in zip(pair._fields, pair[:3], strict=False):
-        if ids is not None and max(ids) >= len(processing_class):
-            raise ValueError(
-                f"`{column}` must hold ids of the tokenizer's {len(processing_class)} tokens, got {max(ids)}; tokenize "
-                "with this model's tokenizer."
-            )
+    check_vocabulary(dict(zip(pair._fields[:3], pair[:3], strict=True)), processing_class)
     if pair.prompt_ids is not None:
         return {column: value for column, value in pair._asdict().items() if value is not None}
     start = _start_of_sides(pair, row, processing_class, **chat_template_kwargs)

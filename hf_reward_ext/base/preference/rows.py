@@ -145,18 +145,21 @@ def check_pairs(rows: Iterable[Mapping], name: str) -> None:
         ValueError: If there are no rows, one is malformed (its number and column are named), or no row has two
             different sides.
     """
-    with_margin = None
 
     def has_equal_sides(row: Mapping) -> bool:
-        nonlocal with_margin
         pair = read_pair_ids(row) if has_pair_ids(row) else read_pair(row)
-        has_margin = row.get("margin") is not None
-        if with_margin not in (None, has_margin):
-            raise ValueError("`margin` must be a number in all rows or in none. Give rows without one a margin of 0.")
-        with_margin = has_margin
         return pair[1] == pair[2]
 
-    num_rows, num_equal = check_rows(rows, has_equal_sides, name)
+    check_equal_sides(*check_rows(rows, has_equal_sides, name), name)
+
+
+def check_equal_sides(num_rows: int, num_equal: int, name: str) -> None:
+    """
+    Warns of pairs with equal sides.
+
+    Raises:
+        ValueError: If all pairs have.
+    """
     if num_equal == num_rows:
         raise ValueError(
             f"`chosen` and `rejected` must differ, but they are equal in all {num_rows} rows of the {name} data, so "
@@ -183,9 +186,14 @@ def check_rows(rows: Iterable[Mapping], read: Callable[[Mapping], Any], name: st
     """
     seen: Counter[int] = Counter()
     num_marked = 0
+    with_margin = None
     for number, row in enumerate(rows):
         with naming_row(number, name):
             num_marked += bool(read(row))
+            has_margin = row.get("margin") is not None
+            if has_margin != (has_margin if with_margin is None else with_margin):
+                raise ValueError("`margin` must be a number in all rows or in none; give rows without one a 0.")
+            with_margin = has_margin
         seen[hash(repr(row))] += 1
     if not seen:
         raise ValueError(f"The {name} data has no rows. Pass a dataset with at least one.")

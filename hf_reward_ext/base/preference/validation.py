@@ -9,6 +9,7 @@ from typing import Any
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Messages = list[dict[str, Any]]
+_TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 @contextmanager
@@ -206,18 +207,23 @@ def _read_message(message, place: str) -> dict[str, Any]:
 def _read_content(content, place: str) -> str:
     if isinstance(content, str):
         return _read_text(content, place)
-    if not _is_list(content) or not all(isinstance(part, Mapping) for part in content):
+    if not _is_list(content) or not all(isinstance(part, Mapping | str) for part in content):
         raise ValueError(
             f"`{place}` must be text or a list of text parts, got {_shown(content)}; correct it, or leave the row out."
         )
-    for part in content:
-        kind = part.get("type", "text")
-        if kind != "text" or not isinstance(part.get("text"), str):
-            raise ValueError(
-                f"`{place}` must hold text parts only, got one of type {kind!r}: rewards here are of text. Leave the "
-                "row out, or describe the rest in words."
-            )
-    return "".join(_read_text(part["text"], place) for part in content)
+    return "".join(_read_text(_part_text(part, place), place) for part in content)
+
+
+def _part_text(part: Mapping | str, place: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type", "text")
+    if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
+        raise ValueError(
+            f"`{place}` must hold text parts only, got one of type {kind!r}: rewards here are of text. Leave the row "
+            "out, or describe the rest in words."
+        )
+    return part["text"]
 
 
 def _read_tool_calls(calls, role: str, place: str) -> list[dict]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from hf_reward_ext.base.lm.keywords import declared_keywords, refuse_unknown
 from hf_reward_ext.base.saving.card import CARD, CardText, write_model_card
 from hf_reward_ext.base.saving.upload import push_folder, push_model
 
@@ -26,7 +27,12 @@ class BaseRewardModel(PreTrainedModel):
             push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
             processing_class (*optional*): The tokenizer, to lie beside the model.
             **kwargs: For [`~transformers.PreTrainedModel.save_pretrained`].
+
+        Raises:
+            TypeError: For other keywords.
         """
+        known = declared_keywords(PreTrainedModel.save_pretrained) | {"repo_id"}
+        refuse_unknown(f"{type(self).__name__}.save_pretrained", kwargs, known)
         repo_id = kwargs.pop("repo_id", None)
         super().save_pretrained(save_directory, **kwargs)
         if not kwargs.get("is_main_process", True):

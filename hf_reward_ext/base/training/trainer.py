@@ -1,54 +1,326 @@
-"""The seams of TRL's `RewardTrainer` that every method uses: data and model card."""
+"""The trainer that all methods share: TRL's `RewardTrainer` with a model, data, loss and card of our kind."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, ClassVar, cast
 
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardTrainer
 
+from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.saving.card import CardText, write_model_card
+from hf_reward_ext.base.training.averages import Averages
+from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message
+from hf_reward_ext.base.training.loss import BatchLoss, total_loss
+from hf_reward_ext.base.training.model_loading import (
+    check_causal_lm,
+    check_peft_config,
+    load_causal_lm,
+    load_processing_class,
+    model_name,
+)
+from hf_reward_ext.base.training.tokens import set_special_tokens
+from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 
 class BaseRewardTrainer(RewardTrainer):
     """
-    [`~trl.RewardTrainer`] whose rows keep the columns that a method's collator reads.
+    [`~trl.RewardTrainer`] for models that are not sequence classifiers.
 
-    A subclass names its `_columns`, prepares its dataset, computes its loss, and says what its card says. The
-    loss is the same for any number of devices: TRL's trainer averages over them.
+    A subclass builds the model that is trained from a causal LM (`_build_model`), prepares its data
+    (`_prepare_dataset`, whose `_columns` the collator reads), and computes its loss (`_batch_loss`). Losses are means
+    over the items of an optimizer step, whatever the batch size, the accumulation steps and the number of devices.
+
+    Args:
+        model (`str`, `PreTrainedModel` or `PeftModel`): Causal LM, or its name; one by name is loaded in float32
+            unless `args.model_init_kwargs` has a `dtype`.
+        args ([`BaseRewardConfig`], *optional*): Training arguments.
+        data_collator (`callable`, *optional*): Function from prepared rows to a batch.
+        train_dataset (`Dataset` or `IterableDataset`): Training data.
+        eval_dataset (`Dataset`, `IterableDataset` or `dict` of them, *optional*): Evaluation data; each set of a
+            `dict` has its own metrics, `eval_<name>_accuracy` for example.
+        processing_class (`PreTrainedTokenizerBase`, *optional*): Tokenizer. Default: the model's, by its name and at
+            its revision.
+        compute_metrics, callbacks, optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics: As for
+            [`~trl.RewardTrainer`].
+        quantization_config (*optional*): Quantization of a model that is loaded by name.
+        peft_config (`PeftConfig`, *optional*): Adapter to train.
+
+    Raises:
+        TypeError: If the model is no causal LM, or data or tokenizer have another type.
+        ValueError: If an argument is missing, given twice, or without effect.
+        RuntimeError: While training, if the loss or its gradient is not finite; weights stay as they were.
     """
 
-    _columns: list[str] = []
+    args: BaseRewardConfig
+    loss_is_scaled_for_ga = True
+
+    _config_class: ClassVar[type[BaseRewardConfig]] = BaseRewardConfig
+    _columns: ClassVar[list[str]] = []
     _tag_names = ["trl", "hf-reward-ext"]
-    _card_settings: list[str] = []  # training arguments that the card tells
+    _card_settings: ClassVar[list[str]] = []  # training arguments in the card
+
+    def __init__(
+        self,
+        model,
+        args: BaseRewardConfig | None = None,
+        data_collator: Callable[[list[dict]], dict[str, Tensor]] | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | IterableDataset | Mapping[str, Dataset | IterableDataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type, dict] | None = None,
+        preprocess_logits_for_metrics: Callable | None = None,
+        quantization_config=None,
+        peft_config=None,
+    ):
+        args = args or self._config_class(f"{model_name(model).split('/')[-1] or 'model'}-{self._name}")
+        _check_data(train_dataset, eval_dataset, args)
+        if not isinstance(model, str):
+            _check_unused(args, quantization_config)
+        model = self._load_model(model, args, quantization_config)
+        check_peft_config(model, peft_config)
+        causal_lm = check_causal_lm(model)
+        if processing_class is None:
+            processing_class = load_processing_class(causal_lm, args)
+        set_special_tokens(causal_lm, processing_class, args)
+        model, peft_config = self._build_model(model, args, processing_class, peft_config)
+        train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
+        self._averages = {"train": Averages(), "eval": Averages()}
+        self._terms: dict[str, tuple[str, float]] = {}
+        with _one_label(model.config), _consumed(args, "model_init_kwargs", "chat_template_path"):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=data_collator or self._collator(args, processing_class),
+                train_dataset=train_dataset,
+                eval_dataset=cast(Any, eval_dataset),
+                processing_class=processing_class,
+                compute_metrics=compute_metrics,
+                callbacks=callbacks,
+                optimizers=optimizers,
+                optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
+                preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+                peft_config=peft_config,
+            )
+        self.add_callback(TokenCount)
+        self.add_callback(FiniteGradients)
+
+    def _load_model(self, model, args: BaseRewardConfig, quantization_config):
+        """Causal LM with or without adapters, from what the user gave as `model`."""
+        return load_causal_lm(model, args, quantization_config) if isinstance(model, str) else model
+
+    def _build_model(self, model, args: BaseRewardConfig, processing_class, peft_config):
+        """Model to train on top of a causal LM, and the adapter that TRL shall still add to it."""
+        return model, peft_config
+
+    def _split(self, train_dataset, eval_dataset, args: BaseRewardConfig, processing_class):
+        """Training and evaluation data; a subclass may hold out some of the former."""
+        return train_dataset, eval_dataset
+
+    def _collator(self, args: BaseRewardConfig, processing_class):
+        return PairCollator(processing_class.pad_token_id, cast(int | None, args.pad_to_multiple_of))
+
+    def _batch_loss(self, model, inputs: dict[str, Tensor]) -> BatchLoss:
+        """Loss, metrics and predictions of one batch."""
+        raise NotImplementedError(f"`{type(self).__name__}` has no loss.")
+
+    def _count_items(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Number of items of each unit in a batch of [`PairCollator`]."""
+        chosen, rejected = inputs["completion_mask"].chunk(2)
+        return {
+            "pairs": torch.tensor(len(chosen), device=chosen.device),
+            "chosen_tokens": chosen.sum(),
+            "rejected_tokens": rejected.sum(),
+        }
+
+    def _evaluation_metrics(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
+        """Metrics that are computed once, from those of a whole evaluation set."""
+        return {}
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:
             self._signature_columns = list(self._columns)
 
+    def _get_num_items_in_batch(self, batch_samples, device) -> dict[str, Tensor]:  # pyright: ignore
+        """Number of items by unit in all batches of an optimizer step, as a mean over devices has to divide by."""
+        counts: dict[str, Tensor] = {}
+        for batch in batch_samples:
+            for unit, count in self._count_items(batch).items():
+                counts[unit] = counts.get(unit, 0) + count.to(device, torch.float32)
+        if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1 and counts:
+            stacked = torch.stack(list(counts.values()))[None]
+            means = cast(Tensor, self.accelerator.gather(stacked)).mean(0)
+            counts = dict(zip(counts, means, strict=True))
+        return counts
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        batch = self._batch_loss(model, inputs)
+        self._record(batch, inputs)
+        loss = total_loss(batch.terms, num_items_in_batch)
+        return (loss, {"rewards": batch.rewards.detach()}) if return_outputs else loss
+
+    def _record(self, batch: BatchLoss, inputs: dict[str, Tensor]) -> None:
+        """Adds the values of each row on all devices to the averages."""
+        mode = "train" if self.model.training else "eval"
+        self._terms = {f"{term.name}:{term.unit}": (term.name, term.weight) for term in batch.terms}
+        sums = dict(zip(self._terms, [(term.values, term.counts) for term in batch.terms], strict=True))
+        for name, values in batch.metrics.items():
+            sums[name] = values if isinstance(values, tuple) else (values, torch.ones_like(values))
+        columns = torch.stack([column.detach().float() for pair in sums.values() for column in pair])
+        gathered = cast(Tensor, self.accelerator.gather_for_metrics(columns.T.contiguous())).T
+        if mode == "train" and not gathered[: 2 * len(batch.terms)].isfinite().all():
+            raise RuntimeError(non_finite_message("loss", self.args, self.state))
+        for name, (values, counts) in zip(sums, gathered.view(len(sums), 2, -1).tolist(), strict=True):
+            self._averages[mode].add(name, values, counts)
+        if mode == "train":
+            self._count_tokens(inputs)
+
+    def _count_tokens(self, inputs: dict[str, Tensor]) -> None:
+        if "attention_mask" not in inputs:
+            return
+        tokens = int(cast(Tensor, self.accelerator.gather(inputs["attention_mask"].sum())).sum())
+        counter = next(one for one in self.callback_handler.callbacks if isinstance(one, TokenCount))
+        counter.num_tokens += tokens // self._tp_size  # ranks of one group read the same tokens
+        self._total_train_tokens = counter.num_tokens
+
+    def _means(self, mode: str) -> tuple[dict[str, float], float | None]:
+        """Means since the last log, those of several losses among them, and the loss itself."""
+        means = self._averages[mode].pop()
+        terms = {key: means.pop(key) for key in self._terms if key in means}
+        if not terms:
+            return means, None
+        losses: dict[str, float] = {}
+        for key, mean in terms.items():
+            name = self._terms[key][0]
+            losses[name] = losses.get(name, 0.0) + mean
+        total = sum(self._terms[key][1] * mean for key, mean in terms.items())
+        if self._total_train_tokens:
+            means["num_tokens"] = self._total_train_tokens
+        return {**means, **(losses if len(losses) > 1 else {})}, total
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
+        self._averages["eval"] = Averages()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        means, loss = self._means("eval")
+        means.update({name: sum(values) / len(values) for name, values in self._metrics["eval"].items()})
+        self._metrics["eval"].clear()
+        means.update(self._evaluation_metrics(means, metric_key_prefix))
+        metrics = cast(dict[str, float], output.metrics)
+        if loss is not None:  # the trainer's own mean weighs batches, not items
+            metrics[f"{metric_key_prefix}_loss"] = loss
+        for name, value in means.items():
+            metrics.setdefault(f"{metric_key_prefix}_{name}", value)  # `compute_metrics` may have computed its own
+        return output
+
+    def log(self, logs, start_time=None):
+        if self.model.training:
+            logs.update(self._means("train")[0])
+        super().log(logs, start_time)
+
     def _card_name(self) -> str:
-        """Where the card's snippet loads the model from."""
+        """Name or folder that the card's snippet loads the model from."""
         return self.args.hub_model_id or str(self.args.output_dir)
 
     def _card(self) -> CardText:
-        """What the card says, with a snippet that loads the saved model."""
+        """Text of the card, with a snippet that loads the saved model."""
         raise NotImplementedError(f"`{type(self).__name__}` has no card.")
 
+    def _card_metrics(self) -> dict[str, float]:
+        """Metrics of the weights that are kept: of the best checkpoint where it is loaded, else of the last step."""
+        rows = [row for row in self.state.log_history if any(key.startswith("eval_") for key in row)]
+        step = self.state.best_global_step if self.args.load_best_model_at_end else None
+        if step is None and rows:
+            step = rows[-1]["step"]
+        return {
+            key: value
+            for row in rows
+            if row["step"] == step
+            for key, value in row.items()
+            if key.startswith("eval_") and isinstance(value, float) and "per_second" not in key
+        }
+
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
-        """Writes our card in place of TRL's, whose snippet passes rewards through a sigmoid."""
+        """Writes our card; the snippet of TRL's passes rewards through a sigmoid."""
         if not self.is_world_process_zero():
             return
-        evaluations = [row for row in self.state.log_history if "eval_loss" in row]
-        metrics = (
-            {key: value for key, value in evaluations[-1].items() if key.startswith("eval_")} if evaluations else {}
-        )
-        own_tags = [tags] if isinstance(tags, str) else list(tags or [])
+        added = [tags] if isinstance(tags, str) else list(tags or [])
         text = self._card()
         write_model_card(
             str(self.args.output_dir),
-            replace(text, tags=list(dict.fromkeys([*self._tag_names, *text.tags, *own_tags]))),
+            replace(text, tags=list(dict.fromkeys([*self._tag_names, *text.tags, *added]))),
             name=model_name,
             trainer=type(self).__name__,
             dataset=dataset_name,
             settings={name: getattr(self.args, name) for name in self._card_settings},
-            metrics={
-                key: value for key, value in metrics.items() if isinstance(value, float) and "per_second" not in key
-            },
+            metrics=self._card_metrics(),
         )
+
+
+def _check_data(train_dataset, eval_dataset, args: BaseRewardConfig) -> None:
+    if train_dataset is None:
+        raise ValueError("`train_dataset` must be a `Dataset` or `IterableDataset`, got None. Pass the training data.")
+    _check_dataset("train_dataset", train_dataset)
+    if isinstance(train_dataset, IterableDataset) and args.max_steps <= 0:
+        raise ValueError(
+            f"`max_steps` must be positive for an `IterableDataset`, whose length is unknown, got {args.max_steps}. "
+            "Set it in the training arguments."
+        )
+    if eval_dataset is not None:
+        sets = eval_dataset if isinstance(eval_dataset, Mapping) else {None: eval_dataset}
+        for name, dataset in sets.items():
+            _check_dataset("eval_dataset" if name is None else f"eval_dataset[{name!r}]", dataset)
+
+
+def _check_dataset(name: str, dataset) -> None:
+    if isinstance(dataset, (Dataset, IterableDataset)):
+        return
+    remedy = "Make one with `Dataset.from_list`."
+    if isinstance(dataset, Mapping):
+        remedy = f"Pass one of its splits, which are {sorted(dataset)}."
+    raise TypeError(f"`{name}` must be a `Dataset` or `IterableDataset`, got a `{type(dataset).__name__}`. {remedy}")
+
+
+def _check_unused(args: BaseRewardConfig, quantization_config) -> None:
+    for name, value in (
+        ("model_init_kwargs", args.model_init_kwargs),
+        ("quantization_config", quantization_config),
+    ):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` must be None for a model that is loaded already, got {value!r}. Use it when you load the "
+                "model, or pass the model's name."
+            )
+
+
+@contextmanager
+def _one_label(config) -> Iterator[None]:
+    """TRL asks a reward model for one label; a causal LM has no use for labels, and keeps those it came with."""
+    fields = {field: getattr(config, field, None) for field in ("id2label", "label2id")}
+    config.num_labels = 1
+    try:
+        yield
+    finally:
+        for field, value in fields.items():
+            setattr(config, field, value)
+
+
+@contextmanager
+def _consumed(args: BaseRewardConfig, *names: str) -> Iterator[None]:
+    """Hides arguments that were applied to the causal LM already, so that TRL does not apply them again."""
+    values = {name: getattr(args, name) for name in names}
+    for name in names:
+        setattr(args, name, None)
+    try:
+        yield
+    finally:
+        for name, value in values.items():
+            setattr(args, name, value)

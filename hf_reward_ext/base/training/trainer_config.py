@@ -1,6 +1,7 @@
-"""What every training configuration here has in common."""
+"""Training arguments that all methods share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from trl import RewardConfig
@@ -8,9 +9,30 @@ from trl import RewardConfig
 
 @dataclass
 class BaseRewardConfig(RewardConfig):
-    """[`~trl.RewardConfig`] that trains in float32 where there is no accelerator, in place of refusing to start."""
+    """
+    [`~trl.RewardConfig`] with defaults that work without an accelerator, and without options that are deprecated.
+
+    Raises:
+        ValueError: If activations are to be offloaded and there is no accelerator.
+    """
+
+    _activation_checkpointing: ClassVar[bool] = True  # TRL's default, under the name that is not deprecated
+
+    gradient_checkpointing: bool | None = field(
+        default=None, metadata={"help": "Deprecated name of activation_checkpointing."}
+    )
 
     def __post_init__(self):
-        if self.bf16 is None and (self.use_cpu or not torch.accelerator.is_available()):
+        has_accelerator = torch.accelerator.is_available() and not self.use_cpu
+        if self.bf16 is None and not has_accelerator:
             self.bf16 = False
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # torch warns once per epoch otherwise
+        if self.activation_checkpointing is None and self.gradient_checkpointing is None:
+            self.activation_checkpointing = self._activation_checkpointing
         super().__post_init__()
+        if self.activation_offloading and not has_accelerator:
+            raise ValueError(
+                "`activation_offloading` must be False without an accelerator, got True: activations are in the "
+                "processor's memory already. Leave it out."
+            )

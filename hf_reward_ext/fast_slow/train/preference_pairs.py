@@ -1,11 +1,15 @@
 """Preference pairs, with judgements or without, as token ids for stage 1."""
 
 import logging
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
-from trl import extract_prompt
 
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset
+from hf_reward_ext.base.preference.pairs import check_lengths
+from hf_reward_ext.base.preference.rows import Pair, check_equal_sides, check_rows, has_pair_ids, read_pair
+from hf_reward_ext.base.preference.validation import is_chat, naming_row
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.verdicts import favours
 
@@ -16,6 +20,104 @@ COLUMNS = [
     "num_dropped_judgments",
     "margin",
 ]
+_JUDGMENT = ("about", "first_verdict", "text", "verdict")
+
+
+def check_judge_rows(dataset: Dataset | IterableDataset, verdicts: Iterable[str], name: str) -> None:
+    """
+    Checks all rows of a map-style dataset, and the first of a stream, before anything is loaded.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): Rows of [`prepare_pairs`].
+        verdicts (`list[str]`): Verdict strings of the judge.
+        name (`str`): Name of the data.
+
+    Raises:
+        TypeError: If this is no dataset.
+        ValueError: If columns are missing, a row is malformed (its number and column are named), or no row has two
+            different sides.
+    """
+    dataset = plain_dataset(dataset, name)
+    if is_prepared(columns_of(dataset)):
+        return
+    check_judge_columns(columns_of(dataset), name)
+    known = set(verdicts)
+    rows = dataset if isinstance(dataset, Dataset) else [next(iter(dataset))]
+
+    def has_equal_sides(row: Mapping) -> bool:
+        pair = read_judge_pair(row)
+        for judgment in read_judgments(row):
+            unknown = {judgment["first_verdict"], judgment["verdict"]} - known
+            if unknown:
+                raise ValueError(
+                    f"`judgments` must have the verdicts {sorted(known)}, got {sorted(unknown)}; use the judge's own."
+                )
+        return pair.chosen == pair.rejected
+
+    check_equal_sides(*check_rows(cast(Iterable[Mapping], rows), has_equal_sides, name), name)
+
+
+def is_prepared(columns: Iterable[str]) -> bool:
+    """Whether columns are those of [`prepare_pairs`]."""
+    return {f"{side}_prompt_ids" for side in SIDES} <= set(columns)
+
+
+def check_judge_columns(columns: Iterable[str], name: str) -> None:
+    """
+    Refuses data without texts of pairs.
+
+    Raises:
+        ValueError: If 'chosen' or 'rejected' is missing.
+    """
+    if set(SIDES) <= set(columns):
+        return
+    ids = " A judge reads its own prompt, so token ids do not serve." if has_pair_ids(columns) else ""
+    raise ValueError(
+        f"The {name} data has the columns {sorted(columns)}, but a judge learns from pairs with 'chosen' and "
+        f"'rejected', with 'prompt' or with the prompt as their shared beginning.{ids} Rename the columns."
+    )
+
+
+def read_judge_pair(row: Mapping) -> Pair:
+    """
+    The pair in a row, without what a judge's prompt cannot show.
+
+    Raises:
+        ValueError: If a value is malformed; the column is named.
+    """
+    pair = read_pair(row)
+    if pair.template_kwargs:
+        column = "tools" if "tools" in pair.template_kwargs else "chat_template_kwargs"
+        raise ValueError(
+            f"`{column}` must not be in a judge's data: its prompt shows text, also where it is used. Write the tools "
+            "into a system message, or remove the column."
+        )
+    return pair
+
+
+def read_judgments(row: Mapping) -> list[dict[str, Any]]:
+    """
+    The written judgments in a row.
+
+    Raises:
+        ValueError: If they are not a list of `{about, first_verdict, text, verdict}`, all texts.
+    """
+    judgments = row.get("judgments")
+    if judgments is None:
+        return []
+    if not is_chat(judgments):
+        raise ValueError(f"`judgments` must be a list, got {judgments!r}; leave it empty where there are none.")
+    for index, judgment in enumerate(judgments):
+        fields = judgment if isinstance(judgment, Mapping) else {}
+        wrong = [field for field in _JUDGMENT if not isinstance(fields.get(field), str)]
+        if wrong:
+            raise ValueError(
+                f"`judgments[{index}]` must have the texts {', '.join(_JUDGMENT)}, got {fields.get(wrong[0])!r} for "
+                f"{wrong[0]!r}; correct it, or leave the judgment out."
+            )
+        if fields["about"] not in SIDES:
+            raise ValueError(f"`judgments[{index}]['about']` must be 'chosen' or 'rejected', got {fields['about']!r}.")
+    return [dict(judgment) for judgment in judgments]
 
 
 def prepare_pairs(
@@ -41,25 +143,20 @@ def prepare_pairs(
     Raises:
         ValueError: If columns are missing, a judgement contradicts its pair, or nothing is left.
     """
-    columns = set(next(iter(dataset)))
-    if not set(SIDES) <= columns:
-        raise ValueError(
-            f"The {name} dataset has the columns {sorted(columns)}, but a judge learns from pairs with 'chosen' and "
-            "'rejected', with 'prompt' or with the prompt as their shared beginning. Rename the columns."
-        )
+    dataset = plain_dataset(dataset, name)
+    columns = columns_of(dataset)
+    if is_prepared(columns):
+        return dataset
+    check_judge_columns(columns, name)
     map_kwargs = {"num_proc": num_proc, "desc": f"Tokenizing {name}"} if isinstance(dataset, Dataset) else {}
-    fn_kwargs = {"judge_prompt": judge_prompt, "max_length": max_length}
-    removed = sorted(columns - {"margin"})
-    prepared = dataset.map(encode_pair, fn_kwargs=fn_kwargs, remove_columns=removed, **map_kwargs)
+    fn_kwargs = {"judge_prompt": judge_prompt, "max_length": max_length, "name": name}
+    removed = sorted(set(columns) - {"margin"})
+    prepared = dataset.map(_encode_row, with_indices=True, fn_kwargs=fn_kwargs, remove_columns=removed, **map_kwargs)
     kept = prepared.filter(_has_prompts)
     if isinstance(kept, Dataset) and isinstance(prepared, Dataset):
-        dropped = len(prepared) - len(kept)
+        dropped, judgments = len(prepared) - len(kept), sum(kept["num_dropped_judgments"])
         if len(kept) == 0:
-            raise ValueError(
-                f"All {dropped} pairs of the {name} data have judge prompts of more than `max_length={max_length}` "
-                "tokens, so nothing is left. Raise `max_length`."
-            )
-        judgments = sum(kept["num_dropped_judgments"])
+            check_lengths(len(prepared), 0, cast(int, max_length), name)
         if dropped or judgments:
             logger.info("%s: %d pairs and %d judgements of others are too long.", name, dropped, judgments)
     return kept
@@ -90,8 +187,8 @@ def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None
     for side in SIDES:
         encoded[f"{side}_prompt_ids"] = prompts[side] if fits else []
         encoded[f"{side}_target"] = _target(example, side, judge_prompt)
-        own = [one for one in example.get("judgments") or [] if one["about"] == side]
-        ids = [judgment_ids(one, judge_prompt) for one in own]
+        about_it = [judgment for judgment in read_judgments(example) if judgment["about"] == side]
+        ids = [judgment_ids(judgment, judge_prompt) for judgment in about_it]
         short = [one for one in ids if max_length is None or len(prompts[side]) + len(one) <= max_length]
         encoded[f"{side}_judgments"] = short
         encoded["num_dropped_judgments"] += len(ids) - len(short)
@@ -111,9 +208,15 @@ def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
     return [*given, *judge_prompt.encode_judgment(judgment["text"], final), *([] if eos is None else [eos])]
 
 
-def with_prompt(row) -> dict:
-    """The row, its prompt taken out of the shared beginning where it has no column of its own."""
-    return cast(dict, row if "prompt" in row else extract_prompt(row))
+def with_prompt(row: Mapping) -> dict:
+    """The row, its pair read by [`read_judge_pair`]."""
+    pair = read_judge_pair(row)
+    return {**row, "prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
+
+
+def _encode_row(row: dict, number: int, judge_prompt: JudgePrompt, max_length: int | None, name: str) -> dict:
+    with naming_row(number, name):
+        return encode_pair(row, judge_prompt, max_length)
 
 
 def _prompt_ids(example: dict, judge_prompt: JudgePrompt) -> tuple[list[int], list[int]]:

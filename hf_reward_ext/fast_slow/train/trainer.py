@@ -6,7 +6,6 @@ from typing import Any, cast
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.lm.forward import forward_parameters
 from hf_reward_ext.base.saving.card import CardText
@@ -47,7 +46,7 @@ class FastSlowTrainer(BaseRewardTrainer):
         eval_dataset (*optional*): The same, or a `dict` of several.
         processing_class (*optional*): The tokenizer. Default: the judge's, or loaded by the model's name.
         template ([`JudgeTemplate`], *optional*): The judge prompt; stored in the checkpoint.
-        **kwargs: Those of [`~trl.RewardTrainer`] (`peft_config`, `callbacks`, ...).
+        **kwargs: Other arguments of [`BaseRewardTrainer`] (`peft_config`, `callbacks`, ...).
 
     Raises:
         ValueError: If verdicts are no single tokens, columns are missing, or judgements contradict their pairs.
@@ -61,7 +60,9 @@ class FastSlowTrainer(BaseRewardTrainer):
     """
 
     args: FastSlowConfig
+    loss_is_scaled_for_ga = False
 
+    _config_class = FastSlowConfig
     _tag_names = ["trl", "hf-reward-ext", "fast-slow"]
     _name = "Fast-Slow"
     _paper = PAPER
@@ -72,34 +73,55 @@ class FastSlowTrainer(BaseRewardTrainer):
         self,
         model,
         args: FastSlowConfig | None = None,
+        data_collator=None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | IterableDataset | dict | None = None,
         processing_class=None,
+        compute_metrics=None,
+        callbacks=None,
+        optimizers=(None, None),
+        optimizer_cls_and_kwargs=None,
+        preprocess_logits_for_metrics=None,
+        quantization_config=None,
+        peft_config=None,
+        *,
         template: JudgeTemplate | None = None,
-        **kwargs,
     ):
-        name = model if isinstance(model, str) else model.config._name_or_path
-        args = args or FastSlowConfig(f"{name.split('/')[-1]}-FastSlow")
-        causal_lm, processing_class, self._config = _parts(model, args, template, processing_class)
-        self.judge_prompt = _judge_prompt(self._config, processing_class)
-        pad = processing_class.pad_token_id
-        collator = JudgeCollator(
-            pad if pad is not None else processing_class.eos_token_id or 0, 1 + len(self.judge_prompt.prefix_ids)
-        )
-        labels = {field: getattr(causal_lm.config, field, None) for field in ("id2label", "label2id")}
-        causal_lm.config.num_labels = 1  # what TRL asks of a reward model
+        self._template = template
+        self._given_judge = model if isinstance(model, FastSlowRewardModel) else None
+        if self._given_judge is not None:
+            processing_class = processing_class or self._given_judge.tokenizer
         super().__init__(
-            model=causal_lm,
-            args=args,
-            data_collator=kwargs.pop("data_collator", None) or collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
+            model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            compute_metrics,
+            callbacks,
+            optimizers,
+            optimizer_cls_and_kwargs,
+            preprocess_logits_for_metrics,
+            quantization_config,
+            peft_config,
         )
-        for field, value in labels.items():
-            setattr(causal_lm.config, field, value)
-        self._temperature = args.score_temperature or (0.2 if self.judge_prompt.kind == "scale" else 1.0)
+        self._temperature = self.args.score_temperature or (0.2 if self.judge_prompt.kind == "scale" else 1.0)
+
+    def _load_model(self, model, args, quantization_config):
+        return super()._load_model(
+            model if self._given_judge is None else self._given_judge.causal_lm, args, quantization_config
+        )
+
+    def _build_model(self, model, args, processing_class, peft_config):
+        self._config = _judge_config(self._given_judge, args, self._template)
+        self.judge_prompt = JudgePrompt(
+            processing_class, tuple(self._config.verdicts), JudgeTemplate(**self._config.template), self._config.kind
+        )
+        return model, peft_config
+
+    def _collator(self, args, processing_class):
+        return JudgeCollator(processing_class.pad_token_id, 1 + len(self.judge_prompt.prefix_ids))
 
     @property
     def judge(self) -> FastSlowRewardModel:
@@ -116,6 +138,9 @@ class FastSlowTrainer(BaseRewardTrainer):
             num_proc=args.dataset_num_proc,
             name=dataset_name,
         )
+
+    def _count_items(self, inputs):
+        return {}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         logits = self._logits(model, inputs)
@@ -186,32 +211,16 @@ class FastSlowTrainer(BaseRewardTrainer):
         return card_text(self._card_name(), self.judge_prompt.is_pairwise, self._config.name_or_path)
 
 
-def _parts(model, args: FastSlowConfig, template: JudgeTemplate | None, processing_class):
-    """Causal LM, tokenizer if one is known, and the config of the judge."""
-    if isinstance(model, FastSlowRewardModel):
-        config = FastSlowRewardModelConfig.from_dict(model.config.to_dict())
-        if template is not None:
-            config.template = asdict(template)
-        return model.causal_lm, processing_class or model.tokenizer, config
-    config = FastSlowRewardModelConfig(
-        verdicts=args.verdicts,
-        kind=cast(Any, args.kind),
-        template=None if template is None else template.to_dict(),
-    )
-    name = model if isinstance(model, str) else model.config._name_or_path
-    if isinstance(model, str):
-        kwargs = {"trust_remote_code": args.trust_remote_code, **cast(dict, args.model_init_kwargs or {})}
-        args.model_init_kwargs = None  # used up; TRL warns of those of a loaded model
-        model = AutoModelForCausalLM.from_pretrained(model, **kwargs)
-    if processing_class is None and name:
-        processing_class = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
-    return model, processing_class, config
-
-
-def _judge_prompt(config: FastSlowRewardModelConfig, tokenizer) -> JudgePrompt:
-    if tokenizer is None:
-        raise ValueError(
-            "No tokenizer was given and the model has no name to load one by, but a judge reads text. Pass "
-            "`processing_class`."
+def _judge_config(
+    judge: FastSlowRewardModel | None, args: FastSlowConfig, template: JudgeTemplate | None
+) -> FastSlowRewardModelConfig:
+    if judge is None:
+        return FastSlowRewardModelConfig(
+            verdicts=args.verdicts,
+            kind=cast(Any, args.kind),
+            template=None if template is None else template.to_dict(),
         )
-    return JudgePrompt(tokenizer, tuple(config.verdicts), JudgeTemplate(**config.template), config.kind)
+    config = FastSlowRewardModelConfig.from_dict(judge.config.to_dict())
+    if template is not None:
+        config.template = asdict(template)
+    return config

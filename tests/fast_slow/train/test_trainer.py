@@ -45,8 +45,8 @@ def trainer(folder, model=None, data=None, template=TEMPLATE, eval_data=None, pe
     return FastSlowTrainer(
         model or tiny_causal_lm(),
         config(folder, **kwargs),
-        data or Dataset.from_list(rows()),
-        eval_data,
+        train_dataset=data or Dataset.from_list(rows()),
+        eval_dataset=eval_data,
         processing_class=tiny_tokenizer(),
         template=template,
         **({"peft_config": peft_config} if peft_config else {}),
@@ -185,7 +185,7 @@ def test_lora_is_trained_and_saved_alone(tmp_path):
 
 def test_a_judge_keeps_its_prompt_and_verdicts(tmp_path):
     judge = point_judge()
-    one = FastSlowTrainer(judge, config(tmp_path, verdicts=["A", "B"]), Dataset.from_list(rows()))
+    one = FastSlowTrainer(judge, config(tmp_path, verdicts=["A", "B"]), train_dataset=Dataset.from_list(rows()))
     assert one.judge_prompt.template == POINTWISE and one.judge_prompt.kind == "binary"
     one.train()
     assert one.judge.config.kind == "binary"
@@ -217,8 +217,8 @@ def test_wrong_settings_are_refused(tmp_path):
         config(tmp_path, judgment_weight=-1)
     with pytest.raises(ValueError, match="`score_temperature=0` was given"):
         config(tmp_path, score_temperature=0)
-    with pytest.raises(ValueError, match="No tokenizer was given and the model has no name"):
-        FastSlowTrainer(tiny_causal_lm(), config(tmp_path), Dataset.from_list(rows()), template=TEMPLATE)
+    with pytest.raises(ValueError, match="`processing_class` must be given: .* has no name"):
+        FastSlowTrainer(tiny_causal_lm(), config(tmp_path), train_dataset=Dataset.from_list(rows()), template=TEMPLATE)
 
 
 def test_the_card_loads_the_judge(tmp_path):

@@ -1,0 +1,68 @@
+"""The loss of a batch as sums over items, so that it does not depend on how items are split into batches."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    r"""
+    Mean over items (pairs, say, or tokens), kept as its sum.
+
+    $$ w \, \frac{\sum_i v_i}{\sum_i n_i} $$
+
+    Args:
+        name (`str`): Name in the log; terms of one name are added up there.
+        values (`torch.Tensor` of shape `(rows,)`): $v$, the sum over the items of each row.
+        counts (`torch.Tensor` of shape `(rows,)`): $n$, the number of items of each row.
+        unit (`str`): Kind of item, a key of `BaseRewardTrainer._count_items`.
+        weight (`float`, defaults to 1.0): $w$, which the log leaves out.
+    """
+
+    name: str
+    values: Float[Tensor, " rows"]
+    counts: Shaped[Tensor, " rows"]
+    unit: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """
+    Loss, metrics and rewards of one batch.
+
+    Args:
+        terms (`list` of [`LossTerm`]): Summands of the loss.
+        metrics (`dict` of `str` to `torch.Tensor` of shape `(rows,)`): Values to log, one of each row of the data; or
+            pairs of such tensors, sums over the items of each row and their numbers.
+        rewards (`torch.Tensor` of shape `(rows, ...)`): Predictions; for pairs `(pairs, 2)`, chosen first.
+    """
+
+    terms: Sequence[LossTerm]
+    metrics: Mapping[str, Tensor | tuple[Tensor, Tensor]]
+    rewards: Tensor
+
+
+def total_loss(terms: Sequence[LossTerm], items: Mapping[str, Tensor] | None = None) -> Float[Tensor, ""]:
+    """
+    Scalar loss.
+
+    Args:
+        terms (`list` of [`LossTerm`]): Summands.
+        items (`dict` of `str` to scalar `torch.Tensor`, *optional*): Number of items by unit in all batches of an
+            optimizer step. Default: those of this batch.
+
+    Example:
+    ```python
+    >>> total_loss([LossTerm("loss", torch.tensor([1.0, 3.0]), torch.ones(2), "pairs")])
+    tensor(2.)
+    ```
+    """
+    means = [
+        term.weight * term.values.sum() / (term.counts.sum() if items is None else items[term.unit]).clamp(min=1)
+        for term in terms
+    ]
+    return sum(means[1:], means[0])
