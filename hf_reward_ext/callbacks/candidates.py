@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import set_seed
 
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.callbacks.prompts import Prompt
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.cli.models import adapter_base, base_of, load_causal_lm, load_tokenizer, loading_settings, on_device
 from hf_reward_ext.cli.options import generation_settings
 from hf_reward_ext.cli.work import Batch, open_output, read_prompts, report, work_through

@@ -2,12 +2,8 @@
 
 from argparse import REMAINDER, Namespace, RawDescriptionHelpFormatter
 
-METHODS = {
-    "genarm": "an autoregressive reward model that guides another model, from preference pairs",
-    "sla": "a reward channel beside a frozen model, for look-ahead search, from preference pairs",
-    "fast-slow": "a judge that answers in one token or in writing, from preference pairs with or without judgements",
-    "elhsr": "a linear head on the policy's hidden states, from labelled completions or pairs",
-}
+from hf_reward_ext.cli.methods import METHODS
+
 _DESCRIPTION = """\
 Trains a reward model with TRL's trainer and TRL's options.
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from trl import DatasetMixtureConfig, ModelConfig, RewardConfig, TrlParser
 
+from hf_reward_ext.cli.methods import METHODS
 from hf_reward_ext.cli.parsing import shown_width
-from hf_reward_ext.cli.train import METHODS
 from hf_reward_ext.cli.train_arguments import JudgeArguments, TrainArguments
 from hf_reward_ext.elhsr import ELHSRConfig
 from hf_reward_ext.fast_slow import FastSlowConfig

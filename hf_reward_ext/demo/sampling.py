@@ -11,7 +11,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_reward_ext.base.lm.prefill import SharedPrefill
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids, masked_mean
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.base.training.token_rewards import masked_mean
 from hf_reward_ext.elhsr import HiddenStateReward
 
 

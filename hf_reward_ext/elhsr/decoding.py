@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_name, cache_of
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
 from hf_reward_ext.elhsr.token_trace import TokenTrace

@@ -16,6 +16,7 @@ from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
+from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification
 
 HiddenStates = Sequence[Tensor | None] | Tensor
 
@@ -187,8 +188,6 @@ class ELHSRModel(BaseRewardModel):
         Raises:
             TypeError: If the head was trained on a policy without a name, or on an adapter.
         """
-        from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification  # which imports this file
-
         if self.config.base_model_name_or_path is None or self.config.adapter is not None:
             raise TypeError(
                 "An `ELHSRModel` whose policy has a name must be given, because the head alone reads hidden states, "

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_reward_ext.base.lm.candidates import Candidates
 from hf_reward_ext.base.lm.forward import generate_cache_name
 from hf_reward_ext.base.lm.prefill import SharedPrefill
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean
 

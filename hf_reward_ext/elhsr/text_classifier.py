@@ -1,10 +1,10 @@
 """A head with its policy as a scorer of whole texts, for everything that loads reward models by name."""
 
-from typing import Self
+from typing import Any, Self
 
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords
@@ -12,7 +12,6 @@ from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.base_model import load_base
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.elhsr.features import teacher_forced_features
-from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 
@@ -47,7 +46,7 @@ class ELHSRForSequenceClassification(PreTrainedModel):
     base_model_prefix = "policy"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
-    def __init__(self, policy, head: ELHSRModel):
+    def __init__(self, policy, head: Any):
         head.check_policy(policy)
         super().__init__(head.config)
         self.policy = policy.requires_grad_(False)
@@ -73,7 +72,7 @@ class ELHSRForSequenceClassification(PreTrainedModel):
         if num_labels != 1:
             raise ValueError(f"`num_labels={num_labels}` was given, but a reward is one number per text. Leave it out.")
         base_kwargs.pop("adapter_kwargs", None)  # the Auto classes pass it along
-        head = ELHSRModel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision or "main")
+        head = AutoModel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision or "main")
         return cls(base if base is not None else _policy_of(head.config, base_kwargs), head).eval()
 
     def save_pretrained(self, save_directory, **kwargs):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows
 from hf_reward_ext.genarm.combine import guided_logps
 

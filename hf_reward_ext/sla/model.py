@@ -20,6 +20,7 @@ from hf_reward_ext.base.saving.upload import push_folder, push_model
 from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
+from hf_reward_ext.sla.text_classifier import RewardTransformerForSequenceClassification
 
 
 @dataclass
@@ -262,8 +263,6 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
         """Scores completions by their mean token reward; for [`as_scorer`]."""
-        from hf_reward_ext.sla.text_classifier import RewardTransformerForSequenceClassification  # imports this file
-
         return RewardTransformerForSequenceClassification(self).scorer(tokenizer, batch_size)
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]

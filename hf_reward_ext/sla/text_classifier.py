@@ -1,17 +1,16 @@
 """A Reward Transformer as a scorer of whole texts, for everything that loads reward models by name."""
 
-from typing import Self
+from typing import Any, Self
 
 from jaxtyping import Bool, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean
-from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 
@@ -40,7 +39,7 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
     base_model_prefix = "reward_transformer"
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
-    def __init__(self, reward_transformer: RewardTransformer):
+    def __init__(self, reward_transformer: Any):
         super().__init__(reward_transformer.reward_channel.config)
         self.reward_transformer = reward_transformer
 
@@ -54,7 +53,7 @@ class RewardTransformerForSequenceClassification(PreTrainedModel):
         """
         if num_labels != 1:
             raise ValueError(f"`num_labels={num_labels}` was given, but a reward is one number per text. Leave it out.")
-        return cls(RewardTransformer.from_pretrained(pretrained_model_name_or_path, base, **kwargs)).eval()
+        return cls(AutoModel.from_pretrained(pretrained_model_name_or_path, base, **kwargs)).eval()
 
     def save_pretrained(self, save_directory, **kwargs):
         """Saves the channel alone, with the pointer to its base."""

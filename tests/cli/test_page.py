@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_reward_ext.cli.main import COMMANDS, main
-from hf_reward_ext.cli.train import METHODS
+from hf_reward_ext.cli.methods import METHODS
 from hf_reward_ext.cli.train_parser import TrainParser, parse
 
 ROOT = Path(__file__).parents[2]

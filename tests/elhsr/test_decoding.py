@@ -6,7 +6,7 @@ from tiny import ARCHITECTURES, EOS, PAD, left_padded_batch, tiny_causal_lm
 from transformers import GenerationConfig
 
 from hf_reward_ext.base.lm.forward import cache_of
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean

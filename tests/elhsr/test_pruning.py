@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, EOS, PAD, left_padded_batch, tiny_causal_lm
 
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean
 from hf_reward_ext.elhsr.pruning import Pruning, generate_pruned

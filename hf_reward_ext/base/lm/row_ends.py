@@ -15,9 +15,8 @@ from torch import Tensor
 from transformers import StoppingCriteriaList
 from transformers.generation import MaxLengthCriteria
 
-from hf_reward_ext.base.lm.tokens import eos_token_ids, pad_token_id
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids, eos_token_ids, pad_token_id
 from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
 
 _watching: ContextVar[tuple[tuple[object, "RowEnds"], ...]] = ContextVar("hf_reward_ext_row_ends", default=())
 

@@ -59,33 +59,3 @@ def gather_token_logps(
     # Row by row, so that the float32 copy of a half-precision block never exceeds one row.
     normalizer = torch.stack([row.to(dtype).logsumexp(-1) for row in logits])
     return chosen - normalizer
-
-
-def completion_mask_from_ids(
-    completion_ids: Int[Tensor, "batch seq"], eos_token_ids: list[int], pad_token_id: int | None
-) -> Bool[Tensor, "batch seq"]:
-    """
-    Which generated tokens belong to the completion: up to and with the first EOS, without trailing padding.
-
-    Args:
-        completion_ids (`torch.Tensor` of shape `(batch, seq)`): What `generate` appended to the prompt.
-        eos_token_ids (`list[int]`): Every id that ends a sequence; may be empty.
-        pad_token_id (`int`, *optional*): Trailing ids equal to it are dropped. A row that was stopped by something
-            else than EOS (a stop string) is padded with it.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, seq)`, bool.
-
-    Example:
-    ```python
-    >>> completion_mask_from_ids(torch.tensor([[5, 2, 0], [5, 6, 7]]), [2], 0)
-    tensor([[ True,  True, False],
-            [ True,  True,  True]])
-    ```
-    """
-    is_eos = torch.isin(completion_ids, torch.tensor(eos_token_ids, device=completion_ids.device))
-    before_or_at_eos = is_eos.cumsum(-1) - is_eos.long() == 0
-    if pad_token_id is None or pad_token_id in eos_token_ids:
-        return before_or_at_eos
-    trailing_pad = (completion_ids == pad_token_id).long().flip(-1).cumprod(-1).flip(-1).bool()
-    return before_or_at_eos & ~trailing_pad

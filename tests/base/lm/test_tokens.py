@@ -3,7 +3,14 @@ import torch
 from tiny import EOS, PAD, left_padded_batch, tiny_causal_lm, tiny_tokenizer
 from transformers import GenerationConfig
 
-from hf_reward_ext.base.lm.tokens import eos_token_ids, inferred_mask, left_padded, pad_token_id, token_ids
+from hf_reward_ext.base.lm.tokens import (
+    completion_mask_from_ids,
+    eos_token_ids,
+    inferred_mask,
+    left_padded,
+    pad_token_id,
+    token_ids,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +58,16 @@ def test_the_mask_is_the_one_of_generate(settings):
 def test_rows_are_padded_on_the_left():
     ids, mask = left_padded([[5, 6, 7], [8]], 0)
     assert ids.tolist() == [[5, 6, 7], [0, 0, 8]] and mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_completion_mask():
+    ids = torch.tensor([[5, 2, 0, 0], [5, 6, 0, 0], [2, 2, 2, 2], [5, 0, 6, 7]])
+    assert completion_mask_from_ids(ids, [2], 0).tolist() == [
+        [True, True, False, False],
+        [True, True, False, False],  # stopped by something else than EOS
+        [True, False, False, False],
+        [True, True, True, True],  # a pad id in the middle was generated
+    ]
+    assert completion_mask_from_ids(ids[:1], [2], 2).tolist() == [[True, True, False, False]]
+    assert completion_mask_from_ids(ids[1:2], [], None).all()
+    assert completion_mask_from_ids(torch.tensor([[5, 7, 6]]), [2, 7], 0).tolist() == [[True, True, False]]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids, gather_token_logps, masked_mean
+from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -11,19 +11,6 @@ def test_gathered_log_probabilities_equal_log_softmax(dtype):
     wide = torch.promote_types(dtype, torch.float32)
     expected = logits.to(wide).log_softmax(-1).gather(-1, targets[..., None]).squeeze(-1)
     torch.testing.assert_close(gather_token_logps(logits, targets), expected)
-
-
-def test_completion_mask():
-    ids = torch.tensor([[5, 2, 0, 0], [5, 6, 0, 0], [2, 2, 2, 2], [5, 0, 6, 7]])
-    assert completion_mask_from_ids(ids, [2], 0).tolist() == [
-        [True, True, False, False],
-        [True, True, False, False],  # stopped by something else than EOS
-        [True, False, False, False],
-        [True, True, True, True],  # a pad id in the middle was generated
-    ]
-    assert completion_mask_from_ids(ids[:1], [2], 2).tolist() == [[True, True, False, False]]
-    assert completion_mask_from_ids(ids[1:2], [], None).all()
-    assert completion_mask_from_ids(torch.tensor([[5, 7, 6]]), [2, 7], 0).tolist() == [[True, True, False]]
 
 
 def test_mean_of_nothing_is_zero():
