@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hf_reward_ext.fast_slow.judge.gate import Pairing
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.judge.template import plain_text
+from hf_reward_ext.fast_slow.judge.messages import plain_text
 
 
 class Decisions(NamedTuple):

@@ -1,7 +1,9 @@
 """The text of a judge prompt, without a tokenizer."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from string import Formatter
 
+from hf_reward_ext.fast_slow.judge.messages import plain_text
 from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind
 
 _PAIRWISE = """\
@@ -29,6 +31,7 @@ _POINTWISE = """\
 
 Answer with {verdicts} at once. If you are asked to go on, analyse the response and end with a line "Final:" and your \
 verdict, which may differ from your first answer."""
+_SLOTS = ("prompt", "response_a", "response_b", "first", "second", "last", "verdicts")
 _QUESTIONS = {
     "binary": "Is the response to the prompt correct and good?",
     "scale": "How good is the response to the prompt, from {first} (worst) to {last} (best)?",
@@ -42,11 +45,16 @@ class JudgeTemplate:
 
     Args:
         user (`str`): The question, with the slots `{prompt}`, `{response_a}` (and `{response_b}` for pairs); `{first}`,
-            `{second}`, `{last}` and `{verdicts}` are the verdict strings. Other braces are doubled.
+            `{second}`, `{last}` and `{verdicts}` are the verdict strings. Other braces are doubled; attributes, items,
+            conversions and format specifications are refused.
         system (`str`, *optional*): System message; left out without a chat template.
         base_suffix (`str`): Follows `user` when the tokenizer has no chat template.
         analysis_prefix (`str`): Put after the first verdict to open the written judgement.
         final_marker (`str`): What the judgement ends with, just before its verdict.
+
+    Raises:
+        TypeError: If a field is not a text.
+        ValueError: If `user` has other slots, or `final_marker` is blank.
 
     Example:
     ```python
@@ -59,6 +67,31 @@ class JudgeTemplate:
     base_suffix: str = "\n\nVerdict:"
     analysis_prefix: str = "\nAnalysis:"
     final_marker: str = "\nFinal:"
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, str) and not (field.name == "system" and value is None):
+                raise TypeError(f"`{field.name}` of a judge template must be a text, got {value!r}.")
+        if not self.final_marker.strip():
+            raise ValueError(
+                f"`final_marker` of a judge template must be a text to look for, got {self.final_marker!r}. Write for "
+                "example '\\nFinal:'."
+            )
+        _check_slots(self.user)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "JudgeTemplate":
+        """
+        The template that a checkpoint stores.
+
+        Raises:
+            ValueError: If there are other fields, or `user` is missing.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not {"user"} <= set(values) <= names:
+            raise ValueError(f"`template` must be a dictionary with 'user' and any of {sorted(names)}, got {values!r}.")
+        return cls(**values)
 
     @classmethod
     def default(cls, kind: VerdictKind) -> "JudgeTemplate":
@@ -100,11 +133,15 @@ class JudgeTemplate:
             )
 
 
-def plain_text(value) -> str:
-    """Text of a prompt or response: itself, the content of its only message, or all messages with their roles."""
-    if isinstance(value, str):
-        return value
-    contents = [str(message["content"]) for message in value]
-    if len(contents) == 1:
-        return contents[0]
-    return "\n\n".join(f"{message['role']}: {text}" for message, text in zip(value, contents, strict=True))
+def _check_slots(text: str) -> None:
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"`user` of a judge template has an unpaired brace ({error}). Double braces that stay.") from error
+    for _, slot, specification, conversion in parts:
+        if slot is not None and (slot not in _SLOTS or specification or conversion):
+            written = f"{{{slot}{'!' + conversion if conversion else ''}{':' + specification if specification else ''}}}"
+            raise ValueError(
+                f"`user` of a judge template must have plain slots among {', '.join(_SLOTS)}, got {written!r}. Use one "
+                "of them, or double the braces of what stays."
+            )

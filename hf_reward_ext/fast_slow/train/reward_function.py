@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from hf_reward_ext.fast_slow.judge.best_response import mean_log_odds_of_duels
-from hf_reward_ext.fast_slow.judge.template import plain_text
+from hf_reward_ext.fast_slow.judge.messages import plain_text
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 
 

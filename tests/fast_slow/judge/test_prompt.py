@@ -5,7 +5,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.judge.template import JudgeTemplate, plain_text
+from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.judge.verdicts import verdict_kind, verdict_values
 
 
@@ -104,9 +104,3 @@ def test_pointwise_verdicts_are_about_one_response():
 def test_braces_in_responses_are_kept():
     prompt = JudgePrompt(tiny_tokenizer(), ("w10", "w11"), TINY)
     assert "{response_b}" in prompt.render("{}", "{response_b}", "w7")
-
-
-def test_messages_become_text():
-    assert plain_text([{"role": "user", "content": "Hi"}]) == "Hi"
-    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
-    assert plain_text(chat) == "user: Hi\n\nassistant: Yes?"
