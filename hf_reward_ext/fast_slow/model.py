@@ -1,9 +1,10 @@
 """A judge that answers in one token when it is sure and in writing when it is not."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -12,16 +13,20 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
+from hf_reward_ext.base.lm.causal_lm import require_causal_lm, require_vocabulary
+from hf_reward_ext.base.options import check_choice, check_count
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords, declared_keywords, refuse_unknown
 from hf_reward_ext.base.saving.upload import push_folder, push_model
 from hf_reward_ext.base.scoring.scorer import Scorer
-from hf_reward_ext.fast_slow.calibrate.calibrate import calibrate, calibration_report
+from hf_reward_ext.fast_slow.calibrate.aim import Aim
+from hf_reward_ext.fast_slow.calibrate.calibrate import CalibrationResult, alternating_pairs, fit_calibration
 from hf_reward_ext.fast_slow.calibrate.drift import DriftMonitor
+from hf_reward_ext.fast_slow.calibrate.report import write_report
 from hf_reward_ext.fast_slow.checkpoint import describe, load_judge, save_judge
 from hf_reward_ext.fast_slow.decode.decoding import JudgmentBatch, judge_rows
-from hf_reward_ext.fast_slow.judge.confidence import Rule
+from hf_reward_ext.fast_slow.decode.written_judgment import check_writing
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate, Pairing
-from hf_reward_ext.fast_slow.judge.judge_inputs import encode_decisions
+from hf_reward_ext.fast_slow.judge.judge_inputs import Decisions, encode_decisions
 from hf_reward_ext.fast_slow.judge.judge_rows import judgment_of
 from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
 from hf_reward_ext.fast_slow.judge.pair_scorer import JudgePairScorer
@@ -31,6 +36,7 @@ from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 
 Mode = Literal["gated", "fast", "slow"]
+_THRESHOLDS = (0.9, 0.5)
 
 
 class FastSlowRewardModel(PreTrainedModel):
@@ -49,15 +55,17 @@ class FastSlowRewardModel(PreTrainedModel):
             responses one by one. Each must be a single token.
         intuition_threshold, distribution_threshold (`float`, *optional*): $\theta_I$ and $\theta_D$; the defaults are
             not calibrated, see [`calibrate`].
+        gate ([`Gate`], *optional*): Thresholds, rule and distribution confidence, instead of the two thresholds.
         template ([`JudgeTemplate`], *optional*): The judge prompt.
         kind, both_orders, n_votes, sampling_temperature, max_new_tokens, hard_votes: See
             [`FastSlowRewardModelConfig`].
-        rule, weight, distribution: See [`Gate`].
-        config ([`FastSlowRewardModelConfig`], *optional*): In place of all of these.
+        config ([`FastSlowRewardModelConfig`], *optional*): A saved configuration, instead of all of these.
         batch_size (`int`, *optional*, defaults to 16): Decisions a forward.
 
     Raises:
-        ValueError: If a verdict is not a single token, naming others that are.
+        TypeError: If `causal_lm` is not a causal LM, or an option has another type.
+        ValueError: If a verdict is not a single token, naming others that are; if an option is out of its range; or if
+            an option is given twice.
 
     Example:
     ```python
@@ -84,9 +92,7 @@ class FastSlowRewardModel(PreTrainedModel):
         *,
         kind: VerdictKind | None = None,
         template: JudgeTemplate | None = None,
-        rule: Rule = "or",
-        weight: float = 0.5,
-        distribution: Literal["verdict", "vocabulary", "top_gap"] = "verdict",
+        gate: Gate | None = None,
         both_orders: bool = True,
         n_votes: int = 1,
         sampling_temperature: float = 0.0,
@@ -95,19 +101,31 @@ class FastSlowRewardModel(PreTrainedModel):
         config: FastSlowRewardModelConfig | None = None,
         batch_size: int = 16,
     ):
+        thresholds = (intuition_threshold, distribution_threshold)
+        if gate is not None and thresholds != _THRESHOLDS:
+            raise ValueError("`gate` must come without thresholds of their own, got both. Put them into the gate.")
+        settings = dict(
+            verdicts=verdicts,
+            kind=kind,
+            template=None if template is None else template.to_dict(),
+            gate=(gate or Gate(*thresholds)).to_dict(),
+            both_orders=both_orders,
+            n_votes=n_votes,
+            sampling_temperature=sampling_temperature,
+            max_new_tokens=max_new_tokens,
+            hard_votes=hard_votes,
+        )
         if config is None:
-            gate = Gate(intuition_threshold, distribution_threshold, 1.0, rule, weight, distribution)
-            config = FastSlowRewardModelConfig(
-                verdicts=tuple(verdicts),
-                kind=kind,
-                template=template.to_dict() if template else None,
-                gate=gate.to_dict(),
-                both_orders=both_orders,
-                n_votes=n_votes,
-                sampling_temperature=sampling_temperature,
-                max_new_tokens=max_new_tokens,
-                hard_votes=hard_votes,
-            )
+            config = FastSlowRewardModelConfig(**settings)  # pyright: ignore[reportArgumentType]
+        elif settings != _DEFAULTS:
+            given = sorted(name for name, value in settings.items() if value != _DEFAULTS[name])
+            raise ValueError(f"`config` must come without other settings, got {given} too. Set them in the config.")
+        config.check()
+        check_count("batch_size", batch_size)
+        require_causal_lm(causal_lm, "causal_lm")
+        template = JudgeTemplate.from_dict(config.template)
+        judge_prompt = JudgePrompt(tokenizer, config.verdicts, template, config.kind)
+        require_vocabulary(causal_lm, tokenizer, "causal_lm")
         describe(config, causal_lm, tokenizer)
         super().__init__(config)
         self.config: FastSlowRewardModelConfig = config
@@ -115,14 +133,13 @@ class FastSlowRewardModel(PreTrainedModel):
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self._monitor = DriftMonitor(config.calibration) if config.calibration else None
-        template = JudgeTemplate(**config.template)
-        self.judge_prompt = JudgePrompt(tokenizer, tuple(config.verdicts), template, config.kind)
+        self.judge_prompt = judge_prompt
         self.eval()
 
     @property
     def gate(self) -> Gate:
         """The gate in use; assign one to change thresholds."""
-        return Gate(**self.config.gate)
+        return Gate.from_dict(self.config.gate)
 
     @gate.setter
     def gate(self, gate: Gate) -> None:
@@ -135,11 +152,13 @@ class FastSlowRewardModel(PreTrainedModel):
             return self._scale("responses")
         return self._scale("orders" if self.config.both_orders else "none")
 
-    def set_calibration(self, gate: Gate, calibration: dict) -> None:
-        """Puts a calibrated gate to use and starts to watch for drift."""
-        self.gate = gate
-        self.config.calibration = calibration
-        self._monitor = DriftMonitor(calibration)
+    def set_calibration(self, result: CalibrationResult) -> None:
+        """Uses fitted temperatures and thresholds from now on, and starts to watch for drift."""
+        self.gate = result.gate
+        self.config.slow_temperature = result.scale.slow_temperature
+        self.config.fast_weight = result.scale.fast_weight
+        self.config.calibration = result.report
+        self._monitor = DriftMonitor(result.report)
 
     def _scale(self, pairing: Pairing) -> Scale:
         config = self.config
@@ -176,9 +195,15 @@ class FastSlowRewardModel(PreTrainedModel):
             to one prompt side by side so that it is read once.
 
         Raises:
-            ValueError: If the lists differ in length, or a pairwise judge gets single responses.
+            TypeError: Before any forward, if an entry is neither a text nor messages; it is named.
+            ValueError: Before any forward, if the lists differ in length, a pairwise judge gets single responses, a
+                judge prompt is longer than the model reads, or an option is out of its range.
         """
+        check_choice("mode", mode, get_args(Mode))
+        check_count("batch_size", self.batch_size)
+        self.config.check()
         decisions = encode_decisions(self.judge_prompt, prompts, responses_a, responses_b, self.config.both_orders)
+        self._check_room(decisions, mode)
         judgments: list[Judgment | None] = [None] * len(decisions.rows)
         batches = decisions.batches(self.batch_size)
         hidden = len(batches) < 5 if show_progress is None else not show_progress
@@ -278,17 +303,30 @@ class FastSlowRewardModel(PreTrainedModel):
             show_progress (`bool`, *optional*): See [`judge`].
 
         Returns:
-            `dict`: What was fitted and measured; also `config.calibration`.
+            `dict`: What was fitted and measured; also `config.calibration`. `problems` are reasons why the judge may
+            not judge, with their numbers; they are a warning too. See [`judge_quality`].
 
         Raises:
-            ValueError: Unless exactly one of `budget` and `risk` is given, or if the pairs cannot certify the risk.
+            TypeError, ValueError: Before any forward, unless exactly one of `budget` and `risk` is given and both are
+                in their range; if the pairs cannot certify the risk; or if a row is not a pair.
 
         Example:
         ```python
         >>> rm.calibrate(held_out_pairs, budget=0.4)["escalation_rate"]
         ```
         """
-        return calibrate(self, dataset, budget, risk, slow, fuse, confidence, show_progress)
+        aim = Aim(budget, risk, confidence)
+        if fuse and not slow:
+            raise ValueError("`fuse=True` must come with `slow=True`: the weight is fitted on written judgments.")
+        pairs, truth = alternating_pairs(dataset)
+        aim.check_decisions(len(truth))
+        fast = self.judge(*pairs, mode="fast", show_progress=show_progress)
+        written = self.judge(*pairs, mode="slow", show_progress=show_progress) if slow else None
+        result = fit_calibration(fast, truth, aim, self.gate, self.scale, written=written, fuse=fuse)
+        self.set_calibration(result)
+        if result.report["problems"]:
+            warnings.warn(f"This judge may not judge: {'; '.join(result.report['problems'])}.", stacklevel=2)
+        return result.report
 
     def calibration_report(self, dataset, output_dir: str | Path) -> dict:
         """
@@ -298,15 +336,30 @@ class FastSlowRewardModel(PreTrainedModel):
             dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}`, other ones than calibrated on.
             output_dir (`str` or `Path`): See [`write_report`].
         """
-        return calibration_report(self, dataset, output_dir)
+        pairs, truth = alternating_pairs(dataset)
+        fast, written = self.judge(*pairs, mode="fast"), self.judge(*pairs, mode="slow")
+        return write_report(output_dir, self.gate, fast, written, truth, both_orders=self.scale.pairing == "orders")
+
+    def _gate(self, mode: Mode) -> Gate:
+        level = NEVER if mode == "fast" else ALWAYS
+        return self.gate if mode == "gated" else self.gate.with_thresholds(level, level)
+
+    def _check_room(self, decisions: Decisions, mode: Mode) -> None:
+        """Refuses judge prompts, and judgments after them, that the model is not made to read."""
+        gate, config = self._gate(mode), self.config
+        num_new = config.max_new_tokens if gate.may_escalate else 0
+        if gate.may_escalate:
+            check_writing(self.judge_prompt, config.n_votes, config.sampling_temperature, config.max_new_tokens)
+        limit = getattr(self.causal_lm.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        if limit is not None:
+            decisions.check_lengths(limit, num_new)
 
     def _run(self, rows: list[list[int]], questions: list[int], mode: Mode, pairing: Pairing) -> JudgmentBatch:
-        level = NEVER if mode == "fast" else ALWAYS
         return judge_rows(
             self.causal_lm,
             rows,
             self.judge_prompt,
-            self.gate if mode == "gated" else self.gate.with_thresholds(level, level),
+            self._gate(mode),
             pairing=pairing,
             shared=questions,
             n_votes=self.config.n_votes,
@@ -351,7 +404,7 @@ class FastSlowRewardModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(
-        cls, name, *args, base=None, tokenizer=None, config=None, batch_size=16, **kwargs
+        cls, name, *, base=None, tokenizer=None, config=None, batch_size: int = 16, **kwargs
     ) -> "FastSlowRewardModel":
         """
         Loads a judge written by [`save_pretrained`] or by [`FastSlowTrainer`].
@@ -364,3 +417,9 @@ class FastSlowRewardModel(PreTrainedModel):
         """
         causal_lm, tokenizer, config = load_judge(name, base, tokenizer, config, **kwargs)
         return cls(causal_lm, tokenizer, config=config, batch_size=batch_size)
+
+
+_DEFAULTS = dict(
+    verdicts=("A", "B"), kind=None, template=None, gate=Gate(*_THRESHOLDS).to_dict(), both_orders=True, n_votes=1,
+    sampling_temperature=0.0, max_new_tokens=256, hard_votes=False,
+)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig
 
+from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.base.saving.config import RewardModelConfig
 from hf_reward_ext.fast_slow.judge.gate import Gate
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
@@ -27,6 +28,10 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         fast_weight (`float`, *optional*, defaults to 0): Weight of the fast probability beside the written one.
         calibration (`dict`, *optional*): What [`FastSlowRewardModel.calibrate`] found.
         adapter (`bool`, *optional*): Whether the folder holds an adapter instead of whole weights.
+
+    Raises:
+        TypeError: If a field has another type.
+        ValueError: If a field is out of its range, or `template` or `gate` has fields of its own.
 
     Example:
     ```python
@@ -60,10 +65,10 @@ class FastSlowRewardModelConfig(RewardModelConfig):
             fields = dict(causal_lm_config)
             causal_lm_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
         self.causal_lm_config = causal_lm_config
+        self.kind: VerdictKind = verdict_kind(verdicts, kind)
         self.verdicts = list(verdicts)
-        self.kind: VerdictKind = kind or verdict_kind(tuple(verdicts))
-        self.template = template or JudgeTemplate.default(self.kind).to_dict()
-        self.gate = gate or Gate().to_dict()
+        self.template = JudgeTemplate.default(self.kind).to_dict() if template is None else template
+        self.gate = Gate().to_dict() if gate is None else gate
         self.both_orders = both_orders
         self.n_votes = n_votes
         self.sampling_temperature = sampling_temperature
@@ -73,6 +78,18 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         self.fast_weight = fast_weight
         self.calibration = calibration
         self.adapter = adapter
+        self.check()
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)
+
+    def check(self) -> None:
+        """Raises `ValueError` or `TypeError` for a field that no judge can have; fields may have been set since."""
+        verdict_kind(self.verdicts, self.kind)
+        JudgeTemplate.from_dict(self.template).check_slots(self.kind)
+        Gate.from_dict(self.gate)
+        check_count("n_votes", self.n_votes)
+        check_number("sampling_temperature", self.sampling_temperature, least=0)
+        check_count("max_new_tokens", self.max_new_tokens)
+        check_number("slow_temperature", self.slow_temperature, above=0)
+        check_number("fast_weight", self.fast_weight, least=0, most=1)

@@ -7,7 +7,7 @@ from tiny import tiny_causal_lm
 from tiny_judges import TEMPLATE, VERDICTS, counted, pair_judge, point_judge
 from transformers import AutoModelForSequenceClassification
 
-from hf_reward_ext.fast_slow import FastSlowRewardModel
+from hf_reward_ext.fast_slow import FastSlowRewardModel, Gate
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER
 
 PROMPTS = ["w4 w5", "w6", "w4 w5", "w7 w8 w9 w4 w4 w5", "w5"]
@@ -155,7 +155,7 @@ def test_training_mode_comes_back():
 
 
 def test_save_and_load_keep_every_judgment(tmp_path):
-    judge = middle(pair_judge(rule="and", distribution="top_gap"))
+    judge = middle(pair_judge(gate=Gate(0.9, 0.5, rule="and", distribution="top_gap")))
     judge.config.slow_temperature = 1.7
     judge.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.glob("*.safetensors")} == {"model.safetensors"}

@@ -1,100 +1,164 @@
-"""Calibrates a judge on held-out pairs: judge, fit, choose thresholds, remember what was seen."""
+"""Fits temperatures and thresholds of a judge to its judgments of held-out pairs."""
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from hf_reward_ext.base.stats.calibration import expected_calibration_error
 from hf_reward_ext.base.stats.intervals import clopper_pearson_upper
+from hf_reward_ext.fast_slow.calibrate.aim import Aim
 from hf_reward_ext.fast_slow.calibrate.calibration import (
+    Outcomes,
     fit_fast_temperature,
     fit_fast_weight,
     fit_slow_temperature,
     outcomes,
 )
-from hf_reward_ext.fast_slow.calibrate.report import write_report
-from hf_reward_ext.fast_slow.calibrate.thresholds import escalated, thresholds_for_budget, thresholds_for_risk
+from hf_reward_ext.fast_slow.calibrate.quality import judge_quality
+from hf_reward_ext.fast_slow.calibrate.thresholds import escalated
 from hf_reward_ext.fast_slow.judge.confidence import intuition_confidence
+from hf_reward_ext.fast_slow.judge.gate import Gate
 from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.messages import plain_text
+
+_COLUMNS = ("prompt", "chosen", "rejected")
 
 
-def calibrate(judge, dataset, budget, risk, slow, fuse, confidence, show_progress) -> dict:
-    """What [`FastSlowRewardModel.calibrate`] does."""
-    if (budget is None) == (risk is None):
-        raise ValueError(
-            f"`budget={budget}` and `risk={risk}` were given, but thresholds serve one aim. Pass exactly one of them."
-        )
-    pairs, truth = alternating_pairs(dataset)
-    fast = judge.judge(*pairs, mode="fast", show_progress=show_progress)
-    written = judge.judge(*pairs, mode="slow", show_progress=show_progress) if slow else None
-    before = expected_calibration_error(np.array([one.probability for one in fast]), truth)
-    gate = replace(judge.gate, temperature=fit_fast_temperature(fast, truth, judge.scale))
-    if judge.judge_prompt.kind == "scale":
+@dataclass(frozen=True)
+class CalibrationResult:
+    """
+    What was fitted to held-out judgments.
+
+    Args:
+        gate ([`Gate`]): Temperature and thresholds.
+        scale ([`Scale`]): All temperatures, and the weight of the fast verdict.
+        report (`dict`): What was fitted and measured.
+    """
+
+    gate: Gate
+    scale: Scale
+    report: dict
+
+
+def fit_calibration(
+    fast: Sequence[Judgment],
+    a_is_right: np.ndarray,
+    aim: Aim,
+    gate: Gate,
+    scale: Scale,
+    *,
+    written: Sequence[Judgment] | None = None,
+    fuse: bool = False,
+) -> CalibrationResult:
+    """
+    Fits temperatures, and the thresholds that serve an aim.
+
+    Args:
+        fast (`list` of [`Judgment`]): Fast verdicts on held-out pairs.
+        a_is_right (`np.ndarray` of shape `(decisions,)`): Whether response a is the better one.
+        aim ([`Aim`]): What the thresholds are for.
+        gate ([`Gate`]): Rule and distribution confidence.
+        scale ([`Scale`]): Kind of verdicts and what the rows of a decision are.
+        written (`list` of [`Judgment`], *optional*): Written judgments on the same pairs.
+        fuse (`bool`, *optional*): Fit the weight of the fast probability beside the written one.
+
+    Returns:
+        [`CalibrationResult`]
+
+    Raises:
+        ValueError: If there are too few pairs for the risk.
+
+    Example:
+    ```python
+    >>> fit_calibration(judge.judge(*pairs, mode="fast"), truth, Aim(budget=0.4), judge.gate, judge.scale).gate
+    ```
+    """
+    before = expected_calibration_error(np.array([one.probability for one in fast]), a_is_right)
+    scale = replace(scale, temperature=fit_fast_temperature(fast, a_is_right, scale))
+    gate = replace(gate, temperature=scale.temperature)
+    if scale.kind == "scale":
         gate = replace(gate, reference_score=float(np.mean([score for one in fast for score in one.fast_scores])))
-    scale = replace(judge.scale, temperature=gate.temperature)
     if written is not None:
-        scale = replace(scale, slow_temperature=fit_slow_temperature(written, truth, scale))
-        scale = replace(scale, fast_weight=fit_fast_weight(written, truth, scale) if fuse else 0.0)
-        judge.config.slow_temperature, judge.config.fast_weight = scale.slow_temperature, scale.fast_weight
+        scale = replace(scale, slow_temperature=fit_slow_temperature(written, a_is_right, scale))
+        scale = replace(scale, fast_weight=fit_fast_weight(written, a_is_right, scale) if fuse else 0.0)
         written = [rescored(one, scale) for one in written]
     fast = [rescored(one, scale) for one in fast]
-    data = outcomes(fast, truth, written)
-    gate = (
-        thresholds_for_budget(gate, data, budget) if risk is None else thresholds_for_risk(gate, data, risk, confidence)
-    )
-    chosen = escalated(gate, data)
-    kept = ~chosen
-    found = {
+    data = outcomes(fast, a_is_right, written)
+    gate = aim.gate(gate, data)
+    report = {
         "num_pairs": len(data),
-        "budget": budget,
-        "risk": risk,
+        "budget": aim.budget,
+        "risk": aim.risk,
         "temperature": gate.temperature,
         "intuition_threshold": gate.intuition_threshold,
         "distribution_threshold": gate.distribution_threshold,
+        **_measured(data, gate, aim.confidence),
+        "ece_before": before,
+        "ece_after": expected_calibration_error(np.array([one.probability for one in fast]), a_is_right),
+        "mass_mean": float(np.mean([one.mass for one in fast])),
+        "mass_std": float(np.std([one.mass for one in fast])),
+        **judge_quality(fast, data.fast_right, written, scale.pairing == "orders"),
+    }
+    if written is not None:
+        report |= {"slow_temperature": scale.slow_temperature, "fast_weight": scale.fast_weight}
+    return CalibrationResult(gate, scale, report)
+
+
+def _measured(data: Outcomes, gate: Gate, confidence: float) -> dict:
+    chosen = escalated(gate, data)
+    kept = ~chosen
+    errors = float((1 - data.fast_right[kept]).sum())
+    found = {
         "escalation_rate": float(chosen.mean()),
         "fast_accuracy": float(data.fast_right.mean()),
         "kept_accuracy": float(data.fast_right[kept].mean()) if kept.any() else None,
-        "kept_error_bound": clopper_pearson_upper(float((1 - data.fast_right[kept]).sum()), int(kept.sum()), confidence)
-        if kept.any()
-        else None,
-        "ece_before": before,
-        "ece_after": expected_calibration_error(np.array([one.probability for one in fast]), truth),
-        "mass_mean": float(np.mean([one.mass for one in fast])),
-        "mass_std": float(np.std([one.mass for one in fast])),
+        "kept_error_bound": clopper_pearson_upper(errors, int(kept.sum()), confidence) if kept.any() else None,
     }
-    if written is not None:
+    if data.slow_tokens is not None:
         found |= {
-            "slow_temperature": scale.slow_temperature,
-            "fast_weight": scale.fast_weight,
             "slow_accuracy": data.accuracy(np.ones(len(data), bool)),
             "gated_accuracy": data.accuracy(chosen),
             "token_share": data.token_share(chosen),
         }
-    judge.set_calibration(gate, found)
     return found
 
 
-def calibration_report(judge, dataset, output_dir) -> dict:
-    """What [`FastSlowRewardModel.calibration_report`] does."""
-    pairs, truth = alternating_pairs(dataset)
-    fast, slow = judge.judge(*pairs, mode="fast"), judge.judge(*pairs, mode="slow")
-    return write_report(output_dir, judge.gate, fast, slow, truth)
+def alternating_pairs(dataset: Iterable[dict]) -> tuple[tuple[list[str], list[str], list[str]], np.ndarray]:
+    """
+    Prompts, responses a and b, and whether a is the chosen one: in every other row it is not.
 
+    Args:
+        dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}`, texts or messages.
 
-def alternating_pairs(dataset) -> tuple[tuple[list, list, list], np.ndarray]:
-    """Prompts, responses a and b, and whether a is the chosen one: in every other row it is not."""
-    rows = list(dataset)
-    missing = {"prompt", "chosen", "rejected"} - set(rows[0] if rows else {})
-    if missing:
-        raise ValueError(
-            f"The held-out pairs lack {sorted(missing)}, but a judge is calibrated on known preferences. "
-            "Give rows `{prompt, chosen, rejected}`."
-        )
+    Raises:
+        TypeError: If an entry is neither a text nor messages; it is named.
+        ValueError: If there are no rows, or one lacks a column.
+    """
+    rows = [_texts(index, row) for index, row in enumerate(dataset)]
+    if not rows:
+        raise ValueError("The held-out pairs must not be empty. Give rows `{prompt, chosen, rejected}`.")
     truth = np.arange(len(rows)) % 2 == 0
     first = [row["chosen"] if chosen else row["rejected"] for row, chosen in zip(rows, truth, strict=True)]
     second = [row["rejected"] if chosen else row["chosen"] for row, chosen in zip(rows, truth, strict=True)]
     return ([row["prompt"] for row in rows], first, second), truth
+
+
+def _texts(index: int, row: dict) -> dict[str, str]:
+    missing = set(_COLUMNS) - set(row)
+    if missing:
+        raise ValueError(
+            f"Row {index} of the held-out pairs lacks {sorted(missing)}: a judge is calibrated on known preferences. "
+            "Give rows `{prompt, chosen, rejected}`."
+        )
+    texts = {}
+    for column in _COLUMNS:
+        try:
+            texts[column] = plain_text(row[column])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{column}` of row {index}: {error}") from error
+    return texts
 
 
 def rescored(judgment: Judgment, scale: Scale) -> Judgment:

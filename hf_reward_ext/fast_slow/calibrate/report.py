@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_reward_ext.base.stats.calibration import expected_calibration_error, reliability
 from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, Truth, outcomes
+from hf_reward_ext.fast_slow.calibrate.quality import judge_quality
 from hf_reward_ext.fast_slow.calibrate.thresholds import best_within, escalated, tried_gates
 from hf_reward_ext.fast_slow.judge.gate import Gate
 from hf_reward_ext.fast_slow.judge.judgment import Judgment
@@ -66,6 +67,7 @@ def write_report(
     fast: Sequence[Judgment],
     slow: Sequence[Judgment],
     a_is_right: Truth,
+    both_orders: bool,
 ) -> dict:
     """
     Writes `report.json`, `reliability.png` and `accuracy_tokens.png`.
@@ -77,9 +79,11 @@ def write_report(
         gate ([`Gate`]): In use.
         fast, slow (`list` of [`Judgment`]): By either path, on the same decisions.
         a_is_right (`list` of `bool`): The truth.
+        both_orders (`bool`): Whether each decision shows a pair in both orders.
 
     Returns:
-        `dict`: What `report.json` holds: accuracies, tokens, calibration errors, the gate in use and the curves.
+        `dict`: What `report.json` holds: accuracies, tokens, calibration errors, the gate in use, the curves, and what
+        [`judge_quality`] found: position bias, judgments without a verdict, problems.
     """
     folder, truth = Path(folder), np.asarray(a_is_right)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,7 @@ def write_report(
         "fast_accuracy": float(data.fast_right.mean()),
         "slow_accuracy": data.accuracy(np.ones(len(data), bool)),
         "mean_slow_tokens": float(data.slow_tokens.mean()) if data.slow_tokens is not None else None,
-        "unparsed": float(np.mean([not one.parsed for one in slow])),
+        **judge_quality(fast, data.fast_right, slow, both_orders),
         "ece": {name: expected_calibration_error(one, truth) for name, one in probabilities.items()},
         "gate": _point(data, chosen),
         "curves": accuracy_token_curves(gate, data.take(half), data.take(~half)),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from hf_reward_ext.base.options import check_number
 from hf_reward_ext.base.stats.intervals import clopper_pearson_upper
 from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate
@@ -42,11 +43,7 @@ def thresholds_for_budget(gate: Gate, outcomes: Outcomes, budget: float) -> Gate
     >>> thresholds_for_budget(Gate(), outcomes, budget=0.4)
     ```
     """
-    if not 0 <= budget <= 1:
-        raise ValueError(
-            f"`budget={budget}` was given, but it is the share of decisions that may be written, in [0, 1]. "
-            "Pass for example 0.4."
-        )
+    check_number("budget", budget, least=0, most=1)
     return best_within(budget, tried_gates(gate, outcomes))
 
 
@@ -98,14 +95,7 @@ def thresholds_for_risk(gate: Gate, outcomes: Outcomes, risk: float, confidence:
     Raises:
         ValueError: If the risk is no rate, or there are too few decisions to certify it even without any error.
     """
-    if not 0 < risk < 1:
-        raise ValueError(f"`risk={risk}` was given, but it is an error rate between 0 and 1. Pass for example 0.05.")
-    needed = int(np.ceil(np.log(1 - confidence) / np.log(1 - risk)))
-    if len(outcomes) < needed:
-        raise ValueError(
-            f"{len(outcomes)} held-out decisions were given, but certifying `risk={risk}` at confidence {confidence} "
-            f"takes {needed} even without an error. Give more, or a larger risk."
-        )
+    check_enough(len(outcomes), risk, confidence)
     certified = gate.with_thresholds(ALWAYS, ALWAYS)
     start = min(_start(risk, confidence), len(outcomes))
     for one in _diagonal(gate, outcomes):
@@ -117,6 +107,33 @@ def thresholds_for_risk(gate: Gate, outcomes: Outcomes, risk: float, confidence:
             break
         certified = one
     return certified
+
+
+def check_enough(count: int, risk: float, confidence: float = 0.95) -> None:
+    """
+    Refuses decisions that could not certify an error rate even if none of them were wrong.
+
+    Args:
+        count (`int`): Number of held-out decisions.
+        risk, confidence (`float`): See [`thresholds_for_risk`].
+
+    Raises:
+        ValueError: If there are too few, or a rate is not between 0 and 1.
+
+    Example:
+    ```python
+    >>> check_enough(20, 0.05)
+    ValueError: `risk=0.05` at confidence 0.95 takes 59 held-out decisions even without an error, got 20. ...
+    ```
+    """
+    check_number("risk", risk, above=0, below=1)
+    check_number("confidence", confidence, above=0, below=1)
+    needed = int(np.ceil(np.log(1 - confidence) / np.log(1 - risk)))
+    if count < needed:
+        raise ValueError(
+            f"`risk={risk}` at confidence {confidence} takes {needed} held-out decisions even without an error, got "
+            f"{count}. Give more, or a larger risk."
+        )
 
 
 def _quantiles(values: np.ndarray) -> np.ndarray:

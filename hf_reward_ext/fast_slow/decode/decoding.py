@@ -8,10 +8,11 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from hf_reward_ext.base.lm.tokens import eos_token_ids, pad_token_id
+from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.fast_slow.decode.prefill import read_prompts
-from hf_reward_ext.fast_slow.decode.written_judgment import Writing, check_votes, write_judgments
-from hf_reward_ext.fast_slow.judge.confidence import Rule
-from hf_reward_ext.fast_slow.judge.gate import NEVER, FastVerdicts, Gate, Pairing, read_verdicts
+from hf_reward_ext.fast_slow.decode.written_judgment import Writing, check_writing, write_judgments
+from hf_reward_ext.fast_slow.judge.gate import FastVerdicts, Gate, Pairing, check_pairing, read_verdicts
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 
@@ -42,14 +43,15 @@ class FastSlowStoppingCriteria(StoppingCriteria):
     Args:
         verdict_token_ids (`Sequence[int]` or `torch.Tensor`): Tokens of the verdicts.
         prompt_length (`int`): Columns of the (left-padded) `input_ids`.
-        intuition_threshold, distribution_threshold (`float`): 0 stops every row, above 1 none.
-        temperature, rule, weight, reference_score: See [`Gate`].
+        intuition_threshold, distribution_threshold (`float`, default to 0.5): 0 stops every row, above 1 none.
+        gate ([`Gate`], *optional*): Thresholds, temperature and rule, instead of the two thresholds.
         values (`Sequence[float]`, *optional*): Worth of each verdict of a scale.
         pairing (`str`, *optional*): `"none"`, or rows $2i$ and $2i+1$ stop together: `"orders"`, `"responses"`; see
             [`read_verdicts`].
 
     Raises:
-        ValueError: For fewer than two verdicts.
+        ValueError: For fewer than two verdicts, a `prompt_length` below 1, thresholds that are no confidences, or a
+            gate beside them.
         RuntimeError: While generating, if the first token's scores are not there or were cut by top-k or top-p.
 
     Example:
@@ -67,13 +69,12 @@ class FastSlowStoppingCriteria(StoppingCriteria):
         intuition_threshold: float = 0.5,
         distribution_threshold: float = 0.5,
         *,
-        temperature: float = 1.0,
-        rule: Rule = "or",
-        weight: float = 0.5,
+        gate: Gate | None = None,
         values: Sequence[float] | Tensor | None = None,
-        reference_score: float | None = None,
         pairing: Pairing = "none",
     ):
+        check_count("prompt_length", prompt_length)
+        check_pairing(pairing, 0)
         self.verdict_token_ids = torch.as_tensor(verdict_token_ids, dtype=torch.long)
         if self.verdict_token_ids.numel() < 2:
             raise ValueError(
@@ -81,14 +82,9 @@ class FastSlowStoppingCriteria(StoppingCriteria):
                 "or more tokens. Pass the ids of all verdicts."
             )
         self.prompt_length = prompt_length
-        self.gate = Gate(
-            intuition_threshold,
-            distribution_threshold,
-            temperature,
-            rule,
-            weight,
-            reference_score=reference_score,
-        )
+        if gate is not None and (intuition_threshold, distribution_threshold) != (0.5, 0.5):
+            raise ValueError("`gate` must come without thresholds of their own, got both. Put them into the gate.")
+        self.gate = gate or Gate(intuition_threshold, distribution_threshold)
         self.values = None if values is None else torch.as_tensor(values, dtype=torch.float32)
         self.pairing: Pairing = pairing
         self.first_logits = FirstLogits(prompt_length)
@@ -144,7 +140,7 @@ def judge_rows(
     n_votes: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
-    eos_token_ids: tuple[int, ...] | None = None,
+    eos_ids: Sequence[int] | None = None,
 ) -> JudgmentBatch:
     """
     One prefill for all rows; confident ones leave the batch, the others write from the same cache.
@@ -158,16 +154,27 @@ def judge_rows(
         shared (`list[int]`, *optional*): See [`read_prompts`].
         first_verdicts (`torch.Tensor` of shape `(rows,)`, *optional*): Verdict from which each row writes, in place of
             its likeliest one.
-        n_votes, temperature, max_new_tokens, eos_token_ids: See [`write_judgments`].
+        n_votes, temperature, max_new_tokens, eos_ids: See [`write_judgments`].
+
+    Raises:
+        ValueError: Before any forward, if an option is out of its range, or there is no room to write.
 
     Returns:
         [`JudgmentBatch`], on the CPU. A fast row costs one token; an escalated one all that it wrote, the first verdict
         counted once.
     """
-    check_votes(n_votes, temperature)
-    eos = _eos_token_ids(model, judge_prompt.tokenizer) if eos_token_ids is None else eos_token_ids
-    goes_on = max(gate.intuition_threshold, gate.distribution_threshold) > NEVER
-    prefill = read_prompts(model, prompts, _pad_token_id(judge_prompt.tokenizer), shared, goes_on)
+    check_pairing(pairing, len(prompts))
+    empty = [row for row, prompt in enumerate(prompts) if len(prompt) == 0]
+    if empty:
+        raise ValueError(f"Every judge prompt must have a token, but row {empty[0]} is empty. Leave the row out.")
+    check_count("n_votes", n_votes)
+    check_number("temperature", temperature, least=0)
+    check_count("max_new_tokens", max_new_tokens)
+    if gate.may_escalate:
+        check_writing(judge_prompt, n_votes, temperature, max_new_tokens)
+    eos = eos_token_ids(model.generation_config, judge_prompt.tokenizer) if eos_ids is None else eos_ids
+    pad = pad_token_id(None, judge_prompt.tokenizer)
+    prefill = read_prompts(model, prompts, 0 if pad is None else pad, shared, gate.may_escalate)
     verdicts = read_verdicts(prefill.logits, judge_prompt.first_ids, gate, pairing, judge_prompt.values)
     escalated = verdicts.escalated if pairing == "none" else verdicts.escalated.repeat_interleave(2)
     rows = escalated.nonzero().squeeze(-1)
@@ -181,7 +188,7 @@ def judge_rows(
         n_votes=n_votes,
         temperature=temperature,
         max_new_tokens=max_new_tokens,
-        eos_token_ids=eos,
+        eos_ids=eos,
     )
     writings: list[list[Writing]] = [[] for _ in prompts]
     for row, votes in zip(rows.tolist(), written, strict=True):
@@ -221,13 +228,3 @@ class FastSlowGenerationMixin:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         prompts = [row[kept].tolist() for row, kept in zip(input_ids, mask.bool(), strict=True)]
         return judge_rows(self, prompts, judge_prompt, gate, **kwargs)
-
-
-def _pad_token_id(tokenizer) -> int:
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
-
-
-def _eos_token_ids(model, tokenizer) -> tuple[int, ...]:
-    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = tokenizer.eos_token_id if ids is None else ids
-    return tuple(ids) if isinstance(ids, (list, tuple)) else (() if ids is None else (ids,))

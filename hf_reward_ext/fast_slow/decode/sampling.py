@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from datasets import Dataset
 
+from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.fast_slow.decode.decoding import judge_rows
-from hf_reward_ext.fast_slow.decode.written_judgment import Writing
+from hf_reward_ext.fast_slow.decode.written_judgment import Writing, check_writing
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.verdicts import favours
@@ -45,7 +46,7 @@ def sample_judgments(
         `Dataset`: The rows with `judgments`, a list of `{about, first_verdict, text, verdict}` that may be empty.
 
     Raises:
-        ValueError: If `num_samples` is odd.
+        ValueError: Before any forward, if `num_samples` is odd, or another option is out of its range.
 
     Example:
     ```python
@@ -53,11 +54,15 @@ def sample_judgments(
     >>> FastSlowTrainer(judge, FastSlowConfig("stage1"), train_dataset=pairs).train()
     ```
     """
-    if num_samples < 2 or num_samples % 2:
+    check_count("num_samples", num_samples, least=2)
+    if num_samples % 2:
         raise ValueError(
-            f"`num_samples={num_samples}` was given, but half of them start from the right verdict and half from a "
-            "wrong one. Pass an even number."
+            f"`num_samples` must be even, got {num_samples}: half of the samples start from the right verdict, half "
+            "from a wrong one."
         )
+    check_number("temperature", temperature, above=0)
+    check_count("max_new_tokens", max_new_tokens)
+    check_writing(judge.judge_prompt, num_samples // 2, temperature, max_new_tokens)
     rows = [with_prompt(row) for row in dataset]
     kept: dict[bool, list[tuple[int, dict]]] = {True: [], False: []}
     for start in range(0, len(rows), judge.batch_size):

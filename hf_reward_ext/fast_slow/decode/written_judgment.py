@@ -1,5 +1,6 @@
 """The slow path: escalated rows go on writing from the cache of the fast path."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -24,11 +25,13 @@ class Writing:
         verdict (`int`, *optional*): Place of the final verdict; `None` if the text has none.
         verdict_logits (`torch.Tensor` of shape `(verdicts,)`, *optional*): Logits of the verdicts where the final one
             was written.
+        is_cut (`bool`): Whether it reached `max_new_tokens` before it ended.
     """
 
     ids: list[int]
     verdict: int | None = None
     verdict_logits: Tensor | None = None
+    is_cut: bool = False
     expects_verdict: bool = field(default=False, repr=False)
 
 
@@ -59,7 +62,7 @@ def write_judgments(
     n_votes: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
-    eos_token_ids: tuple[int, ...] = (),
+    eos_ids: Sequence[int] = (),
 ) -> list[list[Writing]]:
     """
     Continues chosen rows of a prefill: first verdict, analysis, final verdict.
@@ -76,7 +79,7 @@ def write_judgments(
         n_votes (`int`, *optional*): Judgements per row.
         temperature (`float`, *optional*): 0 is greedy.
         max_new_tokens (`int`, *optional*): Most tokens of a row, first verdict included.
-        eos_token_ids (`tuple[int]`, *optional*): What ends a text early.
+        eos_ids (`list[int]`, *optional*): Tokens that end a text early.
 
     Returns:
         One list of `n_votes` [`Writing`] per chosen row.
@@ -84,87 +87,125 @@ def write_judgments(
     Raises:
         ValueError: If several votes are asked of greedy decoding.
     """
-    check_votes(n_votes, temperature)
     if len(rows) == 0:
         return []
+    check_writing(judge_prompt, n_votes, temperature, max_new_tokens)
     rows = rows.to(model.device).repeat_interleave(n_votes)
     first = judge_prompt.first_ids.to(model.device)[first_verdicts.to(model.device)].repeat_interleave(n_votes)
+    prefix = torch.tensor(judge_prompt.prefix_ids, dtype=torch.long, device=model.device)
+    opening = torch.cat([first[:, None], prefix.expand(len(rows), -1)], -1)
+    writings = [Writing(ids) for ids in opening.tolist()]
     if prefill.cache is not None and can_select_rows(prefill.cache):
         prefill.cache.batch_select_indices(rows)
-        mask, lengths = prefill.attention_mask[rows], prefill.lengths[rows]
+        batch = CachedBatch(model, prefill.cache, prefill.attention_mask[rows], prefill.lengths[rows])
+        logits = batch.read(opening)
     else:
-        prefill = read_prompts(model, [prefill.prompts[row] for row in rows.tolist()], prefill.pad_token_id)
-        mask, lengths = prefill.attention_mask, prefill.lengths
-    prefix = torch.tensor(judge_prompt.prefix_ids, dtype=torch.long, device=model.device)
-    new_ids = torch.cat([first[:, None], prefix.expand(len(rows), -1)], -1)
-    writings = [Writing(ids) for ids in new_ids.tolist()]
-    writer = _Writer(model, prefill.cache, mask, lengths, writings, judge_prompt, temperature)
-    writer.write(new_ids, max_new_tokens, set(eos_token_ids))
+        # Read again, opening included: recurrent states take one token at a time once there are some.
+        opened = [prefill.prompts[row] + writing.ids for row, writing in zip(rows.tolist(), writings, strict=True)]
+        prefill = read_prompts(model, opened, prefill.pad_token_id)
+        batch = CachedBatch(model, prefill.cache, prefill.attention_mask, prefill.lengths)
+        logits = prefill.logits
+    _Writer(batch, writings, judge_prompt, temperature).write(logits, max_new_tokens - opening.shape[1], set(eos_ids))
     return [writings[start : start + n_votes] for start in range(0, len(writings), n_votes)]
 
 
-def check_votes(n_votes: int, temperature: float) -> None:
-    """Raises `ValueError` for votes that would be copies of one another."""
-    if n_votes < 1 or (n_votes > 1 and temperature <= 0):
+def check_writing(judge_prompt: JudgePrompt, n_votes: int, temperature: float, max_new_tokens: int) -> None:
+    """Raises `ValueError` for votes that would be copies of one another, or judgments without a token of their own."""
+    if n_votes > 1 and temperature <= 0:
         raise ValueError(
-            f"`n_votes={n_votes}` with `temperature={temperature}` was given, but greedy judgements of a row are all "
-            "the same. Pass a `temperature` above 0, or `n_votes=1`."
+            f"`temperature` must be above 0 with `n_votes={n_votes}`, got {temperature}: greedy judgments of a row are "
+            "all the same. Pass a `temperature` above 0, or `n_votes=1`."
+        )
+    opening = 1 + len(judge_prompt.prefix_ids)
+    if max_new_tokens <= opening:
+        raise ValueError(
+            f"`max_new_tokens` must be above {opening}, the tokens of the first verdict and of the `analysis_prefix`, "
+            f"got {max_new_tokens}. Pass for example 256."
         )
 
 
-class _Writer:
-    """A batch that shrinks as its rows finish."""
+class CachedBatch:
+    """
+    Rows that a model reads token by token.
 
-    def __init__(self, model, cache, attention_mask, positions, writings, judge_prompt: JudgePrompt, temperature):
+    Args:
+        model: A causal LM.
+        cache (`Cache`): What was read of each row.
+        attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
+        positions (`torch.Tensor` of shape `(rows,)`): Position of the next token of each row.
+    """
+
+    def __init__(self, model, cache, attention_mask: Int[Tensor, "rows seq"], positions: Int[Tensor, " rows"]):
         self.model = model
         self.cache = cache
         self.attention_mask = attention_mask
         self.positions = positions
-        self.batch: list[Writing] = list(writings)
-        self.unfinished = [True] * len(writings)
-        self.final_ids = judge_prompt.final_ids.to(model.device)
-        self.places = {token: place for place, token in enumerate(judge_prompt.final_ids.tolist())}
-        self.at_marker = MarkerMatcher(judge_prompt.tokenizer, judge_prompt.template.final_marker)
-        self.temperature = temperature
-        self.leaves = can_select_rows(cache)
+        self.can_select = can_select_rows(cache)
+        # Models of nothing but recurrent states mask what they read now, not what their states hold.
+        self._masks_new_tokens = all(cache.is_linear)
 
-    def write(self, new_ids: Tensor, max_new_tokens: int, eos_token_ids: set[int]) -> None:
-        while any(self.unfinished) and len(self.batch[0].ids) < max_new_tokens:
-            logits = self._read(new_ids)
-            tokens = self._pick(logits)
-            self._append(tokens.tolist(), logits[:, self.final_ids], eos_token_ids)
-            new_ids = self._drop_finished(tokens)[:, None]
-
-    def _read(self, new_ids: Tensor) -> Float[Tensor, "rows vocab"]:
+    def read(self, new_ids: Int[Tensor, "rows new"]) -> Float[Tensor, "rows vocab"]:
+        """Logits after the new tokens."""
         steps = torch.arange(new_ids.shape[1], device=new_ids.device)
         positions = self.positions[:, None] + steps
         self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(new_ids)], -1)
         self.positions = self.positions + new_ids.shape[1]
-        return forward(self.model, new_ids, self.attention_mask, positions, self.cache)
+        mask = torch.ones_like(new_ids) if self._masks_new_tokens else self.attention_mask
+        return forward(self.model, new_ids, mask, positions, self.cache)
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Drops the other rows."""
+        self.cache.batch_select_indices(rows)
+        self.attention_mask, self.positions = self.attention_mask[rows], self.positions[rows]
+
+
+class _Writer:
+    """A batch of judgments that shrinks as they finish."""
+
+    def __init__(self, batch: CachedBatch, writings: list[Writing], judge_prompt: JudgePrompt, temperature: float):
+        self.batch = batch
+        self.writings = list(writings)
+        self.unfinished = [True] * len(writings)
+        self.final_ids = judge_prompt.final_ids.to(batch.positions.device)
+        self.places = {token: place for place, token in enumerate(judge_prompt.final_ids.tolist())}
+        self.at_marker = MarkerMatcher(judge_prompt.tokenizer, judge_prompt.template.final_marker)
+        self.temperature = temperature
+
+    def write(self, logits: Float[Tensor, "rows vocab"], num_tokens: int, eos_ids: set[int]) -> None:
+        """Writes at most `num_tokens` tokens in each row, the first of them by `logits`."""
+        for left in reversed(range(num_tokens)):
+            tokens = self._pick(logits)
+            self._append(tokens.tolist(), logits[:, self.final_ids], eos_ids)
+            if not any(self.unfinished):
+                return
+            if left == 0:
+                break
+            logits = self.batch.read(self._drop_finished(tokens)[:, None])
+        for writing, unfinished in zip(self.writings, self.unfinished, strict=True):
+            writing.is_cut = unfinished
 
     def _pick(self, logits: Tensor) -> Int[Tensor, " rows"]:
         if self.temperature <= 0:
             return logits.argmax(-1)
         return (logits / self.temperature).softmax(-1).multinomial(1).squeeze(-1)
 
-    def _append(self, tokens: list[int], verdict_logits: Tensor, eos_token_ids: set[int]) -> None:
-        for row, (writing, token) in enumerate(zip(self.batch, tokens, strict=True)):
+    def _append(self, tokens: list[int], verdict_logits: Tensor, eos_ids: set[int]) -> None:
+        for row, (writing, token) in enumerate(zip(self.writings, tokens, strict=True)):
             if not self.unfinished[row]:
                 continue
             if writing.expects_verdict:
                 writing.verdict = self.places.get(token)
                 writing.verdict_logits = verdict_logits[row].clone()
             writing.ids.append(token)
-            self.unfinished[row] = not writing.expects_verdict and token not in eos_token_ids
+            self.unfinished[row] = not writing.expects_verdict and token not in eos_ids
             writing.expects_verdict = self.unfinished[row] and self.at_marker(writing.ids)
 
     def _drop_finished(self, tokens: Tensor) -> Int[Tensor, " rows"]:
         kept = [row for row, unfinished in enumerate(self.unfinished) if unfinished]
-        if not kept or not self.leaves or len(kept) > (1 - _LEAVE_AT) * len(self.batch):
+        if not self.batch.can_select or len(kept) > (1 - _LEAVE_AT) * len(self.writings):
             return tokens
         rows = torch.tensor(kept, device=tokens.device)
-        self.cache.batch_select_indices(rows)
-        self.attention_mask, self.positions = self.attention_mask[rows], self.positions[rows]
-        self.batch = [self.batch[row] for row in kept]
+        self.batch.select(rows)
+        self.writings = [self.writings[row] for row in kept]
         self.unfinished = [True] * len(kept)
         return tokens[rows]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.fast_slow.judge.judgment import Judgment
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 
@@ -52,7 +53,10 @@ def best_response(
     ```
     """
     if len(responses) == 0:
-        raise ValueError("No responses were given, but one of them is to be the best. Pass at least one.")
+        raise ValueError("`responses` must have at least one response. No responses were given.")
+    check_count("max_leaders", max_leaders)
+    if threshold is not None:
+        check_number("threshold", threshold, least=0)
     scores, _, num_tokens = _scores(judge, prompt, responses, range(len(responses)), "fast")
     limit = judge.gate.intuition_threshold if threshold is None else threshold
     leaders = _leaders(scores, limit)[:max_leaders]

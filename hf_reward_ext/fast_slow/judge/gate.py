@@ -1,12 +1,13 @@
 """From first-token logits to fast verdicts, their confidences, and who is escalated."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hf_reward_ext.base.options import check_choice, check_number
 from hf_reward_ext.fast_slow.judge.confidence import (
     Rule,
     distribution_confidence,
@@ -23,6 +24,7 @@ from hf_reward_ext.fast_slow.judge.confidence import (
 )
 
 Pairing = Literal["none", "orders", "responses"]
+Distribution = Literal["verdict", "vocabulary", "top_gap"]
 ALWAYS = 1.01
 NEVER = 0.0
 
@@ -41,6 +43,15 @@ class Gate:
             vocabulary) or `"top_gap"` (first less second probability).
         reference_score (`float`, *optional*): Mean score of a reference set, for rows of a scale without a partner;
             without it their distribution confidence decides alone. Two verdicts have the natural reference 0.
+
+    Raises:
+        TypeError: If a number is not a number.
+        ValueError: If one is NaN or out of its range, or there is no such rule or distribution.
+
+    Example:
+    ```python
+    >>> Gate(0.8, 0.5, rule="and")
+    ```
     """
 
     intuition_threshold: float = 0.5
@@ -48,8 +59,36 @@ class Gate:
     temperature: float = 1.0
     rule: Rule = "or"
     weight: float = 0.5
-    distribution: Literal["verdict", "vocabulary", "top_gap"] = "verdict"
+    distribution: Distribution = "verdict"
     reference_score: float | None = None
+
+    def __post_init__(self):
+        check_number("intuition_threshold", self.intuition_threshold, least=0)
+        check_number("distribution_threshold", self.distribution_threshold, least=0)
+        check_number("temperature", self.temperature, above=0)
+        check_number("weight", self.weight, least=0, most=1)
+        check_choice("rule", self.rule, get_args(Rule))
+        check_choice("distribution", self.distribution, get_args(Distribution))
+        if self.reference_score is not None:
+            check_number("reference_score", self.reference_score)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Gate":
+        """
+        The gate that a checkpoint stores.
+
+        Raises:
+            ValueError: If there are other fields.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not set(values) <= names:
+            raise ValueError(f"`gate` must be a dictionary with any of {sorted(names)}, got {values!r}.")
+        return cls(**values)
+
+    @property
+    def may_escalate(self) -> bool:
+        """Whether any verdict can be escalated."""
+        return max(self.intuition_threshold, self.distribution_threshold) > NEVER
 
     def with_thresholds(self, intuition: float, distribution: float) -> "Gate":
         """The same gate with other thresholds."""
@@ -98,6 +137,9 @@ def read_verdicts(
             `"orders"` are a pair of responses shown in both orders, `"responses"` are two responses judged one by one.
         values (`torch.Tensor` of shape `(verdicts,)`, *optional*): Worth of each verdict of a scale.
 
+    Raises:
+        ValueError: If there is no such pairing, or rows without a partner.
+
     Returns:
         [`FastVerdicts`]. Pairs whose orders disagree have intuition 0; the distribution confidence of two rows is the
         smaller one.
@@ -108,6 +150,7 @@ def read_verdicts(
     tensor([0.9820])
     ```
     """
+    check_pairing(pairing, len(logits))
     logits = logits.float()
     ids = verdict_token_ids.to(logits.device)
     probabilities, mass = verdict_probabilities(logits, ids), verdict_mass(logits, ids)
@@ -132,6 +175,13 @@ def read_verdicts(
         consistent=consistent,
         escalated=gate.escalates(intuition, distribution),
     )
+
+
+def check_pairing(pairing: Pairing, num_rows: int) -> None:
+    """Raises `ValueError` if there is no such pairing, or a row has no partner."""
+    check_choice("pairing", pairing, get_args(Pairing))
+    if pairing != "none" and num_rows % 2:
+        raise ValueError(f"`pairing={pairing!r}` must come with an even number of rows, got {num_rows}.")
 
 
 def _distribution(gate: Gate, logits: Tensor, probabilities: Tensor, mass: Tensor) -> Tensor:

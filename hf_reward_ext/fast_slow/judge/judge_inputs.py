@@ -1,11 +1,11 @@
 """Pairs and single responses as rows that a judge reads, in batches of like length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from hf_reward_ext.fast_slow.judge.gate import Pairing
-from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.messages import plain_text
+from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 
 class Decisions(NamedTuple):
@@ -21,6 +21,27 @@ class Decisions(NamedTuple):
     rows: list[list[list[int]]]
     questions: list[int]
     pairing: Pairing
+
+    def check_lengths(self, limit: int, num_new: int) -> None:
+        """
+        Refuses judge prompts that are too long.
+
+        Args:
+            limit (`int`): Tokens that the model reads at most.
+            num_new (`int`): Tokens that it may write after a judge prompt.
+
+        Raises:
+            ValueError: Naming the first decision that does not fit.
+        """
+        for index, decision in enumerate(self.rows):
+            length = max(map(len, decision))
+            if length + num_new > limit:
+                written = f" and {num_new} written ones" if num_new else ""
+                raise ValueError(
+                    f"A judge prompt must fit into the {limit} tokens that the model reads, got {length}{written} for "
+                    f"decision {index}. Shorten the prompt or its responses"
+                    f"{', or lower `config.max_new_tokens`' if num_new else ''}."
+                )
 
     def batches(self, batch_size: int) -> list[list[int]]:
         """Places in batches of like length; decisions about one question stay together."""
@@ -50,11 +71,14 @@ def encode_decisions(
         both_orders (`bool`): Show pairs in both orders.
 
     Raises:
-        ValueError: If the lists differ in length, or a pairwise judge gets single responses.
+        TypeError: If a column is not a list, or an entry is neither a text nor messages; it is named.
+        ValueError: If the lists differ in length, a pairwise judge gets single responses, or an entry holds images.
     """
+    prompts, responses_a = _texts("prompts", prompts), _texts("responses_a", responses_a)
+    responses_b = None if responses_b is None else _texts("responses_b", responses_b)
     _check(judge_prompt, prompts, responses_a, responses_b)
     numbers: dict[str, int] = {}
-    questions = [numbers.setdefault(plain_text(prompt), len(numbers)) for prompt in prompts]
+    questions = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
     encode = judge_prompt.encode
     if responses_b is None:
         rows = [[encode(prompt, response)] for prompt, response in zip(prompts, responses_a, strict=True)]
@@ -65,6 +89,19 @@ def encode_decisions(
     if not both_orders:
         return Decisions([[encode(x, a, b)] for x, a, b in decisions], questions, "none")
     return Decisions([[encode(x, a, b), encode(x, b, a)] for x, a, b in decisions], questions, "orders")
+
+
+def _texts(name: str, values) -> list[str]:
+    """The plain text of every entry; errors name the entry."""
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a list with one entry per decision, got {type(values).__name__}.")
+    texts = []
+    for index, value in enumerate(values):
+        try:
+            texts.append(plain_text(value))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{name}[{index}]`: {error}") from error
+    return texts
 
 
 def _check(judge_prompt: JudgePrompt, prompts, responses_a, responses_b) -> None:

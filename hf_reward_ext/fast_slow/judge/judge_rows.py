@@ -47,6 +47,7 @@ def judgment_of(outcome: JudgmentBatch, number: int, judge_prompt: JudgePrompt, 
         vote_scores=vote_scores,
         texts=texts,
         row_tokens=[outcome.num_tokens[row] for row in rows],
+        is_cut=any(vote.is_cut for votes in writings for vote in votes),
     )
 
 

@@ -34,6 +34,7 @@ class Judgment:
         vote_scores (`list[list[float | None]]`): The same of each vote's final verdict.
         texts (`list[list[str]]`): Every written judgement.
         row_tokens (`list[int]`): Tokens of each row.
+        is_cut (`bool`): Whether a written judgment of a row reached `max_new_tokens` before it ended.
     """
 
     probability: float
@@ -53,6 +54,7 @@ class Judgment:
     vote_scores: list[list[float | None]]
     texts: list[list[str]]
     row_tokens: list[int]
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)

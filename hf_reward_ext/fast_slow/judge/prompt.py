@@ -3,6 +3,7 @@
 import re
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.judge.verdicts import ALTERNATIVES, VerdictKind, verdict_kind, verdict_values
@@ -25,6 +26,7 @@ class JudgePrompt:
         kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`, where the strings do not tell.
 
     Raises:
+        TypeError: If `tokenizer` is not a tokenizer, or `verdicts` is not a list of strings.
         ValueError: If a verdict is not one token after the prompt or after the final marker, naming verdicts that are;
             or if the template lacks a slot.
 
@@ -42,9 +44,14 @@ class JudgePrompt:
         template: JudgeTemplate | None = None,
         kind: VerdictKind | None = None,
     ):
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise TypeError(
+                f"`tokenizer` must be a tokenizer, got a `{type(tokenizer).__name__}`. Load it with "
+                "`AutoTokenizer.from_pretrained`."
+            )
         self.tokenizer = tokenizer
+        self.kind: VerdictKind = verdict_kind(verdicts, kind)
         self.verdicts = tuple(verdicts)
-        self.kind: VerdictKind = kind or verdict_kind(self.verdicts)
         self.template = template or JudgeTemplate.default(self.kind)
         self.values = verdict_values(self.verdicts, self.kind)
         self.template.check_slots(self.kind)

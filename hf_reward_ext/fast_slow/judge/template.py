@@ -137,10 +137,14 @@ def _check_slots(text: str) -> None:
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
-        raise ValueError(f"`user` of a judge template has an unpaired brace ({error}). Double braces that stay.") from error
+        raise ValueError(
+            f"`user` of a judge template has an unpaired brace ({error}). Double braces that stay."
+        ) from error
     for _, slot, specification, conversion in parts:
         if slot is not None and (slot not in _SLOTS or specification or conversion):
-            written = f"{{{slot}{'!' + conversion if conversion else ''}{':' + specification if specification else ''}}}"
+            written = (
+                f"{{{slot}{'!' + conversion if conversion else ''}{':' + specification if specification else ''}}}"
+            )
             raise ValueError(
                 f"`user` of a judge template must have plain slots among {', '.join(_SLOTS)}, got {written!r}. Use one "
                 "of them, or double the braces of what stays."

@@ -1,8 +1,11 @@
-"""What a verdict can be: the better of two responses, yes or no, or a number on a scale."""
+"""What a verdict can be: the better of two responses, yes or no, or a rating."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
+
+from hf_reward_ext.base.options import check_choice
 
 VerdictKind = Literal["pairwise", "binary", "scale"]
 
@@ -15,19 +18,22 @@ ALTERNATIVES: dict[str, list[tuple[str, ...]]] = {
 _BINARY = {("yes", "no"), ("true", "false"), ("y", "n"), ("good", "bad"), ("correct", "incorrect")}
 
 
-def verdict_kind(verdicts: tuple[str, ...]) -> VerdictKind:
+def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> VerdictKind:
     """
     What a set of verdict strings means.
 
     Args:
-        verdicts (`tuple` of `str`): Two or more different strings.
+        verdicts (`Sequence[str]`): Two or more different strings.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`, where the strings do not show it.
 
     Returns:
-        `str`: `"scale"` for numbers, `"binary"` for yes and no (the favourable one first), `"pairwise"` for any other
+        `str`: `"scale"` for numbers, `"binary"` for yes and no (the favorable one first), `"pairwise"` for any other
         two (the verdict for the response shown first comes first).
 
     Raises:
-        ValueError: If there are fewer than two, repeated ones, or more than two that are not numbers.
+        TypeError: If `verdicts` is not a list of strings.
+        ValueError: If there are fewer than two, repeated ones, more than the kind has, or more than two that are not
+            numbers.
 
     Example:
     ```python
@@ -35,11 +41,20 @@ def verdict_kind(verdicts: tuple[str, ...]) -> VerdictKind:
     ('pairwise', 'binary', 'scale')
     ```
     """
-    if len(verdicts) < 2 or len(set(verdicts)) < len(verdicts):
+    if isinstance(verdicts, str) or not isinstance(verdicts, Sequence) or not all(isinstance(v, str) for v in verdicts):
+        raise TypeError(f"`verdicts` must be a list of strings, got {verdicts!r}. Pass for example ('A', 'B').")
+    if len(verdicts) < 2 or len(set(verdicts)) < len(verdicts) or not all(verdict.strip() for verdict in verdicts):
         raise ValueError(
-            f"`verdicts={verdicts}` was given, but a verdict is a choice among two or more different strings. "
-            "Pass for example ('A', 'B')."
+            f"`verdicts` must be two or more different strings, got {tuple(verdicts)}. Pass for example ('A', 'B')."
         )
+    if kind is not None:
+        check_choice("kind", kind, get_args(VerdictKind))
+        if kind != "scale" and len(verdicts) > 2:
+            raise ValueError(
+                f"`verdicts` of `kind={kind!r}` must be two, got {tuple(verdicts)}. Pass two, or `kind='scale'` with "
+                "the worst verdict first."
+            )
+        return kind
     if all(verdict.isdigit() for verdict in verdicts):
         return "scale"
     if tuple(verdict.strip().lower() for verdict in verdicts) in _BINARY:
@@ -47,16 +62,16 @@ def verdict_kind(verdicts: tuple[str, ...]) -> VerdictKind:
     if len(verdicts) == 2:
         return "pairwise"
     raise ValueError(
-        f"`verdicts={verdicts}` are {len(verdicts)} strings that are not numbers, so their worth is unknown. "
-        "Pass numbers, or `kind='scale'` with the worst verdict first."
+        f"`verdicts` of more than two strings must be numbers, got {tuple(verdicts)}. Pass numbers, or `kind='scale'` "
+        "with the worst verdict first."
     )
 
 
-def verdict_values(verdicts: tuple[str, ...], kind: VerdictKind) -> torch.Tensor | None:
+def verdict_values(verdicts: Sequence[str], kind: VerdictKind) -> torch.Tensor | None:
     """
-    Worth of each verdict of a scale, mapped to [-1, 1]; `None` for two verdicts, whose score is a log-odds.
+    Worth of each rating, mapped to [-1, 1]; `None` for two verdicts, whose score is a log-odds.
 
-    Numbers count by their value, other strings by their place.
+    Numbers count by their value, other strings by their index.
 
     Example:
     ```python
@@ -67,16 +82,16 @@ def verdict_values(verdicts: tuple[str, ...], kind: VerdictKind) -> torch.Tensor
     if kind != "scale":
         return None
     numeric = all(verdict.isdigit() for verdict in verdicts)
-    values = torch.tensor([float(verdict) if numeric else float(place) for place, verdict in enumerate(verdicts)])
+    values = torch.tensor([float(verdict) if numeric else float(index) for index, verdict in enumerate(verdicts)])
     return 2 * (values - values.min()) / (values.max() - values.min()) - 1
 
 
-def favours(place: int, values: torch.Tensor | None) -> bool:
+def favours(verdict: int, values: torch.Tensor | None) -> bool:
     """
-    Whether a verdict speaks for the response: the first of two, or the upper half of a scale.
+    Whether a verdict speaks for the response: the first of two, or the upper half of the ratings.
 
     Args:
-        place (`int`): Of the verdict.
+        verdict (`int`): Index of the verdict.
         values (`torch.Tensor`, *optional*): See [`verdict_values`].
 
     Example:
@@ -85,4 +100,4 @@ def favours(place: int, values: torch.Tensor | None) -> bool:
     (True, False)
     ```
     """
-    return place == 0 if values is None else values[place].item() > 0
+    return verdict == 0 if values is None else values[verdict].item() > 0

@@ -9,7 +9,10 @@ from hf_reward_ext.fast_slow.calibrate.calibrate import alternating_pairs, resco
 from hf_reward_ext.fast_slow.calibrate.report import BUDGETS, accuracy_token_curves
 from hf_reward_ext.fast_slow.calibrate.thresholds import escalated
 from hf_reward_ext.fast_slow.judge.gate import Gate
+from hf_reward_ext.fast_slow.judge.judgment import position_bias
 
+# The random judges here are no better than chance; test_quality.py is about that warning.
+pytestmark = pytest.mark.filterwarnings("ignore:This judge may not judge")
 WORDS = [f"w{number}" for number in range(4, 22)]
 
 
@@ -26,13 +29,14 @@ def test_the_chosen_response_stands_first_in_half_of_the_pairs():
     assert first == [rows[0]["chosen"], rows[1]["rejected"], rows[2]["chosen"], rows[3]["rejected"]]
     assert second == [rows[0]["rejected"], rows[1]["chosen"], rows[2]["rejected"], rows[3]["chosen"]]
     assert prompts == [row["prompt"] for row in rows]
-    with pytest.raises(ValueError, match=r"The held-out pairs lack \['rejected'\]"):
+    with pytest.raises(ValueError, match=r"Row 0 of the held-out pairs lacks \['rejected'\]"):
         alternating_pairs([{"prompt": "w4", "chosen": "w5"}])
 
 
 def test_calibration_sets_gate_and_temperature_and_is_saved(tmp_path):
     judge = pair_judge()
     found = judge.calibrate(pairs(), budget=0.5)
+    assert found["position_bias"] == position_bias(judge.judge(*alternating_pairs(pairs())[0], mode="fast"))
     assert judge.gate.temperature == found["temperature"] != 1.0
     assert found["escalation_rate"] <= 0.5 and found["num_pairs"] == 60
     assert found["ece_after"] < found["ece_before"]
@@ -58,7 +62,7 @@ def test_calibration_for_a_risk():
     found = judge.calibrate(pairs(), risk=0.9)
     assert found["kept_error_bound"] <= 0.9 and found["escalation_rate"] < 1
     for wrong in ({}, {"budget": 0.4, "risk": 0.1}):
-        with pytest.raises(ValueError, match="thresholds serve one aim"):
+        with pytest.raises(ValueError, match="exactly one of `budget` and `risk`"):
             judge.calibrate(pairs(), **wrong)
 
 

@@ -42,7 +42,7 @@ def test_everything_is_escalated_at_budget_one_if_writing_is_always_right():
     data = simulated(written=False)
     gate = thresholds_for_budget(Gate(), data, 1.0)
     assert data.accuracy(escalated(gate, data)) == 1.0
-    with pytest.raises(ValueError, match="`budget=1.4` was given"):
+    with pytest.raises(ValueError, match="`budget` must be a number from 0 to 1, got 1.4"):
         thresholds_for_budget(Gate(), data, 1.4)
 
 
@@ -84,9 +84,9 @@ def test_an_impossible_risk_keeps_nobody_and_too_few_pairs_are_refused():
     data = simulated(count=400)
     hopeless = Outcomes(data.intuition, data.distribution, np.zeros(400), data.fast_tokens)
     assert escalated(thresholds_for_risk(Gate(), hopeless, 0.1), hopeless).all()
-    with pytest.raises(ValueError, match="20 held-out decisions were given, but certifying `risk=0.05`.* takes 59"):
+    with pytest.raises(ValueError, match="`risk=0.05`.* takes 59 held-out decisions even without an error, got 20"):
         thresholds_for_risk(Gate(), data.take(np.arange(20)), 0.05)
-    with pytest.raises(ValueError, match="`risk=0` was given"):
+    with pytest.raises(ValueError, match="`risk` must be a number above 0 and below 1, got 0"):
         thresholds_for_risk(Gate(), data, 0)
 
 

@@ -98,7 +98,7 @@ def test_every_logit_of_the_slow_path_equals_a_fresh_forward(architecture, monke
         return steps[-1]
 
     monkeypatch.setattr(slow_path, "forward", recorded)
-    batch = judge_rows(model, rows, pair_prompt(), gate, max_new_tokens=12, eos_token_ids=())
+    batch = judge_rows(model, rows, pair_prompt(), gate, max_new_tokens=12, eos_ids=())
     written = [row for row, votes in enumerate(batch.writings) if votes]
     assert 0 < len(written) < len(rows) and {len(step) for step in steps} == {len(written)}
     for place, row in enumerate(written):
@@ -158,7 +158,7 @@ def test_several_votes_are_counted_once_for_the_shared_verdict():
     votes = batch.writings[0]
     assert len(votes) == 3 and len({vote.ids[0] for vote in votes}) == 1
     assert batch.num_tokens == [1 + sum(len(vote.ids) - 1 for vote in votes)]
-    with pytest.raises(ValueError, match="`n_votes=2` with `temperature=0.0`"):
+    with pytest.raises(ValueError, match="`temperature` must be above 0 with `n_votes=2`"):
         judge_rows(model, random_rows((5,)), pair_prompt(), SLOW, n_votes=2)
 
 

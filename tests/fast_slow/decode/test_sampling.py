@@ -38,7 +38,7 @@ def test_the_text_is_what_the_judge_wrote():
 
 
 def test_an_odd_number_of_samples_is_refused():
-    with pytest.raises(ValueError, match="`num_samples=3` was given"):
+    with pytest.raises(ValueError, match="`num_samples` must be even, got 3"):
         sample_judgments(pair_judge(), ROWS, num_samples=3)
 
 

@@ -33,7 +33,7 @@ def test_kinds_and_values():
     assert verdict_values(("A", "B"), "pairwise") is None
     with pytest.raises(ValueError, match="different strings"):
         verdict_kind(("A", "A"))
-    with pytest.raises(ValueError, match="3 strings that are not numbers"):
+    with pytest.raises(ValueError, match="must be numbers, got"):
         verdict_kind(("A", "B", "C"))
 
 

@@ -1,0 +1,61 @@
+"""What a causal language model must be to serve as a policy, a guide or a judge."""
+
+from transformers import PreTrainedModel
+
+
+def require_causal_lm(model, name: str):
+    """
+    The causal LM inside of adapters.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): A model that writes text.
+        name (`str`): Name of the argument, for errors.
+
+    Raises:
+        TypeError: If it is something else: a name, a classifier, an image model.
+        ValueError: If it is an encoder-decoder.
+
+    Example:
+    ```python
+    >>> require_causal_lm(policy, "policy").generation_config
+    ```
+    """
+    causal_lm = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+    if not isinstance(causal_lm, PreTrainedModel):
+        raise TypeError(
+            f"`{name}` must be a causal LM, got {causal_lm!r}. Load it with `AutoModelForCausalLM.from_pretrained`."
+            if causal_lm is None or isinstance(causal_lm, str)
+            else f"`{name}` must be a causal LM, got a `{type(causal_lm).__name__}`. Load it with "
+            "`AutoModelForCausalLM.from_pretrained`."
+        )
+    if getattr(causal_lm.config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"`{name}` must be decoder-only, got the encoder-decoder `{type(causal_lm).__name__}`. Load a causal LM."
+        )
+    if not causal_lm.can_generate():
+        raise TypeError(
+            f"`{name}` must be a causal LM, got a `{type(causal_lm).__name__}`, which writes no text. Load it with "
+            "`AutoModelForCausalLM.from_pretrained`."
+        )
+    return causal_lm
+
+
+def require_vocabulary(model, tokenizer, name: str) -> None:
+    """
+    Refuses a model without embeddings for every token of its tokenizer, before a forward fails on one.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): A causal LM.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        name (`str`): Name of the model's argument, for errors.
+
+    Raises:
+        ValueError: If an id of the tokenizer is beyond the embeddings.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    needed = max(tokenizer.get_vocab().values()) + 1
+    if needed > rows:
+        raise ValueError(
+            f"`{name}` must have an embedding for each of the tokenizer's {needed} ids, got {rows}. Pass the model's own "
+            f"tokenizer, or call `resize_token_embeddings({needed})`."
+        )

@@ -1,0 +1,64 @@
+"""Whether a judge can judge at all, by its verdicts on pairs whose truth is known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import binomtest
+
+from hf_reward_ext.base.stats.intervals import share_with_interval
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, position_bias
+
+_LEAST_MASS = 0.1
+_MOST_DISAGREEMENT = 0.5
+_MOST_UNPARSED = 0.2
+_CHANCE_P = 0.05
+
+
+def judge_quality(
+    fast: Sequence[Judgment], fast_right: np.ndarray, written: Sequence[Judgment] | None, both_orders: bool
+) -> dict:
+    """
+    Numbers that show whether a judge can judge, and what is wrong in words.
+
+    Args:
+        fast (`list` of [`Judgment`]): Fast verdicts.
+        fast_right (`np.ndarray`): Which of them are right; ties count half.
+        written (`list` of [`Judgment`], *optional*): Written judgments on the same pairs.
+        both_orders (`bool`): Whether each decision shows a pair in both orders.
+
+    Returns:
+        `dict` with `fast_accuracy_interval` (95 %), `position_bias` (with both orders), `unparsed` and `cut` (shares of
+        written decisions with a row without verdict, and with one that reached `max_new_tokens`), and `problems`, a
+        list of sentences.
+    """
+    accuracy = share_with_interval(fast_right)
+    found: dict = {"fast_accuracy_interval": [accuracy.lower, accuracy.upper]}
+    problems = []
+    p_value = binomtest(int(fast_right.sum()), len(fast_right), alternative="greater").pvalue
+    if p_value > _CHANCE_P:
+        problems.append(
+            f"fast verdicts are right in {accuracy.value:.1%} [{accuracy.lower:.1%}, {accuracy.upper:.1%}] of "
+            f"{len(fast)} pairs, which may be chance (p = {p_value:.2f}): give more pairs, or train the judge"
+        )
+    mass = float(np.mean([one.mass for one in fast]))
+    if mass < _LEAST_MASS:
+        problems.append(
+            f"the model puts {mass:.2g} of its probability on the verdicts: choose verdicts that it writes, or train it"
+        )
+    if both_orders:
+        found["position_bias"] = bias = position_bias(fast)
+        if bias["disagreement"] > _MOST_DISAGREEMENT:
+            problems.append(
+                f"the two orders of a pair prefer different responses in {bias['disagreement']:.1%}, and "
+                f"{bias['prefers_first']:.1%} of the verdicts prefer the response shown first: train the judge"
+            )
+    if written is not None:
+        found["unparsed"] = float(np.mean([not one.parsed for one in written]))
+        found["cut"] = float(np.mean([one.is_cut for one in written]))
+        if found["unparsed"] > _MOST_UNPARSED:
+            problems.append(
+                f"{found['unparsed']:.1%} of the written judgments have no verdict, {found['cut']:.1%} were cut at "
+                "`max_new_tokens`: raise it, or train the judge"
+            )
+    found["problems"] = problems
+    return found
