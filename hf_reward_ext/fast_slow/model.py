@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from hf_reward_ext.base.lm.causal_lm import require_causal_lm, require_vocabulary
+from hf_reward_ext.base.lm.context import longest_input
+from hf_reward_ext.base.lm.forward import unwrap_peft
 from hf_reward_ext.base.options import check_choice, check_count
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords, declared_keywords, refuse_unknown
 from hf_reward_ext.base.saving.upload import push_folder, push_model
@@ -345,14 +347,13 @@ class FastSlowRewardModel(PreTrainedModel):
         return self.gate if mode == "gated" else self.gate.with_thresholds(level, level)
 
     def _check_room(self, decisions: Decisions, mode: Mode) -> None:
-        """Refuses judge prompts, and judgments after them, that the model is not made to read."""
-        gate, config = self._gate(mode), self.config
-        num_new = config.max_new_tokens if gate.may_escalate else 0
-        if gate.may_escalate:
+        """Refuses judge prompts that the model is not made to read, or after which it could not write."""
+        if self._gate(mode).may_escalate:
+            config = self.config
             check_writing(self.judge_prompt, config.n_votes, config.sampling_temperature, config.max_new_tokens)
-        limit = getattr(self.causal_lm.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        limit = longest_input(unwrap_peft(self.causal_lm))
         if limit is not None:
-            decisions.check_lengths(limit, num_new)
+            decisions.check_lengths(limit, self.judge_prompt.opening_length + 1 if self._gate(mode).may_escalate else 0)
 
     def _run(self, rows: list[list[int]], questions: list[int], mode: Mode, pairing: Pairing) -> JudgmentBatch:
         return judge_rows(

@@ -139,7 +139,10 @@ def test_doubled_braces_stay_and_other_fields_are_texts():
 
 COLUMNS = (["w4", "w5"], ["w6", "w7"], ["w8", "w9"])
 CALLS = {
-    "mode": (lambda judge: judge.judge(*COLUMNS, mode="Fast"), "`mode` must be one of 'gated', 'fast', 'slow', got 'Fast'"),
+    "mode": (
+        lambda judge: judge.judge(*COLUMNS, mode="Fast"),
+        "`mode` must be one of 'gated', 'fast', 'slow', got 'Fast'",
+    ),
     "no prompt": (lambda judge: judge.judge(["w4", None], *COLUMNS[1:]), r"`prompts\[1\]`: .*got None"),
     "no response": (lambda judge: judge.judge(["w4"] * 2, ["w4", None], ["w4"] * 2), r"`responses_a\[1\]`: .*got None"),
     "a number": (lambda judge: judge.judge(["w4"], ["w4"], [3]), r"`responses_b\[0\]`: .*got 3"),
@@ -151,7 +154,8 @@ CALLS = {
     "single": (lambda judge: judge.score(["w4"], ["w5"]), "compare two"),
     "long": (lambda judge: judge.judge(["w4 " * 300], ["w5"], ["w6"], mode="fast"), "must fit into the 256 tokens"),
     "long, written": (
-        lambda judge: judge.judge(["w4 " * 244], ["w5"], ["w6"], mode="slow"), "got 252 and 8 written ones for decision 0",
+        lambda judge: judge.judge(["w4 " * 246], ["w5"], ["w6"], mode="slow"),
+        "with room for 3 to write, got 254 for decision 0",
     ),
     "both aims": (lambda judge: judge.calibrate(PAIRS, 0.5, 0.5), "exactly one of `budget` and `risk`"),
     "no aim": (lambda judge: judge.calibrate(PAIRS), "exactly one of `budget` and `risk`"),
@@ -160,30 +164,52 @@ CALLS = {
     "budget as text": (lambda judge: judge.calibrate(PAIRS, "0.4"), "`budget` must be a number"),
     "risk of 0": (lambda judge: judge.calibrate(PAIRS, risk=0), "`risk` must be a number above 0 and below 1, got 0"),
     "risk of 1": (lambda judge: judge.calibrate(PAIRS, risk=1), "`risk` must be a number above 0 and below 1"),
-    "risk of nan": (lambda judge: judge.calibrate(PAIRS, risk=NAN), "`risk` must be a number above 0 and below 1, got nan"),
+    "risk of nan": (
+        lambda judge: judge.calibrate(PAIRS, risk=NAN),
+        "`risk` must be a number above 0 and below 1, got nan",
+    ),
     "confidence of 2": (
-        lambda judge: judge.calibrate(PAIRS, risk=0.5, confidence=2), "`confidence` must be a number above 0 and below 1, got 2",
+        lambda judge: judge.calibrate(PAIRS, risk=0.5, confidence=2),
+        "`confidence` must be a number above 0 and below 1, got 2",
     ),
     "confidence of nan": (lambda judge: judge.calibrate(PAIRS, 0.5, confidence=NAN), "`confidence` must be"),
-    "too few pairs": (lambda judge: judge.calibrate(PAIRS, risk=0.05), "takes 59 held-out decisions even without an error, got 4"),
+    "too few pairs": (
+        lambda judge: judge.calibrate(PAIRS, risk=0.05),
+        "takes 59 held-out decisions even without an error, got 4",
+    ),
     "fuse alone": (lambda judge: judge.calibrate(PAIRS, 0.5, fuse=True), "`fuse=True` must come with `slow=True`"),
     "no pairs": (lambda judge: judge.calibrate([], 0.5), "held-out pairs must not be empty"),
     "a late column": (
-        lambda judge: judge.calibrate([*PAIRS, {"prompt": "w4", "chosen": "w5"}], 0.5), r"Row 4 .* lacks \['rejected'\]",
+        lambda judge: judge.calibrate([*PAIRS, {"prompt": "w4", "chosen": "w5"}], 0.5),
+        r"Row 4 .* lacks \['rejected'\]",
     ),
     "no chosen": (
-        lambda judge: judge.calibrate([*PAIRS, {**PAIRS[0], "chosen": None}], 0.5), r"`chosen` of row 4: .*got None",
+        lambda judge: judge.calibrate([*PAIRS, {**PAIRS[0], "chosen": None}], 0.5),
+        r"`chosen` of row 4: .*got None",
     ),
     "max_leaders": (
-        lambda judge: best_response(judge, "w4", ["w5", "w6"], max_leaders=0), "`max_leaders` must be an integer of at least 1",
+        lambda judge: best_response(judge, "w4", ["w5", "w6"], max_leaders=0),
+        "`max_leaders` must be an integer of at least 1",
     ),
-    "leaders' threshold": (lambda judge: best_response(judge, "w4", ["w5", "w6"], threshold=NAN), "`threshold` must be"),
+    "leaders' threshold": (
+        lambda judge: best_response(judge, "w4", ["w5", "w6"], threshold=NAN),
+        "`threshold` must be",
+    ),
     "no responses": (lambda judge: best_response(judge, "w4", []), "No responses"),
     "samples": (lambda judge: sample_judgments(judge, PAIRS, num_samples=3), "`num_samples` must be"),
-    "greedy samples": (lambda judge: sample_judgments(judge, PAIRS, temperature=0), "`temperature` must be a number above 0"),
-    "hot samples": (lambda judge: sample_judgments(judge, PAIRS, temperature=NAN), "`temperature` must be a number above 0"),
-    "short samples": (lambda judge: sample_judgments(judge, PAIRS, max_new_tokens=1), "`max_new_tokens` must be above 2"),
-}  # fmt: skip
+    "greedy samples": (
+        lambda judge: sample_judgments(judge, PAIRS, temperature=0),
+        "`temperature` must be a number above 0",
+    ),
+    "hot samples": (
+        lambda judge: sample_judgments(judge, PAIRS, temperature=NAN),
+        "`temperature` must be a number above 0",
+    ),
+    "short samples": (
+        lambda judge: sample_judgments(judge, PAIRS, max_new_tokens=1),
+        "`max_new_tokens` must be above 2",
+    ),
+}
 
 
 @pytest.mark.parametrize(("call", "message"), CALLS.values(), ids=CALLS)

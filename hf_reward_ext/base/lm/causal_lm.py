@@ -2,6 +2,8 @@
 
 from transformers import PreTrainedModel
 
+from hf_reward_ext.base.lm.forward import unwrap_peft
+
 
 def require_causal_lm(model, name: str):
     """
@@ -20,7 +22,7 @@ def require_causal_lm(model, name: str):
     >>> require_causal_lm(policy, "policy").generation_config
     ```
     """
-    causal_lm = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+    causal_lm = unwrap_peft(model)
     if not isinstance(causal_lm, PreTrainedModel):
         raise TypeError(
             f"`{name}` must be a causal LM, got {causal_lm!r}. Load it with `AutoModelForCausalLM.from_pretrained`."
@@ -56,6 +58,6 @@ def require_vocabulary(model, tokenizer, name: str) -> None:
     needed = max(tokenizer.get_vocab().values()) + 1
     if needed > rows:
         raise ValueError(
-            f"`{name}` must have an embedding for each of the tokenizer's {needed} ids, got {rows}. Pass the model's own "
-            f"tokenizer, or call `resize_token_embeddings({needed})`."
+            f"`{name}` must have an embedding for each of the tokenizer's {needed} ids, got {rows}. Pass the model's "
+            f"own tokenizer, or call `resize_token_embeddings({needed})`."
         )

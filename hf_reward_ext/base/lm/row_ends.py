@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import StoppingCriteriaList
 from transformers.generation import MaxLengthCriteria
 
+from hf_reward_ext.base.lm.forward import unwrap_peft
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids, eos_token_ids, pad_token_id
 from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
 
@@ -124,7 +125,7 @@ def watch_row_ends(model) -> Iterator[RowEnds]:
     >>> num_tokens = ends.completion_mask(sequences, inputs["input_ids"].shape[1]).sum(-1)
     ```
     """
-    model = model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
+    model = unwrap_peft(model)
     ends = RowEnds()
     wrap_method(model, "_get_stopping_criteria", _record_criteria)
     _watching.set((*_watching.get(), (model, ends)))

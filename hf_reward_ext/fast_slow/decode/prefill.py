@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.lm.cache import can_select_rows
 from hf_reward_ext.base.lm.forward import forward_parameters, run_forward
+from hf_reward_ext.base.lm.tokens import left_padded
 
 # Shorter shared beginnings cost more in an extra forward than they save.
 _MIN_SHARED = 16
@@ -23,7 +24,7 @@ class JudgePrefill:
 
     Args:
         logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token, float32.
-        cache (`DynamicCache`, *optional*): Keys and values of the prompts; `None` if nobody goes on from them.
+        cache (`DynamicCache`, *optional*): Keys and values of the prompts; `None` if they were not kept.
         attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
         lengths (`torch.Tensor` of shape `(rows,)`): Tokens of each prompt, which is the position of the next token.
         prompts (`list` of `list[int]`): The prompts.
@@ -40,10 +41,11 @@ class JudgePrefill:
 
 @torch.no_grad()
 def read_prompts(
-    model, prompts: Sequence[list[int]], pad_token_id: int, shared: Sequence[int] | None = None, goes_on: bool = True
+    model, prompts: Sequence[list[int]], pad_token_id: int, shared: Sequence[int] | None = None, keep_cache: bool = True
 ) -> JudgePrefill:
     """
-    Reads judge prompts, left-padded, in one forward; nothing is sampled.
+    Reads judge prompts, left-padded, in one forward; nothing is sampled. Models without position ids, which count
+    padding as text, read rows of one length at a time.
 
     Args:
         model: A causal LM or `PeftModel`.
@@ -52,7 +54,7 @@ def read_prompts(
         shared (`list[int]`, *optional*): Number of the question of each row. Rows of one question share the tokens
             they begin with: those are read once per question and repeated in the cache. Only where the whole cache
             keeps every position (no sliding window, no recurrent state).
-        goes_on (`bool`, *optional*): Whether any row may write; else keys and values are not kept.
+        keep_cache (`bool`, *optional*, defaults to `True`): Whether any row may write after its prompt.
 
     Returns:
         [`JudgePrefill`].
@@ -64,24 +66,31 @@ def read_prompts(
     ```
     """
     prompts = [list(prompt) for prompt in prompts]
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    groups = paddable_groups(model, prompts)
+    if len(groups) > 1:
+        parts = [
+            read_prompts(model, [prompts[row] for row in group], pad_token_id, keep_cache=False) for group in groups
+        ]
+        order = torch.tensor(sum(groups, [])).argsort()
+        logits = torch.cat([part.logits for part in parts])[order]
+        return JudgePrefill(logits, None, torch.empty(len(prompts), 0), lengths, prompts, pad_token_id)
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     prefixes, owners = _shared_prefixes(prompts, shared) if shared is not None else ([], [])
     before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
     if prefixes and _keeps_every_position(cache) and "position_ids" in forward_parameters(model):
-        ids, mask = _left_padded(prefixes, pad_token_id, model.device)
-        forward(model, ids, mask, mask.cumsum(-1) - 1, cache)
+        ids, mask = left_padded(prefixes, pad_token_id, model.device)
+        forward(model, ids, mask, cache)
         rows = torch.tensor(owners, device=model.device)
         cache.batch_select_indices(rows)
         before = mask[rows]
         prompts_left = [prompt[len(prefixes[owner]) :] for prompt, owner in zip(prompts, owners, strict=True)]
     else:
         prompts_left = prompts
-        cache = cache if goes_on else None
-    ids, mask = _left_padded(prompts_left, pad_token_id, model.device)
-    positions = before.sum(-1, keepdim=True) + mask.cumsum(-1) - 1
+        cache = cache if keep_cache else None
+    ids, mask = left_padded(prompts_left, pad_token_id, model.device)
     attention_mask = torch.cat([before, mask], -1)
-    logits = forward(model, ids, attention_mask, positions, cache)
+    logits = forward(model, ids, attention_mask, cache)
     return JudgePrefill(logits, cache, attention_mask, lengths, prompts, pad_token_id)
 
 
@@ -89,26 +98,34 @@ def forward(
     model,
     input_ids: Int[Tensor, "rows new"],
     attention_mask: Int[Tensor, "rows seq"],
-    position_ids: Int[Tensor, "rows new"],
     cache: DynamicCache | None,
+    position_ids: Int[Tensor, "rows new"] | None = None,
 ) -> Float[Tensor, "rows vocab"]:
     """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
-    output = run_forward(
-        model, input_ids, attention_mask, cache=cache, position_ids=position_ids.clamp(min=0), logits_to_keep=1
-    )
+    output = run_forward(model, input_ids, attention_mask, cache=cache, position_ids=position_ids, logits_to_keep=1)
     return output.logits[:, -1].float()
+
+
+def paddable_groups(model, prompts: Sequence[list[int]]) -> list[list[int]]:
+    """
+    Indices of the rows that a model reads together.
+
+    A forward without `position_ids` counts positions itself, most of them from the first padding token; of models that
+    only have recurrent states, the mask is enough.
+    """
+    declared = forward_parameters(model)
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    if "position_ids" in declared or (all(cache.is_linear) and "attention_mask" in declared):
+        return [list(range(len(prompts)))]
+    groups: dict[int, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt), []).append(row)
+    return list(groups.values())
 
 
 def _keeps_every_position(cache: DynamicCache) -> bool:
     """Padding between prefix and suffix would shorten a sliding window."""
     return can_select_rows(cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
-
-
-def _left_padded(rows: Sequence[list[int]], pad_token_id: int, device) -> tuple[Tensor, Tensor]:
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[pad_token_id] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[list[list[int]], list[int]]:
@@ -127,9 +144,9 @@ def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[l
 
 def _common_prefix(group: list[list[int]]) -> list[int]:
     """The longest one that leaves every row a token."""
-    shortest, longest = min(group), max(group)  # in lexicographic order, these two differ first
+    first, last = min(group), max(group)  # in lexicographic order, these two differ first
     limit = min(map(len, group)) - 1
     same = 0
-    while same < limit and shortest[same] == longest[same]:
+    while same < limit and first[same] == last[same]:
         same += 1
-    return shortest[:same]
+    return first[:same]

@@ -1,6 +1,7 @@
 """The slow path: escalated rows go on writing from the cache of the fast path."""
 
 from collections.abc import Sequence
+import sys
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.cache import can_select_rows
-from hf_reward_ext.fast_slow.decode.prefill import JudgePrefill, forward, read_prompts
+from hf_reward_ext.base.lm.context import longest_input
+from hf_reward_ext.base.lm.forward import unwrap_peft
+from hf_reward_ext.fast_slow.decode.prefill import JudgePrefill, forward, paddable_groups, read_prompts
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 # Finished rows leave the batch once they are a quarter of it: each leaving copies the cache.
@@ -25,7 +28,7 @@ class Writing:
         verdict (`int`, *optional*): Place of the final verdict; `None` if the text has none.
         verdict_logits (`torch.Tensor` of shape `(verdicts,)`, *optional*): Logits of the verdicts where the final one
             was written.
-        is_cut (`bool`): Whether it reached `max_new_tokens` before it ended.
+        is_cut (`bool`): Whether it reached `max_new_tokens`, or the end of the context, before it ended.
     """
 
     ids: list[int]
@@ -78,7 +81,8 @@ def write_judgments(
         judge_prompt ([`JudgePrompt`]): Prefix, marker and verdict tokens.
         n_votes (`int`, *optional*): Judgements per row.
         temperature (`float`, *optional*): 0 is greedy.
-        max_new_tokens (`int`, *optional*): Most tokens of a row, first verdict included.
+        max_new_tokens (`int`, *optional*): Most tokens of a row, first verdict included. A row also ends where the
+            model's context ends.
         eos_ids (`list[int]`, *optional*): Tokens that end a text early.
 
     Returns:
@@ -95,17 +99,23 @@ def write_judgments(
     prefix = torch.tensor(judge_prompt.prefix_ids, dtype=torch.long, device=model.device)
     opening = torch.cat([first[:, None], prefix.expand(len(rows), -1)], -1)
     writings = [Writing(ids) for ids in opening.tolist()]
+    context = longest_input(unwrap_peft(model)) or sys.maxsize
+    prompts = [prefill.prompts[row] for row in rows.tolist()]
+    limits = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
     if prefill.cache is not None and can_select_rows(prefill.cache):
         prefill.cache.batch_select_indices(rows)
         batch = CachedBatch(model, prefill.cache, prefill.attention_mask[rows], prefill.lengths[rows])
-        logits = batch.read(opening)
+        writer = _Writer(batch, writings, limits, judge_prompt, temperature)
+        writer.write(batch.read(opening), set(eos_ids))
     else:
         # Read again, opening included: recurrent states take one token at a time once there are some.
-        opened = [prefill.prompts[row] + writing.ids for row, writing in zip(rows.tolist(), writings, strict=True)]
-        prefill = read_prompts(model, opened, prefill.pad_token_id)
-        batch = CachedBatch(model, prefill.cache, prefill.attention_mask, prefill.lengths)
-        logits = prefill.logits
-    _Writer(batch, writings, judge_prompt, temperature).write(logits, max_new_tokens - opening.shape[1], set(eos_ids))
+        opened = [prompt + writing.ids for prompt, writing in zip(prompts, writings, strict=True)]
+        for group in paddable_groups(model, opened):
+            again = read_prompts(model, [opened[row] for row in group], prefill.pad_token_id)
+            batch = CachedBatch(model, again.cache, again.attention_mask, again.lengths)
+            some = [writings[row] for row in group]
+            writer = _Writer(batch, some, [limits[row] for row in group], judge_prompt, temperature)
+            writer.write(again.logits, set(eos_ids))
     return [writings[start : start + n_votes] for start in range(0, len(writings), n_votes)]
 
 
@@ -116,7 +126,7 @@ def check_writing(judge_prompt: JudgePrompt, n_votes: int, temperature: float, m
             f"`temperature` must be above 0 with `n_votes={n_votes}`, got {temperature}: greedy judgments of a row are "
             "all the same. Pass a `temperature` above 0, or `n_votes=1`."
         )
-    opening = 1 + len(judge_prompt.prefix_ids)
+    opening = judge_prompt.opening_length
     if max_new_tokens <= opening:
         raise ValueError(
             f"`max_new_tokens` must be above {opening}, the tokens of the first verdict and of the `analysis_prefix`, "
@@ -143,15 +153,17 @@ class CachedBatch:
         self.can_select = can_select_rows(cache)
         # Models of nothing but recurrent states mask what they read now, not what their states hold.
         self._masks_new_tokens = all(cache.is_linear)
+        self._last_position = (longest_input(unwrap_peft(model)) or sys.maxsize) - 1
 
     def read(self, new_ids: Int[Tensor, "rows new"]) -> Float[Tensor, "rows vocab"]:
         """Logits after the new tokens."""
         steps = torch.arange(new_ids.shape[1], device=new_ids.device)
-        positions = self.positions[:, None] + steps
+        # Rows that ended with the context and are still in the batch have no position left.
+        positions = (self.positions[:, None] + steps).clamp(max=self._last_position)
         self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(new_ids)], -1)
         self.positions = self.positions + new_ids.shape[1]
         mask = torch.ones_like(new_ids) if self._masks_new_tokens else self.attention_mask
-        return forward(self.model, new_ids, mask, positions, self.cache)
+        return forward(self.model, new_ids, mask, self.cache, positions)
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         """Drops the other rows."""
@@ -162,27 +174,31 @@ class CachedBatch:
 class _Writer:
     """A batch of judgments that shrinks as they finish."""
 
-    def __init__(self, batch: CachedBatch, writings: list[Writing], judge_prompt: JudgePrompt, temperature: float):
+    def __init__(
+        self,
+        batch: CachedBatch,
+        writings: list[Writing],
+        limits: list[int],
+        judge_prompt: JudgePrompt,
+        temperature: float,
+    ):
         self.batch = batch
         self.writings = list(writings)
+        self.limits = list(limits)
         self.unfinished = [True] * len(writings)
         self.final_ids = judge_prompt.final_ids.to(batch.positions.device)
         self.places = {token: place for place, token in enumerate(judge_prompt.final_ids.tolist())}
         self.at_marker = MarkerMatcher(judge_prompt.tokenizer, judge_prompt.template.final_marker)
         self.temperature = temperature
 
-    def write(self, logits: Float[Tensor, "rows vocab"], num_tokens: int, eos_ids: set[int]) -> None:
-        """Writes at most `num_tokens` tokens in each row, the first of them by `logits`."""
-        for left in reversed(range(num_tokens)):
+    def write(self, logits: Float[Tensor, "rows vocab"], eos_ids: set[int]) -> None:
+        """Writes until every row has ended, the first tokens by `logits`."""
+        while True:
             tokens = self._pick(logits)
             self._append(tokens.tolist(), logits[:, self.final_ids], eos_ids)
             if not any(self.unfinished):
                 return
-            if left == 0:
-                break
             logits = self.batch.read(self._drop_finished(tokens)[:, None])
-        for writing, unfinished in zip(self.writings, self.unfinished, strict=True):
-            writing.is_cut = unfinished
 
     def _pick(self, logits: Tensor) -> Int[Tensor, " rows"]:
         if self.temperature <= 0:
@@ -199,6 +215,8 @@ class _Writer:
             writing.ids.append(token)
             self.unfinished[row] = not writing.expects_verdict and token not in eos_ids
             writing.expects_verdict = self.unfinished[row] and self.at_marker(writing.ids)
+            if self.unfinished[row] and len(writing.ids) >= self.limits[row]:
+                self.unfinished[row], writing.is_cut = False, True
 
     def _drop_finished(self, tokens: Tensor) -> Int[Tensor, " rows"]:
         kept = [row for row, unfinished in enumerate(self.unfinished) if unfinished]
@@ -206,6 +224,6 @@ class _Writer:
             return tokens
         rows = torch.tensor(kept, device=tokens.device)
         self.batch.select(rows)
-        self.writings = [self.writings[row] for row in kept]
+        self.writings, self.limits = [self.writings[row] for row in kept], [self.limits[row] for row in kept]
         self.unfinished = [True] * len(kept)
         return tokens[rows]

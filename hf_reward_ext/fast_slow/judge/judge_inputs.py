@@ -28,7 +28,7 @@ class Decisions(NamedTuple):
 
         Args:
             limit (`int`): Tokens that the model reads at most.
-            num_new (`int`): Tokens that it may write after a judge prompt.
+            num_new (`int`): Tokens that it writes after a judge prompt at least.
 
         Raises:
             ValueError: Naming the first decision that does not fit.
@@ -36,11 +36,10 @@ class Decisions(NamedTuple):
         for index, decision in enumerate(self.rows):
             length = max(map(len, decision))
             if length + num_new > limit:
-                written = f" and {num_new} written ones" if num_new else ""
+                room = f", with room for {num_new} to write" if num_new else ""
                 raise ValueError(
-                    f"A judge prompt must fit into the {limit} tokens that the model reads, got {length}{written} for "
-                    f"decision {index}. Shorten the prompt or its responses"
-                    f"{', or lower `config.max_new_tokens`' if num_new else ''}."
+                    f"A judge prompt must fit into the {limit} tokens that the model reads{room}, got {length} for "
+                    f"decision {index}. Shorten the prompt or its responses."
                 )
 
     def batches(self, batch_size: int) -> list[list[int]]:

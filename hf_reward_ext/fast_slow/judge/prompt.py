@@ -69,6 +69,11 @@ class JudgePrompt:
         """Whether one prompt shows both responses."""
         return self.kind == "pairwise"
 
+    @property
+    def opening_length(self) -> int:
+        """Number of tokens that open a written judgment: the first verdict and the `analysis_prefix`."""
+        return 1 + len(self.prefix_ids)
+
     def place(self, verdict: str) -> int:
         """
         Place of a verdict string.

@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm
 from tiny_judges import counted, pair_prompt, random_rows
-from transformers import LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
 import hf_reward_ext.fast_slow.decode.written_judgment as slow_path
 from hf_reward_ext.base.lm.forward import cache_name
@@ -128,7 +128,7 @@ def test_a_stopped_row_never_costs_more_than_one_token():
 def test_keys_and_values_are_kept_only_where_somebody_may_go_on():
     model = tiny_causal_lm()
     rows = random_rows(LENGTHS)
-    kept, dropped = read_prompts(model, rows, 0), read_prompts(model, rows, 0, goes_on=False)
+    kept, dropped = read_prompts(model, rows, 0), read_prompts(model, rows, 0, keep_cache=False)
     assert kept.cache.get_seq_length() == 13 and dropped.cache is None
     torch.testing.assert_close(kept.logits, dropped.logits)
     caches = []
@@ -262,3 +262,64 @@ def test_missing_or_cut_scores_are_refused():
              top_k=3)  # fmt: skip
     with pytest.raises(ValueError, match="choice among two or more tokens"):
         FastSlowStoppingCriteria([3], 7)
+
+
+# What recurrent states do to a judge: nothing but states, states beside attention, states whose rows stay.
+RECURRENT = {
+    "mamba": dict(state_size=4, time_step_rank=2),
+    "falcon_mamba": dict(state_size=4, time_step_rank=2),
+    "mamba2": dict(state_size=4, num_heads=4, head_dim=8, n_groups=1, chunk_size=4),
+    "lfm2": dict(layer_types=["conv", "full_attention"], num_key_value_heads=2),
+    "recurrent_gemma": dict(num_hidden_layers=3, num_key_value_heads=1, lru_width=16, attention_window_size=4),
+}
+
+
+def small_model(architecture, seed=0, **overrides):
+    sizes = dict(
+        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+        initializer_range=0.5, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    config = AutoConfig.for_model(architecture, **{**sizes, **RECURRENT.get(architecture, {}), **overrides})
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+
+
+@pytest.mark.parametrize("architecture", RECURRENT)
+def test_recurrent_judges_equal_a_fresh_forward(architecture):
+    model = small_model(architecture)
+    rows = random_rows(LENGTHS)
+    batch = judge_rows(model, rows, pair_prompt(), SLOW, max_new_tokens=8)
+    for row, score in zip(rows, batch.verdicts.scores.tolist(), strict=True):
+        first, second = fresh_logits(model, row)[-1, IDS].tolist()
+        assert score == pytest.approx(first - second, abs=1e-3)
+    assert_written_like_a_fresh_forward(model, rows, batch.writings)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "lfm2", "mamba"])
+@pytest.mark.parametrize("max_new_tokens", [3, 4, 8, 13])
+def test_no_row_is_longer_than_asked(architecture, max_new_tokens):
+    """Whichever row ends first, and whether or not it leaves the batch."""
+    for seed in range(6):
+        model = small_model(architecture, seed)
+        rows = random_rows(LENGTHS, seed)
+        with counted(model) as shapes:
+            batch = judge_rows(
+                model, rows, pair_prompt(), SLOW, n_votes=2, temperature=3.0, max_new_tokens=max_new_tokens
+            )
+        lengths = [len(vote.ids) for votes in batch.writings for vote in votes]
+        assert max(lengths) <= max_new_tokens and len(shapes) <= max_new_tokens
+        cut = [vote for votes in batch.writings for vote in votes if vote.is_cut]
+        assert cut and all(vote.verdict is None and len(vote.ids) == max_new_tokens for vote in cut)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_judgments_end_with_the_context(architecture):
+    """Tables of positions have no row beyond it; each row ends at its own place, whatever its batch."""
+    model = small_model(architecture, max_position_embeddings=24)
+    rows = random_rows((20, 6, 12, 9))
+    together = judge_rows(model, rows, pair_prompt(), SLOW, max_new_tokens=30, eos_ids=())
+    for row, votes in zip(rows, together.writings, strict=True):
+        alone = judge_rows(model, [row], pair_prompt(), SLOW, max_new_tokens=30, eos_ids=()).writings[0][0]
+        assert votes[0].ids == alone.ids and votes[0].is_cut == alone.is_cut
+        assert len(row) + len(votes[0].ids) <= 24
+        assert votes[0].is_cut == (len(row) + len(votes[0].ids) == 24 and votes[0].verdict is None)
