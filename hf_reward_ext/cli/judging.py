@@ -13,6 +13,7 @@ from hf_reward_ext.cli.rows import load_rows
 from hf_reward_ext.cli.work import Batch, open_output, read_data, report, work_through
 from hf_reward_ext.fast_slow import FastSlowRewardModel, Judgment
 
+_SUMMARIZED = ("correct", "mode", "num_tokens", "consistent", "parsed")
 _PAIRS = [("prompt", "chosen", "rejected"), ("prompt", "response_a", "response_b")]
 
 
@@ -40,7 +41,7 @@ def _prepare(args: Namespace, rows: list[dict], held_out: Dataset | None) -> Bat
     if held_out is not None:
         goal = {"budget": args.budget} if args.budget is not None else {"risk": args.risk}
         found = judge.calibrate(held_out, **goal)
-        print(f"Calibrated on {len(held_out)} pairs: {found['escalation_rate']:.1%} escalated.")
+        print(f"Calibrated on {len(held_out)} pairs: {_calibrated(found)}.")
 
     def batch(some: list[dict]) -> list[dict]:
         shown = [_shown(row, judge.config.both_orders) for row in some]
@@ -106,13 +107,27 @@ def _result(row: dict, first, judgment: Judgment) -> dict:
     return {**row, **fields}
 
 
+def _calibrated(found: dict) -> str:
+    lower, upper = found["fast_accuracy_interval"]
+    parts = [
+        f"{found['escalation_rate']:.1%} escalated",
+        f"fast verdicts right in {found['fast_accuracy']:.3f} [{lower:.3f}, {upper:.3f}]",
+        f"verdict mass {found['mass_mean']:.2g}",
+    ]
+    if "position_bias" in found:
+        parts.append(f"both orders disagree in {found['position_bias']['disagreement']:.1%}")
+    return "; ".join(parts)
+
+
 def _summarise(results: Iterable[dict]) -> dict[str, float]:
     """What the judgments have in common."""
-    rows = [(row.get("correct"), row["mode"] == "slow", row["num_tokens"]) for row in results]
+    rows = [{name: row.get(name) for name in _SUMMARIZED} for row in results]
     summary = {
         "num_decisions": len(rows),
-        "written": sum(slow for _, slow, _ in rows) / len(rows),
-        "tokens_per_decision": sum(tokens for _, _, tokens in rows) / len(rows),
+        "written": sum(row["mode"] == "slow" for row in rows) / len(rows),
+        "tokens_per_decision": sum(row["num_tokens"] for row in rows) / len(rows),
+        "inconsistent": sum(not row["consistent"] for row in rows) / len(rows),
+        "unparsed": sum(not row["parsed"] for row in rows) / len(rows),
     }
-    correct = [right for right, _, _ in rows if right is not None]
+    correct = [row["correct"] for row in rows if row["correct"] is not None]
     return {"accuracy": sum(correct) / len(correct), **summary} if correct else summary

@@ -155,7 +155,7 @@ def _model(method: str, parsed: Parsed) -> dict[str, Any]:
     if peft_config is not None:
         arguments["peft_config"] = peft_config
     if method == "fast-slow" and parsed.script.judge_template is not None:
-        arguments["template"] = JudgeTemplate(**_template(parsed.script.judge_template))
+        arguments["template"] = JudgeTemplate.from_dict(_template(parsed.script.judge_template))
     return arguments
 
 

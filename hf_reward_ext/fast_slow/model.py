@@ -16,8 +16,8 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from hf_reward_ext.base.lm.causal_lm import require_causal_lm, require_vocabulary
 from hf_reward_ext.base.lm.context import longest_input
 from hf_reward_ext.base.lm.forward import unwrap_peft
-from hf_reward_ext.base.options import check_choice, check_count
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords, declared_keywords, refuse_unknown
+from hf_reward_ext.base.options import check_choice, check_count
 from hf_reward_ext.base.saving.upload import push_folder, push_model
 from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.fast_slow.calibrate.aim import Aim

@@ -48,11 +48,13 @@ def test_without_both_orders_the_right_response_stands_in_either_place(folder, t
     assert rows[1]["correct"] == (direct.score < 0)
 
 
+@pytest.mark.filterwarnings("ignore:This judge may not judge")
 def test_one_decision_and_a_calibration_by_a_plain_causal_lm(folder, capsys):
     more = ["--verdicts", "w20", "w21", "--prompt", "w3", "--responses", "w4", "w5", "--max_new_tokens", "3"]
     calibration = ["--calibration_data", f"{folder}/pairs/test.jsonl", "--budget", "0.5"]
     assert main(["judge", "--model", f"{folder}/policy", *more, *calibration]) == 0
     shown = capsys.readouterr().out
+    assert "fast verdicts right in 0." in shown and "both orders disagree in" in shown
     assert "Calibrated on 12 pairs" in shown
     assert "num_decisions 1" in shown and "accuracy" not in shown
 

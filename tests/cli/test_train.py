@@ -16,6 +16,7 @@ def train(method, folder, output, *more):
 
 
 @pytest.mark.stack
+@pytest.mark.filterwarnings("ignore:This judge may not judge")
 @pytest.mark.parametrize(
     ("method", "load", "more"),
     [

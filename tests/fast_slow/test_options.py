@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from tiny import tiny_causal_lm, tiny_tokenizer
-from tiny_judges import POINTWISE, TEMPLATE, VERDICTS, counted, pair_judge, pair_prompt, point_judge, random_rows
+from tiny_judges import TEMPLATE, VERDICTS, counted, pair_judge, pair_prompt, random_rows
 from transformers import LlamaForSequenceClassification, ViTConfig, ViTForImageClassification
 
 from hf_reward_ext.fast_slow import (
@@ -301,14 +301,3 @@ def test_rows_of_the_generation_hook():
     ):
         with pytest.raises(ValueError, match=message):
             FastSlowStoppingCriteria([3, 4], **kwargs)
-
-
-def test_texts_of_a_sequence_classifier():
-    judge = point_judge()
-    batch = judge.tokenizer(["w4 w5"], return_tensors="pt")
-    assert judge(**batch, token_type_ids=torch.zeros_like(batch["input_ids"])).logits.shape == (1, 1)
-    with pytest.raises(TypeError, match="position_ids"):
-        judge(**batch, position_ids=None)
-    with pytest.raises(ValueError, match="`return_dict` must be one of True"):
-        judge(**batch, return_dict=False)
-    assert JudgePrompt(judge.tokenizer, VERDICTS, POINTWISE, "binary").kind == "binary"

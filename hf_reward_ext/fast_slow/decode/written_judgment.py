@@ -1,7 +1,7 @@
 """The slow path: escalated rows go on writing from the cache of the fast path."""
 
-from collections.abc import Sequence
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch

@@ -34,7 +34,7 @@ class Judgment:
         vote_scores (`list[list[float | None]]`): The same of each vote's final verdict.
         texts (`list[list[str]]`): Every written judgement.
         row_tokens (`list[int]`): Tokens of each row.
-        is_cut (`bool`): Whether a written judgment reached `max_new_tokens`, or the end of the context, before it ended.
+        is_cut (`bool`): Whether a written judgment reached `max_new_tokens`, or the end of the context, without ending.
     """
 
     probability: float
