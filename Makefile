@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 QUICK := not slow and not gpu and not freshness
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions bench clean
+.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions bench fuzz clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
@@ -52,6 +52,9 @@ newest-versions:
 	echo "# The newest versions that the test suite was run with; made by \`make newest-versions\`." > .ci/newest.txt
 	$(NEWEST)/bin/python -m pip freeze --exclude-editable >> .ci/newest.txt
 	touch $(NEWEST)/.ready
+
+fuzz: $(READY)
+	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/properties
 
 clean:
 	rm -rf $(VENV) .venvs outputs build dist *.egg-info
