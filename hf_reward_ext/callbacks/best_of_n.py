@@ -1,14 +1,17 @@
 """How good the policy in training is by a reward, and how good its best of N."""
 
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
-from hf_reward_ext.callbacks.candidates import Sampling, end_token_ids, sample_candidates
+from hf_reward_ext.base.scoring.rewards import Rewards
+from hf_reward_ext.callbacks.candidates import Sampling, sample_candidates
 from hf_reward_ext.callbacks.prompts import Prompt
 from hf_reward_ext.callbacks.reference import Reference, win_rate
+from hf_reward_ext.callbacks.rewards import share_unanswered
 from hf_reward_ext.callbacks.sampling_callback import SamplingCallback
-from hf_reward_ext.evaluation import best_of_n_curve
+from hf_reward_ext.evaluation.best_of_n import chances_by_rank
 
 
 class BestOfNCallback(SamplingCallback):
@@ -19,26 +22,32 @@ class BestOfNCallback(SamplingCallback):
        \text{win} = \frac{1}{NM} \sum_{i,j} \left([r_i > r'_j] + \tfrac12 [r_i = r'_j]\right) $$
 
     $r_{(j)}$ is the reward of rank $j$ among the N of a prompt, $r'$ are those of the M reference completions; both are
-    means over prompts, and the sum over $i, j$ leaves out $i = j$ where both were drawn with the same seed.
+    means over prompts, and the sum over $i, j$ leaves out $i = j$ where both were drawn with the same seed. Candidates
+    for which the reward has no answer (`None`) are left out and counted: `bon_unanswered_ratio`, where there are any.
     `eval_bon_reward` (the whole N) can be `metric_for_best_model`. Also logged, without the prefix:
     `bon_reward_at_k` for powers of two, `bon_win_rate`, `bon_completion_length` in tokens, and `bon_clipped_ratio`, the
     share of completions that were cut.
 
-    No trainer is passed. All processes take part, and everything that sampling touches is put back, so a run with this
-    callback trains the same weights as one without.
+    All processes take part, and everything that sampling touches is put back, so a run with this callback trains the
+    same weights as one without. Put an `EarlyStoppingCallback` that looks at these metrics after it.
 
     Args:
         prompts (`list` of `str` or of messages, `Dataset`, or `None`): What to sample from. A dataset has a column
             `prompt`; its other columns go to reward functions. `None`: those of the trainer's `eval_dataset`.
-        reward_model (`str`, `PreTrainedModel` or `callable`): What scores: any sequence-classification reward model or
-            its name, one of ours, or a reward function as TRL's trainers take them.
+        reward_model (`str`, `PreTrainedModel` or `callable`): Reward of single completions: any sequence-classification
+            reward model or its name, one of ours, a reward function as TRL's trainers take them, see [`as_scorer`].
         num_candidates (`int`, *optional*, defaults to 8): N.
-        reference (`list`, `PreTrainedModel`, *optional*): What to win against: a completion, or a list of them, per
-            prompt; or another policy. Default: the policy as it is when training begins.
-        num_prompts (`int`, *optional*): The first so many prompts.
+        reference (`list`, `PreTrainedModel`, *optional*): Reference for the win rate: one or more completions per
+            prompt, or another policy. Default: the policy as it is when training begins; where the prompts are not
+            known then (`prompts=None` without `trainer`), at the first evaluation, see `eval_on_start=True` of
+            `TrainingArguments`.
+        trainer (`Trainer`, *optional*): The trainer that the callback is added to (`trainer.add_callback`). Its
+            trackers (`report_to`) get the values, which otherwise are in its metrics and log history alone.
+        num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
         max_new_tokens (`int`, *optional*, defaults to 256), temperature (`float`, *optional*, defaults to 1.0),
-            generation_kwargs (`dict`, *optional*): Of the samples.
-        seed (`int`, *optional*, defaults to 0): Of the samples, the same at each evaluation.
+            generation_kwargs (`dict`, *optional*): Settings of the samples. Of the policy's generation config only EOS,
+            BOS and pad hold.
+        seed (`int`, *optional*, defaults to 0): Random seed of the samples, the same at each evaluation.
         batch_size (`int`, *optional*): Prompts at a time. Default: `per_device_eval_batch_size`.
         reward_processing_class (*optional*): Tokenizer of a reward model given as an object.
         num_completions_to_print (`int`, *optional*, defaults to 0): Prompts whose best candidate is printed.
@@ -49,7 +58,8 @@ class BestOfNCallback(SamplingCallback):
         table ([`CompletionsTable`]): The best candidates of all evaluations; `table.frame` is a `DataFrame`.
 
     Raises:
-        ValueError: If fewer than one candidate is asked for, prompts are missing, or a reward is.
+        TypeError: If the reward model cannot score text, or a function needs columns that the prompts do not have.
+        ValueError: If a number is out of range, prompts are missing, or a reward is no number.
 
     Example:
     ```python
@@ -76,10 +86,11 @@ class BestOfNCallback(SamplingCallback):
         super().__init__(prompts, reward_model, name=name, **settings)
         self.num_candidates = num_candidates
         self.reference = Reference(reference, f"{name}_reference")
+        self._first_step: int | None = None  # unknown outside of training
 
     def on_train_begin(self, args, state, control, model, processing_class, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        for prompt_set, prompts in self.prompt_sets(processing_class).items():
+        self._first_step = state.global_step
+        for prompt_set, prompts in self.known_prompt_sets(processing_class).items():
             self._meet_reference(prompt_set, prompts, model, processing_class, args, state)
 
     def on_evaluate(self, args, state, control, metrics, model, processing_class, eval_dataloader=None, **kwargs):
@@ -88,7 +99,7 @@ class BestOfNCallback(SamplingCallback):
         super().on_evaluate(args, state, control, metrics, model, processing_class, eval_dataloader, **kwargs)
 
     def _meet_reference(self, prompt_set: str, prompts: list[Prompt], model, processing_class, args, state) -> None:
-        if self.reference.is_known(prompt_set, len(prompts), state):
+        if self.reference.is_known(prompt_set, len(prompts), state, self._first_step):
             return
         texts = self.reference.completions(len(prompts))
         if texts is not None:
@@ -101,40 +112,64 @@ class BestOfNCallback(SamplingCallback):
 
     def measure(self, policy, processing_class, prompts: list[Prompt], first: int, sampling: Sampling) -> list[dict]:
         groups, _ = sample_candidates(policy, processing_class, prompts, self.num_candidates, sampling, first=first)
-        texts = [processing_class.batch_decode(group, skip_special_tokens=True) for group in groups]
-        ends, limit = end_token_ids(policy, processing_class), sampling.settings()["max_new_tokens"]
+        ids = [[candidate.ids for candidate in group] for group in groups]
+        texts = [processing_class.batch_decode(group, skip_special_tokens=True) for group in ids]
         return [
             {
-                "texts": own,
+                "texts": group_texts,
                 "rewards": rewards,
-                "lengths": [len(ids) for ids in group],
-                "clipped": [len(ids) >= limit and ids[-1] not in ends for ids in group],
+                "lengths": [len(candidate.ids) for candidate in group],
+                "clipped": [candidate.is_cut for candidate in group],
             }
-            for own, rewards, group in zip(texts, self.rewards(prompts, texts), groups, strict=True)
+            for group_texts, rewards, group in zip(texts, self.rewards(prompts, texts, ids), groups, strict=True)
         ]
 
     def summarize(self, results: Sequence[dict], prompt_set: str) -> dict[str, float]:
-        rewards = np.array([result["rewards"] for result in results])
+        rewards = [result["rewards"] for result in results]
+        answered = [_answered(group) for group in rewards]
         ks = sorted({2**power for power in range(self.num_candidates.bit_length())} | {self.num_candidates})
-        curve = {k: estimate.value for k, estimate in best_of_n_curve(rewards, rewards, ks).items()}
+        curve = {k: _best_of(answered, k) for k in ks}
+        won = win_rate(rewards, self.reference[prompt_set], same_seed=self.reference.is_sampled)
         return {
             f"{self.name}_reward": curve[self.num_candidates],
             **{f"{self.name}_reward_at_{k}": value for k, value in curve.items()},
-            f"{self.name}_win_rate": win_rate(
-                rewards.tolist(), self.reference[prompt_set], same_seed=self.reference.is_sampled
-            ),
+            f"{self.name}_win_rate": won,
             f"{self.name}_completion_length": float(np.mean([result["lengths"] for result in results])),
             f"{self.name}_clipped_ratio": float(np.mean([result["clipped"] for result in results])),
+            **share_unanswered(rewards, f"{self.name}_unanswered_ratio"),
         }
 
     def table_rows(self, prompts: list[Prompt], results: Sequence[dict]) -> list[dict]:
-        best = [int(np.argmax(result["rewards"])) for result in results]
-        return [
-            {
-                "prompt": prompt.shown,
-                "completion": result["texts"][place],
-                "reward": result["rewards"][place],
-                "mean_reward": float(np.mean(result["rewards"])),
-            }
-            for prompt, result, place in zip(prompts, results, best, strict=True)
-        ]
+        rows = []
+        for prompt, result in zip(prompts, results, strict=True):
+            rewards = np.array(result["rewards"], dtype=float)  # `None` becomes NaN
+            best = 0 if np.isnan(rewards).all() else int(np.nanargmax(rewards))
+            answered = _answered(result["rewards"])
+            rows.append(
+                {
+                    "prompt": prompt.shown,
+                    "completion": result["texts"][best],
+                    "reward": float(rewards[best]),
+                    "mean_reward": float(np.mean(answered)) if answered else float("nan"),
+                }
+            )
+        return rows
+
+
+def _answered(rewards: Rewards) -> list[float]:
+    return [reward for reward in rewards if reward is not None]
+
+
+def _best_of(groups: Sequence[list[float]], k: int) -> float:
+    """Mean over prompts of the expected best of k rewards; of fewer, where fewer have an answer."""
+    best = [
+        float(np.sort(rewards)[::-1] @ chances_by_rank(len(rewards), min(k, len(rewards))))
+        for rewards in groups
+        if rewards
+    ]
+    if not best:
+        raise ValueError(
+            f"The reward must have an answer to a candidate of at least one prompt, got `None` for all of "
+            f"{len(groups)} prompts. Pass prompts that it applies to."
+        )
+    return statistics.mean(best)  # exact: equal rewards give their value

@@ -1,16 +1,28 @@
 """Candidates of a policy for each of some prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
-from transformers import set_seed
+from transformers import GenerationConfig, set_seed
 
-from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.base.lm.forward import unwrap_peft
+from hf_reward_ext.base.lm.row_ends import watch_row_ends
+from hf_reward_ext.base.lm.tokens import left_padded
 from hf_reward_ext.callbacks.prompts import Prompt
+
+# What the callbacks pass to `generate` themselves.
+_OWN_KEYWORDS = {
+    "inputs",
+    "input_ids",
+    "attention_mask",
+    "num_return_sequences",
+    "pad_token_id",
+    "return_dict_in_generate",
+}
 
 
 @dataclass
@@ -20,11 +32,14 @@ class Sampling:
 
     Args:
         max_new_tokens (`int`): Longest completion.
-        temperature (`float`): Of the samples.
-        generation_kwargs (`dict`, *optional*): More, or others, for `generate`.
+        temperature (`float`): Temperature of the samples.
+        generation_kwargs (`dict`, *optional*): More arguments of `generate`, or other values of these.
         batch_size (`int`): Prompts at a time.
-        seed (`int`): A batch is seeded with it and the place of its first prompt, so that evaluations compare, and the
-            number of processes matters little.
+        seed (`int`): Random seed. A batch is seeded with it and the index of its first prompt, so that evaluations
+            compare, and the number of processes matters little.
+
+    Raises:
+        ValueError: If a number is out of range, or `generation_kwargs` holds what the callback sets itself.
     """
 
     max_new_tokens: int = 256
@@ -33,16 +48,39 @@ class Sampling:
     batch_size: int = 8
     seed: int = 0
 
+    def __post_init__(self):
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"`temperature` must be a positive number, got {self.temperature}.")
+        taken = sorted(_OWN_KEYWORDS & set(self.generation_kwargs or {}))
+        if taken:
+            raise ValueError(f"`generation_kwargs` must not hold {taken}, which the callback sets. Leave them out.")
+
     def settings(self) -> dict[str, Any]:
-        """Arguments of `generate`; whatever the policy's own generation config says, plain sampling is the default."""
+        """Arguments of `generate`: plain sampling, unless `generation_kwargs` says otherwise."""
         plain = dict(do_sample=True, temperature=self.temperature, top_k=0, top_p=1.0, use_cache=True)
         return {**plain, "max_new_tokens": self.max_new_tokens, **(self.generation_kwargs or {})}
 
 
+class Candidate(NamedTuple):
+    """
+    One sample.
+
+    Attributes:
+        ids (`list[int]`): Its tokens, up to and with EOS.
+        is_cut (`bool`): Whether only the limit of the length ended it.
+    """
+
+    ids: list[int]
+    is_cut: bool
+
+
 @torch.no_grad()
 def sample_candidates(
-    policy,
-    processing_class,
+    policy: Any,
+    processing_class: Any,
     prompts: Sequence[Prompt],
     num_candidates: int,
     sampling: Sampling,
@@ -50,62 +88,59 @@ def sample_candidates(
     first: int = 0,
     visit: Callable[[Tensor, Tensor], Sequence] | None = None,
     **generate_kwargs,
-) -> tuple[list[list[list[int]]], list]:
+) -> tuple[list[list[Candidate]], list]:
     """
-    Token ids of the candidates of each prompt, up to and with EOS.
+    Candidates of each prompt, sampled plainly: of the policy's own generation config only EOS, BOS and pad hold.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): In evaluation mode.
+        policy (`PreTrainedModel` or `PeftModel`): The policy, in evaluation mode.
         processing_class: Its tokenizer; it is not changed.
-        prompts (`list` of [`Prompt`]): What to continue.
+        prompts (`list` of [`Prompt`]): The prompts to continue.
         num_candidates (`int`): Candidates per prompt.
-        sampling ([`Sampling`]): How.
-        first (`int`, defaults to 0): Place of the first prompt among those of all processes.
-        visit (`callable`, *optional*): Gets the sequences and the prompts' attention mask of each batch, gives a value
-            per row.
-        **generate_kwargs: For `generate` (`logits_processor`, ...).
+        sampling ([`Sampling`]): How they are drawn.
+        first (`int`, defaults to 0): Index of the first prompt among those of all processes.
+        visit (`callable`, *optional*): From the sequences and the prompts' attention mask of a batch to a value per row.
+        **generate_kwargs: Arguments of `generate` (`logits_processor`, ...).
 
     Returns:
-        Per prompt a list of candidates, each a list of ids; and the values of `visit`, flat, in the same order.
+        Per prompt a list of [`Candidate`]; and the values of `visit`, flat, in the same order.
     """
     candidates, visited = [], []
     pad = processing_class.pad_token_id
     for start in range(0, len(prompts), sampling.batch_size):
         batch = prompts[start : start + sampling.batch_size]
         set_seed((sampling.seed + first + start) % 2**32)
-        input_ids, attention_mask = left_padded([prompt.ids for prompt in batch], pad, policy.device)
-        sequences = policy.generate(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            num_return_sequences=num_candidates,
-            pad_token_id=pad,
-            **sampling.settings(),
-            **generate_kwargs,
-        )
-        completions = sequences[:, input_ids.shape[1] :]
-        mask = completion_mask_from_ids(completions, end_token_ids(policy, processing_class), pad)
-        rows = [ids[kept].tolist() for ids, kept in zip(completions, mask, strict=True)]
-        candidates += [rows[place : place + num_candidates] for place in range(0, len(rows), num_candidates)]
+        input_ids, attention_mask = left_padded([prompt.ids for prompt in batch], pad or 0, policy.device)
+        with plain_generation(policy, processing_class), watch_row_ends(policy) as ends:
+            sequences = policy.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                num_return_sequences=num_candidates,
+                pad_token_id=pad,
+                **sampling.settings(),
+                **generate_kwargs,
+            )
+        written = ends.completion_mask(sequences, input_ids.shape[1])
+        rows = zip(sequences[:, input_ids.shape[1] :], written, ends.is_finished(sequences), strict=True)
+        samples = [Candidate(ids[kept].tolist(), not finished) for ids, kept, finished in rows]
+        candidates += [samples[row : row + num_candidates] for row in range(0, len(samples), num_candidates)]
         if visit is not None:
             visited += visit(sequences, attention_mask)
     return candidates, visited
 
 
-def left_padded(
-    rows: Sequence[list[int]], pad_token_id: int | None, device: torch.device
-) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
-    """Ids and mask of prompts, without a look at the tokenizer's `padding_side`."""
-    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
-    masks = [torch.ones_like(row) for row in ids]
-    pad = torch.nn.utils.rnn.pad_sequence
-    return (
-        pad(ids, batch_first=True, padding_value=pad_token_id or 0, padding_side="left").to(device),
-        pad(masks, batch_first=True, padding_value=0, padding_side="left").to(device),
-    )
-
-
-def end_token_ids(policy, processing_class) -> list[int]:
-    """Every id that ends a completion."""
-    ends = policy.generation_config.eos_token_id
-    ends = ends if ends is not None else processing_class.eos_token_id
-    return [] if ends is None else torch.tensor(ends).flatten().tolist()
+@contextmanager
+def plain_generation(policy: Any, processing_class: Any) -> Iterator[None]:
+    """Within it `generate` takes nothing but EOS (or else the tokenizer's), BOS and pad from the generation config."""
+    models = list(dict.fromkeys([policy, unwrap_peft(policy)]))  # PEFT copies the outer config to the inner model
+    before = [model.generation_config for model in models]
+    special = {name: getattr(before[0], name) for name in ("eos_token_id", "bos_token_id", "pad_token_id")}
+    if special["eos_token_id"] is None:
+        special["eos_token_id"] = processing_class.eos_token_id
+    try:
+        for model in models:
+            model.generation_config = GenerationConfig(**special)
+        yield
+    finally:
+        for model, config in zip(models, before, strict=True):
+            model.generation_config = config

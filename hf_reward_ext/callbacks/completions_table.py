@@ -1,8 +1,12 @@
 """Completions over the steps of a training, as TRL's `LogCompletionsCallback` shows them."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 from transformers import TrainingArguments
 from trl.trainer.utils import log_table_to_comet_experiment, print_prompt_completions_sample
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class CompletionsTable:
@@ -10,8 +14,8 @@ class CompletionsTable:
     Grows by some rows at each evaluation; Weights & Biases and Comet get it whole.
 
     Args:
-        name (`str`): Of the table there.
-        num_printed (`int`, defaults to 0): The first rows of each evaluation that are printed.
+        name (`str`): Name of the table there.
+        num_printed (`int`, defaults to 0): Number of rows of each evaluation that are printed.
     """
 
     def __init__(self, name: str, num_printed: int = 0):
@@ -20,8 +24,10 @@ class CompletionsTable:
         self._rows: list[dict] = []
 
     @property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """All rows so far: `step`, `prompt`, `completion` and what the callback adds."""
+        import pandas as pd  # takes a second to import
+
         return pd.DataFrame(self._rows)
 
     def log(self, rows: list[dict], step: int, args: TrainingArguments) -> None:
@@ -30,8 +36,8 @@ class CompletionsTable:
 
         Args:
             rows (`list` of `dict`): With `prompt`, `completion`, `reward` and others.
-            step (`int`): Of the training.
-            args (`TrainingArguments`): Its `report_to` says where.
+            step (`int`): Step of the training.
+            args (`TrainingArguments`): Its `report_to` names the trackers.
         """
         self._rows += [{"step": str(step), **row} for row in rows]
         trackers = args.report_to or ()

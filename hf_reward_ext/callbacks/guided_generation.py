@@ -1,15 +1,19 @@
-"""What guides do to the policy in training, at several weights."""
+"""The policy in training under guides, at several weights."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from hf_reward_ext.base.lm.forward import run_forward
 from hf_reward_ext.callbacks.candidates import Sampling, sample_candidates
 from hf_reward_ext.callbacks.prompts import Prompt
+from hf_reward_ext.callbacks.rewards import share_unanswered
 from hf_reward_ext.callbacks.sampling_callback import SamplingCallback
-from hf_reward_ext.genarm import GenARMLogitsProcessor, GuidedCausalLM, trace_guidance
+from hf_reward_ext.genarm import GenARMLogitsProcessor, trace_guidance
+from hf_reward_ext.genarm.vocabulary import common_size
 
 
 class GuidedGenerationCallback(SamplingCallback):
@@ -26,22 +30,22 @@ class GuidedGenerationCallback(SamplingCallback):
     The model in training is the policy, or with `policy=` the guide. Everything else is as for [`BestOfNCallback`].
 
     Args:
-        prompts (`list` of `str` or of messages, `Dataset`, or `None`): What to sample from; `None`: the prompts of the
-            trainer's `eval_dataset`.
-        reward_model (`str`, `PreTrainedModel` or `callable`): What scores, see [`BestOfNCallback`].
-        guides (`PreTrainedModel`, `PeftModel` or a list of them, *optional*): Of the policy in training.
-        policy (`PreTrainedModel`, *optional*): What the model in training guides, in place of `guides`.
-        alphas (`Sequence[float]`, *optional*, defaults to `(0.5, 1.0)`): Weights, of every guide alike.
+        prompts (`list` of `str` or of messages, `Dataset`, or `None`): Prompts to sample from; `None`: the prompts of
+            the trainer's `eval_dataset`.
+        reward_model (`str`, `PreTrainedModel` or `callable`): Reward of the samples, see [`BestOfNCallback`].
+        guides (`PreTrainedModel`, `PeftModel` or a list of them, *optional*): Guides of the policy in training.
+        policy (`PreTrainedModel`, *optional*): Policy that the model in training guides, instead of `guides`.
+        alphas (`Sequence[float]`, *optional*, defaults to `(0.5, 1.0)`): Weights, the same for every guide.
         num_candidates (`int`, *optional*, defaults to 1): Samples per prompt and weight.
         name (`str`, *optional*, defaults to `"guided"`): Beginning of the metrics' names.
-        num_prompts, max_new_tokens, temperature, generation_kwargs, seed, batch_size, reward_processing_class,
+        trainer, num_prompts, max_new_tokens, temperature, generation_kwargs, seed, batch_size, reward_processing_class,
             num_completions_to_print (*optional*): See [`BestOfNCallback`].
 
     Attributes:
         table ([`CompletionsTable`]): A sample per prompt and weight; `table.frame` is a `DataFrame`.
 
     Raises:
-        ValueError: Unless exactly one of `guides` and `policy` is given, or if a weight stands there twice.
+        ValueError: Unless exactly one of `guides` and `policy` is given, or if a weight occurs twice.
 
     Example:
     ```python
@@ -67,7 +71,11 @@ class GuidedGenerationCallback(SamplingCallback):
                 f"{'Neither' if guides is None else 'Both'} of `guides` and `policy` were given, but the model in "
                 "training is one of the two. Pass the other."
             )
-        if len(set(alphas)) < len(alphas):
+        if num_candidates < 1:
+            raise ValueError(f"`num_candidates` must be at least 1, got {num_candidates}.")
+        if not all(math.isfinite(alpha) for alpha in alphas):
+            raise ValueError(f"`alphas` must be finite numbers, got {tuple(alphas)}.")
+        if len({f"{alpha:g}" for alpha in alphas}) < len(alphas):
             raise ValueError(f"`alphas={tuple(alphas)}` names a weight twice, but each has one metric. Remove one.")
         super().__init__(prompts, reward_model, name=name, **settings)
         self.guides = guides
@@ -85,9 +93,9 @@ class GuidedGenerationCallback(SamplingCallback):
         ]
         results: list[dict] = [{} for _ in prompts]
         for alpha in self.alphas:
-            found = self._at(alpha, policy, guides, processing_class, prompts, first, sampling)
-            for result, own in zip(results, found, strict=True):
-                result[alpha] = own
+            measured = self._at(alpha, policy, guides, processing_class, prompts, first, sampling)
+            for result, values in zip(results, measured, strict=True):
+                result[alpha] = values
         return results
 
     def _at(self, alpha, policy, guides, processing_class, prompts, first, sampling) -> list[dict]:
@@ -95,24 +103,34 @@ class GuidedGenerationCallback(SamplingCallback):
         guided: dict[str, Any] = {}
         if alpha != 0:
             guided["logits_processor"] = [GenARMLogitsProcessor(guides, alpha)]
-            joint = GuidedCausalLM(policy, guides, alpha)
-            guided["visit"] = lambda sequences, mask: _divergences(joint, sequences, mask)
+            models = _SeparateModels(policy, guides, alpha)
+            guided["visit"] = lambda sequences, mask: _divergences(models, sequences, mask)
         groups, divergences = sample_candidates(
             policy, processing_class, prompts, self.num_candidates, sampling, first=first, **guided
         )
-        texts = [processing_class.batch_decode(group, skip_special_tokens=True) for group in groups]
+        ids = [[candidate.ids for candidate in group] for group in groups]
+        texts = [processing_class.batch_decode(group, skip_special_tokens=True) for group in ids]
         kl = np.reshape(divergences or np.zeros((len(prompts), self.num_candidates)), (len(prompts), -1)).tolist()
-        rewards = self.rewards(prompts, texts)
+        rewards = self.rewards(prompts, texts, ids)
         return [
-            {"texts": own, "rewards": reward, "kl": far} for own, reward, far in zip(texts, rewards, kl, strict=True)
+            {"texts": group, "rewards": group_rewards, "kl": group_kl}
+            for group, group_rewards, group_kl in zip(texts, rewards, kl, strict=True)
         ]
 
     def summarize(self, results: Sequence[dict], prompt_set: str) -> dict[str, float]:
         values = {}
         for alpha in self.alphas:
-            for what in ("rewards", "kl") if alpha else ("rewards",):
-                metric = f"{self.name}_{what.removesuffix('s')}_alpha_{alpha:g}"
-                values[metric] = float(np.mean([result[alpha][what] for result in results]))
+            rewards = [result[alpha]["rewards"] for result in results]
+            answered = [reward for group in rewards for reward in group if reward is not None]
+            if not answered:
+                raise ValueError(
+                    f"The reward must have an answer to a completion at weight {alpha:g}, got `None` for all. Pass "
+                    "prompts that it applies to."
+                )
+            values[f"{self.name}_reward_alpha_{alpha:g}"] = float(np.mean(answered))
+            if alpha:
+                values[f"{self.name}_kl_alpha_{alpha:g}"] = float(np.mean([result[alpha]["kl"] for result in results]))
+            values |= share_unanswered(rewards, f"{self.name}_unanswered_ratio_alpha_{alpha:g}")
         return values
 
     def table_rows(self, prompts: list[Prompt], results: Sequence[dict]) -> list[dict]:
@@ -120,7 +138,7 @@ class GuidedGenerationCallback(SamplingCallback):
             {
                 "prompt": prompt.shown,
                 "completion": result[alpha]["texts"][0],
-                "reward": result[alpha]["rewards"][0],
+                "reward": float(np.array(result[alpha]["rewards"][0], dtype=float)),  # `None` becomes NaN
                 "alpha": alpha,
                 "kl": result[alpha]["kl"][0],
             }
@@ -129,7 +147,29 @@ class GuidedGenerationCallback(SamplingCallback):
         ]
 
 
-def _divergences(joint: GuidedCausalLM, sequences: Tensor, attention_mask: Tensor) -> list[float]:
+class _SeparateModels:
+    """Policy and guides for [`trace_guidance`], read one after another: models of any kind, which need no joint cache."""
+
+    def __init__(self, policy, guides: Sequence, alpha: float):
+        self.models = [policy, *guides]
+        self.alpha = alpha
+        self.num_guides = len(guides)
+        self.generation_config = policy.generation_config
+
+    def separate_logits(self, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> list[Tensor]:
+        logits = [
+            run_forward(
+                model, input_ids.to(model.device), attention_mask.to(model.device), logits_to_keep=logits_to_keep
+            ).logits
+            for model in self.models
+        ]
+        return [values[:, -logits_to_keep:] for values in logits]
+
+    def common_size(self, base: Tensor, guides: Sequence[Tensor]) -> int:
+        return common_size(base.shape[-1], [logits.shape[-1] for logits in guides], None)
+
+
+def _divergences(models: _SeparateModels, sequences: Tensor, attention_mask: Tensor) -> list[float]:
     """KL(guided || policy) of each row, in nats."""
-    trace = trace_guidance(joint, sequences, attention_mask.shape[1], attention_mask)
+    trace = trace_guidance(models, sequences, attention_mask.shape[1], attention_mask)
     return trace.kl.sum(-1).tolist()

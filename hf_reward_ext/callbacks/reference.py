@@ -6,6 +6,8 @@ from typing import Any, cast
 import numpy as np
 from transformers import TrainerState
 
+from hf_reward_ext.base.scoring.rewards import Rewards
+
 
 class Reference:
     """
@@ -22,14 +24,20 @@ class Reference:
     def __init__(self, source, key: str):
         self.source = source
         self.key = key
-        self._rewards: dict[str, list[list[float]]] = {}
+        self._rewards: dict[str, list[Rewards]] = {}
 
-    def __getitem__(self, prompt_set: str) -> list[list[float]]:
+    def __getitem__(self, prompt_set: str) -> list[Rewards]:
         return self._rewards[prompt_set]
 
-    def is_known(self, prompt_set: str, num_prompts: int, state: TrainerState) -> bool:
+    def is_known(self, prompt_set: str, num_prompts: int, state: TrainerState, first_step: int | None = None) -> bool:
         """
         Whether the rewards are there, from this run or from the one that is resumed.
+
+        Args:
+            prompt_set (`str`): Name of the set of prompts.
+            num_prompts (`int`): Its size.
+            state (`TrainerState`): The trainer's.
+            first_step (`int`, *optional*): Step at which the training began. Default: the present one.
 
         Raises:
             ValueError: If they are those of other prompts, or the initial policy is gone.
@@ -42,15 +50,26 @@ class Reference:
                 f"The reference has rewards of {len(rewards)} prompts, but the callback has {num_prompts}. Pass the "
                 "prompts of the first start, or a new callback for other ones."
             )
-        if rewards is None and self.source is None and state.global_step > 0:
+        first_step = state.global_step if first_step is None else first_step
+        if rewards is None and self.source is None and first_step > 0:
             raise ValueError(
-                f"Training is at step {state.global_step} and the first samples of the policy were not kept, but they "
+                f"Training is at step {first_step} and the first samples of the policy were not kept, but they "
                 "are what it is to win against. Pass `reference=`."
             )
         return rewards is not None
 
-    def keep(self, prompt_set: str, rewards: list[list[float]], state: TrainerState) -> None:
-        """Remembers the rewards of a set of prompts."""
+    def keep(self, prompt_set: str, rewards: list[Rewards], state: TrainerState) -> None:
+        """
+        Keeps the rewards of a set of prompts.
+
+        Raises:
+            ValueError: If none of them has an answer.
+        """
+        if all(reward is None for group in rewards for reward in group):
+            raise ValueError(
+                "The reward must have an answer to a completion of the reference, got `None` for all. Pass prompts "
+                "that it applies to."
+            )
         self._rewards[prompt_set] = rewards
         _stored(state)[self.key] = self._rewards
 
@@ -76,14 +95,14 @@ def _stored(state: TrainerState) -> dict[str, Any]:
     return cast(dict, state.stateful_callbacks)
 
 
-def win_rate(
-    rewards: Sequence[Sequence[float]], reference: Sequence[Sequence[float]], same_seed: bool = False
-) -> float:
+def win_rate(rewards: Sequence[Rewards], reference: Sequence[Rewards], same_seed: bool = False) -> float:
     """
     Share of pairs in which the reward is above the reference's, ties half, averaged over prompts.
 
+    Candidates without an answer are not compared, and prompts without a pair do not count; NaN if none is left.
+
     Args:
-        rewards, reference (`list` of `list[float]`): Of the candidates of each prompt.
+        rewards, reference (`list` of `list[float | None]`): Rewards of the candidates of each prompt.
         same_seed (`bool`, defaults to `False`): Candidates in the same place share their random numbers and are not
             compared. What remains is unbiased, and exactly one half for a policy that did not change.
 
@@ -94,8 +113,10 @@ def win_rate(
     ```
     """
     shares = []
-    for own, others in zip(rewards, reference, strict=True):
-        gaps = np.sign(np.subtract.outer(np.asarray(own), np.asarray(others)))
-        compared = ~np.eye(*gaps.shape, dtype=bool) if same_seed and len(own) > 1 else np.ones_like(gaps, bool)
-        shares.append((gaps[compared] + 1).mean() / 2)
-    return float(np.mean(shares))
+    for candidates, others in zip(rewards, reference, strict=True):
+        gaps = np.sign(np.subtract.outer(np.array(candidates, float), np.array(others, float)))  # `None` becomes NaN
+        compared = ~np.eye(*gaps.shape, dtype=bool) if same_seed and len(candidates) > 1 else np.ones_like(gaps, bool)
+        compared &= ~np.isnan(gaps)
+        if compared.any():
+            shares.append((gaps[compared] + 1).mean() / 2)
+    return float(np.mean(shares)) if shares else float("nan")

@@ -67,3 +67,9 @@ class RewardCaller:
 def as_completion(prompt: Prompt, text: str) -> str | list[dict[str, str]]:
     """A completion in the format of its prompt: text, or the assistant's message."""
     return text if isinstance(prompt.shown, str) else [{"role": "assistant", "content": text}]
+
+
+def share_unanswered(groups: Sequence[Rewards], name: str) -> dict[str, float]:
+    """Share of rewards that are `None`, under a name; empty if there is none."""
+    missing = [reward is None for group in groups for reward in group]
+    return {name: sum(missing) / len(missing)} if any(missing) else {}

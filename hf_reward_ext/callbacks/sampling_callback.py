@@ -2,17 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from transformers import TrainerCallback, TrainingArguments
+from datasets import Dataset, IterableDataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hf_reward_ext.base.private_api import running_trainer
+from hf_reward_ext.base.scoring.rewards import Rewards
 from hf_reward_ext.callbacks.candidates import Sampling
 from hf_reward_ext.callbacks.completions_table import CompletionsTable
+from hf_reward_ext.callbacks.evaluation_mode import evaluation_mode, same_random_states
 from hf_reward_ext.callbacks.processes import gather_shares, own_share
 from hf_reward_ext.callbacks.prompts import Prompt, evaluation_prompts, given_prompts
-from hf_reward_ext.callbacks.reporting import check_early_stopping, metric_prefix, report
+from hf_reward_ext.callbacks.reporting import log_metrics, metric_prefix
 from hf_reward_ext.callbacks.rewards import RewardCaller
-from hf_reward_ext.callbacks.undisturbed import same_random_states, undisturbed
 
 
 class SamplingCallback(TrainerCallback):
@@ -23,11 +25,14 @@ class SamplingCallback(TrainerCallback):
         prompts (`list`, `Dataset` or `None`): See [`given_prompts`]; `None` takes those of the evaluation data.
         reward_model (`str`, `PreTrainedModel` or `callable`): See [`RewardCaller`].
         name (`str`): Beginning of the metrics' names.
-        num_prompts (`int`, *optional*): The first so many.
+        trainer (`Trainer`, *optional*): The trainer that the callback is added to, as for TRL's
+            `LogCompletionsCallback`: its trackers get the values, and its `eval_dataset` is known before the first
+            evaluation.
+        num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
         reward_processing_class (*optional*): Tokenizer of a reward model given as an object.
         batch_size (`int`, *optional*): Prompts at a time. Default: the trainer's `per_device_eval_batch_size`.
         num_completions_to_print (`int`, *optional*, defaults to 0): Rows of the table that are printed each time.
-        **sampling: For [`Sampling`].
+        **sampling: Arguments of [`Sampling`].
     """
 
     def __init__(
@@ -36,27 +41,33 @@ class SamplingCallback(TrainerCallback):
         reward_model,
         *,
         name: str,
+        trainer: Trainer | None = None,
         num_prompts: int | None = None,
-        reward_processing_class=None,
+        reward_processing_class: Any = None,
         batch_size: int | None = None,
         num_completions_to_print: int = 0,
         **sampling,
     ):
-        self.prompts = prompts
+        for option, value in {"num_prompts": num_prompts, "batch_size": batch_size}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"`{option}` must be at least 1, got {value}.")
+        if isinstance(prompts, str):
+            raise ValueError(f"`prompts` must be a list of prompts, got the text {prompts[:80]!r}. Pass a list.")
+        is_rows = prompts is None or isinstance(prompts, Dataset | IterableDataset)
+        self.prompts = prompts if is_rows else list(prompts)  # they are read at each evaluation
         self.name = name
+        self.trainer = trainer
         self.num_prompts = num_prompts
         self.rewards = RewardCaller(reward_model, reward_processing_class)
         self.batch_size = batch_size
         self.sampling = Sampling(**sampling)
         self.table = CompletionsTable(f"{name}_completions", num_completions_to_print)
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        check_early_stopping(self)
-
     def on_evaluate(self, args, state, control, metrics, model, processing_class, eval_dataloader=None, **kwargs):
         prompts = self.read_prompts(processing_class, eval_dataloader)
         results = self.measure_all(prompts, model, processing_class, args, self.sampling)
-        report(self.summarize(results, self.prompt_set(metrics)), metrics, args, state, control)
+        values = self.summarize(results, self.prompt_set(metrics))
+        log_metrics(values, metrics, args, state, control, self.trainer)
         if state.is_world_process_zero:
             self.table.log(self.table_rows(prompts, results), state.global_step, args)
 
@@ -79,11 +90,11 @@ class SamplingCallback(TrainerCallback):
         sampling.batch_size = self.batch_size or args.per_device_eval_batch_size
         self.rewards.to(args.device)
         first, share = own_share(prompts)
-        with undisturbed(model, args) as policy:
+        with evaluation_mode(model, args) as policy:
             results = self.measure(policy, processing_class, share, first, sampling)
         return gather_shares(results, len(prompts))
 
-    def score_all(self, prompts: list[Prompt], texts: list[list[str]], args: TrainingArguments) -> list[list[float]]:
+    def score_all(self, prompts: list[Prompt], texts: list[list[str]], args: TrainingArguments) -> list[Rewards]:
         """Rewards of given completions, on all processes."""
         self.rewards.to(args.device)
         _, share = own_share(list(zip(prompts, texts, strict=True)))
@@ -92,26 +103,29 @@ class SamplingCallback(TrainerCallback):
         return gather_shares(rewards, len(prompts))
 
     def read_prompts(self, processing_class, eval_dataloader) -> list[Prompt]:
-        """The prompts given, or else those of the data that is evaluated."""
+        """The prompts given, or else those of the data that is evaluated, with all columns that the reward needs."""
         if self.prompts is None:
-            return evaluation_prompts(eval_dataloader, processing_class, self.num_prompts)
-        return given_prompts(self.prompts, processing_class, self.num_prompts)
+            prompts = evaluation_prompts(eval_dataloader, processing_class, self.num_prompts)
+        else:
+            prompts = given_prompts(self.prompts, processing_class, self.num_prompts)
+        self.rewards.check_columns(prompts)
+        return prompts
 
     def prompt_set(self, metrics: Mapping[str, float]) -> str:
-        """What tells sets of prompts apart: those of several evaluation sets by their prefix."""
+        """Name of the set of prompts: that of the evaluation set by its prefix, if there are several."""
         return metric_prefix(metrics) if self.prompts is None else "given"
 
-    def prompt_sets(self, processing_class) -> dict[str, list[Prompt]]:
-        """All sets of prompts, before anything was evaluated."""
+    def known_prompt_sets(self, processing_class) -> dict[str, list[Prompt]]:
+        """The sets of prompts that are known before anything was evaluated."""
         if self.prompts is not None:
             return {"given": self.read_prompts(processing_class, None)}
-        trainer = running_trainer()
-        if trainer is None or trainer.eval_dataset is None:
+        if self.trainer is None or self.trainer.eval_dataset is None:
             return {}
-        names = list(trainer.eval_dataset) if isinstance(trainer.eval_dataset, dict) else [None]
+        sets = self.trainer.eval_dataset
+        names = list(sets) if isinstance(sets, dict) else [None]
         return {
             "eval" if name is None else f"eval_{name}": self.read_prompts(
-                processing_class, trainer.get_eval_dataloader(name)
+                processing_class, self.trainer.get_eval_dataloader(name)
             )
             for name in names
         }

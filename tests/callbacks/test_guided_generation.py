@@ -4,7 +4,7 @@ from tiny import tiny_causal_lm, tiny_tokenizer
 from trl import DPOConfig
 
 from hf_reward_ext import GuidedGenerationCallback
-from hf_reward_ext.callbacks.candidates import Sampling, left_padded, sample_candidates
+from hf_reward_ext.callbacks.candidates import Sampling, sample_candidates
 from hf_reward_ext.callbacks.prompts import given_prompts
 
 PROMPTS = ["w3 w4", "w5", "w6 w7 w8"]
@@ -63,8 +63,8 @@ def test_the_divergence_is_that_of_the_distributions():
     )
     for prompt, group, result in zip(prompts, groups, results, strict=True):
         total = 0.0
-        for place in range(len(group[0])):
-            ids = torch.tensor([[*prompt.ids, *group[0][:place]]])
+        for place in range(len(group[0].ids)):
+            ids = torch.tensor([[*prompt.ids, *group[0].ids[:place]]])
             base, own = (model(ids).logits[0, -1].log_softmax(-1) for model in (policy, guide))
             guided = (base + own).log_softmax(-1)
             total += float((guided.exp() * (guided - base)).sum())
@@ -87,8 +87,3 @@ def test_what_does_not_fit_is_refused():
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, policy=2)
     with pytest.raises(ValueError, match="names a weight twice"):
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, alphas=(1.0, 1.0))
-
-
-def test_prompts_are_padded_without_the_tokenizer():
-    ids, mask = left_padded([[5], [6, 7]], 0, torch.device("cpu"))
-    assert ids.tolist() == [[0, 5], [6, 7]] and mask.tolist() == [[0, 1], [1, 1]]

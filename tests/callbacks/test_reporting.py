@@ -1,22 +1,22 @@
 import pytest
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import DPOConfig
 
 from hf_reward_ext.callbacks import BestOfNCallback
-from hf_reward_ext.callbacks.reporting import metric_prefix, report
+from hf_reward_ext.callbacks.reporting import log_metrics, metric_prefix
 
 
 def test_values_join_the_record_of_their_evaluation():
     state = TrainerState(global_step=4, epoch=0.5)
     state.log_history = [{"eval_loss": 1.0, "eval_runtime": 2.0, "step": 4, "epoch": 0.5}]
     metrics = {"eval_loss": 1.0, "eval_runtime": 2.0}
-    report({"bon_reward": 3}, metrics, None, state, TrainerControl())
+    log_metrics({"bon_reward": 3}, metrics, None, state, TrainerControl())
     assert metrics["eval_bon_reward"] == 3.0
     assert state.log_history == [
         {"eval_loss": 1.0, "eval_runtime": 2.0, "step": 4, "epoch": 0.5, "eval_bon_reward": 3.0}
     ]
     state.global_step = 5  # nothing was logged there
-    report({"bon_reward": 4}, metrics, None, state, TrainerControl())
+    log_metrics({"bon_reward": 4}, metrics, None, state, TrainerControl())
     assert state.log_history[1] == {"eval_bon_reward": 4.0, "step": 5, "epoch": 0.5}
 
 
@@ -46,17 +46,21 @@ def trainer_of(tiny_dpo, tmp_path):
 
 def test_trackers_hear_of_the_values_once(trainer_of):
     tracker = Tracker()
-    callback = BestOfNCallback(["w3 w4"], lambda completions: [1.0] * len(completions), 2, max_new_tokens=3)
-    metrics = trainer_of(tracker, callback).evaluate()
+    trainer = trainer_of(tracker)
+    callback = BestOfNCallback(
+        ["w3 w4"], lambda completions: [1.0] * len(completions), 2, trainer=trainer, max_new_tokens=3
+    )
+    trainer.add_callback(callback)
+    metrics = trainer.evaluate()
     plain, ours = tracker.logged
     assert "eval_loss" in plain and "eval_bon_reward" not in plain
     assert ours["eval_bon_reward"] == metrics["eval_bon_reward"] == 1.0
     assert ours["eval_bon_win_rate"] == 0.5 and "eval_loss" not in ours
 
 
-def test_early_stopping_has_to_come_last(trainer_of):
+def test_without_the_trainer_the_values_are_in_its_metrics_and_history(trainer_of):
+    tracker = Tracker()
     callback = BestOfNCallback(["w3 w4"], lambda completions: [1.0] * len(completions), 2, max_new_tokens=3)
-    trainer = trainer_of(EarlyStoppingCallback(), callback)
-    trainer.args.metric_for_best_model, trainer.args.load_best_model_at_end = "eval_bon_reward", True
-    with pytest.raises(ValueError, match="`EarlyStoppingCallback` stands before `BestOfNCallback`"):
-        trainer.train()
+    trainer = trainer_of(tracker, callback)
+    assert trainer.evaluate()["eval_bon_reward"] == trainer.state.log_history[-1]["eval_bon_reward"] == 1.0
+    assert len(tracker.logged) == 1

@@ -9,7 +9,7 @@ from accelerate.utils import GradientAccumulationPlugin
 from tiny import tiny_causal_lm
 from transformers import TrainingArguments
 
-from hf_reward_ext.callbacks.undisturbed import undisturbed
+from hf_reward_ext.callbacks.evaluation_mode import evaluation_mode
 
 
 def draws():
@@ -30,7 +30,7 @@ def test_modes_checkpointing_randomness_and_accumulation_come_back(tmp_path):
     for failure in (None, RuntimeError("inside")):
         state = torch.get_rng_state()
         try:
-            with undisturbed(model, args) as policy:
+            with evaluation_mode(model, args) as policy:
                 assert policy is model and not any(module.training for module in policy.modules())
                 assert not torch.is_grad_enabled() and not policy.is_gradient_checkpointing
                 draws()

@@ -15,11 +15,11 @@ from trl.models import unwrap_model_for_generation
 
 
 @contextmanager
-def undisturbed(model, args: TrainingArguments) -> Iterator:
+def evaluation_mode(model, args: TrainingArguments) -> Iterator:
     """
     The bare model in evaluation mode, ready to generate: unwrapped, without gradients or gradient checkpointing.
 
-    Behind it training modes of all modules, gradient checkpointing and the random states of Python, NumPy and torch
+    After it training modes of all modules, gradient checkpointing and the random states of Python, NumPy and torch
     are those of before. All processes have to enter it: weights that FSDP shards are collected as TRL does it, those
     of ZeRO-3 layer by layer.
 
@@ -29,7 +29,7 @@ def undisturbed(model, args: TrainingArguments) -> Iterator:
 
     Example:
     ```python
-    >>> with undisturbed(model, args) as policy:
+    >>> with evaluation_mode(model, args) as policy:
     ...     policy.generate(**inputs)
     ```
     """
@@ -57,7 +57,7 @@ def undisturbed(model, args: TrainingArguments) -> Iterator:
 
 @contextmanager
 def same_random_states(device: torch.device) -> Iterator[None]:
-    """Behind it the random states of Python, NumPy and torch (CPU and `device`) are those of before."""
+    """After it the random states of Python, NumPy and torch (CPU and `device`) are those of before."""
     states = random.getstate(), np.random.get_state()
     devices = [] if device.type == "cpu" else [device]
     try:
