@@ -4,7 +4,6 @@
 # pyright: reportAttributeAccessIssue=false
 
 import functools
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -189,21 +188,3 @@ def narrow_head_tiles(device) -> Iterator[None]:
         yield
     finally:
         utils._CHUNKED_LOGPROB_CHUNK_SIZE = wide
-
-
-def running_trainer():
-    """
-    The trainer whose event is being handled, or `None` outside of one.
-
-    A trainer tells its callbacks neither its evaluation data before the first evaluation nor how to reach the trackers
-    that run beside them, and one that is passed to its own callback has to exist before it.
-    """
-    from transformers import Trainer
-
-    frame = inspect.currentframe()
-    while frame is not None:
-        trainer = frame.f_locals.get("self")
-        if isinstance(trainer, Trainer):
-            return trainer
-        frame = frame.f_back
-    return None

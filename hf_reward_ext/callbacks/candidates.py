@@ -22,6 +22,7 @@ _OWN_KEYWORDS = {
     "num_return_sequences",
     "pad_token_id",
     "return_dict_in_generate",
+    "generation_config",
 }
 
 
@@ -99,7 +100,8 @@ def sample_candidates(
         num_candidates (`int`): Candidates per prompt.
         sampling ([`Sampling`]): How they are drawn.
         first (`int`, defaults to 0): Index of the first prompt among those of all processes.
-        visit (`callable`, *optional*): From the sequences and the prompts' attention mask of a batch to a value per row.
+        visit (`callable`, *optional*): Function of the sequences and the prompts' attention mask of a batch, with a
+            value per row.
         **generate_kwargs: Arguments of `generate` (`logits_processor`, ...).
 
     Returns:

@@ -148,7 +148,7 @@ class GuidedGenerationCallback(SamplingCallback):
 
 
 class _SeparateModels:
-    """Policy and guides for [`trace_guidance`], read one after another: models of any kind, which need no joint cache."""
+    """Policy and guides for [`trace_guidance`], read one after another, so that they need no joint cache."""
 
     def __init__(self, policy, guides: Sequence, alpha: float):
         self.models = [policy, *guides]

@@ -2,9 +2,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_causal_lm
-from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from hf_reward_ext.base.private_api import GroupedAdapters, running_trainer
+from hf_reward_ext.base.private_api import GroupedAdapters
 
 
 def adapted(**kwargs):
@@ -77,17 +76,3 @@ def test_layers_that_see_other_rows_than_the_batch_are_refused():
     with pytest.raises(ValueError, match="got 3 rows where the batch has 4"):
         with GroupedAdapters(model, ["one"]).groups_of(2):
             model.get_base_model()(torch.tensor([[4, 5, 6]] * 3))
-
-
-def test_a_callback_finds_the_trainer_that_runs_it_and_its_trackers(tmp_path):
-    found = []
-
-    class Finder(TrainerCallback):
-        def on_init_end(self, *args, **kwargs):
-            found.append(running_trainer())
-
-    finder = Finder()
-    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
-    trainer = Trainer(tiny_causal_lm(), args, callbacks=[finder])
-    assert found == [trainer] and running_trainer() is None
-    assert finder in trainer.callback_handler.callbacks and callable(trainer.callback_handler.on_log)

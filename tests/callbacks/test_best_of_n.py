@@ -146,3 +146,83 @@ def test_a_tokenizer_without_padding_and_chats(tiny_dpo, tmp_path):
     assert tiny_dpo(config(tmp_path), callback).evaluate()["eval_bon_reward"] == 1.0  # one message each
     assert callback.table.frame["prompt"][0] == chats[0]
     assert tiny_tokenizer().padding_side == "left"
+
+
+def trained(tiny_dpo, tmp_path, callback, trainer=False, **kwargs):
+    run = tiny_dpo(config(tmp_path, max_steps=4, learning_rate=0.5, **kwargs), *([] if trainer else [callback]))
+    if trainer:
+        callback.trainer = run
+        run.add_callback(callback)
+    run.train()
+    return [row["eval_bon_win_rate"] for row in evaluations(run)]
+
+
+def test_the_reference_of_prompts_from_the_evaluation_data(tiny_dpo, tmp_path):
+    """The policy at the first evaluation, or where the prompts are known before it, at the beginning."""
+
+    def callback(prompts=None):
+        return BestOfNCallback(prompts, lambda completions: [hash(text) % 97 for text in completions], 4,
+                               max_new_tokens=6)  # fmt: skip
+
+    given = trained(tiny_dpo, tmp_path, callback(["w3 w4", "w4 w5", "w5 w6"]))
+    assert given[0] != 0.5  # two steps of training apart
+    assert trained(tiny_dpo, tmp_path, callback(), trainer=True) == given
+    on_start = trained(tiny_dpo, tmp_path, callback(), eval_on_start=True)
+    assert on_start == [0.5, *given]
+    assert trained(tiny_dpo, tmp_path, callback())[0] == 0.5
+
+
+def test_completions_without_an_answer_are_left_out_and_counted(tiny_dpo, tmp_path):
+    seen = []
+
+    def reward(completions):
+        rewards = [None if index % 4 == 1 or index >= 8 else float(index) for index in range(len(completions))]
+        seen.append(rewards)
+        return rewards
+
+    callback = BestOfNCallback(PROMPTS, reward, 4, max_new_tokens=4, batch_size=3)
+    metrics = tiny_dpo(config(tmp_path), callback).evaluate()
+    assert metrics["eval_bon_unanswered_ratio"] == 6 / 12
+    assert metrics["eval_bon_reward"] == np.mean([3, 7])  # of two prompts; the third has no answer
+    assert metrics["eval_bon_reward_at_1"] == pytest.approx(np.mean([0, 2, 3, 4, 6, 7]))
+    assert metrics["eval_bon_win_rate"] == 0.5
+    frame = callback.table.frame
+    assert frame["reward"][:2].tolist() == [3, 7] and np.isnan(frame["reward"][2])
+    with pytest.raises(ValueError, match="`None` for all"):
+        tiny_dpo(config(tmp_path), BestOfNCallback(PROMPTS, lambda completions: [None] * len(completions), 2,
+                                                   max_new_tokens=4)).evaluate()  # fmt: skip
+
+
+def test_functions_get_the_tokens_too(tiny_dpo, tmp_path):
+    def length(completion_ids, **columns):
+        return [float(len(ids)) for ids in completion_ids]
+
+    callback = BestOfNCallback(PROMPTS, length, 4, max_new_tokens=4)
+    metrics = tiny_dpo(config(tmp_path), callback).evaluate()
+    assert metrics["eval_bon_reward_at_1"] == pytest.approx(metrics["eval_bon_completion_length"])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (dict(reward_model=lambda completions, answer: [0.0]), TypeError, r"has the arguments \['answer'\]"),
+        (dict(prompts=["w3", ""]), ValueError, "Row 1 of the prompt data: `prompt` must have text"),
+        (dict(prompts=["w3", None]), ValueError, "Row 1 of the prompt data: `prompt` must be text or a list"),
+        (dict(prompts=[]), ValueError, "The prompts are empty"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_sampling(given, error, message, tiny_dpo, tmp_path, monkeypatch):
+    callback = BestOfNCallback(**{"prompts": PROMPTS, "reward_model": count_of_w9, **given}, max_new_tokens=4)
+    trainer = tiny_dpo(config(tmp_path), callback)
+    monkeypatch.setattr(type(trainer.model), "generate", lambda *_, **__: pytest.fail("work began"))
+    with pytest.raises(error, match=message):
+        trainer.train()
+
+
+def test_a_stream_of_prompts_is_read_once(tiny_dpo, tmp_path):
+    callback = BestOfNCallback((prompt for prompt in PROMPTS), count_of_w9, 2, max_new_tokens=4)
+    trainer = tiny_dpo(config(tmp_path, max_steps=4), callback)
+    trainer.train()
+    assert len(evaluations(trainer)) == 2 and len(callback.table.frame) == 6
+    with pytest.raises(ValueError, match="`prompts` must be a list of prompts, got the text"):
+        BestOfNCallback("w3 w4", count_of_w9)

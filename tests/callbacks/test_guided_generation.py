@@ -1,6 +1,7 @@
 import pytest
 import torch
 from tiny import tiny_causal_lm, tiny_tokenizer
+from transformers import MambaConfig, MambaForCausalLM
 from trl import DPOConfig
 
 from hf_reward_ext import GuidedGenerationCallback
@@ -87,3 +88,33 @@ def test_what_does_not_fit_is_refused():
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, policy=2)
     with pytest.raises(ValueError, match="names a weight twice"):
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, alphas=(1.0, 1.0))
+    with pytest.raises(ValueError, match="`alphas` must be finite"):
+        GuidedGenerationCallback(PROMPTS, share_of_w9, 1, alphas=(float("nan"),))
+    with pytest.raises(ValueError, match="`num_candidates` must be at least 1"):
+        GuidedGenerationCallback(PROMPTS, share_of_w9, 1, num_candidates=0)
+
+
+@pytest.mark.filterwarnings("ignore:The cache of `MambaForCausalLM` cannot follow rows:UserWarning")
+@pytest.mark.parametrize("kind", ["mamba", "several"])
+def test_guides_of_any_kind_are_traced(kind, tiny_dpo, tmp_path):
+    """A state-space guide has no cache that could be joined with the policy's."""
+    if kind == "mamba":
+        config_of_guide = MambaConfig(
+            vocab_size=32, hidden_size=16, state_size=4, num_hidden_layers=2, pad_token_id=0, eos_token_id=2
+        )
+        guides = MambaForCausalLM(config_of_guide).eval()
+    else:
+        guides = [loving_guide(), tiny_causal_lm("gemma3_text", seed=1)]
+    callback = GuidedGenerationCallback(PROMPTS, share_of_w9, guides, alphas=(1.0,), max_new_tokens=6)
+    metrics = tiny_dpo(config(tmp_path), callback).evaluate()
+    assert metrics["eval_guided_kl_alpha_1"] > 0
+
+
+def test_completions_without_an_answer_are_left_out_and_counted(tiny_dpo, tmp_path):
+    def reward(completions):
+        return [None if index == 0 else 1.0 for index in range(len(completions))]
+
+    callback = GuidedGenerationCallback(PROMPTS, reward, loving_guide(), alphas=(1.0,), max_new_tokens=4, batch_size=3)
+    metrics = tiny_dpo(config(tmp_path), callback).evaluate()
+    assert metrics["eval_guided_reward_alpha_0"] == metrics["eval_guided_reward_alpha_1"] == 1.0
+    assert metrics["eval_guided_unanswered_ratio_alpha_1"] == pytest.approx(1 / 3)

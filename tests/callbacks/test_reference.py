@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from transformers import TrainerState
 
@@ -12,6 +14,9 @@ def test_the_win_rate_counts_pairs_and_halves_ties():
     unchanged = [[0.3, 0.1, 0.2], [1.0, 1.0, 5.0]]
     assert win_rate(unchanged, unchanged, same_seed=True) == 0.5
     assert win_rate([[2.0]], [[1.0]], same_seed=True) == 1.0
+    # No answer: 1 > 0 alone is compared; the second prompt has no pair.
+    assert win_rate([[1.0, None], [None]], [[0.0, None], [2.0]]) == 1.0
+    assert math.isnan(win_rate([[None]], [[1.0]]))
 
 
 def test_rewards_travel_in_the_state(tmp_path):
@@ -39,3 +44,14 @@ def test_completions_that_were_given():
     assert Reference(None, "").completions(2) is None
     with pytest.raises(ValueError, match="completions of 1 prompts, but there are 2"):
         Reference(["a"], "").completions(2)
+
+
+def test_a_reference_without_an_answer_is_refused():
+    with pytest.raises(ValueError, match="got `None` for all"):
+        Reference(None, "bon_reference").keep("given", [[None, None], [None]], TrainerState())
+
+
+def test_a_reference_may_be_met_after_the_beginning_of_the_same_run():
+    assert not Reference(None, "").is_known("eval", 2, TrainerState(global_step=3), first_step=0)
+    with pytest.raises(ValueError, match="at step 2"):
+        Reference(None, "").is_known("eval", 2, TrainerState(global_step=3), first_step=2)

@@ -12,8 +12,9 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 
 def launch(folder: Path) -> list[dict]:
     """What each of two processes saw."""
+    path = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {
-        **os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo",
+        **os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo",
         "ACCELERATE_USE_CPU": "true",  # `--cpu` starts one process, whatever their number
     }  # fmt: skip
     command = [
