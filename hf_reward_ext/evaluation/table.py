@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from datasets import Dataset
 
+from hf_reward_ext.base.saving.markdown import escape_markdown
 from hf_reward_ext.base.stats.intervals import Estimate
 
 
@@ -26,7 +27,7 @@ def estimates_to_markdown(estimates: Mapping[str, Estimate], what: str) -> str:
     ```
     """
     lines = [
-        f"| {name} | {100 * one.value:.1f} | {100 * one.lower:.1f} to {100 * one.upper:.1f} |"
+        f"| {escape_markdown(name)} | {100 * one.value:.1f} | {100 * one.lower:.1f} to {100 * one.upper:.1f} |"
         for name, one in estimates.items()
     ]
     return "\n".join([what, "", "| | % | interval |", "|---|---:|---:|", *lines, ""])

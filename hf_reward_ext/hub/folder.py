@@ -10,18 +10,18 @@ FOLDER = "custom_generate"
 _CODE = '''\
 """{what}
 
-    model.generate(**inputs, custom_generate={place!r}, trust_remote_code=True)
+    model.generate(**inputs, custom_generate=PATH_OR_REPO, trust_remote_code=True)
 
-Everything happens in the package hf_reward_ext; this file only says what it works with.
+All code is in the package hf_reward_ext; this file only holds the settings.
 """
 
 from hf_reward_ext.hub import {function}
 
-PLACE = {place!r}
+PATH_OR_REPO = {place!r}
 
 
 def generate(model, {parameters}, **generate_arguments):
-    return {function}(model, {arguments}, place=PLACE, **generate_arguments)
+    return {function}(model, {arguments}, place=PATH_OR_REPO, **generate_arguments)
 '''
 
 

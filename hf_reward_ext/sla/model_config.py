@@ -1,5 +1,6 @@
-"""What a saved reward channel says of itself."""
+"""Configuration of a saved reward channel."""
 
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Literal
 
 from hf_reward_ext.base.lm.layers import ascending_layers
@@ -30,7 +31,8 @@ class RewardTransformerConfig(RewardModelConfig):
             channel was trained on; checked when the two meet.
 
     Raises:
-        ValueError: If a layer lies outside $[-(L+1), L]$ or is named twice, or `channel_size` is not positive.
+        ValueError: If a layer lies outside $[-(L+1), L]$ or is named twice, `channel_size` is not positive, or
+            `policy_folder` leads outside.
 
     Example:
     ```python
@@ -65,6 +67,11 @@ class RewardTransformerConfig(RewardModelConfig):
                 f"`channel_size={channel_size}` was given, but the channel needs at least one number per token. Pass "
                 "for example 256."
             )
+        if policy_folder is not None and not _is_inside(policy_folder):
+            raise ValueError(
+                f"`policy_folder` must be a folder inside that of the channel, got {policy_folder!r}. Saving writes "
+                "there; do not use this checkpoint if it is not yours."
+            )
         self.hidden_size = hidden_size
         self.num_layers = num_layers
         self.channel_size = channel_size
@@ -84,3 +91,9 @@ class RewardTransformerConfig(RewardModelConfig):
         kwargs.setdefault("pad_token_id", None)
         kwargs["num_labels"] = 1
         super().__init__(**kwargs)
+
+
+def _is_inside(folder: str) -> bool:
+    """Whether a path from a config stays below the folder it is joined to, on every operating system."""
+    paths = (PurePosixPath(folder), PureWindowsPath(folder))
+    return bool(folder.strip()) and not any(path.anchor or ".." in path.parts or not path.parts for path in paths)

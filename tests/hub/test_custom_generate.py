@@ -216,7 +216,7 @@ def test_the_code_is_short_and_its_requirements_are_what_transformers_understand
     spec = importlib.util.spec_from_file_location("carried", code)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.PLACE == str(tmp_path / "guided") and len(code.read_text().splitlines()) < 20
+    assert module.PATH_OR_REPO == str(tmp_path / "guided") and len(code.read_text().splitlines()) < 20
     lines = (tmp_path / "guided/custom_generate/requirements.txt").read_text().split()
     assert lines[:2] == ["hf_reward_ext>=0.1.0", "hf_reward_ext<0.2"]
     assert {"transformers>=5.20", "transformers<6", "trl>=1.16", "torch>=2.6", "peft>=0.18"} <= set(lines)

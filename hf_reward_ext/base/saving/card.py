@@ -1,10 +1,12 @@
-"""The model card of everything we save: what it is, its base, and a snippet that runs."""
+"""The model card of every saved model: what it is, its base, and a snippet that runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
+
+from hf_reward_ext.base.saving.markdown import escape_markdown
 
 CARD = "README.md"
 
@@ -24,7 +26,7 @@ _TEXT = """\
 @dataclass(frozen=True)
 class CardText:
     """
-    What a card says of one artefact.
+    The part of a card that depends on the saved model.
 
     Args:
         what (`str`): One paragraph.
@@ -55,8 +57,8 @@ def write_model_card(
     Writes `README.md` with the Hub's metadata.
 
     Args:
-        folder (`str` or `Path`): Where the artefact is saved.
-        text ([`CardText`]): Its own part.
+        folder (`str` or `Path`): Folder of the saved model.
+        text ([`CardText`]): The part that depends on the model.
         name (`str`, *optional*): Title. Default: the folder's name.
         trainer (`str`, *optional*): Class that trained it.
         dataset (`str`, *optional*): Name of its training data on the Hub.
@@ -67,7 +69,7 @@ def write_model_card(
     if trainer:
         origin = f"Trained with `{trainer}` of `hf_reward_ext`, on [TRL](https://github.com/huggingface/trl)"
     body = _TEXT.format(
-        name=name or Path(folder).resolve().name,
+        name=escape_markdown(name or Path(folder).resolve().name),
         what=text.what,
         snippet=text.snippet,
         origin=origin,
@@ -94,5 +96,5 @@ def hub_name(name: str | None) -> str | None:
 def _table(title: str, values: Mapping[str, str]) -> str:
     if not values:
         return ""
-    rows = "\n".join(f"| {key} | {value} |" for key, value in values.items())
+    rows = "\n".join(f"| {escape_markdown(key)} | {escape_markdown(value)} |" for key, value in values.items())
     return f"\n| {title} | value |\n|---|---:|\n{rows}\n"
