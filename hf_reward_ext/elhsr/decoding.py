@@ -1,18 +1,78 @@
 """Rewards from the hidden states of a running `generate`."""
 
 import copy
-from typing import Self
+import inspect
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
-from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_name, cache_of
-from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_of, run_forward, unwrap_peft
+from hf_reward_ext.base.lm.generate_hook import effective_generation_config
+from hf_reward_ext.base.lm.row_ends import RowEnds, watch_row_ends
+from hf_reward_ext.base.lm.tokens import inferred_mask
+from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
+from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
 from hf_reward_ext.elhsr.token_trace import TokenTrace
+
+_POSITIONAL = tuple(inspect.signature(GenerationMixin.generate).parameters)[1:]
+# Meters that are open, and calls that run, in this thread or task alone.
+_meters: ContextVar[tuple["HiddenStateReward", ...]] = ContextVar("hf_reward_ext_meters", default=())
+_calls: ContextVar[Mapping[int, "_Call | None"]] = ContextVar("hf_reward_ext_metered_calls", default={})  # noqa: B039
+_lock = threading.Lock()
+_hooks: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # how many meters, and the handles of the hooks
+
+
+class _Call:
+    """What one `generate` call has shown so far."""
+
+    def __init__(
+        self, head: ELHSRModel, ids: Int[Tensor, "rows seq"], arguments: dict[str, Any], config: GenerationConfig
+    ):
+        self.head = head
+        self.trace = TokenTrace(ids.shape[1])
+        self.ends = RowEnds()
+        self.ids = ids
+        mask = arguments.get("attention_mask")
+        self.prompt_mask: Tensor = inferred_mask(ids, config) if mask is None else mask
+        self.cache_is_visible = bool(config.return_dict_in_generate) or any(
+            arguments.get(name) is not None for name in CACHE_NAMES
+        )
+        self.prepared: Tensor | None = None  # all ids of the forward that comes next
+        self.reading: Tensor | None = None  # all ids of the forward that runs
+        self.last_inputs: dict[str, Any] = {}
+        self.cache = None
+
+    def num_unread(self, ids: Int[Tensor, "rows seq"], num_new: int) -> int:
+        """How many of the tokens that a forward reads are completion."""
+        return max(0, min(num_new, ids.shape[1] - self.trace.prompt_length))
+
+    def prompt_masks(self, sequences: Int[Tensor, "rows seq"]) -> Int[Tensor, "rows prompt"]:
+        """Mask of each sequence's prompt: outputs of the call have it by their order, others by its ids."""
+        copies, remainder = divmod(len(sequences), len(self.ids))
+        rows = torch.arange(len(self.ids), device=sequences.device).repeat_interleave(copies)
+        same = (sequences[:, None, : self.ids.shape[1]] == self.ids[None].to(sequences.device)).all(-1)
+        if same.any(-1).all() and (remainder or not same[torch.arange(len(rows)), rows].all()):
+            rows = same.int().argmax(-1)
+        elif remainder:  # without one the prompts may be healed ones
+            raise ValueError(
+                "`sequences` must begin with prompts of the last `generate` call, but row "
+                f"{int((~same.any(-1)).nonzero()[0])} does not. Pass what that call returned."
+            )
+        return self.prompt_mask[rows.to(self.prompt_mask.device)]
+
+    def outputs_of_head(self, features: Tensor) -> Tensor:
+        weight, bias = self.head.effective_linear()
+        return nn.functional.linear(features.to(weight.device, weight.dtype), weight, bias)
 
 
 class HiddenStateReward:
@@ -27,7 +87,12 @@ class HiddenStateReward:
 
     Works with greedy decoding, sampling, `num_return_sequences`, left padding, beams, assisted decoding and prompt
     lookup. After beams, which finish late and reuse rows, the sequences whose last token was not read are completed
-    by a teacher-forced pass. Inside the context every `generate` call starts afresh.
+    by a teacher-forced pass, and so are those that other forwards wrote (`sla_generate`). Inside the context every
+    `generate` call starts afresh.
+
+    Rows end where the stopping criteria of the call end them: neither the filler after a stop string nor the other rows
+    of a batch change a reward. Only calls of the thread or task that entered the context are scored; others on the same
+    policy are left alone, and every thread can have a meter of its own.
 
     Args:
         policy (`PreTrainedModel` or `PeftModel`): The model that generates.
@@ -40,9 +105,12 @@ class HiddenStateReward:
         token_rewards (`tuple` of two `torch.Tensor` of shape `(rows, seq)`): Gates and rewards of completion tokens.
         prefix_rewards (`torch.Tensor` of shape `(rows, seq)`): Reward of the completion up to each token.
         completion_mask (`torch.Tensor` of shape `(rows, seq)`): Which of them are completion (EOS included).
+        is_finished (`torch.Tensor` of shape `(rows,)`): Which rows an EOS token, a stop string or a criterion ended;
+            the length limit cut the others.
 
     Raises:
         ValueError: If head and policy do not match, or `generate` is called in a way that hides the tokens.
+        RuntimeError: If two meters, or two calls at a time, compete for one policy in one thread or task.
 
     Example:
     ```python
@@ -53,52 +121,53 @@ class HiddenStateReward:
     """
 
     def __init__(self, policy, head: ELHSRModel, *, last_token: str = "forward"):
-        if last_token not in ("forward", "skip"):
-            raise ValueError(f"`last_token={last_token!r}` was given, but it is 'forward' or 'skip'. Choose one.")
+        check_choice("last_token", last_token, ("forward", "skip"))
         head.check_policy(policy)
         self.policy = policy
         self.head = head
         self.last_token = last_token
-        self._model = policy.get_base_model() if hasattr(policy, "peft_config") else policy
-        self._trace: TokenTrace | None = None
-        self._reading: Tensor | None = None  # all ids of the forward that is about to run, while generating
+        self._model = unwrap_peft(policy)
+        self._is_open = self._is_running = False
+        self._call: _Call | None = None
         self._result: tuple[Tensor, Tensor, Tensor] | None = None
-        self._handles = []
+        self._is_finished: Tensor | None = None
 
     def __enter__(self) -> Self:
-        if "generate" in vars(self._model):
-            raise RuntimeError("Another `HiddenStateReward` watches this policy already. Leave its context first.")
-        self._generate = self._model.generate
-        self._prepare = self._model.prepare_inputs_for_generation
-        self._model.generate = self._watched_generate
-        self._model.prepare_inputs_for_generation = self._watched_prepare
-        self._handles = [
-            self._model.register_forward_pre_hook(self._before_forward, with_kwargs=True),
-            self._model.register_forward_hook(self._after_forward, with_kwargs=True),
-        ]
+        with _lock:
+            if self._is_open or _meter_of(self._model) is not None:
+                raise RuntimeError("Another `HiddenStateReward` watches this policy already. Leave its context first.")
+            self._is_open = True
+            _watch(self._model)
+        _meters.set((*_meters.get(), self))
         return self
 
     def __exit__(self, *exc_info) -> None:
-        for handle in self._handles:
-            handle.remove()
-        del self._model.generate, self._model.prepare_inputs_for_generation
+        _meters.set(tuple(meter for meter in _meters.get() if meter is not self))
+        with _lock:
+            self._is_open = False
+            _unwatch(self._model)
 
     @property
     def rewards(self) -> Float[Tensor, " rows"]:
-        gates, rewards, mask = self._finished()
+        gates, rewards, mask = self._scored()
         return gated_mean(gates, rewards, mask)
 
     @property
     def token_rewards(self) -> tuple[Float[Tensor, "rows seq"], Float[Tensor, "rows seq"]]:
-        return self._finished()[:2]
+        return self._scored()[:2]
 
     @property
     def prefix_rewards(self) -> Float[Tensor, "rows seq"]:
-        return prefix_gated_mean(*self._finished())
+        return prefix_gated_mean(*self._scored())
 
     @property
     def completion_mask(self) -> Bool[Tensor, "rows seq"]:
-        return self._finished()[2]
+        return self._scored()[2]
+
+    @property
+    def is_finished(self) -> Bool[Tensor, " rows"]:
+        self._scored()
+        return self._is_finished  # pyright: ignore[reportReturnType]
 
     def score(self, sequences) -> Float[Tensor, " rows"]:
         """
@@ -110,138 +179,206 @@ class HiddenStateReward:
         Returns:
             `torch.Tensor` of shape `(rows,)`. Tokens that were never read are scored by a teacher-forced pass.
         """
-        gates, rewards, mask = self._score_tokens(getattr(sequences, "sequences", sequences))
+        self._scored()
+        gates, rewards, mask = self._score_tokens(self._call, getattr(sequences, "sequences", sequences))  # pyright: ignore
         return gated_mean(gates, rewards, mask)
 
-    def _finished(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _scored(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._result is None:
-            raise RuntimeError("No `generate` has run inside this context, so there are no rewards. Call it first.")
+            raise RuntimeError(
+                "No `generate` has run inside this context, so there are no rewards. Call it first, in the thread that "
+                "entered the context."
+            )
         return self._result
 
     @torch.no_grad()
-    def _watched_generate(self, inputs=None, **kwargs):
-        ids = inputs if inputs is not None else kwargs.get("input_ids")
-        if ids is None or kwargs.get("inputs_embeds") is not None:
-            raise ValueError(
-                "`generate` was called without `input_ids`, but the meter tells rows apart by their ids. "
-                "Pass `input_ids` instead of `inputs_embeds`."
-            )
-        config = kwargs.get("generation_config") or self._model.generation_config
-        if "paged" in (kwargs.get("cache_implementation"), config.cache_implementation):
-            raise ValueError(
-                "`cache_implementation='paged'` was given, but continuous batching packs the rows of many requests "
-                "into one, so their states cannot be told apart. Leave `cache_implementation` out."
-            )
-        self._eos = kwargs.get("eos_token_id", config.eos_token_id)
-        self._pad = kwargs.get("pad_token_id", config.pad_token_id)
-        self._trace = TokenTrace(ids.shape[1])
-        self._attention_mask = kwargs.get("attention_mask")
-        self._reading = self._last_inputs = self._cache = None
-        self._cache_is_visible = any(kwargs.get(name) is not None for name in CACHE_NAMES) or bool(
-            kwargs.get("return_dict_in_generate", config.return_dict_in_generate)
-        )
-        output = self._generate(inputs, **kwargs)
-        self._reading = None
-        sequences = getattr(output, "sequences", output)
-        if self.last_token == "forward":
-            self._read_last_token(sequences)
-        self._cache = self._last_inputs = None
-        self._result = self._score_tokens(sequences)
+    def _measure(self, plain, args: tuple, kwargs: dict[str, Any]):
+        """Runs `generate` and scores what it writes."""
+        arguments = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+        config = effective_generation_config(self._model, arguments)
+        call = _Call(self.head, _checked_ids(arguments, config), arguments, config)
+        with _lock:
+            if self._is_running:
+                raise RuntimeError(
+                    "This `HiddenStateReward` must score one `generate` at a time, and one is running in another task. "
+                    "Make a meter for each task."
+                )
+            self._is_running = True
+        before = _calls.get()
+        _calls.set({**before, id(self._model): call})
+        try:
+            with watch_row_ends(self._model) as call.ends:
+                output = plain(*args, **kwargs)
+            call.prepared = None
+            sequences = getattr(output, "sequences", output)
+            if self.last_token == "forward":
+                self._read_last_token(call, sequences)
+            call.cache, call.last_inputs = None, {}
+            self._result = self._score_tokens(call, sequences)
+            self._is_finished = call.ends.is_finished(sequences)
+            self._call = call
+        finally:
+            _calls.set(before)
+            self._is_running = False
         return output
 
-    def _watched_prepare(self, input_ids, *args, **kwargs):
-        self._reading = input_ids
-        return self._prepare(input_ids, *args, **kwargs)
-
-    def _before_forward(self, module, args, kwargs):
-        if self._unread(kwargs.get("input_ids")) > 0 and self.head.config.features == "hidden_states":
-            if not kwargs.get("output_hidden_states"):
-                kwargs["output_hidden_states"] = list(self.head.config.layers)
-        return args, kwargs
-
-    def _after_forward(self, module, args, kwargs, output):
-        self._last_inputs = kwargs
-        self._cache = cache_of(output)
-        unread = self._unread(kwargs.get("input_ids"))
-        if unread > 0 and self._reading is not None:
-            features = policy_features(output, self.head.config, last=unread)
-            self._trace.record(self._reading, self._outputs_of_head(features))
-
-    def _unread(self, input_ids: Tensor | None) -> int:
-        """How many of the tokens that this forward reads are completion."""
-        if self._reading is None or input_ids is None:
-            return 0
-        return min(input_ids.shape[1], self._reading.shape[1] - self._trace.prompt_length)
-
-    def _outputs_of_head(self, features: Tensor) -> Tensor:
-        weight, bias = self.head.effective_linear()
-        return torch.nn.functional.linear(features.to(weight.device, weight.dtype), weight, bias)
-
-    def _read_last_token(self, sequences: Int[Tensor, "rows seq"]) -> None:
-        """One more forward, on the cache that `generate` leaves, for the token that it never reads."""
-        trace, cache = self._trace, self._cache
-        if trace.ids is None:
-            read = sequences.shape[1] - 1
-        else:
-            read = trace.ids.shape[1]
+    def _read_last_token(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> None:
+        """Runs one more forward, on the cache that `generate` leaves, for the token that it never reads."""
+        trace, cache = call.trace, call.cache
+        read = sequences.shape[1] - 1 if trace.ids is None else trace.ids.shape[1]
         unchanged = trace.ids is None or (len(trace.ids) == len(sequences) and not trace.permuted)
+        mask = call.last_inputs.get("attention_mask")
         if not unchanged or sequences.shape[1] != read + 1 or not _can_append(cache, read):
             return
-        can_take_back = all(type(layer) is DynamicLayer for layer in cache.layers)
-        if self._cache_is_visible and not can_take_back:
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+            return
+        can_take_back = all(type(layer) is DynamicLayer for layer in cache.layers)  # pyright: ignore
+        if call.cache_is_visible and not can_take_back:
             cache = copy.deepcopy(cache)
-        inputs = {"input_ids": sequences[:, -1:], cache_name(self._model): cache, "use_cache": True}
-        mask = self._last_inputs.get("attention_mask")
-        if mask is not None:
-            if mask.dim() != 2:
-                return
-            inputs["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
-        if self._last_inputs.get("position_ids") is not None:
-            inputs["position_ids"] = self._last_inputs["position_ids"][:, -1:] + 1
-        self._reading = sequences
-        self._model(**inputs)
-        self._reading = None
-        if self._cache_is_visible and can_take_back:
-            cache.crop(-1)
+        positions = call.last_inputs.get("position_ids")
+        call.prepared = sequences
+        run_forward(
+            self._model,
+            sequences[:, -1:],
+            None if mask is None else torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1),
+            cache=cache,
+            position_ids=None if positions is None else positions[..., -1:] + 1,
+            logits_to_keep=1,
+        )
+        if call.cache_is_visible and can_take_back:
+            cache.crop(-1)  # pyright: ignore[reportOptionalMemberAccess]
 
-    def _score_tokens(self, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
-        if self._trace is None:
-            raise RuntimeError("No `generate` has run inside this context, so nothing can be scored. Call it first.")
-        mask = self._mask(sequences)
-        values, found = self._trace.lookup(sequences)
+    def _score_tokens(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
+        mask = call.ends.completion_mask(sequences, call.trace.prompt_length)
+        values, found = call.trace.lookup(sequences)
         missing = mask & ~found.to(mask.device)
         if self.last_token == "skip":
             mask = mask & ~missing
         elif missing.any():
             rows = missing.any(-1)
             values = values.to(self.head.device).expand(-1, -1, self.head.linear.out_features).clone()
-            values[missing] = self._second_pass(sequences[rows], rows)[missing[rows]]
+            masks = call.prompt_masks(sequences)[rows]
+            values[missing] = self._second_pass(call, sequences[rows], masks)[missing[rows]]
         gates, rewards = split_gate(values)
         return gates, rewards, mask.to(gates.device)
 
-    def _mask(self, sequences: Tensor) -> Tensor:
-        completion = sequences[:, self._trace.prompt_length :]
-        eos = [] if self._eos is None else torch.as_tensor(self._eos).flatten().tolist()
-        pad = None if self._pad is None else int(torch.as_tensor(self._pad))
-        return completion_mask_from_ids(completion, eos, pad)
-
     @torch.no_grad()
-    def _second_pass(self, sequences: Tensor, rows: Tensor) -> Tensor:
-        inputs = {"input_ids": sequences, "use_cache": False}
-        prompt_mask = self._attention_mask
-        if prompt_mask is None and self._pad is not None:
-            prompt_mask = (sequences[:, : self._trace.prompt_length] != int(self._pad)).long().cummax(-1).values
-        elif prompt_mask is not None:
-            prompt_mask = prompt_mask.repeat_interleave(len(rows) // len(prompt_mask), dim=0)[rows]
-        if prompt_mask is not None:
-            completion = prompt_mask.new_ones(len(sequences), sequences.shape[1] - prompt_mask.shape[1])
-            inputs["attention_mask"] = torch.cat([prompt_mask, completion], dim=-1)
-            inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        if self.head.config.features == "hidden_states":
-            inputs["output_hidden_states"] = list(self.head.config.layers)
-        output = self._model(**inputs)
-        features = policy_features(output, self.head.config, last=sequences.shape[1] - self._trace.prompt_length)
-        return self._outputs_of_head(features)
+    def _second_pass(
+        self, call: _Call, sequences: Int[Tensor, "rows seq"], prompt_mask: Int[Tensor, "rows prompt"]
+    ) -> Tensor:
+        completion = prompt_mask.new_ones(len(sequences), sequences.shape[1] - prompt_mask.shape[1])
+        reads_states = self.head.config.features == "hidden_states"
+        output = run_forward(
+            self._model,
+            sequences,
+            torch.cat([prompt_mask, completion], dim=-1),
+            logits_to_keep=1 if reads_states else 0,
+            **({"output_hidden_states": list(self.head.config.layers)} if reads_states else {}),
+        )
+        features = policy_features(output, self.head.config, last=sequences.shape[1] - call.trace.prompt_length)
+        return call.outputs_of_head(features)
+
+
+def _checked_ids(arguments: dict[str, Any], config: GenerationConfig) -> Int[Tensor, "rows seq"]:
+    ids = arguments.get("inputs")
+    ids = arguments.get("input_ids") if ids is None else ids
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or arguments.get("inputs_embeds") is not None:
+        raise ValueError(
+            "`generate` must get `input_ids` of shape (rows, seq) with a `HiddenStateReward`, which finds rows by "
+            "their ids. Pass `input_ids` instead of `inputs_embeds`."
+        )
+    if config.cache_implementation == "paged":
+        raise ValueError(
+            "`cache_implementation` must not be 'paged' with a `HiddenStateReward`: continuous batching packs the rows "
+            "of many requests into one. Leave `cache_implementation` out."
+        )
+    return ids
+
+
+def _meter_of(model: nn.Module) -> HiddenStateReward | None:
+    """The meter that is open on a model in this thread or task."""
+    return next((meter for meter in _meters.get() if meter._model is model and meter._is_open), None)
+
+
+def _watch(model: nn.Module) -> None:
+    """Puts the hooks of meters on a model; its calls elsewhere pass through them untouched."""
+    if model not in _hooks:
+        _hooks[model] = [
+            0,
+            model.register_forward_pre_hook(_before_forward, with_kwargs=True),
+            model.register_forward_hook(_after_forward, with_kwargs=True),
+        ]
+    _hooks[model][0] += 1
+    wrap_method(model, "generate", _generate)
+    wrap_method(model, "prepare_inputs_for_generation", _prepare)
+
+
+def _unwatch(model: nn.Module) -> None:
+    unwrap_method(model, "generate")
+    unwrap_method(model, "prepare_inputs_for_generation")
+    _hooks[model][0] -= 1
+    if _hooks[model][0] == 0:
+        for handle in _hooks.pop(model)[1:]:
+            handle.remove()
+
+
+def _generate(model: nn.Module, plain, *args, **kwargs):
+    meter, before = _meter_of(model), _calls.get()
+    if meter is None:
+        return plain(*args, **kwargs)
+    if id(model) not in before:
+        return meter._measure(plain, args, kwargs)
+    # A draft of the policy for itself (early exit) is not what the outer call writes.
+    _calls.set({**before, id(model): None})
+    try:
+        return plain(*args, **kwargs)
+    finally:
+        _calls.set(before)
+
+
+def _prepare(model: nn.Module, plain, input_ids, *args, **kwargs):
+    call = _calls.get().get(id(model))
+    if call is not None:
+        call.prepared = input_ids
+    return plain(input_ids, *args, **kwargs)
+
+
+@torch.compiler.disable  # what is recorded changes with every step, which would compile again
+def _before_forward(module: nn.Module, args, kwargs=None):
+    call = _calls.get().get(id(module))
+    # Forwards that nothing was prepared for are not those of `generate`: a search or a guide on the policy.
+    if call is None or call.prepared is None or kwargs is None:
+        return None
+    call.reading, call.prepared = call.prepared, None
+    layers = call.head.config.layers
+    if call.head.config.features == "hidden_states" and _num_unread(call, kwargs) > 0:
+        asked = kwargs.get("output_hidden_states")
+        if isinstance(asked, (list, tuple)):
+            kwargs["output_hidden_states"] = sorted({*asked, *layers})
+        elif not asked:
+            kwargs["output_hidden_states"] = list(layers)
+    return args, kwargs
+
+
+@torch.compiler.disable
+def _after_forward(module: nn.Module, args, *kwargs_and_output) -> None:
+    call = _calls.get().get(id(module))
+    # In a thread that runs while the hook is removed, torch may leave the keywords out.
+    if call is None or call.reading is None or len(kwargs_and_output) < 2:
+        return
+    kwargs, output = kwargs_and_output
+    ids, call.reading = call.reading, None
+    call.last_inputs, call.cache = kwargs, cache_of(output)
+    unread = _num_unread(call, kwargs, ids)
+    if unread > 0:
+        features = policy_features(output, call.head.config, last=unread)
+        call.trace.record(ids, call.outputs_of_head(features))
+
+
+def _num_unread(call: _Call, kwargs: dict[str, Any], ids: Tensor | None = None) -> int:
+    ids = call.reading if ids is None else ids
+    new = kwargs.get("input_ids")
+    return 0 if new is None or ids is None else call.num_unread(ids, new.shape[1])
 
 
 def _can_append(cache, read: int) -> bool:

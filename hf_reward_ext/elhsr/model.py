@@ -16,6 +16,7 @@ from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
+from hf_reward_ext.elhsr.policy import require_states
 from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification
 
 HiddenStates = Sequence[Tensor | None] | Tensor
@@ -68,8 +69,10 @@ class ELHSRModel(BaseRewardModel):
         A fresh head for a policy; `config_kwargs` are those of [`ELHSRModelConfig`] (`layers`, `gate`, ...).
 
         Raises:
-            ValueError: If the policy is an encoder-decoder or says nothing of its hidden size.
+            TypeError: If the policy is not a causal LM.
+            ValueError: If the policy is an encoder-decoder, or has virtual tokens.
         """
+        require_states(policy)
         text_config = policy.config.get_text_config()
         return cls(
             ELHSRModelConfig(
@@ -201,8 +204,11 @@ class ELHSRModel(BaseRewardModel):
         Refuses a policy that this head was not trained on.
 
         Raises:
-            ValueError: If hidden size, layer count, name, revision, adapter or chat template differ.
+            TypeError: If the policy is not a causal LM.
+            ValueError: If hidden size, layer count, name, revision, adapter or chat template differ, or the policy has
+                virtual tokens.
         """
+        require_states(policy)
         check_base(self.config, policy, processing_class, what="head")
 
     def _card(self, folder: Path, place: str) -> CardText:

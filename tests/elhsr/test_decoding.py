@@ -33,7 +33,7 @@ def second_pass(policy, head, sequences, prompt_mask):
     new = sequences.shape[1] - prompt_mask.shape[1]
     attention_mask = torch.cat([prompt_mask, prompt_mask.new_ones(len(sequences), new)], -1)
     gates, rewards = head.token_rewards(teacher_forced_features(policy, head.config, sequences, attention_mask))
-    mask = completion_mask_from_ids(sequences[:, -new:], [EOS], PAD)
+    mask = completion_mask_from_ids(sequences[:, -new:], [EOS], None)  # a random policy writes PAD too
     return gates[:, -new:], rewards[:, -new:], mask
 
 
@@ -198,7 +198,7 @@ def test_refusals():
     input_ids, _ = left_padded_batch((4,))
     with pytest.raises(ValueError, match="hidden_size=16.*trained with `hidden_size=24`"):
         HiddenStateReward(policy, ELHSRModel.from_policy(tiny_causal_lm(hidden_size=24)))
-    with pytest.raises(ValueError, match="'forward' or 'skip'"):
+    with pytest.raises(ValueError, match="`last_token` must be one of 'forward', 'skip', got 'drop'"):
         HiddenStateReward(policy, head, last_token="drop")
     with HiddenStateReward(policy, head) as meter:
         with pytest.raises(RuntimeError, match="No `generate` has run"):
