@@ -1,11 +1,13 @@
 """Where the search gets the reward of a token from: the channel, another head, a guide, or any callable."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from hf_reward_ext.base.lm.guide import CachedGuide
 from hf_reward_ext.sla.channel import RewardChannel
@@ -79,13 +81,13 @@ def resolve_reward(model, reward) -> tuple[Any, StepReward]:
     The causal LM to run and the reward of its steps.
 
     Args:
-        model: What `generate` was called on, a [`RewardTransformer`] or any causal LM.
-        reward: `None` (the model's own channel), a [`RewardTransformer`] or [`RewardChannel`] on the same base, a head
-            on hidden states, a causal LM as autoregressive reward model, or a callable (see [`ReadStep`]).
+        model ([`RewardTransformer`] or any causal LM): The model that `generate` was called on.
+        reward (*optional*): [`RewardTransformer`] or [`RewardChannel`] on the same base, a head on hidden states, a
+            causal LM as autoregressive reward model, or a callable (see [`ReadStep`]). Default: the model's channel.
 
     Raises:
         ValueError: If there is no reward, or it belongs to another base.
-        TypeError: If it is nothing of the above.
+        TypeError: If it is nothing of the above, such as a reward of whole texts.
     """
     causal_lm = model.base if isinstance(model, RewardTransformer) else model
     if reward is None:
@@ -105,14 +107,25 @@ def resolve_reward(model, reward) -> tuple[Any, StepReward]:
     if hasattr(reward, "token_rewards") and hasattr(reward, "check_policy"):
         reward.check_policy(causal_lm)
         return causal_lm, HeadReward(reward)
-    if hasattr(reward, "generation_config"):
+    if hasattr(reward, "generation_config") and not reward.config.is_encoder_decoder:
         return causal_lm, GuideReward(reward)
-    if callable(reward):
-        return causal_lm, reward  # pyright: ignore[reportReturnType]
-    raise TypeError(
-        f"A reward of type `{type(reward).__name__}` was given, but the search needs a `RewardTransformer`, a head on "
-        "hidden states, a causal LM or a callable. Pass one of them."
-    )
+    if not _reads_steps(reward):
+        raise TypeError(
+            f"A reward of type `{type(reward).__name__}` was given, but the search needs the reward of each token: a "
+            "`RewardTransformer`, a head on hidden states, a causal LM or a callable on a `ReadStep`. Pass one of them."
+        )
+    return causal_lm, reward  # pyright: ignore[reportReturnType]
+
+
+def _reads_steps(reward) -> bool:
+    """Whether something can be called with one step: no model of transformers, no reward of prompts and completions."""
+    if not callable(reward) or inspect.isclass(reward) or isinstance(reward, PreTrainedModel):
+        return False
+    try:
+        inspect.signature(reward).bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def _last_position(step: ReadStep) -> list[Tensor | None]:
