@@ -1,4 +1,4 @@
-"""What the pipeline returned for one prompt, as distinct completions, best first."""
+"""Records of the pipeline for one prompt as distinct completions, best first."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def read_candidates(prompt: str | list, records: Sequence[dict]) -> list[Candida
     texts the one with the highest score stays.
 
     Args:
-        prompt (`str` or messages): What was continued.
+        prompt (`str` or messages): The prompt of the records.
         records (`list` of `dict`): `generated_text` (with the prompt, or of a chat also without) and `score`, as
             `pipe(prompt, return_all=True)` gives them; with `answer` if they voted.
 

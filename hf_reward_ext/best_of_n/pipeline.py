@@ -50,13 +50,13 @@ class BestOfNPipeline(TextGenerationPipeline):
         **kwargs: Arguments of [`~transformers.TextGenerationPipeline`] and default values of the call parameters.
 
     Call parameters, beside those of `text-generation`. Each may be given here or when the pipeline is made; `None`
-    stands for the default:
+    means the default:
         num_candidates (`int`): N of this call.
         return_all (`bool`, defaults to `False`): All N candidates per prompt, best first.
         vote (`str`, *optional*): `"majority"` or `"weighted"` (by reward): the best candidate among those with the
             winning answer comes first. Needs `extract_answer`.
         extract_answer (`callable`): Completion text to a hashable answer, or `None` where there is none.
-        prune ([`Pruning`], *optional*): Stop candidates whose running reward falls behind. Needs an ELHSR head.
+        prune ([`Pruning`], *optional*): Stop candidates whose running reward is low. Needs an ELHSR head.
         candidates_per_batch (`int`, *optional*): Sample at most this many candidates of a prompt at a time, when
             memory is short.
         combine (`str` or `callable`, defaults to `"min_max"`): `"max_rank"`, `"min_max"` or a fitted combination
@@ -269,7 +269,7 @@ def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:
 
 
 def _without_ends(generate_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What `generate_pruned` passes on to `generate`: all but what it sets itself."""
+    """Arguments that `generate_pruned` passes to `generate`: all but those that it sets itself."""
     config = generate_kwargs.get("generation_config")
     settings = generate_kwargs if config is None else {**config.to_diff_dict(), **generate_kwargs}
     own = ("generation_config", "max_new_tokens", "eos_token_id", "pad_token_id")

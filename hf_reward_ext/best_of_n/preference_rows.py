@@ -19,9 +19,9 @@ def preference_rows(
     The best candidate over a worse one, as TRL's trainers read it.
 
     Args:
-        prompt (`str` or messages): What was continued.
-        records (`list` of `dict`): As `pipe(prompt, return_all=True)` gives them. Equal texts count once, pruned ones
-            not at all.
+        prompt (`str` or messages): The prompt of the records.
+        records (`list` of `dict`): Output of `pipe(prompt, return_all=True)`. Equal texts count once, candidates that
+            were pruned or have no score not at all.
         rejected (`str`, *optional*, defaults to `"worst"`): The candidate with the lowest score, or a random one among
             all that are worse; where candidates voted, one with another answer.
         min_margin (`float`, *optional*, defaults to 0): The chosen score must be larger by more than this; ties give

@@ -33,7 +33,7 @@ def check_prompts(prompts: str | Sequence, tokenizer: Any, continue_final_messag
 
 
 def check_prompt(prompt: Any, tokenizer: Any, continue_final_message: bool | None = None, name: str = "prompt") -> None:
-    """The same of one prompt; `name` stands for it in messages."""
+    """[`check_prompts`] for one prompt, which messages call `name`."""
     if prompt != "" or not tokenizer("")["input_ids"]:  # BOS alone is a prompt too
         read_prompt(prompt, name)
     if continue_final_message is not None and not isinstance(prompt, str):

@@ -17,11 +17,11 @@ def sft_rows(
     The best candidates of a prompt, as `SFTTrainer` reads them.
 
     Args:
-        prompt (`str` or messages): What was continued.
-        records (`list` of `dict`): As `pipe(prompt, return_all=True)` gives them. Equal texts count once, pruned ones
-            not at all.
-        keep (`int`, *optional*, defaults to 1): At most so many.
-        min_score (`float`, *optional*): Leave out candidates whose score is below.
+        prompt (`str` or messages): The prompt of the records.
+        records (`list` of `dict`): Output of `pipe(prompt, return_all=True)`. Equal texts count once, candidates that
+            were pruned or have no score not at all.
+        keep (`int`, *optional*, defaults to 1): Maximum number of rows.
+        min_score (`float`, *optional*): Lowest score of a row.
         accept (`callable`, *optional*): `(prompt, completion) -> bool`, a check of the text.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How good the policy in training is by a reward, and how good its best of N."""
+"""Reward of the policy in training, and of its best of N."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from hf_reward_ext.callbacks.prompts import Prompt
 from hf_reward_ext.callbacks.reference import Reference, win_rate
 from hf_reward_ext.callbacks.rewards import share_unanswered
 from hf_reward_ext.callbacks.sampling_callback import SamplingCallback
-from hf_reward_ext.evaluation.best_of_n import chances_by_rank
+from hf_reward_ext.evaluation.curves import chances_by_rank
 
 
 class BestOfNCallback(SamplingCallback):
@@ -32,7 +32,7 @@ class BestOfNCallback(SamplingCallback):
     same weights as one without. Put an `EarlyStoppingCallback` that looks at these metrics after it.
 
     Args:
-        prompts (`list` of `str` or of messages, `Dataset`, or `None`): What to sample from. A dataset has a column
+        prompts (`list` of `str` or of messages, `Dataset`, or `None`): Prompts to sample from. A dataset has a column
             `prompt`; its other columns go to reward functions. `None`: those of the trainer's `eval_dataset`.
         reward_model (`str`, `PreTrainedModel` or `callable`): Reward of single completions: any sequence-classification
             reward model or its name, one of ours, a reward function as TRL's trainers take them, see [`as_scorer`].

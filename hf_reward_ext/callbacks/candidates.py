@@ -60,7 +60,7 @@ class Sampling:
             raise ValueError(f"`generation_kwargs` must not hold {taken}, which the callback sets. Leave them out.")
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of `generate`: plain sampling, unless `generation_kwargs` says otherwise."""
+        """Arguments of `generate`: plain sampling, unless `generation_kwargs` changes it."""
         plain = dict(do_sample=True, temperature=self.temperature, top_k=0, top_p=1.0, use_cache=True)
         return {**plain, "max_new_tokens": self.max_new_tokens, **(self.generation_kwargs or {})}
 
@@ -71,7 +71,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         ids (`list[int]`): Its tokens, up to and with EOS.
-        is_cut (`bool`): Whether only the limit of the length ended it.
+        is_cut (`bool`): `True` if only the limit of the length ended it.
     """
 
     ids: list[int]
@@ -98,7 +98,7 @@ def sample_candidates(
         processing_class: Its tokenizer; it is not changed.
         prompts (`list` of [`Prompt`]): The prompts to continue.
         num_candidates (`int`): Candidates per prompt.
-        sampling ([`Sampling`]): How they are drawn.
+        sampling ([`Sampling`]): Settings of the samples.
         first (`int`, defaults to 0): Index of the first prompt among those of all processes.
         visit (`callable`, *optional*): Function of the sequences and the prompts' attention mask of a batch, with a
             value per row.

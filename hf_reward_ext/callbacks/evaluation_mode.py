@@ -24,8 +24,8 @@ def evaluation_mode(model, args: TrainingArguments) -> Iterator:
     of ZeRO-3 layer by layer.
 
     Args:
-        model (`PreTrainedModel`): What a callback gets from its trainer.
-        args (`TrainingArguments`): Of the trainer.
+        model (`PreTrainedModel`): The model that a callback gets from its trainer.
+        args (`TrainingArguments`): Arguments of the trainer.
 
     Example:
     ```python

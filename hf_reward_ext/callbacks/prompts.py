@@ -17,8 +17,8 @@ class Prompt(NamedTuple):
     What a policy continues.
 
     Attributes:
-        shown (`str` or messages): What rewards and tables get.
-        ids (`list[int]`): What the policy reads.
+        shown (`str` or messages): The prompt for rewards and tables.
+        ids (`list[int]`): The tokens that the policy reads.
         columns (`dict`): Other columns of its row, for reward functions.
     """
 
@@ -49,7 +49,7 @@ def evaluation_prompts(eval_dataloader: Any, processing_class: Any, num_prompts:
 
     Args:
         eval_dataloader (`DataLoader`): Its rows have `prompt` (GRPO, RLOO), `prompt_ids` (DPO), or `input_ids` with
-            `completion_mask` or `labels` (SFT), which tell the prompt from the rest.
+            `completion_mask` or `labels` (SFT), which separate the prompt from the rest.
         processing_class: The policy's tokenizer. Prompts that come as ids are decoded with their special tokens, but
             without the BOS that the tokenizer adds to a plain text.
         num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
@@ -115,7 +115,7 @@ def _as_text(ids: Sequence[int], processing_class: Any) -> str:
 
 
 def _generation_prompt(processing_class: Any) -> tuple[str, ...]:
-    """What a chat template writes after the last message; texts that end so have their BOS from the template."""
+    """Text of a chat template after the last message; prompts that end with it have their BOS from the template."""
     if processing_class.chat_template is None:
         return ()
     messages = [{"role": "user", "content": "x"}]

@@ -1,4 +1,4 @@
-"""What a policy in training is to win against."""
+"""The reference for the win rate of a policy in training."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -18,7 +18,7 @@ class Reference:
     Args:
         source (`list`, `PreTrainedModel` or `None`): Completions of each prompt, a policy, or `None` for the policy in
             training as it is at first.
-        key (`str`): Where they lie in `state.stateful_callbacks`.
+        key (`str`): Their key in `state.stateful_callbacks`.
     """
 
     def __init__(self, source, key: str):
@@ -31,7 +31,7 @@ class Reference:
 
     def is_known(self, prompt_set: str, num_prompts: int, state: TrainerState, first_step: int | None = None) -> bool:
         """
-        Whether the rewards are there, from this run or from the one that is resumed.
+        Looks for the rewards, from this run or from the one that is resumed.
 
         Args:
             prompt_set (`str`): Name of the set of prompts.
@@ -75,7 +75,7 @@ class Reference:
 
     @property
     def is_sampled(self) -> bool:
-        """Whether a policy writes it."""
+        """`True` if a policy writes it."""
         return self.source is None or hasattr(self.source, "generate")
 
     def completions(self, num_prompts: int) -> list[list[str]] | None:
@@ -91,7 +91,7 @@ class Reference:
 
 
 def _stored(state: TrainerState) -> dict[str, Any]:
-    """What a trainer's state writes into its checkpoints."""
+    """The part of a trainer's state that callbacks write into checkpoints."""
     return cast(dict, state.stateful_callbacks)
 
 

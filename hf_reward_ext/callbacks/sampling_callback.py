@@ -1,4 +1,4 @@
-"""What the callbacks share that sample from the model in training: prompts, rewards, and where results go."""
+"""Common parts of callbacks that sample from the model in training: prompts, rewards, metrics, table."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -73,15 +73,15 @@ class SamplingCallback(TrainerCallback):
 
     @abstractmethod
     def measure(self, policy, processing_class, prompts: list[Prompt], first: int, sampling: Sampling) -> list[dict]:
-        """What is found out about each of some prompts; `first` is the place of the first among all."""
+        """Measures each of some prompts; `first` is the index of the first among all."""
 
     @abstractmethod
     def summarize(self, results: Sequence[dict], prompt_set: str) -> Mapping[str, float]:
-        """Metrics, without the evaluation's prefix, of what was found out about all prompts of a set."""
+        """Metrics, without the evaluation's prefix, from the results of all prompts of a set."""
 
     @abstractmethod
     def table_rows(self, prompts: list[Prompt], results: Sequence[dict]) -> list[dict]:
-        """What the table shows of it."""
+        """Rows of the table."""
 
     def measure_all(
         self, prompts: list[Prompt], model, processing_class, args: TrainingArguments, sampling: Sampling

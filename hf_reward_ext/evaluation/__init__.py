@@ -1,4 +1,4 @@
-"""How good a reward is: pair accuracy on benchmarks, best-of-N curves, votes, calibration, intervals."""
+"""Measures of a reward: pair accuracy on benchmarks, best-of-N curves, votes, calibration, intervals."""
 
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.stats.intervals import (
@@ -7,13 +7,12 @@ from hf_reward_ext.base.stats.intervals import (
     mean_with_interval,
     share_with_interval,
 )
-from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.calibration import Calibration, bradley_terry_calibration
 from hf_reward_ext.evaluation.candidates import evaluate_best_of_n
-from hf_reward_ext.evaluation.curves import BestOfNEvaluation
+from hf_reward_ext.evaluation.curves import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.evaluate import evaluate_preferences
-from hf_reward_ext.evaluation.metadata import add_to_model_card
-from hf_reward_ext.evaluation.result import PreferenceEvaluation
+from hf_reward_ext.evaluation.model_card import add_to_model_card
+from hf_reward_ext.evaluation.results import BestOfNEvaluation, PreferenceEvaluation
 
 __all__ = [
     "BestOfNEvaluation",

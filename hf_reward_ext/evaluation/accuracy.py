@@ -29,7 +29,7 @@ def subset_shares(scored: Sequence[ScoredRow], right: Sequence[float], **interva
 
 
 def agreement(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
-    """`{"agreement": ...}`: share of pairs on which a judge says the same in both orders; empty for rewards."""
+    """`{"agreement": ...}`: share of pairs with the same verdict of a judge in both orders; empty for rewards."""
     if any(len(one.margins) < 2 for one in scored):
         return {}
     same = [float((np.sign(one.margins[0]) == np.sign(one.margins[1])).mean()) for one in scored]

@@ -1,4 +1,4 @@
-"""How well reward margins fit as probabilities."""
+"""Calibration of reward margins as probabilities."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def bradley_terry_calibration(margins: np.ndarray, num_bins: int = 10, seed: int
     Args:
         margins (`np.ndarray` of shape `(pairs,)`): Reward of the chosen less that of the rejected response, in nats.
         num_bins (`int`, *optional*): Between the confidences 0.5 and 1.
-        seed (`int`, *optional*): Of the split in halves and of the simulated scorers.
+        seed (`int`, *optional*): Random seed of the split in halves and of the simulated scorers.
 
     Raises:
         ValueError: If there are fewer than two margins, or one is NaN.

@@ -1,4 +1,4 @@
-"""Every way to choose among N labelled candidates, for every k up to N, from one run."""
+"""Every way to choose among N labeled candidates, for every k up to N, from one run."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import compress
@@ -6,8 +6,8 @@ from itertools import compress
 import numpy as np
 
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
-from hf_reward_ext.evaluation.best_of_n import best_of_n_curve, majority_curve, pass_at_k
-from hf_reward_ext.evaluation.curves import BestOfNEvaluation
+from hf_reward_ext.evaluation.curves import best_of_n_curve, majority_curve, pass_at_k
+from hf_reward_ext.evaluation.results import BestOfNEvaluation
 from hf_reward_ext.evaluation.scoring import score_candidates
 
 
@@ -32,11 +32,11 @@ def evaluate_best_of_n(
 
     Args:
         scorer: As for [`evaluate_preferences`]; it scores responses one by one.
-        dataset (`Dataset` or `list` of `dict`): Rows `{prompt, completions, labels}`: as many candidates for every
-            prompt, labels 1 or 0.
+        dataset (`Dataset` or `list` of `dict`): Rows `{prompt, completions, labels}`: the same number of candidates
+            for every prompt, labels 1 or 0.
         extract_answer (`callable`, *optional*): Completion to a hashable answer or `None`; adds the majority vote and
             the vote weighted by the exponential of the reward.
-        ks (`list[int]`, *optional*): Which k. Default: 1 to N.
+        ks (`list[int]`, *optional*): Values of k. Default: 1 to N.
         tokenizer, batch_size, show_progress, confidence, num_resamples, seed: As for [`evaluate_preferences`].
 
     Returns:

@@ -1,90 +1,142 @@
-"""Curves of accuracy over k, in every form."""
+"""Accuracy of choosing among k of N candidates, for every k, from one run."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import itertools
+import math
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
-from datasets import Dataset
-from huggingface_hub import EvalResult
 
-from hf_reward_ext.base.stats.intervals import Estimate
-from hf_reward_ext.evaluation.metadata import eval_results
-from hf_reward_ext.evaluation.plots import plot_curves
-from hf_reward_ext.evaluation.table import estimates_to_dataset, estimates_to_markdown
-
-Curve = dict[int, Estimate]
+from hf_reward_ext.base.scoring.votes import majority_vote
+from hf_reward_ext.base.stats.intervals import Estimate, mean_with_interval
 
 
-class BestOfNEvaluation(dict[str, Curve]):
-    """
-    Accuracy over k of each way to choose: `"best-of-n"`, `"pass@k"`, and with answers `"majority"` and `"weighted"`.
+def best_of_n_curve(
+    rewards: np.ndarray, correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs
+) -> dict[int, Estimate]:
+    r"""
+    Expected accuracy of the candidate with the highest reward among k drawn without replacement, exactly.
+
+    $$ \operatorname{BoN@}k = \sum_{j=0}^{N-1} \frac{\binom{N-1-j}{k-1}}{\binom{N}{k}} y_{(j)} $$
+
+    with $y_{(j)}$ the correctness of the candidate of rank $j$. Equal rewards rank in the order of the candidates, so
+    the earliest wins. The authors' evaluation takes the first k candidates instead.
 
     Args:
-        curves (`dict` from `str` to `dict` from `int` to [`Estimate`]): The curves.
-        scorer (`str`): What scored the candidates.
-        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Reward of every candidate (NaN: no answer),
-            and 1 for the correct ones.
-        confidence (`float`): Confidence level of the intervals.
-        num_unanswered (`int`, *optional*, defaults to 0): Prompts left out, because the scorer answered none of their
-            candidates.
+        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Rewards, and 1 or 0.
+        ks (`list[int]`, *optional*): Values of k. Default: 1 to N.
+        **interval_kwargs: For [`mean_with_interval`].
+
+    Returns:
+        `dict` from k to [`Estimate`].
+
+    Raises:
+        ValueError: If shapes differ, a reward is NaN, or k is not in 1..N.
+
+    Example:
+    ```python
+    >>> best_of_n_curve(np.array([[0.1, 0.9]]), np.array([[0, 1]]))[2].value
+    1.0
+    ```
     """
-
-    def __init__(
-        self,
-        curves: Mapping[str, Curve],
-        *,
-        scorer: str,
-        rewards: np.ndarray,
-        correct: np.ndarray,
-        confidence: float,
-        num_unanswered: int = 0,
-    ):
-        super().__init__(curves)
-        self.scorer = scorer
-        self.rewards = rewards
-        self.correct = correct
-        self.confidence = confidence
-        self.num_unanswered = num_unanswered
-
-    def estimates(self) -> dict[str, Estimate]:
-        """Every point of every curve by a name such as `"best-of-n@4"`."""
-        return {
-            f"{name}@{k}".replace("@k@", "@"): estimate for name, curve in self.items() for k, estimate in curve.items()
-        }
-
-    def to_dict(self) -> dict:
-        """Plain numbers, fit for JSON."""
-        prompts, candidates = self.correct.shape
-        return {
-            "scorer": self.scorer,
-            "num_prompts": prompts,
-            "num_candidates": candidates,
-            "num_unanswered": self.num_unanswered,
-            "confidence": self.confidence,
-            "estimates": {name: estimate._asdict() for name, estimate in self.estimates().items()},
-        }
-
-    def to_dataset(self) -> Dataset:
-        """A line per point: `name`, `value`, `lower`, `upper`."""
-        return estimates_to_dataset(self.estimates())
-
-    def to_markdown(self) -> str:
-        """A table in percent, with a line on what it is."""
-        prompts, candidates = self.correct.shape
-        what = (
-            f"{self.scorer} on {prompts} prompts with {candidates} candidates each; "
-            f"{self.confidence:.0%} bootstrap intervals over prompts."
+    rewards, correct = np.asarray(rewards, dtype=float), np.asarray(correct, dtype=float)
+    if rewards.shape != correct.shape or rewards.ndim != 2 or np.isnan(rewards).any():
+        raise ValueError(
+            f"Rewards of shape {rewards.shape} ({int(np.isnan(rewards).sum())} NaN) and labels of shape "
+            f"{correct.shape} were given, but both are (prompts, candidates). Pass one of each per candidate."
         )
-        return estimates_to_markdown(self.estimates(), what)
+    order = np.argsort(-rewards, axis=1, kind="stable")
+    ranked = np.take_along_axis(correct, order, axis=1)
+    return {
+        k: mean_with_interval(ranked @ chances_by_rank(ranked.shape[1], k), **interval_kwargs) for k in _ks(ranked, ks)
+    }
 
-    def plot(self, path: str | Path) -> None:
-        """Writes accuracy over k. Needs matplotlib."""
-        plot_curves(self, path, title=self.scorer)
 
-    def to_eval_results(
-        self, dataset_name: str, dataset_type: str, dataset_split: str | None = None
-    ) -> list[EvalResult]:
-        """Model-card metadata, one entry per point; add it with [`add_to_model_card`]."""
-        return eval_results(
-            self.estimates(), "", self.confidence, dataset_name, dataset_type, dataset_split, "text-generation"
+def pass_at_k(correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs) -> dict[int, Estimate]:
+    r"""
+    Expected share of prompts with a correct one among k candidates: $1 - \binom{N-c}{k} / \binom{N}{k}$.
+
+    $c$ of the $N$ candidates are correct. The ceiling of any choice. Arguments and errors as for [`best_of_n_curve`].
+
+    Example:
+    ```python
+    >>> pass_at_k(np.array([[1, 0]]))[1].value
+    0.5
+    ```
+    """
+    from scipy.special import comb
+
+    correct = np.asarray(correct, dtype=float)
+    count, right = correct.shape[1], correct.sum(1)
+    return {
+        k: mean_with_interval(1 - comb(count - right, k) / comb(count, k), **interval_kwargs) for k in _ks(correct, ks)
+    }
+
+
+def majority_curve(
+    answers: Sequence[Sequence[Hashable | None]],
+    correct: np.ndarray,
+    ks: Sequence[int] | None = None,
+    weights: np.ndarray | None = None,
+    num_subsets: int = 20,
+    seed: int = 0,
+    **interval_kwargs,
+) -> dict[int, Estimate]:
+    """
+    Accuracy of the (weighted) majority answer among k candidates.
+
+    Exact, over all subsets, where there are at most `num_subsets` of them; else over as many seeded random ones.
+
+    Args:
+        answers (`list` of `list`): Per prompt one answer per candidate; `None` abstains.
+        correct (`np.ndarray` of shape `(prompts, candidates)`): 1 or 0.
+        ks, **interval_kwargs: As for [`best_of_n_curve`].
+        weights (`np.ndarray` of shape `(prompts, candidates)`, *optional*): Weights of the votes.
+        num_subsets, seed (`int`, *optional*): Number of random subsets, and their seed.
+
+    Returns:
+        `dict` from k to [`Estimate`]. A prompt whose candidates all abstain counts as wrong.
+    """
+    correct = np.asarray(correct, dtype=float)
+    rng = np.random.default_rng(seed)
+    curve = {}
+    for k in _ks(correct, ks):
+        values = np.zeros(len(correct))
+        for prompt, own in enumerate(answers):
+            subsets = list(_subsets(correct.shape[1], k, num_subsets, rng))
+            for members in subsets:
+                chosen = [own[member] for member in members]
+                winner, _ = majority_vote(chosen, None if weights is None else weights[prompt][members])
+                values[prompt] += 0.0 if winner is None else correct[prompt, members[winner]] / len(subsets)
+        curve[k] = mean_with_interval(values, **interval_kwargs)
+    return curve
+
+
+def _subsets(count: int, k: int, limit: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    if math.comb(count, k) <= limit:
+        yield from (list(members) for members in itertools.combinations(range(count), k))
+        return
+    for _ in range(limit):
+        yield sorted(rng.permutation(count)[:k].tolist())
+
+
+def chances_by_rank(count: int, k: int) -> np.ndarray:
+    r"""
+    Probability that the candidate of each rank is the best of k: $\binom{N-1-j}{k-1} / \binom{N}{k}$.
+
+    Example:
+    ```python
+    >>> chances_by_rank(3, 2)
+    array([0.66666667, 0.33333333, 0.        ])
+    ```
+    """
+    return np.array([math.comb(count - 1 - rank, k - 1) / math.comb(count, k) for rank in range(count)])
+
+
+def _ks(values: np.ndarray, ks: Sequence[int] | None) -> Sequence[int]:
+    count = values.shape[1]
+    ks = range(1, count + 1) if ks is None else ks
+    if not all(1 <= k <= count for k in ks):
+        raise ValueError(
+            f"`ks={list(ks)}` was given, but each prompt has {count} candidates. Pass numbers from 1 to {count}."
         )
+    return ks

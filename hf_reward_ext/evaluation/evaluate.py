@@ -11,7 +11,7 @@ from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.evaluation.accuracy import agreement
 from hf_reward_ext.evaluation.benchmarks import judge_bench, llmbar, preference, reward_bench, rm_bench
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow, read_rows
-from hf_reward_ext.evaluation.result import PreferenceEvaluation
+from hf_reward_ext.evaluation.results import PreferenceEvaluation
 from hf_reward_ext.evaluation.scoring import ScoredRow, score_rows
 
 Format = Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar"]
@@ -59,13 +59,13 @@ def evaluate_preferences(
         scorer: Anything that [`as_scorer`] takes: a reward model of ours or of TRL (give its `tokenizer`), a judge,
             the name of either, a weighted set, a reward function, or a [`PairScorer`].
         dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
-        format (`str`, *optional*, defaults to `"preference"`): Whose columns and rule.
-        tokenizer (*optional*): Of a model given as an object.
+        format (`str`, *optional*, defaults to `"preference"`): Benchmark whose columns and rule hold.
+        tokenizer (*optional*): Tokenizer of a model given as an object.
         conversational (`bool`, *optional*): Turn the benchmarks' prompts (text) into a user's message. Default: for
             models whose tokenizer has a chat template. Preference rows stay as they are.
         batch_size (`int`, *optional*, defaults to 16): Responses per call of the scorer.
         show_progress (`bool`, *optional*): Default: a bar for five batches or more.
-        confidence, num_resamples, seed: Of the bootstrap intervals, see [`mean_with_interval`].
+        confidence, num_resamples, seed: Settings of the bootstrap intervals, see [`mean_with_interval`].
 
     Returns:
         [`PreferenceEvaluation`]: a `dict` from names (`"accuracy"` first) to [`Estimate`] that also turns into a
@@ -96,7 +96,7 @@ def evaluate_preferences(
     is_answered = _answered(scored, resolved.__name__)
     answered = list(compress(scored, is_answered))
     interval = dict(confidence=confidence, num_resamples=num_resamples, seed=seed)
-    estimates = {**benchmark.summarise(answered, **interval), **agreement(answered, **interval)}
+    estimates = {**benchmark.summarize(answered, **interval), **agreement(answered, **interval)}
     correct = iter(benchmark.correct(answered))
     return PreferenceEvaluation(
         estimates,
@@ -109,7 +109,7 @@ def evaluate_preferences(
 
 
 def _answered(scored: Sequence[ScoredRow], scorer: str) -> list[bool]:
-    """Which rows count: those with an answer to all of their responses, and to those of their group."""
+    """Rows that count: with an answer to all of their responses, and to those of their group."""
     incomplete = {row.row.group for row in scored if not row.is_answered} - {""}
     is_answered = [row.is_answered and row.row.group not in incomplete for row in scored]
     if not any(is_answered):

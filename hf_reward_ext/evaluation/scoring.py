@@ -13,12 +13,12 @@ from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
 
 class ScoredRow(NamedTuple):
     """
-    A row with its scores; NaN stands where the scorer has no answer.
+    A row with its scores; NaN where the scorer has no answer.
 
     Args:
         row ([`PreferenceRow`]): The row as read.
         margins (`np.ndarray` of shape `(orders, chosen, rejected)`): Chosen over rejected: reward differences, or the
-            log-odds of a judge in both orders. Rewards know no order and have one.
+            log-odds of a judge in both orders. Rewards have one order.
         decisions (`np.ndarray` of shape `(chosen, rejected)`): The margins that decide where both orders count as one.
         scores (`np.ndarray` of shape `(chosen + rejected,)`, *optional*): Rewards; `None` for a judge of pairs.
     """
@@ -30,7 +30,7 @@ class ScoredRow(NamedTuple):
 
     @property
     def is_answered(self) -> bool:
-        """Whether the scorer had an answer to everything that was asked."""
+        """`True` if the scorer had an answer to everything that was asked."""
         return not np.isnan(self.margins).any()
 
     def wins(self) -> np.ndarray:

@@ -96,7 +96,7 @@ class FittedCombination:
         return self.weights[0] * rewards + self.weights[1] * other_rewards + self.intercept
 
     def to_dict(self) -> dict:
-        """What `FittedCombination(**combination.to_dict())` restores; fit for JSON."""
+        """Arguments of [`FittedCombination`] that restore it, which JSON can hold."""
         return {"weights": self.weights, "intercept": self.intercept}
 
 

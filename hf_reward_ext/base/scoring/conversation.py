@@ -30,7 +30,7 @@ def read_conversation(prompt: TextOrChat, completion: TextOrChat) -> tuple[str, 
 
 
 def starts_answer(prompt: TextOrChat) -> bool:
-    """Whether a chat ends with the beginning of the assistant's answer, which completions continue."""
+    """`True` if a chat ends with the beginning of the assistant's answer, which completions continue."""
     return not isinstance(prompt, str) and len(prompt) > 0 and prompt[-1].get("role") == "assistant"
 
 

@@ -118,7 +118,7 @@ def _parameters(function: Callable, name: str) -> list[Parameter]:
 
 
 def _bind_sides(parameters: Sequence[Parameter]) -> dict[str, str]:
-    """Which arguments get the prompts and which the completions."""
+    """Side, prompts or completions, of each argument that gets one."""
     order = [one.name for one in parameters]
     sides = {one.name: one.name for one in parameters if one.name in _SIDES and one.kind not in _VARIADIC}
     required = [one.name for one in parameters if one.kind in _POSITIONAL and one.default is Parameter.empty]

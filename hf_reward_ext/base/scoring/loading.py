@@ -68,7 +68,7 @@ def load_reward_tokenizer(name: str | Path, **kwargs: Any) -> Any:
 
 
 def has_file(name: str, file: str) -> bool:
-    """Whether a folder, or a repository on the Hub, holds a file."""
+    """`True` if a folder, or a repository on the Hub, holds a file."""
     return cached_file(name, file, _raise_exceptions_for_missing_entries=False) is not None
 
 

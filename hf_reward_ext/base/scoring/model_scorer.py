@@ -1,4 +1,4 @@
-"""What all models that score text have in common: tokens in, one reward per row out."""
+"""Common part of models that score text: tokens in, one reward per row out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class ModelScorer(ABC):
 
     @property
     def reads_messages(self) -> bool:
-        """Whether the tokenizer has a chat template."""
+        """`True` if the tokenizer has a chat template."""
         return self.tokenizer.chat_template is not None
 
     @abstractmethod

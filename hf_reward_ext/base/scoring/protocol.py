@@ -1,4 +1,4 @@
-"""What scores text in its own way."""
+"""Protocol of models that score text in their own way."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ class ScoresText(Protocol):
 
     def scorer(self, tokenizer: Any = None, batch_size: int = 16) -> Any:
         """
-        Its way, for [`as_scorer`].
+        Scores in its own way, for [`as_scorer`].
 
         Args:
             tokenizer (*optional*): Its tokenizer.

@@ -1,4 +1,4 @@
-"""What a scorer returned, as numbers: one check for every kind of scorer."""
+"""Values returned by a scorer as numbers: one check for every kind of scorer."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

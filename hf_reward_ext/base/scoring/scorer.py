@@ -26,11 +26,12 @@ class Scorer:
     Also a reward function for TRL's `reward_funcs`.
 
     Args:
-        function (`callable`): What scores; called as its signature asks, see [`RewardFunction`].
+        function (`callable`): Reward function, called as its signature asks, see [`RewardFunction`].
         name (`str`, *optional*): Name in results and logs. Default: that of the function.
         models (`list` of `nn.Module`, *optional*): The models in it, which [`to`] moves.
-        reads_messages (`bool`, *optional*, defaults to `False`): Whether a text prompt should come as a user's message.
-        joins_answers (`bool`, *optional*, defaults to `True`): Whether the function gets an answer whose beginning is
+        reads_messages (`bool`, *optional*, defaults to `False`): `True` if a text prompt should come as a
+            user's message.
+        joins_answers (`bool`, *optional*, defaults to `True`): `True` if the function gets an answer whose beginning is
             the last message of its prompt as one message of the completion, as from TRL's trainers.
         parts (`list` of [`Scorer`], *optional*): Scorers that it asks; their models, columns and messages are its.
 
@@ -138,8 +139,8 @@ def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Score
         return Scorer.from_model_scorer(scorer)
     if isinstance(scorer, nn.Module):
         require_tokenizer(scorer, tokenizer)
-        told = "completion_mask" in inspect.signature(scorer.forward).parameters
-        kind = CompletionScorer if told else TextScorer
+        takes_mask = "completion_mask" in inspect.signature(scorer.forward).parameters
+        kind = CompletionScorer if takes_mask else TextScorer
         return Scorer.from_model_scorer(kind(scorer, tokenizer, batch_size))
     if not callable(scorer):
         raise TypeError(

@@ -11,7 +11,7 @@ def majority_vote(
 
     Args:
         answers (`list`): One per candidate; `None` abstains.
-        weights (`list[float]`, *optional*): Of each candidate, not negative. Default: 1.
+        weights (`list[float]`, *optional*): Weight of each candidate, not negative. Default: 1.
 
     Returns:
         `(winner, tally)`: index of the first candidate with the winning answer (`None` if all abstain; ties go to the

@@ -58,7 +58,7 @@ class WeightedReward:
         Takes mean and standard deviation of each reward from completions, so that weights compare like with like.
 
         Args:
-            prompts, completions: As for the call; some tens of the policy's own samples, say.
+            prompts, completions: As for the call, for example some tens of the policy's samples.
 
         Raises:
             ValueError: If a reward is the same for all of them, or missing for one.

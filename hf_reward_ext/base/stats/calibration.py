@@ -1,4 +1,4 @@
-"""How well probabilities fit the truth: calibration error, and the temperature that makes it small."""
+"""Calibration of probabilities: its error, and the temperature that makes it small."""
 
 from collections.abc import Callable
 
@@ -48,7 +48,7 @@ def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, num_b
 
     Args:
         probability (`np.ndarray`): Probability that response a is better.
-        truth (`np.ndarray`): Whether it is.
+        truth (`np.ndarray`): `True` where it is.
         num_bins (`int`, *optional*, defaults to 10): Bins between confidences 0.5 and 1.
 
     Example:

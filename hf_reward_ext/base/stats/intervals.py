@@ -25,8 +25,8 @@ def mean_with_interval(
 
     Args:
         values (`np.ndarray` of shape `(prompts,)`): One number per prompt; average candidates and seeds first.
-        confidence (`float`, *optional*): Of the interval.
-        num_resamples, seed (`int`, *optional*): Of the bootstrap.
+        confidence (`float`, *optional*): Confidence level of the interval.
+        num_resamples, seed (`int`, *optional*): Size and random seed of the bootstrap.
 
     Returns:
         [`Estimate`]
@@ -113,7 +113,7 @@ def composite_with_interval(
 
     Args:
         groups (`dict` from `str` to `np.ndarray`): One number per row of each group.
-        weights (`dict` from `str` to `float`): Of the groups that count; they need not sum to 1.
+        weights (`dict` from `str` to `float`): Weights of the groups that count; they need not sum to 1.
         confidence, num_resamples, seed: As for [`mean_with_interval`].
 
     Example:

@@ -20,22 +20,20 @@ CATEGORIES = {
 
 
 def read(example: dict) -> PreferenceRow:
-    """A row of `ScalerLab/JudgeBench`: `label` is `"A>B"` or `"B>A"`, `source` tells the category."""
+    """A row of `ScalerLab/JudgeBench`: `label` is `"A>B"` or `"B>A"`, `source` gives the category."""
     if example["label"] not in ("A>B", "B>A"):
-        raise ValueError(f"`label={example['label']!r}` was given, but it is 'A>B' or 'B>A'. Mend the row.")
+        raise ValueError(f"`label={example['label']!r}` was given, but it is 'A>B' or 'B>A'. Fix the row.")
     better, worse = example["response_A"], example["response_B"]
     if example["label"] == "B>A":
         better, worse = worse, better
     source = str(example["source"])
     categories = [category for prefix, category in CATEGORIES.items() if source.startswith(prefix)]
     if not categories:
-        raise ValueError(
-            f"`source={source!r}` was given, but it begins with one of {sorted(CATEGORIES)}. Mend the row."
-        )
+        raise ValueError(f"`source={source!r}` was given, but it begins with one of {sorted(CATEGORIES)}. Fix the row.")
     return PreferenceRow(example["question"], [better], [worse], categories[0], str(example.get("pair_id", "")))
 
 
-def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
+def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """`accuracy` over all pairs and over each category."""
     groups = by_subset(scored, [_right(one) for one in scored])
     return {

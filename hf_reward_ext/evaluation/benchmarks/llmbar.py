@@ -17,7 +17,7 @@ _ADVERSARIAL = "Adversarial"
 def read(example: dict) -> PreferenceRow:
     """A row of LLMBar: `label` is 1 or 2; `subset` (its folder, such as `"Adversarial/Neighbor"`) is optional."""
     if str(example["label"]) not in ("1", "2"):
-        raise ValueError(f"`label={example['label']!r}` was given, but it is 1 or 2. Mend the row.")
+        raise ValueError(f"`label={example['label']!r}` was given, but it is 1 or 2. Fix the row.")
     better, worse = example["output_1"], example["output_2"]
     if str(example["label"]) == "2":
         better, worse = worse, better
@@ -27,7 +27,7 @@ def read(example: dict) -> PreferenceRow:
     )
 
 
-def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
+def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """
     `accuracy` over all pairs (the mean of both orders for judges), and that of each subset.
 

@@ -30,7 +30,7 @@ def read(example: dict) -> PreferenceRow:
     )
 
 
-def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
+def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """`accuracy`, and that of each subset where rows have one."""
     values = [float(one.wins()[0, 0]) for one in scored]
     return {"accuracy": share_of(values, **interval_kwargs), **subset_shares(scored, values, **interval_kwargs)}

@@ -61,18 +61,18 @@ def read(example: dict) -> PreferenceRow:
             )
         return PreferenceRow(example["prompt"], [example["chosen"]], [example["rejected"]], subset, name)
     if subset not in DOMAINS:
-        raise ValueError(f"`subset={subset!r}` was given, but RewardBench 2 has {list(DOMAINS)}. Mend the row.")
+        raise ValueError(f"`subset={subset!r}` was given, but RewardBench 2 has {list(DOMAINS)}. Fix the row.")
     chosen, rejected = list(example["chosen"]), list(example["rejected"])
     if not rejected or (len(chosen) != 1 and subset != TIES):
         raise ValueError(
             f"{len(chosen)} chosen and {len(rejected)} rejected responses were given, but {subset!r} compares one "
-            "chosen response with the rejected ones. Mend the row."
+            "chosen response with the rejected ones. Fix the row."
         )
     group = name.partition(":")[2] if subset == TIES else ""
     return PreferenceRow(example["prompt"], chosen, rejected, subset, name, group)
 
 
-def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
+def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """
     `accuracy` is the published score: the mean of the four sections, or of the domains of version 2.
 

@@ -21,11 +21,11 @@ def read(example: dict) -> PreferenceRow:
     if isinstance(example["chosen"], str) or len(chosen) != _STYLES or len(rejected) != _STYLES:
         raise ValueError(
             f"{len(chosen)} chosen and {len(rejected)} rejected entries were given, but each side is a list of three "
-            "styles (concise, detailed, detailed with Markdown). Mend the row."
+            "styles (concise, detailed, detailed with Markdown). Fix the row."
         )
     if not domain.startswith(DOMAINS):
         raise ValueError(
-            f"`domain={domain!r}` was given, but it begins with 'chat', 'math', 'code' or 'safety'. Mend the row."
+            f"`domain={domain!r}` was given, but it begins with 'chat', 'math', 'code' or 'safety'. Fix the row."
         )
     return PreferenceRow(example["prompt"], chosen, rejected, domain, str(example.get("id", "")))
 
@@ -48,7 +48,7 @@ def difficulties(wins: np.ndarray) -> dict[str, float]:
     return {name: float(wins[mask].mean()) for name, mask in masks.items()}
 
 
-def summarise(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
+def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """
     `accuracy` and each difficulty are means of the domains; safety is the mean of its parts; so are the domains.
 

@@ -1,4 +1,4 @@
-"""What every benchmark's rows become: one prompt, better responses, worse responses."""
+"""Rows of any benchmark: one prompt, better responses, worse responses."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class PreferenceRow(NamedTuple):
 
     Args:
         prompt, chosen, rejected: Text or messages; lists of responses, each better one above each worse one.
-        subset, name (`str`): Where the row belongs, and what it is called.
+        subset, name (`str`): Subset and id of the row.
         group (`str`): Rows of one group count together or not at all.
     """
 
@@ -32,9 +32,9 @@ def read_rows(
 
     Args:
         dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
-        columns (`list[str]`): What each row must have.
-        read (`callable`): From one row; raises `ValueError` on a value that does not fit.
-        what (`str`): Whose rows they are, for messages.
+        columns (`list[str]`): Columns that each row must have.
+        read (`callable`): Reader of one row; raises `ValueError` on a value that does not fit.
+        what (`str`): Name of the benchmark, for messages.
 
     Raises:
         TypeError: For a dict of splits.

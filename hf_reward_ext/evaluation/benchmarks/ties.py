@@ -13,7 +13,7 @@ TIES = "Ties"
 
 
 class TiesParts(NamedTuple):
-    """What the score of one prompt is made of; each is 0 or 1, `margin` is in (-1, 1)."""
+    """Parts of the score of one prompt; each is 0 or 1, `margin` is in (-1, 1)."""
 
     tied: float
     reference: float
@@ -80,7 +80,7 @@ def _prompts(scored: Sequence[ScoredRow]) -> list[tuple[ScoredRow, ScoredRow]]:
         if kind not in ("tied", "ref") or not number or (kind == "tied" and len(one.row.chosen) < 2):
             raise ValueError(
                 f"A row of the ties has `id={one.row.name!r}` and {len(one.row.chosen)} chosen responses, but it is "
-                "'tied:<number>' with two or more, or 'ref:<number>'. Mend the row."
+                "'tied:<number>' with two or more, or 'ref:<number>'. Fix the row."
             )
         rows.setdefault(number, {})[kind] = one
     alone = [f"{kind}:{number}" for number, own in rows.items() if len(own) < 2 for kind in own]

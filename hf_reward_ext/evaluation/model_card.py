@@ -30,11 +30,11 @@ def eval_results(
     One entry per estimate; `metric_args` hold the interval.
 
     Args:
-        estimates (`dict` from `str` to [`Estimate`]): What was measured.
-        format (`str`): Of the rows; gives the dataset's name where none is given.
-        confidence (`float`): Of the intervals.
+        estimates (`dict` from `str` to [`Estimate`]): The measured values.
+        format (`str`): Format of the rows, from which the dataset's name is taken where none is given.
+        confidence (`float`): Confidence level of the intervals.
         dataset_name, dataset_type, dataset_split (`str`, *optional*): Title, name on the Hub, split.
-        task_type (`str`, *optional*): As the Hub calls the task.
+        task_type (`str`, *optional*): Name of the task on the Hub.
 
     Raises:
         ValueError: If the dataset has no name.
@@ -71,7 +71,7 @@ def add_to_model_card(folder: str | Path, results: Sequence[EvalResult], model_n
 
     Args:
         folder (`str` or `Path`): Where the model is saved.
-        results (`list` of `EvalResult`): For example of [`PreferenceEvaluation.to_eval_results`].
+        results (`list` of `EvalResult`): Results, for example of [`PreferenceEvaluation.to_eval_results`].
         model_name (`str`, *optional*): Default: that of the card, or the folder's.
 
     Raises:
