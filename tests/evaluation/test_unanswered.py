@@ -42,10 +42,10 @@ def test_pairs():
 
 
 def test_judges_of_pairs():
-    judge = PairScorer(
-        lambda prompts, a, b: [None if p == "p1" else float(x == "good") - 0.5 for p, x in zip(prompts, a)]
-    )
-    result = evaluate_preferences(judge, ROWS)
+    def log_odds(prompts, a, b):
+        return [None if p == "p1" else float(x == "good") - 0.5 for p, x in zip(prompts, a, strict=True)]
+
+    result = evaluate_preferences(PairScorer(log_odds), ROWS)
     assert result["accuracy"].value == 1 and result.num_unanswered == 1 and result["agreement"].value == 1
     with pytest.raises(ValueError, match="NaN or infinity for 6 of 6 responses"):
         evaluate_preferences(PairScorer(lambda prompts, a, b: [np.nan] * len(a)), ROWS)
