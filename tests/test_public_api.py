@@ -37,6 +37,58 @@ def test_names_of_a_package_are_public_at_the_root(module):
     assert set(module.__all__) <= set(hf_reward_ext.__all__)
 
 
+def test_type_checkers_see_the_names_that_are_loaded_on_first_use():
+    tree = ast.parse((ROOT / "hf_reward_ext" / "__init__.py").read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    seen = {node.module: tuple(alias.name for alias in node.names) for node in block.body}
+    assert seen == hf_reward_ext._MODULES
+    assert sorted(sum(seen.values(), ())) == hf_reward_ext.__all__
+    assert set(hf_reward_ext.__all__) <= set(dir(hf_reward_ext))
+
+
+def python(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-W", "ignore", *(["-c", code] if code else []), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_importing_adds_little_to_torch_transformers_and_trl():
+    code = """
+import sys, time
+import torch, transformers
+from trl import RewardTrainer
+before, start = set(sys.modules), time.process_time()
+import hf_reward_ext
+print(time.process_time() - start)
+print(*{name.split(".")[0] for name in set(sys.modules) - before})
+print("trl.trainer.grpo_trainer" in sys.modules)
+"""
+    seconds, roots, grpo = python(code).splitlines()
+    assert float(seconds) < 1
+    assert not {"scipy", "sklearn", "matplotlib"} & set(roots.split())
+    assert grpo == "False"
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["bon"], ["generate"], ["judge"], ["evaluate"], ["demo"]])
+def test_help_needs_no_torch(command):
+    code = """
+import sys
+sys.argv[0] = "hf-reward-ext"
+from hf_reward_ext.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0
+    assert not {"torch", "transformers"} & set(sys.modules)
+"""
+    assert "usage: hf-reward-ext" in python(code, *command, "--help")
+
+
+def test_the_package_runs_as_a_module():
+    assert python("", "-m", "hf_reward_ext", "--version").strip() == hf_reward_ext.__version__
+
+
 def test_importing_opens_no_socket_and_loads_no_model():
     code = """
 import socket
@@ -51,9 +103,7 @@ assert "reward-bon" in PIPELINE_REGISTRY.get_supported_tasks()
 import gc
 print(sum(tensor.numel() for tensor in gc.get_objects() if isinstance(tensor, torch.nn.Parameter)))
 """
-    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "0"
+    assert python(code).strip() == "0"
 
 
 def test_only_safetensors_and_nothing_that_runs_remote_code():

@@ -1,5 +1,6 @@
 """Entry point of `hf-reward-ext`."""
 
+import importlib
 import json
 import sys
 from argparse import ArgumentParser
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         args.usage_error(f"unrecognized arguments: {' '.join(unknown)}")
     if args.check:
         args.check(args)
+    importlib.import_module("hf_reward_ext.registered")
     as_json = "--json" in arguments
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext():

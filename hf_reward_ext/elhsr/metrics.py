@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 
 def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, float]:
@@ -28,6 +26,8 @@ def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -
     flat_rewards, flat_labels = np.concatenate(rewards), np.concatenate(labels)
     metrics = {"accuracy": float(((flat_rewards > 0) == (flat_labels > 0.5)).mean())}
     if flat_labels.min() < flat_labels.max():
+        from sklearn.metrics import roc_auc_score  # a second to import
+
         metrics["auc"] = float(roc_auc_score(flat_labels > 0.5, flat_rewards))
     several = [index for index, group in enumerate(labels) if len(group) > 1]
     if several:
@@ -40,5 +40,7 @@ def fit_calibration(rewards: np.ndarray, labels: np.ndarray) -> list[float] | No
     """Slope and intercept of the logistic map from reward to probability; `None` where all labels agree."""
     if labels.min() == labels.max():
         return None
+    from sklearn.linear_model import LogisticRegression  # a second to import
+
     fit = LogisticRegression(C=1e6).fit(rewards[:, None], labels > 0.5)
     return [float(fit.coef_[0, 0]), float(fit.intercept_[0])]

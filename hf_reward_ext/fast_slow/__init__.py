@@ -1,5 +1,7 @@
 """Fast-Slow reward models: one token when sure, a written judgement when not (arXiv 2603.20212, reconstructed)."""
 
+from typing import TYPE_CHECKING, Any
+
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from hf_reward_ext.fast_slow.calibrate.drift import DriftMonitor
@@ -13,15 +15,26 @@ from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 from hf_reward_ext.fast_slow.train.counterfactual import counterfactual_prefixes
-from hf_reward_ext.fast_slow.train.grpo_trainer import FastSlowGRPOTrainer
 from hf_reward_ext.fast_slow.train.reward_function import FastSlowRewardFunction
 from hf_reward_ext.fast_slow.train.trainer import FastSlowTrainer
 from hf_reward_ext.fast_slow.train.trainer_config import FastSlowConfig
 from hf_reward_ext.fast_slow.train.verdict_reward import slow_verdict_reward
 
+if TYPE_CHECKING:
+    from hf_reward_ext.fast_slow.train.grpo_trainer import FastSlowGRPOTrainer
+
 AutoConfig.register("fast_slow", FastSlowRewardModelConfig)
 AutoModel.register(FastSlowRewardModelConfig, FastSlowRewardModel)
 AutoModelForSequenceClassification.register(FastSlowRewardModelConfig, FastSlowRewardModel)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "FastSlowGRPOTrainer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hf_reward_ext.fast_slow.train.grpo_trainer import FastSlowGRPOTrainer  # TRL's takes half a second to import
+
+    return FastSlowGRPOTrainer
+
 
 __all__ = [
     "BestResponse",

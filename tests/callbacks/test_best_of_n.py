@@ -126,7 +126,7 @@ def test_references_that_are_given(tiny_dpo, tmp_path):
         return [float(text.split()[0].lstrip("w")) if text.startswith("w") else 0.0 for text in completions]
 
     ahead, behind = ["w0", "w0", "w0"], [["w1000", "w2000"]] * 3
-    for reference, expected in ((ahead, 0.9), (behind, 0.0)):
+    for reference, expected in ((ahead, 0.6), (behind, 0.0)):
         callback = BestOfNCallback(PROMPTS, first_number, 4, reference, max_new_tokens=4)
         metrics = tiny_dpo(config(tmp_path), callback).evaluate()
         assert (metrics["eval_bon_win_rate"] >= expected) if expected else (metrics["eval_bon_win_rate"] == 0)

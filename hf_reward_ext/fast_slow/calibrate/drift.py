@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, norm
 
 from hf_reward_ext.fast_slow.judge.judgment import Judgment
 
@@ -55,11 +54,15 @@ class DriftMonitor:
         # Half a decision either way: a calibrated rate of 0 or 1 is an estimate too.
         count = self.calibration["num_pairs"]
         rate = (self.calibration["escalation_rate"] * count + 0.5) / (count + 1)
+        from scipy.stats import binomtest  # half a second to import
+
         return float(binomtest(int(slow.sum()), len(slow), rate).pvalue)
 
     def _mass_p(self, mass: np.ndarray) -> float:
         spread = max(self.calibration["mass_std"], 1e-3)
         error = spread * np.sqrt(1 / len(mass) + 1 / self.calibration["num_pairs"])
+        from scipy.stats import norm  # half a second to import
+
         return float(2 * norm.sf(abs(mass.mean() - self.calibration["mass_mean"]) / error))
 
     def _message(self, report: dict[str, float], count: int) -> str:

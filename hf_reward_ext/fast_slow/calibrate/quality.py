@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
 from hf_reward_ext.base.stats.intervals import share_with_interval
 from hf_reward_ext.fast_slow.judge.judgment import Judgment, position_bias
@@ -34,6 +33,8 @@ def judge_quality(
     accuracy = share_with_interval(fast_right)
     found: dict = {"fast_accuracy_interval": [accuracy.lower, accuracy.upper]}
     problems = []
+    from scipy.stats import binomtest  # half a second to import
+
     p_value = binomtest(int(fast_right.sum()), len(fast_right), alternative="greater").pvalue
     if p_value > _CHANCE_P:
         problems.append(

@@ -44,11 +44,12 @@ DECODINGS = {
 
 
 def written(row, ending, eos):
-    """Tokens of a row up to the first one that ends it."""
+    """Tokens of a row up to the first one that ends it, and whether there is one."""
     ends = {"stop string": set(STOPS), "criterion": set(STOPS), "EOS of a criterion": {EOS, 12}}.get(ending, set())
     # A criterion of the user replaces that of `generate` where both have one type.
     ends |= set() if ending in ("EOS of a criterion", "length") else set(torch.tensor(eos).flatten().tolist())
-    return next((index + 1 for index, token in enumerate(row) if token in ends), len(row))
+    length = next((index + 1 for index, token in enumerate(row) if token in ends), len(row))
+    return length, row[length - 1] in ends
 
 
 def policy_with(pad):
@@ -70,12 +71,13 @@ def test_ends_are_those_of_the_criteria(pad, ending, decoding):
     with watch_row_ends(policy) as ends:
         out = policy.generate(ids, **settings, **ENDINGS[ending]())
     found = ends.completion_mask(out, ids.shape[1]).sum(-1).tolist()
-    expected = [written(row, ending, PADS[pad]["eos_token_id"]) for row in out[:, ids.shape[1] :].tolist()]
-    assert found == expected
-    assert ends.is_finished(out).tolist() == [length < LENGTH for length in expected]
+    rows = [written(row, ending, PADS[pad]["eos_token_id"]) for row in out[:, ids.shape[1] :].tolist()]
+    expected, finished = zip(*rows, strict=True)
+    assert found == list(expected)
+    assert ends.is_finished(out).tolist() == list(finished)
     # The same rows in another order and among padding.
     wider = torch.nn.functional.pad(out.flip(0), (0, 2), value=PADS[pad]["pad_token_id"] or EOS)
-    assert ends.completion_mask(wider, ids.shape[1]).sum(-1).tolist() == expected[::-1]
+    assert ends.completion_mask(wider, ids.shape[1]).sum(-1).tolist() == list(expected[::-1])
 
 
 def test_a_row_that_ends_at_the_very_limit_is_finished():
@@ -136,5 +138,5 @@ def test_a_custom_criterion_may_use_the_matching_string():
         out = policy.generate(
             ids, attention_mask=mask, max_new_tokens=LENGTH, do_sample=True, stopping_criteria=criteria
         )
-    expected = [written(row, "stop string", EOS) for row in out[:, ids.shape[1] :].tolist()]
+    expected = [written(row, "stop string", EOS)[0] for row in out[:, ids.shape[1] :].tolist()]
     assert ends.completion_mask(out, ids.shape[1]).sum(-1).tolist() == expected
