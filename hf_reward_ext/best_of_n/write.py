@@ -2,13 +2,15 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
+from hf_reward_ext.best_of_n.prompts import check_prompts
 from hf_reward_ext.best_of_n.writer import ResumableWriter
 
 
@@ -21,14 +23,15 @@ def write_best_of_n(
     prompts_per_part: int = 32,
     seed: int = 0,
     show_progress: bool | None = None,
+    overwrite: bool = False,
     **call_kwargs,
 ) -> Path:
     """
     Samples N candidates of every prompt, scores them, and writes rows for a trainer.
 
-    A run that was killed goes on after the last whole part when it is called again with the same arguments, and ends
+    A run that was killed resumes after the last whole part when it is called again with the same arguments, and ends
     with the file that it would have written undisturbed: part i is sampled with `seed + i`. A finished file is left
-    alone. Of the pipeline itself the name of the model and that of a text reward are compared, no weights.
+    alone. Models are compared by their weights, functions by their names.
 
     Args:
         pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)`, or a callable that takes and returns the same.
@@ -39,13 +42,17 @@ def write_best_of_n(
         prompts_per_part (`int`, *optional*, defaults to 32): What is lost at most when the run is killed.
         seed (`int`, *optional*): Of the samples.
         show_progress (`bool`, *optional*): Default: a bar for more than one part.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether a file of that name is replaced when the new one
+            is whole.
         **call_kwargs: For the pipeline (`num_candidates`, `max_new_tokens`, ...).
 
     Returns:
         `Path`: Of the file. `load_dataset("json", data_files=...)` or `Dataset.from_file(...)` reads it.
 
     Raises:
-        ValueError: If what is there was made of other prompts or with other settings, or no prompt gives a row.
+        ValueError: If what is there is broken, or was made of other prompts or with other settings or models, or no
+            prompt gives a row; if a prompt of a list is neither text nor messages, before the first is sampled.
+        RuntimeError: If another process writes the file.
 
     Example:
     ```python
@@ -60,17 +67,21 @@ def write_best_of_n(
         "seed": seed,
         "prompts_per_part": prompts_per_part,
     }
-    writer = ResumableWriter(path, settings)
+    if prompts_per_part < 1:
+        raise ValueError(f"`prompts_per_part` must be at least 1, got {prompts_per_part}.")
+    if isinstance(prompts, Sequence) and isinstance(pipe, BestOfNPipeline):
+        check_prompts(list(prompts), pipe.tokenizer)
     total = -(-len(prompts) // prompts_per_part) if isinstance(prompts, Sized) else None
     hidden = total == 1 if show_progress is None else not show_progress
     stream = iter(prompts)
     parts = iter(lambda: list(itertools.islice(stream, prompts_per_part)), [])
-    for number, part in enumerate(tqdm(parts, desc="best of N", total=total, disable=hidden)):
-        if not writer.has(number, part):
-            results = pipe(part, return_all=True, seed=seed + number, show_progress=False, **call_kwargs)
-            made = [row for prompt, records in zip(part, results, strict=True) for row in rows(prompt, records)]
-            writer.write(number, part, made)
-    return writer.finish()
+    with ResumableWriter(path, settings, overwrite=overwrite) as writer:
+        for number, part in enumerate(tqdm(parts, desc="best of N", total=total, disable=hidden)):
+            if not writer.has(number, part):
+                results = pipe(part, return_all=True, seed=seed + number, show_progress=False, **call_kwargs)
+                made = [row for prompt, records in zip(part, results, strict=True) for row in rows(prompt, records)]
+                writer.write(number, part, made)
+        return writer.finish()
 
 
 def _describe(value):
@@ -89,5 +100,10 @@ def _describe(value):
 def _describe_pipe(pipe):
     if not isinstance(pipe, BestOfNPipeline):
         return _describe(pipe)
-    scorer = type(pipe.head).__name__ if pipe.scorer is None else pipe.scorer.__name__
-    return [getattr(pipe.model.config, "_name_or_path", ""), scorer, _describe(vars(pipe.options))]
+    scorers = [scorer for scorer in (pipe.scorer, pipe.second_scorer) if scorer is not None]
+    models = [pipe.model, pipe.head, *(model for scorer in scorers for model in scorer.models)]
+    return {
+        "models": [fingerprint_weights(model) for model in models if model is not None],
+        "scorers": [scorer.__name__ for scorer in scorers],
+        "options": _describe(vars(pipe.options)),
+    }

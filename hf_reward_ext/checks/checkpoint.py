@@ -31,7 +31,7 @@ class SavedTensors:
             with safe_open(file, "pt") as tensors:
                 self.names |= dict.fromkeys(tensors.keys(), file)
         config = _local(self.place, "config.json")
-        architectures = json.loads(config.read_text()).get("architectures") if config else None
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config else None
         self.architecture: str | None = architectures[0] if architectures else None
 
     def _files(self) -> list[Path]:
@@ -39,7 +39,7 @@ class SavedTensors:
         index = _local(self.place, _INDEX)
         if whole or index is None:
             return whole
-        parts = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         return [file for name in parts if (file := _local(self.place, name))]
 
     def name_of(self, parameter: str) -> str | None:

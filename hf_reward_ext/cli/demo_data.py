@@ -1,12 +1,12 @@
 """Rows of the demo's arithmetic task as JSON lines, to try the other commands on without a network."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
+from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.demo import arithmetic, judge
 from hf_reward_ext.demo.elhsr import TEMPERATURE, prompts_of
 from hf_reward_ext.demo.policy import load_policy
@@ -56,7 +56,5 @@ def write_demo_data(folder: str | Path, num_train: int, num_test: int, seed: int
 def _write(path: Path, rows: Iterable) -> dict[str, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row) + "\n" for row in rows]
-    part = path.with_suffix(".part")
-    part.write_text("".join(lines))
-    os.replace(part, path)
+    replace_text(path, "".join(lines))
     return {str(path): len(lines)}

@@ -1,12 +1,12 @@
 """The work of `evaluate`."""
 
 import json
-import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from hf_reward_ext.base.saving.atomic import replace_file
 from hf_reward_ext.cli.scorers import load_function, load_scorer
 from hf_reward_ext.cli.work import read_data
 from hf_reward_ext.evaluation import (
@@ -57,13 +57,10 @@ def _write_all(args: Namespace, result: PreferenceEvaluation | BestOfNEvaluation
 
 
 def _write(path: str, text: str) -> None:
-    _replace(path, lambda part: Path(part).write_text(text))
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def _replace(path: str, write: Callable[[Path], object]) -> None:
     """Writes beside the file and moves it there when it is whole."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.stem}.part{target.suffix}")
-    write(part)
-    os.replace(part, target)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, write)

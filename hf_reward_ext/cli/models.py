@@ -38,7 +38,7 @@ def _check_folder(name: str, *files: str) -> None:
 def adapter_base(name: str) -> str | None:
     """Name of the base model, if what lies there is an adapter."""
     path = None if name == DEMO_POLICY else find_adapter_config_file(name)
-    return json.loads(Path(path).read_text())["base_model_name_or_path"] if path else None
+    return json.loads(Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"] if path else None
 
 
 def base_of(name: str) -> str:

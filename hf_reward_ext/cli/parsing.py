@@ -90,7 +90,7 @@ def _settings(path: Path, usage_error: Callable[[str], NoReturn]) -> dict:
     if not path.is_file():
         usage_error(f"argument --config: there is no file {str(path)!r}")
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         usage_error(f"argument --config: {str(path)!r} is no YAML: {' '.join(str(error).split())}")
     if not isinstance(settings, dict):

@@ -162,7 +162,7 @@ def _model(method: str, parsed: Parsed) -> dict[str, Any]:
 def _template(given: str | dict) -> dict:
     if isinstance(given, dict):
         return given
-    return json.loads(Path(given).read_text() if Path(given).is_file() else given)
+    return json.loads(Path(given).read_text(encoding="utf-8") if Path(given).is_file() else given)
 
 
 def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict | None:

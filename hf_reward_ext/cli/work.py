@@ -99,7 +99,7 @@ def read_back(path: Path) -> Iterable[dict]:
     if path.suffix == ".arrow":
         yield from cast(Iterable[dict], Dataset.from_file(str(path)))
         return
-    with path.open() as lines:
+    with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 
 

@@ -1,7 +1,6 @@
 """The guided tour: trains what each method needs in front of the user and prints one table."""
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -12,6 +11,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from hf_reward_ext.base.saving.atomic import replace_file, replace_text
 from hf_reward_ext.demo import elhsr
 from hf_reward_ext.demo.elhsr import Result
 from hf_reward_ext.demo.policy import load_policy
@@ -79,16 +79,14 @@ def _write(results: list[Result], seconds: float, size: TourSize, seed: int, fol
         "seconds": round(seconds, 1),
         "results": [{**row._asdict(), "accuracy": row.accuracy._asdict()} for row in results],
     }
-    part = folder / "results.json.part"
-    part.write_text(json.dumps(report, indent=1) + "\n")
-    os.replace(part, folder / "results.json")
+    replace_text(folder / "results.json", json.dumps(report, indent=1) + "\n")
     try:
         import matplotlib
     except ModuleNotFoundError:
         print("No plot: install the extra with `pip install 'hf_reward_ext[plot]'`.")
         return
     matplotlib.use("agg")
-    _plot(results, folder / "accuracy.png")
+    replace_file(folder / "accuracy.png", lambda draft: _plot(results, draft))
 
 
 def _plot(results: list[Result], path: Path) -> None:

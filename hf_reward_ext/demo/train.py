@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     policy.bfloat16().save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
-    (Path(args.output) / "train_log.json").write_text(json.dumps(log, indent=1) + "\n")
+    (Path(args.output) / "train_log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"train_seconds": log["train_seconds"], **log["dev"]}, indent=1))
 
 

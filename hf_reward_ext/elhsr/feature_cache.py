@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
@@ -70,7 +71,11 @@ class FeatureCache:
         Raises:
             ValueError: If the features of a completion hold NaN or infinity.
         """
-        done = json.loads(self._note.read_text())["completions"] if self._note and self._note.exists() else 0
+        done = (
+            json.loads(self._note.read_text(encoding="utf-8"))["completions"]
+            if self._note and self._note.exists()
+            else 0
+        )
         # By length, so that a batch wastes little padding; the order is fixed, so that a second run can go on.
         order = sorted(range(len(self._completions)), key=self._length)
         was_training = self.policy.training
@@ -123,9 +128,7 @@ class FeatureCache:
     def _save_progress(self, completions: int) -> None:
         if self._note is None:
             return
-        part = self._note.with_suffix(".part")
-        part.write_text(json.dumps({"completions": completions}))
-        os.replace(part, self._note)
+        replace_text(self._note, json.dumps({"completions": completions}))
 
     def _fingerprint(self) -> str:
         described = {name: getattr(self.config, name) for name in ("layers", "features", "top_logprobs", "hidden_size")}

@@ -1,15 +1,21 @@
 """Files are whole or missing, and a run goes on where it was killed."""
 
+import errno
 import functools
+import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
+import numpy as np
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import Dataset, Json, load_dataset
 
 from hf_reward_ext import ResumableWriter, preference_rows, sft_rows, write_best_of_n
 
@@ -38,7 +44,7 @@ def write(path, pipe=None, prompts=PROMPTS, **kwargs):
 
 
 def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def test_json_lines_and_arrow_hold_the_same_rows(tmp_path):
@@ -126,28 +132,60 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     assert path.read_bytes() == write(tmp_path / "whole.jsonl", pipe).read_bytes()
 
 
-@pytest.mark.parametrize("stage", ["before the file", "before its description", "before the parts are deleted"])
-def test_no_moment_is_a_bad_one_to_be_killed(tmp_path, monkeypatch, stage):
-    path, replace = tmp_path / "rows.jsonl", os.replace
+class Killed(BaseException):
+    """A process that is killed: nothing that it would still do is done."""
 
-    def dies(source, target):
-        if (stage == "before the file" and str(target) == str(path)) or (
-            stage == "before its description" and str(target).endswith("info.json")
-        ):
-            raise SystemExit
-        return replace(source, target)
 
-    def dies_deleting(*args, **kwargs):
-        raise SystemExit
+OPERATIONS = ("replace", "unlink", "rmdir", "mkdir", "fsync")
 
-    with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(os, "replace", dies)
-        if stage == "before the parts are deleted":
-            patched.setattr("hf_reward_ext.best_of_n.writer.shutil.rmtree", dies_deleting)
-        write(path)
-    pipe = Pipe()
-    assert len(read(write(path, pipe))) == 10
-    assert pipe.calls == [] and not (tmp_path / "rows.jsonl.parts").exists()
+
+def count_operations(monkeypatch, dies_at, error):
+    """Numbers what changes the disk; at one number an error is raised, and if it kills, at all that follow."""
+    count = itertools.count()
+
+    def wrap(operation):
+        def wrapped(*args, **kwargs):
+            number = next(count)
+            if number == dies_at or (number > dies_at and error is Killed):
+                raise error
+            return operation(*args, **kwargs)
+
+        return wrapped
+
+    for name in OPERATIONS:
+        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
+    return count
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
+@pytest.mark.parametrize(
+    "error", [Killed, OSError(errno.ENOSPC, "No space left on device")], ids=["killed", "full disk"]
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "arrow"])
+def test_no_operation_is_a_bad_one_to_fail_at(tmp_path, monkeypatch, suffix, error, old):
+    whole = write(tmp_path / f"whole.{suffix}").read_bytes()
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / f"rows.{suffix}"
+        before = write(path, seed=7).read_bytes() if old else None
+        with monkeypatch.context() as patched:
+            count = count_operations(patched, number, error)
+            try:
+                write(path, overwrite=old)
+            except (Killed, OSError) as raised:
+                assert raised is error or raised.__cause__ is error or isinstance(raised, Killed)
+            reached = next(count) > number
+        left = path.read_bytes() if path.exists() else None
+        assert left in (before, whole)
+        calls = len(list((folder / f"rows.{suffix}.parts").glob("part-*.json")))
+        pipe = Pipe()
+        assert write(path, pipe, overwrite=old and left != whole).read_bytes() == whole
+        assert len(pipe.calls) <= 3 - calls
+        assert sorted(one.name for one in folder.iterdir()) == [path.name, path.name + ".info.json"]
+        if not reached:
+            break
+    assert number > 15
 
 
 def test_streams_and_parts_without_rows(tmp_path):
@@ -193,3 +231,242 @@ def test_the_writer_alone_takes_any_rows(tmp_path):
         assert not writer.has(number, part)
         writer.write(number, part, [{"square": value * value} for value in part])
     assert read(writer.finish()) == [{"square": 1}, {"square": 4}, {"square": 9}]
+
+
+def random_value(rng, depth=0):
+    kinds = ["none", "bool", "int", "large", "float", "text"] + ["list", "dict"] * (depth < 2)
+    kind = rng.choice(kinds)
+    if kind == "list":
+        return [random_value(rng, depth + 1) for _ in range(rng.randrange(3))]
+    if kind == "dict":
+        return {key: random_value(rng, depth + 1) for key in rng.sample("abc", rng.randrange(3))}
+    return {
+        "none": None,
+        "bool": rng.random() < 0.5,
+        "int": rng.randrange(-3, 4),
+        "large": rng.choice([-(2**63), 2**53 + 1, 2**63 - 1]),
+        "float": rng.choice([0.1, -2.5, 1e300, 5e-324]),
+        "text": rng.choice(["", "x2", "12", "[1]", "Grüße\u2028 😀\n", "null"]),
+    }[kind]
+
+
+def random_rows(rng):
+    """Parts of rows; some columns have one kind of value, some any."""
+    columns = {name: rng.choice([None, "number", "any"]) for name in "pqrs"[: rng.randrange(1, 5)]}
+
+    def value(kind):
+        if kind == "number":
+            return rng.choice([None, 1, 2.5])
+        return random_value(rng) if kind == "any" else rng.choice(["a", "b"])
+
+    return [
+        [{name: value(kind) for name, kind in columns.items() if rng.random() < 0.8} for _ in range(rng.randrange(4))]
+        for _ in range(rng.randrange(1, 4))
+    ]
+
+
+def is_same(value, other):
+    """Equality, where a missing key is None."""
+    if isinstance(value, dict):
+        return all(is_same(value.get(key), other.get(key)) for key in {**value, **other})
+    if isinstance(value, list):
+        return isinstance(other, list) and len(value) == len(other) and all(map(is_same, value, other))
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def read_arrow(path):
+    """Rows of an Arrow file; columns of several types by Python's JSON, since that of datasets rounds floats."""
+    dataset = Dataset.from_file(str(path))
+    mixed = [name for name, feature in dataset.features.items() if isinstance(feature, Json)]
+    rows = dataset.data.table.to_pylist()
+    return [
+        {name: json.loads(value) if name in mixed and value is not None else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_formats_hold_the_same_data_whatever_comes_first(tmp_path, seed):
+    parts = random_rows(random.Random(seed))
+    if not any(map(any, parts)):
+        parts.append([{"p": None}])
+    for path in (tmp_path / "rows.jsonl", tmp_path / "rows.arrow"):
+        writer = ResumableWriter(path, {})
+        for number, rows in enumerate(parts):
+            writer.write(number, [], rows)
+        writer.finish()
+    rows = [row for part in parts for row in part]
+    assert read(tmp_path / "rows.jsonl") == rows
+    assert is_same(rows, read_arrow(tmp_path / "rows.arrow"))
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "feature"),
+    [
+        ({"a": 1}, {"a": 1.5}, "Value('float64')"),
+        ({"a": None}, {"a": "x"}, "Value('string')"),
+        ({"a": []}, {"a": [0.5]}, "List(Value('float64'))"),
+        ({}, {"a": True}, "Value('bool')"),
+        ({"a": 1}, {"a": "x2"}, "Json(decode=True)"),
+        ({"a": "text"}, {"a": [{"role": "user", "content": "text"}]}, "Json(decode=True)"),
+    ],
+)
+def test_types_are_read_off_all_rows(tmp_path, first, later, feature):
+    writer = ResumableWriter(tmp_path / "rows.arrow", {})
+    writer.write(0, [], [{"b": 0, **first}])
+    writer.write(1, [], [{"b": 1, **later}])
+    dataset = Dataset.from_file(str(writer.finish()))
+    assert repr(dataset.features["a"]) == feature
+    assert dataset.to_list() == [{"b": 0, "a": first.get("a")}, {"b": 1, **later}]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (float("nan"), ValueError, r"Row 1 of part 0\['a'\] must be a finite number, got nan. Use `None`"),
+        ([float("inf")], ValueError, r"\['a'\]\[0\] must be a finite number, got inf"),
+        (2**63, ValueError, "must fit 64 bits, got 9223372036854775808. Write it as text"),
+        ("\ud800", ValueError, "must be text that UTF-8 can hold"),
+        ({1: 2}, TypeError, "must have text keys, got 1"),
+        ({"b": {3}}, TypeError, r"\['a'\]\['b'\] must be None, a bool, .* got a `builtins.set`"),
+        (np.int64(1), TypeError, "got a `numpy.int64`. Convert it"),
+        (b"x", TypeError, "got a `builtins.bytes`"),
+    ],
+)
+def test_what_no_file_can_hold_is_refused_with_its_place(tmp_path, value, error, message):
+    writer = ResumableWriter(tmp_path / "rows.jsonl", {})
+    with pytest.raises(error, match=message):
+        writer.write(0, [], [{"a": 1}, {"a": value}])
+    writer._parts.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": data[:-40],
+            "empty": b"",
+            "longer": data + b"x\n",
+            "changed": data.replace(b"1", b"2"),
+            "not text": b"\xff\xfe",
+        }[how]
+    )
+
+
+DAMAGES = ["cut", "empty", "longer", "changed", "not text"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("suffix", ["jsonl", "arrow"])
+def test_a_finished_file_that_changed_is_refused_by_name(tmp_path, suffix, how):
+    path = write(tmp_path / f"rows.{suffix}")
+    whole = path.read_bytes()
+    damage(path, how)
+    with pytest.raises(
+        ValueError, match=rf"rows.{suffix} has \d+ bytes, but 10 rows of \d+ bytes were written.*make it"
+    ):
+        write(path)
+    assert write(path, overwrite=True).read_bytes() == whole
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_broken_part_is_named_with_the_remedy(tmp_path, how):
+    path = tmp_path / "rows.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Pipe(dies_at=2))
+    part = tmp_path / "rows.jsonl.parts" / "part-000001.json"
+    damage(part, how)
+    with pytest.raises(ValueError, match=r"part-000001.json' is broken: .* Delete that file"):
+        write(path)
+    part.unlink()
+    pipe = Pipe()
+    assert write(path, pipe).read_bytes() == write(tmp_path / "whole.jsonl").read_bytes()
+    assert pipe.calls == [(4, 1), (2, 2)]
+
+
+def test_old_results_stay_until_new_ones_are_whole(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("mine\n")
+    for dies_at in (0, 2):
+        with pytest.raises(KeyboardInterrupt):
+            write(path, Pipe(dies_at), overwrite=True)
+        assert path.read_text() == "mine\n"
+    pipe = Pipe()
+    write(path, pipe, overwrite=True)
+    assert pipe.calls == [(2, 2)] and len(read(path)) == 10
+    with pytest.raises(ValueError, match=r"other settings \(seed=0, now 1\)"):
+        write(path, seed=1)
+    write(path, seed=1, overwrite=True)
+    assert json.loads((tmp_path / "rows.jsonl.info.json").read_text())["settings"]["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("rows.jsonl", lambda path: path.mkdir(), "is a folder"),
+        ("rows.jsonl", lambda path: path.symlink_to(path.with_name("target")), "got the link"),
+        ("rows.jsonl.info.json", lambda path: path.write_text('{"mine": 1}'), "is there and not ours"),
+        ("rows.jsonl.info.json", lambda path: path.mkdir(), "is there and not ours"),
+        ("rows.jsonl.parts", lambda path: path.write_text("mine"), "a file or link has that name"),
+        ("rows.jsonl.parts", lambda path: path.symlink_to(path.with_name("target")), "a file or link has that name"),
+        ("rows.jsonl.parts/part-1.json", lambda path: path.write_text("mine"), "'part-1.json' is in it"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_not_ours_stays(tmp_path, name, make, message, overwrite):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "kept").write_text("kept")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make(tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    pipe = Pipe()
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "rows.jsonl", pipe, overwrite=overwrite)
+    assert pipe.calls == [] and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_work(tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    pipe = Pipe()
+    with pytest.raises(OSError, match=r"must be a place that can be written to, but .* \(Read-only file system\)"):
+        write(tmp_path / "new" / "rows.jsonl", pipe)
+    assert pipe.calls == [] and list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="must be a place that can be written to"):
+        write(tmp_path / "file" / "rows.jsonl", pipe)
+
+
+def test_a_second_writer_is_refused_while_one_works(tmp_path):
+    path, raised = tmp_path / "rows.jsonl", []
+
+    def other():
+        try:
+            write(path)
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    class Busy(Pipe):
+        def __call__(self, *args, **kwargs):
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+            return super().__call__(*args, **kwargs)
+
+    write(path, Busy())
+    assert len(raised) == 3 and all("another is writing it. Wait for it" in text for text in raised)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "again.jsonl", Pipe(dies_at=1))
+    write(tmp_path / "again.jsonl")  # in the same process, as in a notebook
+
+
+def test_prompts_of_a_list_are_checked_before_the_first_is_sampled(tmp_path):
+    with pytest.raises(ValueError, match="`prompts_per_part` must be at least 1, got 0"):
+        write(tmp_path / "rows.jsonl", prompts_per_part=0)
+    with pytest.raises(TypeError, match=r"The input of part 0\[1\] must be None, .* got a `builtins.object`"):
+        write(tmp_path / "rows.jsonl", prompts=["a", object()])

@@ -26,7 +26,7 @@ def scorers(folder, tmp_path_factory):
     ).save_pretrained(place / "classifier")
     tiny_tokenizer().save_pretrained(place / "classifier")
     judge = FastSlowRewardModel(
-        policy, tiny_tokenizer(), ("w20", "w21"), template=JudgeTemplate(**TEMPLATE), max_new_tokens=2
+        policy, tiny_tokenizer(), ("w20", "w21"), template=JudgeTemplate(**TEMPLATE), max_new_tokens=4
     )
     judge.save_pretrained(place / "judge")
     adapted = get_peft_model(policy, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=2))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.base.stats.calibration import expected_calibration_error, reliability
 from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, Truth, outcomes
 from hf_reward_ext.fast_slow.calibrate.quality import judge_quality
@@ -103,7 +104,7 @@ def write_report(
         "gate": _point(data, chosen),
         "curves": accuracy_token_curves(gate, data.take(half), data.take(~half)),
     }
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    replace_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
     _draw_reliability(
         folder / "reliability.png", {name: reliability(one, truth) for name, one in probabilities.items()}
     )

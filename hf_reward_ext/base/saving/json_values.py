@@ -1,0 +1,66 @@
+"""Values that a row of a file may have: what JSON and Arrow can both hold."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+_LARGEST = 2**63
+
+
+def check_json(value: Any, place: str) -> None:
+    """
+    Refuses what would not come back from a file as it is.
+
+    Args:
+        value: `None`, a `bool`, `int`, finite `float` or `str`, or lists and dictionaries of such.
+        place (`str`): Name of the value, for the message.
+
+    Raises:
+        TypeError: If it is of another type; the place in it is named.
+        ValueError: If a number is not finite or needs more than 64 bits, or a text is no Unicode.
+
+    Example:
+    ```python
+    >>> check_json({"scores": [1.0, None]}, "row 0")
+    ```
+    """
+    if value is None or isinstance(value, bool):
+        return
+    if isinstance(value, int):
+        if not -_LARGEST <= value < _LARGEST:
+            raise ValueError(f"{place} must fit 64 bits, got {value}. Write it as text.")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{place} must be a finite number, got {value}. Use `None` where there is no value.")
+    elif isinstance(value, str):
+        _check_text(value, place)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            check_json(item, f"{place}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{place} must have text keys, got {key!r}. Turn it into `str`.")
+            _check_text(key, f"a key of {place}")
+            check_json(item, f"{place}[{key!r}]")
+    else:
+        kind = type(value)
+        raise TypeError(
+            f"{place} must be None, a bool, int, float, str, list or dict, got a `{kind.__module__}.{kind.__name__}`. "
+            "Convert it (`.item()`, `.tolist()`, `str`)."
+        )
+
+
+def digest(value: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a value of [`check_json`]."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_text(text: str, place: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{place} must be text that UTF-8 can hold, got {error.reason} ({text[error.start]!r}). Correct it."
+        ) from error
