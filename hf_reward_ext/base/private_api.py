@@ -155,36 +155,3 @@ def _lora_layers(model) -> list:
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]
-
-
-def add_fused_lm_head(model) -> None:
-    """
-    Gives a causal LM TRL's way to per-token log-probabilities without logits of the shape (batch, seq, vocab).
-
-    After it `model(..., labels=labels, fused_lm_head=True).log_probs` holds them, zero where a label is -100. Anything
-    else that the model does is as before.
-    """
-    from trl.trainer.utils import add_fused_lm_head as add
-
-    own = vars(model).get("forward")  # a device map has put its own there
-    if getattr(own, "__wrapped__", None) is not type(model).forward:
-        add(model)
-
-
-@contextmanager
-def narrow_head_tiles(device) -> Iterator[None]:
-    """
-    Lets TRL's fused head work on narrower tiles where it has no Triton kernel, forward and backward.
-
-    Its way in plain torch holds several tensors of a tile's size: at the width meant for GPUs a step takes three
-    quarters of the memory of full logits, and more time than on narrow tiles.
-    """
-    from trl.trainer import utils
-
-    wide = utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    if device.type not in ("cuda", "xpu"):
-        utils._CHUNKED_LOGPROB_CHUNK_SIZE = 8192
-    try:
-        yield
-    finally:
-        utils._CHUNKED_LOGPROB_CHUNK_SIZE = wide

@@ -13,11 +13,11 @@ from transformers.modeling_outputs import ModelOutput
 
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
-from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
+from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
 from hf_reward_ext.genarm.model_card import scorer_card
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
 from hf_reward_ext.genarm.quantization import check_is_serializable, share_quantization
@@ -146,14 +146,13 @@ class GenARMRewardModel(BaseRewardModel):
                 "prompt and a completion."
             )
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        with narrow_head_tiles(input_ids.device):
-            logps = self.causal_lm(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                labels=input_ids.masked_fill(~counted, -100),
-                fused_lm_head=True,
-            ).log_probs
+        logps, _ = token_logps(
+            self.causal_lm,
+            input_ids,
+            labels=input_ids.masked_fill(~counted, -100),
+            attention_mask=attention_mask,
+            position_ids=positions,
+        )
         token_rewards = self.config.beta * torch.nn.functional.pad(logps, (1, 0))
         pool = masked_mean if self.config.length_normalization else masked_sum
         return GenARMRewardOutput(logits=pool(token_rewards, counted)[:, None], token_rewards=token_rewards)

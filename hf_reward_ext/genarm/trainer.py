@@ -5,12 +5,12 @@ from datasets import Dataset
 from torch import Tensor
 
 from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
-from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
-from hf_reward_ext.base.training.model_loading import check_causal_lm
+from hf_reward_ext.base.training.model_loading import check_causal_lm, router_loss_weight
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
+from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
 from hf_reward_ext.genarm.metrics import logps_drift, pair_metrics
 from hf_reward_ext.genarm.model_card import PAPER, guide_card
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
@@ -64,7 +64,9 @@ class GenARMTrainer(BaseRewardTrainer):
 
     def _build_model(self, model, args, processing_class, peft_config):
         _check_adapters(model, peft_config)
-        add_fused_lm_head(check_causal_lm(model))
+        causal_lm = check_causal_lm(model)
+        add_fused_lm_head(causal_lm)
+        self._router_weight = router_loss_weight(causal_lm)
         self.num_filtered: dict[str, int] = {}
         return model, peft_config
 
@@ -83,20 +85,23 @@ class GenARMTrainer(BaseRewardTrainer):
 
     def _batch_loss(self, model, inputs):
         mask = inputs["completion_mask"]
-        with narrow_head_tiles(inputs["input_ids"].device):
-            output = model(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                labels=inputs["input_ids"].masked_fill(~mask, -100),
-                fused_lm_head=True,
-            )
-        logps = output.log_probs.float().sum(-1)
+        logps, router_loss = token_logps(
+            model,
+            inputs["input_ids"],
+            labels=inputs["input_ids"].masked_fill(~mask, -100),
+            attention_mask=inputs["attention_mask"],
+        )
+        logps = logps.sum(-1)
         if self.args.length_normalization:
             logps = logps / mask[:, 1:].sum(-1)
         chosen, rejected = logps.chunk(2)
         loss = self._pair_loss(chosen, rejected, inputs.get("margin", 0.0))
+        terms = [LossTerm("preference_loss", loss, torch.ones_like(loss), "pairs")]
+        if router_loss is not None and self._router_weight:
+            spread = router_loss.expand_as(loss)
+            terms.append(LossTerm("router_loss", spread, torch.ones_like(loss), "pairs", self._router_weight))
         return BatchLoss(
-            terms=[LossTerm("preference_loss", loss, torch.ones_like(loss), "pairs")],
+            terms=terms,
             metrics=pair_metrics(chosen.detach(), rejected.detach(), self.args.beta),
             rewards=self.args.beta * torch.stack([chosen, rejected], dim=-1),
         )
@@ -130,9 +135,4 @@ def _check_adapters(model, peft_config) -> None:
                 f"A `{type(config).__name__}` with `task_type={config.task_type!r}` was given, but a guide is a causal "
                 "LM whose weights an adapter changes. Use `LoraConfig(task_type='CAUSAL_LM', "
                 "target_modules='all-linear')`."
-            )
-        if "lm_head" in (config.target_modules or ()):
-            raise ValueError(
-                "An adapter on `lm_head` was given, but the log-probabilities are read from the head's own weights, so "
-                "it would never be trained. Leave 'lm_head' out of `target_modules`."
             )

@@ -1,15 +1,12 @@
-import inspect
 import json
 
 import pytest
 import torch
-from accelerate.hooks import ModelHook, add_hook_to_module
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from tiny import VOCAB, tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from hf_reward_ext.base.private_api import add_fused_lm_head, narrow_head_tiles
 from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
 from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
 
@@ -292,46 +289,8 @@ def test_a_model_without_a_head_is_refused(tmp_path):
     ("settings", "message"),
     [
         ({"task_type": "SEQ_CLS", "target_modules": "all-linear"}, "task_type=.*SEQ_CLS.*causal LM"),
-        ({"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "lm_head"]}, "never be trained"),
     ],
 )
 def test_adapters_that_cannot_guide_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, peft_config=LoraConfig(**settings))
-
-
-@pytest.mark.stack
-def test_contract_of_trls_fused_head():
-    model = tiny_causal_lm()
-    add_fused_lm_head(model)
-    ids = torch.randint(3, VOCAB, (2, 5))
-    labels = ids.clone()
-    labels[:, :2] = -100
-    out = model(ids, labels=labels, fused_lm_head=True)
-    expected = tiny_causal_lm()(ids).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-    expected[:, 0] = 0
-    torch.testing.assert_close(out.log_probs, expected, atol=1e-5, rtol=1e-5)
-    assert out.get("logits") is None
-    head = model.forward
-    add_fused_lm_head(model)  # once is enough
-    assert model.forward == head
-    torch.testing.assert_close(model(ids).logits, tiny_causal_lm()(ids).logits)
-
-
-def test_the_fused_head_goes_on_top_of_a_device_maps_hooks():
-    model = tiny_causal_lm()
-    add_hook_to_module(model, ModelHook())
-    add_fused_lm_head(model)
-    ids = torch.randint(3, VOCAB, (1, 4))
-    assert model(ids, labels=ids, fused_lm_head=True).log_probs.shape == (1, 3)
-
-
-def test_contract_of_the_width_of_its_tiles():
-    from trl.trainer import utils
-
-    wide = utils._CHUNKED_LOGPROB_CHUNK_SIZE
-    assert "_CHUNKED_LOGPROB_CHUNK_SIZE" in inspect.getsource(utils.add_fused_lm_head)
-    for device, width in (("cpu", 8192), ("cuda", wide)):
-        with narrow_head_tiles(torch.device(device)):
-            assert utils._CHUNKED_LOGPROB_CHUNK_SIZE == width
-    assert utils._CHUNKED_LOGPROB_CHUNK_SIZE == wide

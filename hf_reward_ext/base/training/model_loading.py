@@ -67,6 +67,12 @@ def check_causal_lm(model) -> PreTrainedModel:
     return causal_lm
 
 
+def router_loss_weight(causal_lm) -> float:
+    """Weight of the load-balancing loss of a mixture of experts, as in its own forward; 0 unless its config asks."""
+    config = causal_lm.config.get_text_config()
+    return getattr(config, "router_aux_loss_coef", 0.0) if getattr(config, "output_router_logits", False) else 0.0
+
+
 def load_processing_class(causal_lm, args: BaseRewardConfig) -> PreTrainedTokenizerBase:
     """
     Tokenizer of a model, by its name and at its revision.
