@@ -1,5 +1,7 @@
 """Trains an autoregressive reward model on TRL's `RewardTrainer`."""
 
+from typing import cast
+
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -78,6 +80,7 @@ class GenARMTrainer(BaseRewardTrainer):
             turns=args.turns,
             num_proc=args.dataset_num_proc,
             name=dataset_name,
+            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
         )
         if isinstance(dataset, Dataset) and isinstance(prepared, Dataset):
             self.num_filtered[dataset_name] = len(dataset) - len(prepared)

@@ -101,6 +101,7 @@ class SLATrainer(BaseRewardTrainer):
             turns=args.turns,
             num_proc=args.dataset_num_proc,
             name=dataset_name,
+            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
         )
         config = self._transformer.reward_channel.config
         if dataset_name == "train" and isinstance(pairs, Dataset):

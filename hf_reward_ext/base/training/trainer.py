@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardTrainer
 
+from hf_reward_ext.base.preference.datasets import plain_dataset
 from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.training.averages import Averages
@@ -81,7 +82,12 @@ class BaseRewardTrainer(RewardTrainer):
         peft_config=None,
     ):
         args = args or self._config_class(f"{model_name(model).split('/')[-1] or 'model'}-{self._name}")
-        _check_data(train_dataset, eval_dataset, args)
+        train_dataset = plain_dataset(train_dataset, "train")
+        _check_length(train_dataset, args)
+        if isinstance(eval_dataset, Mapping):
+            eval_dataset = {name: plain_dataset(dataset, name) for name, dataset in eval_dataset.items()}
+        elif eval_dataset is not None:
+            eval_dataset = plain_dataset(eval_dataset, "eval")
         if not isinstance(model, str):
             _check_unused(args, quantization_config)
         model = self._load_model(model, args, quantization_config)
@@ -265,28 +271,12 @@ class BaseRewardTrainer(RewardTrainer):
         )
 
 
-def _check_data(train_dataset, eval_dataset, args: BaseRewardConfig) -> None:
-    if train_dataset is None:
-        raise ValueError("`train_dataset` must be a `Dataset` or `IterableDataset`, got None. Pass the training data.")
-    _check_dataset("train_dataset", train_dataset)
+def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConfig) -> None:
     if isinstance(train_dataset, IterableDataset) and args.max_steps <= 0:
         raise ValueError(
             f"`max_steps` must be positive for an `IterableDataset`, whose length is unknown, got {args.max_steps}. "
             "Set it in the training arguments."
         )
-    if eval_dataset is not None:
-        sets = eval_dataset if isinstance(eval_dataset, Mapping) else {None: eval_dataset}
-        for name, dataset in sets.items():
-            _check_dataset("eval_dataset" if name is None else f"eval_dataset[{name!r}]", dataset)
-
-
-def _check_dataset(name: str, dataset) -> None:
-    if isinstance(dataset, (Dataset, IterableDataset)):
-        return
-    remedy = "Make one with `Dataset.from_list`."
-    if isinstance(dataset, Mapping):
-        remedy = f"Pass one of its splits, which are {sorted(dataset)}."
-    raise TypeError(f"`{name}` must be a `Dataset` or `IterableDataset`, got a `{type(dataset).__name__}`. {remedy}")
 
 
 def _check_unused(args: BaseRewardConfig, quantization_config) -> None:

@@ -1,7 +1,7 @@
 """Training arguments that all methods share."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from trl import RewardConfig
@@ -12,12 +12,21 @@ class BaseRewardConfig(RewardConfig):
     """
     [`~trl.RewardConfig`] with defaults that work without an accelerator, and without options that are deprecated.
 
+    Args:
+        chat_template_kwargs (`dict`, *optional*): Arguments of the chat template (`enable_thinking`, ...), which those
+            of a row replace.
+
     Raises:
         ValueError: If activations are to be offloaded and there is no accelerator.
     """
 
     _activation_checkpointing: ClassVar[bool] = True  # TRL's default, under the name that is not deprecated
 
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*RewardConfig._VALID_DICT_FIELDS, "chat_template_kwargs"]
+
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Arguments of the chat template, as JSON. Those of a row replace them."}
+    )
     gradient_checkpointing: bool | None = field(
         default=None, metadata={"help": "Deprecated name of activation_checkpointing."}
     )
