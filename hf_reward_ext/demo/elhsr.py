@@ -209,7 +209,7 @@ def sample_pruned(
             head,
             **inputs,
             num_candidates=num_candidates,
-            pruning=pruning,
+            prune=pruning,
             max_new_tokens=task.MAX_NEW_TOKENS,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -1,8 +1,15 @@
+import math
+
 import pytest
 import torch
-from tiny import ARCHITECTURES, EOS, PAD, left_padded_batch, tiny_causal_lm
+from tiny import ARCHITECTURES, EOS, PAD, left_padded_batch, letter_tokenizer, tiny_causal_lm
+from tiny_judges import counted
+from transformers import GenerationConfig
+from transformers.generation import EosTokenCriteria
 
+from hf_reward_ext import GenARMLogitsProcessor
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean
 from hf_reward_ext.elhsr.pruning import Pruning, generate_pruned
@@ -80,13 +87,21 @@ def test_everyone_may_finish_before_the_end():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(steps=()), "ascending completion lengths"),
+        (dict(steps=()), "`steps` must be ascending completion lengths"),
         (dict(steps=(4, 2)), "ascending"),
-        (dict(steps=(2,), keep=1.0), r"share in"),
+        (dict(steps=(2, 2)), "ascending"),
+        (dict(steps=(0,)), "`steps` must be an integer of at least 1, got 0"),
+        (dict(steps=(2.5,)), "`steps` must be an integer"),
+        (dict(steps=(2,), keep=1.0), "`keep` must be below 1 without `max_gap`"),
+        (dict(steps=(2,), keep=0), "`keep` must be a number above 0 and at most 1, got 0"),
+        (dict(steps=(2,), keep=math.nan), "`keep` must be a number above 0 and at most 1, got nan"),
+        (dict(steps=(2,), max_gap=-1.0), "`max_gap` must be a number of at least 0, got -1"),
+        (dict(steps=(2,), max_gap=math.nan), "`max_gap` must be a number of at least 0, got nan"),
+        (dict(steps=(2,), max_gap="1"), "`max_gap` must be a number"),
     ],
 )
 def test_bad_schedules_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         Pruning(**arguments)
 
 
@@ -117,7 +132,126 @@ def test_candidates_far_behind_the_best_are_dropped_and_only_those():
     assert torch.equal(pruned.pruned, behind & ~finished) and behind.any() and not behind.all()
 
 
-@pytest.mark.parametrize(("keep", "gap", "message"), [(1.0, None, "1 alone drops nothing"), (0.5, -1.0, "distance")])
-def test_gaps_that_make_no_sense_are_refused(keep, gap, message):
-    with pytest.raises(ValueError, match=message):
-        Pruning((4,), keep, gap)
+def head_of(policy):
+    torch.manual_seed(5)
+    return ELHSRModel.from_policy(policy)
+
+
+def greedy(policy, ids, mask, num_candidates=2, prune=None, **settings):
+    """Candidates that all write the likeliest tokens; without `prune` none of them is dropped."""
+    prune = prune or Pruning((2, 3, 7), keep=1.0, max_gap=1e9)
+    sampling = {} if "generation_config" in settings else dict(do_sample=True, top_k=1)
+    return generate_pruned(policy, head_of(policy), ids, mask, num_candidates, prune, **sampling, **settings)
+
+
+@pytest.mark.parametrize("ending", ["EOS", "criterion", "stop string", "length"])
+@pytest.mark.parametrize("pad", [PAD, EOS])
+def test_stages_write_what_one_call_writes(pad, ending):
+    policy = tiny_causal_lm()
+    ids, mask = left_padded_batch((5, 3, 7, 4, 6, 2))
+    likely = policy.generate(ids, attention_mask=mask, max_new_tokens=9, do_sample=False)[:, ids.shape[1] :]
+    stops = likely[:, 2:5].diagonal().tolist()  # ends within a stage, at its end, and after it
+    settings = dict(max_new_tokens=9, pad_token_id=pad, eos_token_id=EOS)
+    if ending == "EOS":
+        settings["eos_token_id"] = [EOS, *stops]
+    elif ending == "criterion":
+        settings["stopping_criteria"] = [EosTokenCriteria([EOS, *stops])]
+    elif ending == "stop string":
+        settings["tokenizer"] = letter_tokenizer()
+        settings["stop_strings"] = settings["tokenizer"].convert_ids_to_tokens(stops)
+    candidates = greedy(policy, ids, mask, **settings)
+    with HiddenStateReward(policy, head_of(policy)) as meter:
+        plain = policy.generate(ids, attention_mask=mask, do_sample=False, **settings)
+    lengths = meter.completion_mask.sum(-1).tolist()
+    assert len(set(lengths)) > 2 or ending == "length"
+    assert candidates.num_tokens.view(6, 2).T.tolist() == [lengths, lengths]
+    torch.testing.assert_close(candidates.rewards.view(6, 2)[:, 0], meter.rewards, atol=1e-4, rtol=1e-4)
+    for row, length in enumerate(lengths):
+        written = candidates.sequences[2 * row, ids.shape[1] :]
+        assert torch.equal(written[:length], plain[row, ids.shape[1] : ids.shape[1] + length])
+        assert (written[length:] == pad).all()
+    assert not candidates.pruned.any()
+
+
+LIKELY_END = {(EOS,): 9.0}
+SETTINGS = [
+    dict(max_new_tokens=9),
+    dict(max_new_tokens=9, eos_token_id=[EOS, 31], pad_token_id=EOS),
+    dict(max_length=16),
+    dict(),
+    dict(max_new_tokens=9, min_new_tokens=8, sequence_bias=LIKELY_END),
+    dict(max_new_tokens=9, min_length=12, sequence_bias=LIKELY_END),
+    dict(max_new_tokens=9, repetition_penalty=1.5, no_repeat_ngram_size=2, bad_words_ids=[[31]]),
+    dict(max_new_tokens=1),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default `max_length`")
+@pytest.mark.parametrize("way", ["keywords", "an object", "the model's own"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_settings_hold_for_all_stages_together(settings, way):
+    policy = tiny_causal_lm()
+    ids, mask = left_padded_batch()
+    arguments = dict(do_sample=True, top_k=1, **settings)
+    if way == "the model's own":
+        policy.generation_config.update(**arguments)
+        arguments = {}
+    elif way == "an object":
+        arguments = dict(generation_config=GenerationConfig(**arguments))
+    candidates = generate_pruned(
+        policy, head_of(policy), ids, mask, 2, Pruning((2, 3, 7), keep=1.0, max_gap=1e9), **arguments
+    )
+    with HiddenStateReward(policy, head_of(policy)) as meter:
+        plain = policy.generate(ids, attention_mask=mask, **arguments)
+    lengths = meter.completion_mask.sum(-1).tolist()
+    assert candidates.num_tokens.view(3, 2).T.tolist() == [lengths, lengths]
+    pad = settings.get("pad_token_id", PAD)
+    for row, length in enumerate(lengths):
+        written = candidates.sequences[2 * row, ids.shape[1] :]
+        assert torch.equal(written[:length], plain[row, ids.shape[1] : ids.shape[1] + length])
+        assert (written[length:] == pad).all()
+
+
+WHOLE = {
+    "beams": (dict(num_beams=2), "`num_beams`"),
+    "several returns": (dict(num_return_sequences=2), "`num_return_sequences`"),
+    "a forced end": (dict(forced_eos_token_id=EOS), "`forced_eos_token_id`"),
+    "time": (dict(max_time=1.0), "`max_time`"),
+    "guidance": (dict(guidance_scale=1.5), "`guidance_scale`"),
+    "a dictionary": (dict(return_dict_in_generate=True), "`return_dict_in_generate`"),
+    "a static cache": (dict(cache_implementation="static"), "`cache_implementation`"),
+    "a streamer": (dict(streamer=object()), "`streamer`"),
+    "a search": (dict(custom_generate=print), "`custom_generate`"),
+    "a guide": (dict(logits_processor=[GenARMLogitsProcessor(tiny_causal_lm())]), "`GenARMLogitsProcessor`"),
+    "no cache": (dict(use_cache=False), "`use_cache` must not be False"),
+    "no room": (dict(max_length=7), "`max_length` must be above the 7 tokens"),
+    "unknown": (dict(temprature=0.5), "temprature"),
+    "no candidates": (dict(num_candidates=0), "`num_candidates` must be an integer of at least 1"),
+}
+
+
+@pytest.mark.parametrize(("settings", "message"), WHOLE.values(), ids=WHOLE)
+def test_settings_of_a_whole_call_are_refused_before_anything_is_read(settings, message):
+    policy = tiny_causal_lm()
+    ids, mask = left_padded_batch()
+    own = {name: value for name, value in settings.items() if name in vars(GenerationConfig())}
+    with counted(policy) as shapes:
+        with pytest.raises((ValueError, TypeError), match=message):
+            greedy(policy, ids, mask, **settings)
+        if own and "use_cache" not in own:
+            with pytest.raises(ValueError, match=message):
+                greedy(policy, ids, mask, generation_config=GenerationConfig(do_sample=True, **own))
+            policy.generation_config.update(do_sample=True, **own)
+            with pytest.raises(ValueError, match=message):
+                greedy(policy, ids, mask)
+    assert shapes == []
+
+
+def test_of_equal_candidates_the_earliest_stays():
+    policy = tiny_causal_lm()
+    ids, mask = left_padded_batch((5, 3, 7, 4))
+    for count in (3, 4, 8):
+        prune = Pruning((2, 5))
+        candidates = greedy(policy, ids, mask, count, prune, max_new_tokens=9, suppress_tokens=[EOS])
+        stayed = [[True] * prune.survivors(1, count) + [False] * (count - prune.survivors(1, count))] * 4
+        assert (~candidates.pruned).view(4, count).tolist() == stayed
