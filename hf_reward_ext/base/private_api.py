@@ -16,7 +16,7 @@ def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
 
     Raises:
         TypeError: If the model carries no LoRA.
-        ValueError: If an adapter is not loaded, is merged, uses DoRA, or trains more than LoRA weights.
+        ValueError: If an adapter is not loaded, is merged, uses DoRA, or trains experts or more than LoRA weights.
     """
     layers = _lora_layers(peft_model) if hasattr(peft_model, "peft_config") else []
     if not layers:
@@ -34,6 +34,13 @@ def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
             raise ValueError(
                 f"The adapter {adapter!r} is merged or uses DoRA, but policy and guides share one batch. Unmerge it, "
                 "or use `GenARMLogitsProcessor` with a copy of the model."
+            )
+    for adapter in adapters:
+        parameters = peft_model.peft_config[adapter].target_parameters
+        if parameters:
+            raise ValueError(
+                f"The adapter {adapter!r} must train modules alone, got `target_parameters={list(parameters)}`, but "
+                "experts mix the rows of policy and guides. Use `GenARMLogitsProcessor` with a copy of the model."
             )
     for adapter, config in peft_model.peft_config.items():
         if config.bias != "none" or config.modules_to_save or config.trainable_token_indices:

@@ -33,5 +33,5 @@ def _batch_select_indices(self, indices: Tensor) -> None:
 
 
 def _in_every_group(layer, rows: Tensor) -> Tensor:
-    size = len(layer.keys) // layer.num_groups if layer.is_initialized else 0
+    size = 0 if layer.keys is None else len(layer.keys) // layer.num_groups  # none yet, or those of other layers
     return torch.cat([rows + group * size for group in range(layer.num_groups)])

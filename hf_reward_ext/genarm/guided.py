@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.lm.cache import new_cache
+from hf_reward_ext.base.lm.experts import optimized_for_decode
 from hf_reward_ext.base.lm.forward import (
     as_index,
     cache_field,
-    cache_name,
     run_forward,
     supports_logits_to_keep,
     take_cache,
@@ -80,8 +81,6 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         self.guides = nn.ModuleList(guides)
         self.alpha = alpha
         self.num_guides = num_guides or len(guides)
-        for model in (base, *guides):
-            cache_name(model)  # refuses a forward without one, before anything is read
         self.generation_config = copy.deepcopy(base.generation_config)
         self._calls = PerThread(_Call)
         self._checked_size = None
@@ -217,6 +216,13 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             first += count
         return logits
 
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True  # asked for the experts that the policy's configuration names, which the policy has
+
+    def _optimize_model_for_decode(self):
+        return optimized_for_decode([self.base, *self.guides])
+
     def get_input_embeddings(self):
         return self.base.get_input_embeddings()
 
@@ -264,6 +270,12 @@ def _joint_config(models: Sequence[PreTrainedModel]):
             "An encoder-decoder was given, but policy and guides read prompt and continuation as one text. Load "
             "causal LMs."
         )
+    for model in models:
+        if new_cache(model) is None:
+            raise ValueError(
+                f"Policy and guides must keep their keys and values in a `DynamicCache`, got `{type(model).__name__}` "
+                "with no cache or another kind. Use `GenARMLogitsProcessor`, where each guide reads by itself."
+            )
     windows = {getattr(config, "sliding_window", None) for config in configs} - {None}
     kinds = [_layer_types(config) for config in configs]
     known = {kind for own in kinds for kind in own}
@@ -273,7 +285,13 @@ def _joint_config(models: Sequence[PreTrainedModel]):
             "full attention and one size of sliding window. Use `GenARMLogitsProcessor`, where each guide has its own."
         )
     joint = copy.deepcopy(configs[0])
-    joint.num_hidden_layers = sum(config.num_hidden_layers for config in configs)
+    try:
+        joint.num_hidden_layers = sum(config.num_hidden_layers for config in configs)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"Policy and guides must share one cache, got `{type(models[0]).__name__}`, whose number of layers cannot "
+            "be changed. Use `GenARMLogitsProcessor`, where each guide has its own cache."
+        ) from error
     if "sliding_attention" in known:
         joint.sliding_window = windows.pop()
         joint.layer_types = [kind for own in kinds for kind in own]

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.lm.experts import optimized_for_decode
 from hf_reward_ext.base.lm.forward import cache_field, cache_name, cache_of, check_keywords, take_cache
 from hf_reward_ext.base.lm.generate_hook import install_generate_hook
 from hf_reward_ext.base.saving.base_model import load_base
@@ -74,6 +75,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         self.generation_config = copy.deepcopy(base.generation_config)
         inner = base.get_base_model() if hasattr(base, "peft_config") else base
         self.prepare_inputs_for_generation = inner.prepare_inputs_for_generation  # `generate` looks at its signature  # pyright: ignore
+        self._supports_default_dynamic_cache = inner._supports_default_dynamic_cache  # or the base has its own kind
         if hasattr(base, "hf_device_map"):
             self.hf_device_map = base.hf_device_map
 
@@ -236,6 +238,13 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     def gradient_checkpointing_disable(self):
         self.base.gradient_checkpointing_disable()
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True  # asked for the experts that the base's configuration names, which the base has
+
+    def _optimize_model_for_decode(self):
+        return optimized_for_decode([self.base])
 
     def get_input_embeddings(self):
         return self.base.get_input_embeddings()

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import Cache, DynamicCache, LogitsProcessorList, StoppingCriteriaList
+from transformers import Cache, LogitsProcessorList, StoppingCriteriaList
 
-from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
 from hf_reward_ext.base.lm.forward import positions_of, run_forward
 from hf_reward_ext.sla.branching import Branching
 from hf_reward_ext.sla.search import LookAheadSearch, SearchSettings
@@ -62,8 +62,7 @@ class TreeDecoder:
         self.model = model
         self.reward = reward
         self.searches = [LookAheadSearch(own, keep_trees) for own in settings]
-        self.cache = DynamicCache(config=model.config.get_text_config(decoder=True)) if cache is None else cache
-        _check_cache(self.cache, model)
+        self.cache = _checked_cache(cache, model)
         self.logits_processor = logits_processor if logits_processor is not None else LogitsProcessorList()
         self.stopping_criteria = stopping_criteria if stopping_criteria is not None else StoppingCriteriaList()
         self.branching = branching or Branching()
@@ -173,11 +172,16 @@ def _fixed_kwargs(reward) -> dict[str, Any]:
     return kwargs
 
 
-def _check_cache(cache: Cache, model) -> None:
-    if not can_select_rows(cache):
-        kinds = sorted({type(layer).__name__ for layer in cache.layers}) or [type(cache).__name__]
-        raise ValueError(
-            f"The cache of `{type(model).__name__}` has {', '.join(kinds)}, but the search repeats and drops rows, "
-            "which only dynamic attention caches can. Leave `cache_implementation` and the cache out, and use "
-            "a model with attention layers only."
-        )
+def _checked_cache(given: Cache | None, model) -> Cache:
+    """The given cache or a new one, if the model fills it and it follows rows."""
+    cache = new_cache(model)
+    if cache is not None and given is not None:
+        cache = given
+    if cache is not None and can_select_rows(cache):
+        return cache
+    kinds = ["no `DynamicCache`"] if cache is None else sorted({type(layer).__name__ for layer in cache.layers})
+    raise ValueError(
+        f"The cache of `{type(model).__name__}` has {', '.join(kinds or [type(cache).__name__])}, but the search "
+        "repeats and drops rows, which only dynamic attention caches can. Leave `cache_implementation` and the cache "
+        "out, and use a model with attention layers only."
+    )

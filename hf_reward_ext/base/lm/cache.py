@@ -1,15 +1,40 @@
 """What may be done with a cache."""
 
-from transformers import Cache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, forward_parameters, unwrap_peft
 
 
-def can_select_rows(cache: Cache) -> bool:
+def new_cache(model) -> DynamicCache | None:
     """
-    Whether rows of the cache can be repeated and selected without losing state.
+    Empty cache for a model; `None` for models without one (GPT) or with a kind of their own (xLSTM, MiniMax, Reformer).
 
-    Linear-attention layers inherit the methods, but their recurrent state does not follow.
+    Example:
+    ```python
+    >>> run_forward(model, input_ids, cache=new_cache(model))
+    ```
     """
-    return bool(cache.layers) and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+    inner = unwrap_peft(model)
+    if not any(name in forward_parameters(inner) for name in CACHE_NAMES) or not supports_dynamic_cache(inner):
+        return None
+    return DynamicCache(config=inner.config.get_text_config(decoder=True))
+
+
+def supports_dynamic_cache(model) -> bool:
+    """Whether a model keeps its keys and values in a `DynamicCache`, as `generate` decides it."""
+    return bool(model._supports_default_dynamic_cache())
+
+
+def can_select_rows(cache: Cache | None) -> bool:
+    """
+    Whether rows of the cache can be repeated and selected without losing state; `False` without a cache.
+
+    Linear-attention layers inherit the methods, but their recurrent state does not follow. Layers that reuse the keys
+    of others keep nothing.
+    """
+    return (
+        cache is not None
+        and bool(cache.layers)
+        and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer) for layer in cache.layers)
     )

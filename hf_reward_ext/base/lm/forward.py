@@ -54,7 +54,7 @@ def cache_name(model) -> str:
             return name
     raise ValueError(
         f"`{type(unwrap_peft(model)).__name__}.forward` must take its cache as one of {list(CACHE_NAMES)}, but it "
-        f"declares {sorted(declared)}. Use a model of a supported transformers version."
+        f"declares {sorted(declared)}. Use a model with a cache, and a supported version of transformers."
     )
 
 
@@ -98,8 +98,8 @@ def check_keywords(model, names) -> None:
         ValueError: If a keyword is neither declared by the forward nor one that transformers passes to any model.
     """
     declared, takes_any = _declaration(model)
-    common = TransformersKwargs.__optional_keys__ | {"return_dict", "output_hidden_states"} if takes_any else set()
-    unknown = sorted(set(names) - declared - common)
+    common = TransformersKwargs.__optional_keys__ | {"return_dict", "output_hidden_states", "use_cache"}
+    unknown = sorted(set(names) - declared - (common if takes_any else set()))
     if unknown:
         raise ValueError(
             f"`{type(unwrap_peft(model)).__name__}.forward` must get keywords that it handles, got "

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DummyLayer, DynamicLayer
 
-from hf_reward_ext.base.lm.cache import can_select_rows
-from hf_reward_ext.base.lm.forward import cache_name, run_forward
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
+from hf_reward_ext.base.lm.forward import run_forward
 from hf_reward_ext.base.lm.per_thread import PerThread
 
 
@@ -59,19 +59,14 @@ class CachedGuide:
         self.model = model
         self.pad_token_id = model.generation_config.pad_token_id if pad_token_id is None else pad_token_id
         self.num_tokens_read = 0
-        self.is_cacheable = can_select_rows(self._new_cache())
-        if self.is_cacheable:
-            cache_name(model)
-        else:
+        self.is_cacheable = can_select_rows(new_cache(model))
+        if not self.is_cacheable:
             warnings.warn(
                 f"The cache of `{type(model).__name__}` cannot follow rows, so this guide reads every prefix afresh: "
                 "exact, but slow. Use a guide with attention layers only if speed matters.",
                 stacklevel=3,
             )
         self._readings = PerThread(_Reading)
-
-    def _new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self.model.config.get_text_config(decoder=True))
 
     @torch.no_grad()
     def next_token_logits(
@@ -136,7 +131,7 @@ class CachedGuide:
             return 0
         known = self._reuse(reading, ids, mask) if reading.ids is not None else 0
         if known == 0:
-            reading.cache = self._new_cache()
+            reading.cache = new_cache(self.model)
         return known
 
     def _reuse(self, reading: _Reading, ids: Tensor, mask: Tensor) -> int:
@@ -159,7 +154,10 @@ class CachedGuide:
 
 
 def _can_crop(cache) -> bool:
-    return all(type(layer) is DynamicLayer or layer.get_seq_length() < layer.get_max_length() for layer in cache.layers)
+    return all(
+        type(layer) in (DynamicLayer, DummyLayer) or layer.get_seq_length() < layer.get_max_length()
+        for layer in cache.layers
+    )
 
 
 def _equal(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor, width: int) -> bool:

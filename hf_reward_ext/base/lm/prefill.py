@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
 from hf_reward_ext.base.lm.forward import generate_cache_name, run_forward
 from hf_reward_ext.base.lm.keywords import check_generate_keywords
 
@@ -38,7 +38,7 @@ class SharedPrefill:
 
     @torch.no_grad()
     def _read(self) -> DynamicCache | None:
-        cache = DynamicCache(config=self.policy.config.get_text_config(decoder=True))
+        cache = new_cache(self.policy)
         if not can_select_rows(cache):
             return None
         mask = self.attention_mask[:, :-1]

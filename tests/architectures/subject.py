@@ -1,0 +1,124 @@
+"""One architecture under test, and what transformers itself gets right of it."""
+
+import functools
+import math
+
+import torch
+from architectures.build import EOS, PAD, VOCAB, tiny_model
+from architectures.reference import MODES, FreshReader, StatelessLM, generate
+
+from hf_reward_ext.base.lm.forward import run_forward
+
+LENGTHS = {"ragged": (5, 3, 7), "one length": (6, 6, 6)}
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3}
+
+
+class Subject:
+    """
+    Two random models of one type, and how far transformers' own `generate` is right about them.
+
+    `kind` is the more demanding batch, of the two in `LENGTHS`, on which plain `generate` gives every row the logits
+    that it has alone and without a cache; `None` if there is none. `gaps` holds the largest difference seen in log-
+    probabilities, or what was raised. `unsound` are the modes whose tokens are wrong in plain `generate` nevertheless.
+    """
+
+    def __init__(self, model_type: str):
+        self.model_type = model_type
+        for dtype in (torch.float64, torch.float32):
+            self.dtype = dtype
+            self.policy = self.build(seed=0)
+            self.reader = FreshReader(self.policy)
+            self.gaps = {name: self._gap(name) for name in LENGTHS}
+            small = [name for name, gap in self.gaps.items() if isinstance(gap, float) and gap < TOLERANCE[dtype]]
+            self.kind = small[0] if small else None
+            if not any(isinstance(gap, str) or math.isnan(gap) for gap in self.gaps.values()):
+                break  # no NaN and no error: softmax in float32 overflows under a mask in float64
+        self.unsound = {} if self.kind is None else self._unsound_modes()
+
+    def build(self, seed: int, dtype: torch.dtype | None = None):
+        model = tiny_model(self.model_type, seed=seed, dtype=dtype or self.dtype)
+        if self.dtype == torch.float64 and dtype is None and model._can_set_experts_implementation():
+            model.set_experts_implementation("eager")  # the default one has no float64
+        return model
+
+    @property
+    def modes(self) -> list[str]:
+        return [mode for mode in MODES if self.kind is not None and mode not in self.unsound]
+
+    @property
+    def evidence(self) -> str:
+        gaps = [f"{name}: {gap if isinstance(gap, str) else f'{gap:.0e} nats'}" for name, gap in self.gaps.items()]
+        return "; ".join([*gaps, *(f"{mode}: {what}" for mode, what in self.unsound.items())])
+
+    @functools.cached_property
+    def guide(self):
+        return self.build(seed=1)
+
+    @functools.cached_property
+    def guide_reader(self):
+        return FreshReader(self.guide)
+
+    @property
+    def batch(self):
+        return random_batch(LENGTHS[self.kind])
+
+    def expected(self, mode: str, readers: list[FreshReader], powers: list[float]) -> torch.Tensor:
+        return generate(StatelessLM(readers, powers), self.batch, mode)
+
+    def _gap(self, name: str) -> float | str:
+        """Greedy decoding of plain `generate` against fresh readings of what it wrote."""
+        ids, mask = random_batch(LENGTHS[name])
+        try:
+            output = generate(self.policy, (ids, mask), "greedy", output_logits=True, return_dict_in_generate=True)
+            at_once = padded_reading(self.policy, output.sequences, mask).logits[:, -1]
+        except Exception as error:  # what transformers raises is part of the answer
+            return _first_line(error)
+        gap = 0.0
+        for row, (written, kept) in enumerate(zip(output.sequences.tolist(), mask.bool(), strict=True)):
+            start = int((~kept).sum())
+            for step, logits in enumerate(output.logits):
+                end = ids.shape[1] + step
+                if EOS in written[ids.shape[1] : end] or math.isnan(gap):
+                    break
+                fresh = self.reader.last_logits(tuple(written[start:end]))
+                gap = _larger(gap, fresh, logits[row])
+            if not (math.isnan(gap) or EOS in written[ids.shape[1] :]):
+                gap = _larger(gap, self.reader.last_logits(tuple(written[start:])), at_once[row])
+        return gap
+
+    def _unsound_modes(self) -> dict[str, str]:
+        unsound = {}
+        for mode in MODES:
+            expected = self.expected(mode, [self.reader], [1.0])
+            try:
+                if not torch.equal(generate(self.policy, self.batch, mode), expected):
+                    unsound[mode] = "wrong tokens"
+            except Exception as error:
+                unsound[mode] = _first_line(error)
+        return unsound
+
+
+def random_batch(lengths, seed: int = 3):
+    """`input_ids` and `attention_mask` of random prompts, padded on the left."""
+    generator = torch.Generator().manual_seed(seed)
+    width = max(lengths)
+    ids = torch.full((len(lengths), width), PAD)
+    for row, length in enumerate(lengths):
+        ids[row, width - length :] = torch.randint(EOS + 1, VOCAB, (length,), generator=generator)
+    return ids, (ids != PAD).long()
+
+
+@torch.no_grad()
+def padded_reading(model, sequences, prompt_mask):
+    """One forward without a cache over prompts and what was written after them."""
+    new = prompt_mask.new_ones(len(sequences), sequences.shape[1] - prompt_mask.shape[1])
+    return run_forward(model, sequences, torch.cat([prompt_mask, new], dim=-1))
+
+
+def _larger(gap: float, fresh: torch.Tensor, given: torch.Tensor) -> float:
+    difference = (fresh.double().log_softmax(-1) - given.double().log_softmax(-1)).abs().max().item()
+    return difference if math.isnan(difference) else max(gap, difference)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"

@@ -1,0 +1,49 @@
+"""From a use of an architecture to a cell of the table."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import walk_tb
+
+from architectures.subject import Subject
+from architectures.uses import USES, WrongError
+
+import hf_reward_ext
+
+KINDS = ("exact", "slow path", "refused", "n/a", "wrong", "crash")
+_PACKAGE = str(Path(hf_reward_ext.__file__).parent)
+
+
+@dataclass
+class Cell:
+    """One of `KINDS`, and for the last four what was seen."""
+
+    kind: str
+    note: str = ""
+
+
+def cell(use, subject: Subject) -> Cell:
+    """Runs a use and says what came of it."""
+    if not subject.modes:
+        return Cell("n/a", subject.evidence)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Cell("slow path" if use(subject) else "exact")
+        except WrongError as error:
+            return Cell("wrong", str(error)[:400])
+        except Exception as error:
+            return Cell("refused" if is_ours(error) else "crash", f"{type(error).__name__}: {str(error)[:400]}")
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether the package raised it itself, in whole sentences."""
+    frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    sentences = str(error).rstrip().endswith(".") and str(error).count(". ") >= 1
+    return frames[-1].startswith(_PACKAGE) and sentences and isinstance(error, (ValueError, TypeError, RuntimeError))
+
+
+def row(model_type: str, uses=tuple(USES)) -> dict[str, Cell]:
+    """All cells of an architecture."""
+    subject = Subject(model_type)
+    return {name: cell(USES[name], subject) for name in uses}
