@@ -230,6 +230,8 @@ class HiddenStateReward:
         mask = call.last_inputs.get("attention_mask")
         if not unchanged or sequences.shape[1] != read + 1 or not _can_append(cache, read):
             return
+        if mask is None and not bool(call.prompt_mask.all()):
+            return  # the forward did not show how it was masked
         if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
             return
         can_take_back = all(type(layer) is DynamicLayer for layer in cache.layers)  # pyright: ignore

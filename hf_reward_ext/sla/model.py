@@ -193,7 +193,8 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         cache = take_cache({"cache": cache, "past_key_values": past_key_values})
         if cache is not None:
             given[cache_name(self.base)] = cache
-        check_keywords(self.base, kwargs)
+        seen = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        check_keywords(self.base, kwargs.keys() | {name for name, value in seen.items() if value is not None})
         output = self.base(
             **{name: value for name, value in given.items() if value is not None},
             output_hidden_states=True if output_hidden_states else list(self.reward_channel.config.layers),
