@@ -141,6 +141,8 @@ CALLS = {
     ),
     "BestOfNPipeline.__call__": lambda m, **u: m.pipe("w9 w8", **u),
     "write_best_of_n": lambda m, **u: ours.write_best_of_n(m.pipe, ["w9"], m.folder / "rows.jsonl", **u),
+    "ELHSRModel.from_pretrained": lambda m, **u: ours.ELHSRModel.from_pretrained(m.folder / "head", **u),
+    "RewardChannel.from_pretrained": lambda m, **u: ours.sla.RewardChannel.from_pretrained(m.folder / "channel", **u),
     "ELHSRForSequenceClassification.from_pretrained": lambda m, **u: (
         ours.ELHSRForSequenceClassification.from_pretrained(m.folder / "head", **u)
     ),

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext.base.saving.base_pointer import base_pointer
 from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
+from hf_reward_ext.base.saving.loading import check_finite, check_loaded, require_config, whole_adapter
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 
 PAPER = {
@@ -43,15 +44,25 @@ def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
     """Causal LM, tokenizer and config of a saved judge; see [`FastSlowRewardModel.from_pretrained`]."""
     hub = {key: kwargs[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in kwargs}
     kwargs.pop("num_labels", None)
-    config = config or FastSlowRewardModelConfig.from_pretrained(name, **hub)
+    if config is None:
+        require_config(name, "a saved judge", **hub)
+        config = FastSlowRewardModelConfig.from_pretrained(name, **hub)
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, **hub)
     if not config.adapter:
-        return AutoModelForCausalLM.from_pretrained(name, config=config.causal_lm_config, **kwargs), tokenizer, config
+        causal_lm, report = AutoModelForCausalLM.from_pretrained(
+            name, config=config.causal_lm_config, use_safetensors=True, output_loading_info=True, **kwargs
+        )
+        check_loaded(name, causal_lm, report)
+        return causal_lm, tokenizer, config
     from peft import AutoPeftModelForCausalLM, PeftModel
 
-    if base is not None:
-        return PeftModel.from_pretrained(base, name, **kwargs), tokenizer, config
-    return AutoPeftModelForCausalLM.from_pretrained(name, **kwargs), tokenizer, config
+    with whole_adapter(name, **hub):
+        if base is not None:
+            causal_lm = PeftModel.from_pretrained(base, name, **kwargs)
+        else:
+            causal_lm = AutoPeftModelForCausalLM.from_pretrained(name, **kwargs)
+    check_finite(name, causal_lm, "adapter_model.safetensors, or its base,")
+    return causal_lm, tokenizer, config
 
 
 def card_text(place: str, is_pairwise: bool, base: str | None) -> CardText:

@@ -5,8 +5,12 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from hf_reward_ext.base.lm.keywords import declared_keywords, refuse_unknown
+from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.base.saving.card import CARD, CardText, write_model_card
+from hf_reward_ext.base.saving.loading import check_loaded, require_config
 from hf_reward_ext.base.saving.upload import push_folder, push_model
+
+_HUB = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 
 
 class BaseRewardModel(PreTrainedModel):
@@ -15,6 +19,31 @@ class BaseRewardModel(PreTrainedModel):
     def _card(self, folder: Path, place: str) -> CardText:
         """The card of what lies in `folder`; its snippet loads from `place`."""
         raise NotImplementedError(f"`{type(self).__name__}` has no card.")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, **kwargs):
+        """
+        Loads what [`save_pretrained`] wrote, from safetensors alone.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `Path`): Folder or name on the Hub.
+            config (`PreTrainedConfig`, *optional*): Default: the saved one.
+            *args, **kwargs: For [`~transformers.PreTrainedModel.from_pretrained`].
+
+        Raises:
+            ValueError: If there is no `config.json`, or weights are missing, superfluous, misshapen or not finite.
+        """
+        name = pretrained_model_name_or_path
+        check_choice("use_safetensors", kwargs.pop("use_safetensors", True), (True,))
+        if config is None:
+            hub_kwargs = {key: kwargs[key] for key in _HUB if key in kwargs}
+            require_config(name, f"a saved `{cls.__name__}`", **hub_kwargs)
+        wants_report = kwargs.pop("output_loading_info", False)
+        model, report = super().from_pretrained(
+            name, *args, config=config, use_safetensors=True, output_loading_info=True, **kwargs
+        )
+        check_loaded(name, model, report)
+        return (model, report) if wants_report else model
 
     def save_pretrained(
         self, save_directory: str | Path, push_to_hub: bool = False, processing_class=None, **kwargs

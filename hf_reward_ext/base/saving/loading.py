@@ -1,0 +1,119 @@
+"""Checks of a checkpoint while it is loaded: a folder of ours, every weight there, none beside them, all finite."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import cached_file
+
+_FILE = "model.safetensors"
+
+
+def require_config(name: str | Path, kind: str, **hub_kwargs) -> None:
+    """
+    Refuses a folder or repository without `config.json`.
+
+    Args:
+        name (`str` or `Path`): Folder or name on the Hub.
+        kind (`str`): What should be there, for the message.
+        **hub_kwargs: Arguments of `cached_file` (`revision`, `token`, `subfolder`, ...).
+
+    Raises:
+        ValueError: If there is no `config.json`.
+    """
+    _require_file(name, "config.json", kind, hub_kwargs)
+
+
+def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any], file: str = _FILE) -> None:
+    """
+    Refuses a model that was not loaded whole.
+
+    Args:
+        name (`str` or `Path`): Folder or name on the Hub.
+        model (`nn.Module`): What was loaded from it.
+        report (`dict`): Loading report of `from_pretrained(..., output_loading_info=True)`.
+        file (`str`, *optional*, defaults to `"model.safetensors"`): File with the weights, for the message.
+
+    Raises:
+        ValueError: Naming weights that are missing, misshapen, not of this model, or not finite.
+    """
+    for key, problem in (
+        ("missing_keys", "lacks {}, which would be random"),
+        ("mismatched_keys", "has another shape of {}"),
+        ("unexpected_keys", "holds {} too, which this model does not have"),
+    ):
+        names = sorted(one if isinstance(one, str) else str(one[0]) for one in report.get(key) or ())
+        is_packed = key == "unexpected_keys" and getattr(model, "hf_quantizer", None) is not None
+        if names and not is_packed:  # quantized weights have scales and the like beside them
+            refuse_weights(name, model, file, problem.format(_some(names)))
+    check_finite(name, model, file)
+
+
+def check_finite(name: str | Path, model: nn.Module, file: str = _FILE) -> None:
+    """
+    Refuses weights that are NaN or infinite.
+
+    Raises:
+        ValueError: Naming the weights.
+    """
+    broken = [key for key, values in model.state_dict().items() if not _is_finite(values)]
+    if broken:
+        refuse_weights(name, model, file, f"holds NaN or infinity in {_some(broken)}")
+
+
+def refuse_weights(name: str | Path, model: nn.Module, file: str, problem: str) -> None:
+    """Raises `ValueError` about the weights of a checkpoint."""
+    raise ValueError(
+        f"The checkpoint {str(name)!r} must hold every weight of a `{type(model).__name__}`, finite and no other, but "
+        f"{file} {problem}. Save the model again, or load an older checkpoint."
+    )
+
+
+@contextmanager
+def whole_adapter(name: str | Path, **hub_kwargs) -> Iterator[None]:
+    """
+    Refuses an adapter that PEFT would complete with fresh weights, or read from a pickle.
+
+    Args:
+        name (`str` or `Path`): Folder or name on the Hub.
+        **hub_kwargs: Arguments of `cached_file` (`revision`, `token`, `subfolder`, ...).
+
+    Raises:
+        ValueError: If weights are missing, or there is no safetensors file.
+    """
+    _require_file(name, "adapter_model.safetensors", "an adapter", hub_kwargs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        try:
+            yield
+        except UserWarning as error:
+            if "Found missing adapter keys" not in str(error):
+                raise
+            lost = str(error).partition(":")[2].strip().rstrip(".")
+            raise ValueError(
+                f"The checkpoint {str(name)!r} must hold every weight of its adapter, but adapter_model.safetensors "
+                f"lacks {lost}, which would be random. Save the adapter again, or load an older checkpoint."
+            ) from error
+
+
+def _require_file(name: str | Path, file: str, kind: str, hub_kwargs: dict[str, Any]) -> None:
+    if cached_file(str(name), file, _raise_exceptions_for_missing_entries=False, **hub_kwargs) is None:
+        raise ValueError(
+            f"{str(name)!r} must hold {kind}, but it has no {file}. Pass the folder that `save_pretrained` wrote."
+        )
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    if not values.is_floating_point() or values.is_meta:
+        return True
+    values = values if values.dtype.itemsize > 1 else values.float()  # `isfinite` has no 8-bit floats
+    return bool(torch.isfinite(values).all())
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{names[:5]}{more}"
