@@ -60,7 +60,7 @@ def test_a_policy_without_a_name_more_labels_and_another_policy_are_refused(tmp_
     scorer_of(policy).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="trained on one without a name"):
         ELHSRForSequenceClassification.from_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="num_labels=2"):
+    with pytest.raises(ValueError, match="`num_labels` must be 1"):
         ELHSRForSequenceClassification.from_pretrained(tmp_path, num_labels=2, base=policy)
     with pytest.raises(ValueError, match="hidden_size"):
         ELHSRForSequenceClassification.from_pretrained(tmp_path, base=tiny_causal_lm(hidden_size=32, vocab_size=VOCAB))
