@@ -69,7 +69,7 @@ class BestOfNOptions:
         both = [index for index, pair in enumerate(zip(rewards, second_rewards, strict=True)) if None not in pair]
         fused: Rewards = [None] * len(rewards)
         if both:
-            combine = _COMBINATIONS.get(self.combine or "min_max", self.combine)
+            combine = self.combine if callable(self.combine) else _COMBINATIONS[self.combine or "min_max"]
             columns = [np.array([values[index] for index in both], dtype=float) for values in (rewards, second_rewards)]
             for index, value in zip(both, check_rewards(combine(*columns), both, "combine"), strict=True):
                 fused[index] = value

@@ -119,7 +119,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         seed = self.options.updated({"seed": kwargs["seed"]} if "seed" in kwargs else {}).seed
         if seed is not None:
             set_seed(seed)
-        return super().__call__(text_inputs, **kwargs)
+        return super().__call__(cast(Any, text_inputs), **kwargs)
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         iterator = super().get_iterator(

@@ -53,8 +53,9 @@ class SamplingCallback(TrainerCallback):
                 raise ValueError(f"`{option}` must be at least 1, got {value}.")
         if isinstance(prompts, str):
             raise ValueError(f"`prompts` must be a list of prompts, got the text {prompts[:80]!r}. Pass a list.")
-        is_rows = prompts is None or isinstance(prompts, Dataset | IterableDataset)
-        self.prompts = prompts if is_rows else list(prompts)  # they are read at each evaluation
+        if prompts is not None and not isinstance(prompts, Dataset | IterableDataset):
+            prompts = list(prompts)  # they are read at each evaluation
+        self.prompts = prompts
         self.name = name
         self.trainer = trainer
         self.num_prompts = num_prompts

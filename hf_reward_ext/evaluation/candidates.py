@@ -55,13 +55,13 @@ def evaluate_best_of_n(
     prompts, completions, correct = _read(dataset)
     resolved = as_single_scorer(scorer, tokenizer, batch_size)
     rewards = score_candidates(prompts, completions, resolved, batch_size, show_progress)
-    answered = ~np.isnan(rewards).all(1)
+    answered = np.array(~np.isnan(rewards).all(1))
     if not answered.any():
         raise ValueError(
             f"`{resolved.__name__}` must reward a candidate of at least one prompt, got `None` for all. Pass prompts "
             "that it applies to."
         )
-    prompts, completions = list(compress(prompts, answered)), list(compress(completions, answered))
+    completions = list(compress(completions, answered.tolist()))
     rewards, correct = rewards[answered], correct[answered]
     ranks = np.where(np.isnan(rewards), -np.inf, rewards)
     settings: dict = dict(ks=ks, confidence=confidence, num_resamples=num_resamples, seed=seed)

@@ -94,7 +94,7 @@ class RewardFunction:
         """
         columns = columns or {}
         self.check_columns(columns)
-        values = dict(zip(_SIDES, (list(prompts), list(completions)), strict=True))
+        values: dict[str, list] = {"prompts": list(prompts), "completions": list(completions)}
         columns = {name: value for name, value in columns.items() if name not in _SIDES}
         # An argument of another name means the column of its name, where there is one.
         given = {name: columns.get(name, values[side]) for name, side in self._sides.items()}

@@ -3,11 +3,12 @@
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from hf_reward_ext.base.preference.validation import Messages
 from hf_reward_ext.base.scoring.completion import CompletionScorer
 from hf_reward_ext.base.scoring.conversation import join_turns, read_conversation, starts_answer
 from hf_reward_ext.base.scoring.function import RewardFunction
@@ -182,12 +183,16 @@ def completion_scorer(model: Any, tokenizer: Any, batch_size: int, reader: nn.Mo
 
 def _join_answers(prompts: Sequence, completions: Sequence) -> tuple[list, list]:
     pairs = [
-        (prompt[:-1], join_turns(*read_conversation(prompt, completion))[len(prompt) - 1 :])
+        (prompt[:-1], join_turns(*_read_chat(prompt, completion))[len(prompt) - 1 :])
         if starts_answer(prompt)
         else (prompt, completion)
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
     return [prompt for prompt, _ in pairs], [completion for _, completion in pairs]
+
+
+def _read_chat(prompt: Sequence[dict], completion: Any) -> tuple[Messages, Messages]:
+    return cast(tuple[Messages, Messages], read_conversation(prompt, completion))
 
 
 def require_tokenizer(model: Any, tokenizer: Any) -> None:

@@ -69,7 +69,7 @@ class TextScorer(ModelScorer):
         rewards = torch.empty(len(pairs))
         if joined:
             rewards[joined] = super().__call__(*zip(*(pairs[index] for index in joined), strict=True))
-        if apart:
+        if apart and self._own_way is not None:
             rewards[apart] = torch.tensor(self._own_way(*zip(*(pairs[index] for index in apart), strict=True)))
         return rewards
 
