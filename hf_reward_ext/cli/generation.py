@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.cli.models import adapter_base, base_of, load_causal_lm, load_tokenizer, loading_settings, on_device
 from hf_reward_ext.cli.options import generation_settings
 from hf_reward_ext.cli.work import Batch, open_output, read_prompts, report, work_through
@@ -45,13 +45,11 @@ def _prepare(args: Namespace) -> Batch:
 def _continue(model, tokenizer, settings: dict) -> Batch:
     def batch(rows: list[dict]) -> list[dict]:
         inputs = encode([row["prompt"] for row in rows], tokenizer).to(model.device)
-        with torch.no_grad():
+        with torch.no_grad(), watch_row_ends(model) as ends:
             sequences = model.generate(**inputs, **settings)
-        ids = sequences[:, inputs["input_ids"].shape[1] :].cpu()
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        eos = model.generation_config.eos_token_id
-        ends = eos if isinstance(eos, list) else [] if eos is None else [eos]
-        counts = completion_mask_from_ids(ids, ends, tokenizer.pad_token_id).sum(-1).tolist()
+        prompt_length = inputs["input_ids"].shape[1]
+        texts = tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
+        counts = ends.completion_mask(sequences, prompt_length).sum(-1).tolist()
         each = len(texts) // len(rows)
         return [
             _row(row["prompt"], texts[at * each : (at + 1) * each], counts[at * each : (at + 1) * each])

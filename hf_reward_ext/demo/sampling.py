@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_reward_ext.base.lm.prefill import SharedPrefill
-from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.training.token_rewards import masked_mean
 from hf_reward_ext.elhsr import HiddenStateReward
 
@@ -76,12 +76,13 @@ def sample(
         batch = list(prompts[start : start + prompts_per_batch])
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
         meter = HiddenStateReward(policy, head) if head is not None else None
-        with meter or nullcontext():
+        with meter or nullcontext(), watch_row_ends(policy) as ends:
             out = SharedPrefill(policy, inputs["input_ids"], inputs["attention_mask"]).generate(
                 num_candidates, **settings
             )
         rewards = meter.rewards.numpy() if meter is not None else np.full(len(out.sequences), np.nan)
-        parts.append(_gather(out, batch, inputs, tokenizer, task, num_candidates, rewards))
+        mask = ends.completion_mask(out.sequences, inputs["input_ids"].shape[1])
+        parts.append(_gather(out, mask, batch, inputs, tokenizer, task, num_candidates, rewards))
     return Rollouts(
         prompts=[prompt for part in parts for prompt in part.prompts],
         completions=[texts for part in parts for texts in part.completions],
@@ -93,9 +94,8 @@ def sample(
     )
 
 
-def _gather(out, prompts, inputs, tokenizer, task, num_candidates: int, rewards: np.ndarray) -> Rollouts:
+def _gather(out, mask: Tensor, prompts, inputs, tokenizer, task, num_candidates: int, rewards: np.ndarray) -> Rollouts:
     completions = out.sequences[:, inputs["input_ids"].shape[1] :]
-    mask = completion_mask_from_ids(completions, [tokenizer.eos_token_id], tokenizer.pad_token_id)
     texts = tokenizer.batch_decode(completions, skip_special_tokens=True)
     shape = (len(prompts), num_candidates)
     correct = [task.is_correct(prompts[index // num_candidates], text) for index, text in enumerate(texts)]

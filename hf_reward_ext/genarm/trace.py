@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids, eos_token_ids, pad_token_id
 from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows
 from hf_reward_ext.genarm.combine import guided_logps
 
@@ -97,6 +97,8 @@ def trace_guidance(
     prompt_length: int,
     attention_mask: Int[Tensor, "rows prompt"] | None = None,
     rows_at_once: int = 8,
+    *,
+    completion_mask: Bool[Tensor, "rows new"] | None = None,
 ) -> GuidanceTrace:
     """
     Reads finished sequences once with policy and guides.
@@ -108,6 +110,8 @@ def trace_guidance(
         attention_mask (`torch.Tensor` of shape `(rows or prompts, prompt_length)`, *optional*): 0 on padding of the
             prompts. Default: nothing is padding.
         rows_at_once (`int`, defaults to 8): Bounds the memory for logits.
+        completion_mask (`torch.Tensor` of shape `(rows, new)`, *optional*): Which tokens were written, see
+            [`watch_row_ends`]. Default: found by the ids, which cannot tell an EOS from a filler after a stop string.
 
     Returns:
         [`GuidanceTrace`], a column per token behind the prompt.
@@ -125,8 +129,9 @@ def trace_guidance(
     if attention_mask is not None:
         mask[:, :prompt_length] = attention_mask.repeat_interleave(rows // len(attention_mask), dim=0)
     config = guided.generation_config
-    eos = [] if config.eos_token_id is None else torch.tensor(config.eos_token_id).flatten().tolist()
-    completion = completion_mask_from_ids(sequences[:, prompt_length:], eos, config.pad_token_id)
+    completion = completion_mask
+    if completion is None:
+        completion = completion_mask_from_ids(sequences[:, prompt_length:], eos_token_ids(config), pad_token_id(config))
     alpha = _alpha(guided.alpha, width - prompt_length, rows, guided.num_guides, sequences.device)
     parts = zip(*(value.split(rows_at_once) for value in (sequences, mask, alpha, completion)), strict=True)
     return GuidanceTrace.cat([_trace(guided, prompt_length, *part) for part in parts])

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
 from hf_reward_ext.base.lm.forward import forward_parameters, run_forward
 from hf_reward_ext.base.lm.tokens import left_padded
 
@@ -24,7 +24,7 @@ class JudgePrefill:
 
     Args:
         logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token, float32.
-        cache (`DynamicCache`, *optional*): Keys and values of the prompts; `None` if they were not kept.
+        cache (`Cache`, *optional*): Keys and values of the prompts; `None` if they were not kept.
         attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
         lengths (`torch.Tensor` of shape `(rows,)`): Tokens of each prompt, which is the position of the next token.
         prompts (`list` of `list[int]`): The prompts.
@@ -32,7 +32,7 @@ class JudgePrefill:
     """
 
     logits: Float[Tensor, "rows vocab"]
-    cache: DynamicCache | None
+    cache: Cache | None
     attention_mask: Int[Tensor, "rows seq"]
     lengths: Int[Tensor, " rows"]
     prompts: list[list[int]]
@@ -75,7 +75,7 @@ def read_prompts(
         order = torch.tensor(sum(groups, [])).argsort()
         logits = torch.cat([part.logits for part in parts])[order]
         return JudgePrefill(logits, None, torch.empty(len(prompts), 0), lengths, prompts, pad_token_id)
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    cache = new_cache(model)
     prefixes, owners = _shared_prefixes(prompts, shared) if shared is not None else ([], [])
     before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
     if prefixes and _keeps_every_position(cache) and "position_ids" in forward_parameters(model):
@@ -98,7 +98,7 @@ def forward(
     model,
     input_ids: Int[Tensor, "rows new"],
     attention_mask: Int[Tensor, "rows seq"],
-    cache: DynamicCache | None,
+    cache: Cache | None,
     position_ids: Int[Tensor, "rows new"] | None = None,
 ) -> Float[Tensor, "rows vocab"]:
     """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
@@ -113,9 +113,9 @@ def paddable_groups(model, prompts: Sequence[list[int]]) -> list[list[int]]:
     A forward without `position_ids` counts positions itself, most of them from the first padding token; of models that
     only have recurrent states, the mask is enough.
     """
-    declared = forward_parameters(model)
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    if "position_ids" in declared or (all(cache.is_linear) and "attention_mask" in declared):
+    declared, cache = forward_parameters(model), new_cache(model)
+    is_recurrent = cache is not None and all(cache.is_linear)
+    if "position_ids" in declared or (is_recurrent and "attention_mask" in declared):
         return [list(range(len(prompts)))]
     groups: dict[int, list[int]] = {}
     for row, prompt in enumerate(prompts):
@@ -123,9 +123,9 @@ def paddable_groups(model, prompts: Sequence[list[int]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _keeps_every_position(cache: DynamicCache) -> bool:
+def _keeps_every_position(cache: Cache | None) -> bool:
     """Padding between prefix and suffix would shorten a sliding window."""
-    return can_select_rows(cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return cache is not None and can_select_rows(cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[list[list[int]], list[int]]:

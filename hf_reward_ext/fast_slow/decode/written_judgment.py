@@ -14,9 +14,6 @@ from hf_reward_ext.base.lm.forward import unwrap_peft
 from hf_reward_ext.fast_slow.decode.prefill import JudgePrefill, forward, paddable_groups, read_prompts
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
-# Finished rows leave the batch once they are a quarter of it: each leaving copies the cache.
-_LEAVE_AT = 0.25
-
 
 @dataclass
 class Writing:
@@ -71,7 +68,8 @@ def write_judgments(
     Continues chosen rows of a prefill: first verdict, analysis, final verdict.
 
     The prefill's cache is used up: the other rows leave it. Rows that finish leave the batch too. Models whose cache
-    cannot select rows (linear attention) read the chosen prompts again.
+    cannot select rows (linear attention) read the chosen prompts again; models without a cache read everything again
+    for every token.
 
     Args:
         model: The judge.
@@ -112,7 +110,10 @@ def write_judgments(
         opened = [prompt + writing.ids for prompt, writing in zip(prompts, writings, strict=True)]
         for group in paddable_groups(model, opened):
             again = read_prompts(model, [opened[row] for row in group], prefill.pad_token_id)
-            batch = CachedBatch(model, again.cache, again.attention_mask, again.lengths)
+            if again.cache is None:
+                batch = UncachedBatch(model, again.prompts, prefill.pad_token_id)
+            else:
+                batch = CachedBatch(model, again.cache, again.attention_mask, again.lengths)
             some = [writings[row] for row in group]
             writer = _Writer(batch, some, [limits[row] for row in group], judge_prompt, temperature)
             writer.write(again.logits, set(eos_ids))
@@ -145,8 +146,12 @@ class CachedBatch:
         positions (`torch.Tensor` of shape `(rows,)`): Position of the next token of each row.
     """
 
+    # Finished rows leave the batch once they are a quarter of it: each leaving copies the cache.
+    leave_at = 0.25
+
     def __init__(self, model, cache, attention_mask: Int[Tensor, "rows seq"], positions: Int[Tensor, " rows"]):
         self.model = model
+        self.device = model.device
         self.cache = cache
         self.attention_mask = attention_mask
         self.positions = positions
@@ -171,12 +176,42 @@ class CachedBatch:
         self.attention_mask, self.positions = self.attention_mask[rows], self.positions[rows]
 
 
+class UncachedBatch:
+    """
+    Rows of a model without a cache, or with one of its own kind: every token reads them from their beginning.
+
+    Args:
+        model: A causal LM.
+        rows (`list` of `list[int]`): Tokens of each row so far.
+        pad_token_id (`int`): Fills short rows.
+    """
+
+    can_select = True
+    leave_at = 0.0
+
+    def __init__(self, model, rows: Sequence[list[int]], pad_token_id: int):
+        self.model = model
+        self.device = model.device
+        self.rows = [list(row) for row in rows]
+        self.pad_token_id = pad_token_id
+
+    def read(self, new_ids: Int[Tensor, "rows new"]) -> Float[Tensor, "rows vocab"]:
+        """Logits after the new tokens."""
+        for row, ids in zip(self.rows, new_ids.tolist(), strict=True):
+            row.extend(ids)
+        return read_prompts(self.model, self.rows, self.pad_token_id, keep_cache=False).logits
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Drops the other rows."""
+        self.rows = [self.rows[row] for row in rows.tolist()]
+
+
 class _Writer:
     """A batch of judgments that shrinks as they finish."""
 
     def __init__(
         self,
-        batch: CachedBatch,
+        batch: CachedBatch | UncachedBatch,
         writings: list[Writing],
         limits: list[int],
         judge_prompt: JudgePrompt,
@@ -186,7 +221,7 @@ class _Writer:
         self.writings = list(writings)
         self.limits = list(limits)
         self.unfinished = [True] * len(writings)
-        self.final_ids = judge_prompt.final_ids.to(batch.positions.device)
+        self.final_ids = judge_prompt.final_ids.to(batch.device)
         self.places = {token: place for place, token in enumerate(judge_prompt.final_ids.tolist())}
         self.at_marker = MarkerMatcher(judge_prompt.tokenizer, judge_prompt.template.final_marker)
         self.temperature = temperature
@@ -220,7 +255,7 @@ class _Writer:
 
     def _drop_finished(self, tokens: Tensor) -> Int[Tensor, " rows"]:
         kept = [row for row, unfinished in enumerate(self.unfinished) if unfinished]
-        if not self.batch.can_select or len(kept) > (1 - _LEAVE_AT) * len(self.writings):
+        if not self.batch.can_select or len(kept) > (1 - self.batch.leave_at) * len(self.writings):
             return tokens
         rows = torch.tensor(kept, device=tokens.device)
         self.batch.select(rows)

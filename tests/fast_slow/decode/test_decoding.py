@@ -264,12 +264,14 @@ def test_missing_or_cut_scores_are_refused():
         FastSlowStoppingCriteria([3], 7)
 
 
-# What recurrent states do to a judge: nothing but states, states beside attention, states whose rows stay.
-RECURRENT = {
+# Judges that need care: nothing but states, states beside attention, no cache, a cache of their own, no position ids.
+UNUSUAL = {
     "mamba": dict(state_size=4, time_step_rank=2),
     "falcon_mamba": dict(state_size=4, time_step_rank=2),
     "mamba2": dict(state_size=4, num_heads=4, head_dim=8, n_groups=1, chunk_size=4),
     "lfm2": dict(layer_types=["conv", "full_attention"], num_key_value_heads=2),
+    "openai-gpt": dict(n_positions=64),
+    "bart": dict(decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=32, d_model=16),
     "recurrent_gemma": dict(num_hidden_layers=3, num_key_value_heads=1, lru_width=16, attention_window_size=4),
 }
 
@@ -279,13 +281,13 @@ def small_model(architecture, seed=0, **overrides):
         vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
         initializer_range=0.5, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    config = AutoConfig.for_model(architecture, **{**sizes, **RECURRENT.get(architecture, {}), **overrides})
+    config = AutoConfig.for_model(architecture, **{**sizes, **UNUSUAL.get(architecture, {}), **overrides})
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 
-@pytest.mark.parametrize("architecture", RECURRENT)
-def test_recurrent_judges_equal_a_fresh_forward(architecture):
+@pytest.mark.parametrize("architecture", UNUSUAL)
+def test_unusual_judges_equal_a_fresh_forward(architecture):
     model = small_model(architecture)
     rows = random_rows(LENGTHS)
     batch = judge_rows(model, rows, pair_prompt(), SLOW, max_new_tokens=8)
