@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_reward_ext.base.lm.layers import check_streams
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 
@@ -39,6 +40,7 @@ def policy_features(output, config: ELHSRModelConfig, last: int | None = None) -
             f"The policy gave {len(hidden_states)} hidden states, but this head was made for {config.num_layers + 1}. "
             "Load the policy it was trained on."
         )
+    check_streams(hidden_states, config.layers, config.hidden_size, "head")
     return torch.cat([hidden_states[layer][:, start:] for layer in config.layers], dim=-1)
 
 

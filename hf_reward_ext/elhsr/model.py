@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_reward_ext.base.lm.layers import check_streams
 from hf_reward_ext.base.saving.base_model import load_base, load_base_tokenizer
 from hf_reward_ext.base.saving.base_pointer import base_pointer, check_base
 from hf_reward_ext.base.saving.card import CardText
@@ -141,6 +142,7 @@ class ELHSRModel(BaseRewardModel):
                     f"{self.config.num_layers + 1} of them. Pass `outputs.hidden_states` of the policy it was trained "
                     "on."
                 )
+            check_streams(hidden_states, self.config.layers, self.config.hidden_size, "head")
             features = torch.cat([cast(Tensor, hidden_states[layer]) for layer in self.config.layers], dim=-1)
         if features.shape[-1] != self.config.num_features:
             raise ValueError(

@@ -84,9 +84,9 @@ class GenARMRewardModel(BaseRewardModel):
             raise TypeError(
                 "A `PeftModel` was given, but a reward model is saved whole. Pass `model.merge_and_unload()`."
             )
-        config = GenARMRewardModelConfig(
-            causal_lm=copy.deepcopy(causal_lm.config), pad_token_id=causal_lm.config.pad_token_id, **config_kwargs
-        )
+        # Models that read images too have it in the configuration of their text part.
+        pad = getattr(causal_lm.config.get_text_config(decoder=True), "pad_token_id", None)
+        config = GenARMRewardModelConfig(causal_lm=copy.deepcopy(causal_lm.config), pad_token_id=pad, **config_kwargs)
         model = cls(config, causal_lm).train(causal_lm.training)
         share_quantization(causal_lm, model)
         return model

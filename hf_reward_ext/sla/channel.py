@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from hf_reward_ext.base.lm.layers import check_streams
 from hf_reward_ext.base.saving.base_pointer import check_base
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
@@ -136,12 +137,8 @@ class RewardChannel(BaseRewardModel):
                 f"The base gave {count} hidden states, but this channel was made for {self.config.num_layers + 1} of "
                 "them. Use a causal LM that returns `hidden_states`, the one it was trained on."
             )
+        check_streams(hidden_states, self.config.layers, self.config.hidden_size, "channel")
         states = [cast(Tensor, hidden_states[layer]) for layer in self.config.layers]
-        if states[0].shape[-1] != self.config.hidden_size:
-            raise ValueError(
-                f"Hidden states of width {states[0].shape[-1]} were given, but this channel reads "
-                f"{self.config.hidden_size}. Load the base it was trained on."
-            )
         weight = self.get_parameter("head.0.weight")
         return [state.to(weight.device, weight.dtype) for state in states]
 

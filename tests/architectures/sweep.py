@@ -6,7 +6,7 @@ from pathlib import Path
 from traceback import walk_tb
 
 from architectures.subject import Subject
-from architectures.uses import USES, WrongError
+from architectures.uses import USES, UnsoundError, WrongError
 
 import hf_reward_ext
 
@@ -30,6 +30,8 @@ def cell(use, subject: Subject) -> Cell:
         warnings.simplefilter("ignore")
         try:
             return Cell("slow path" if use(subject) else "exact")
+        except UnsoundError as error:
+            return Cell("n/a", str(error)[:400])
         except WrongError as error:
             return Cell("wrong", str(error)[:400])
         except Exception as error:

@@ -10,10 +10,11 @@ from peft import LoraConfig, get_peft_model
 from sla_reference import reference_search
 from tiny import tiny_tokenizer
 from tiny_judges import TEMPLATE, VERDICTS
-from transformers import DynamicCache, LogitsProcessorList
+from transformers import LogitsProcessorList
 from transformers.pytorch_utils import Conv1D
 
-from hf_reward_ext.base.lm.cache import can_select_rows
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
+from hf_reward_ext.base.lm.forward import run_forward
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.elhsr import ELHSRModel, HiddenStateReward
 from hf_reward_ext.fast_slow.decode.prefill import read_prompts
@@ -27,6 +28,10 @@ ALPHA = 0.7
 
 class WrongError(Exception):
     """Something else came out than a fresh reading gives."""
+
+
+class UnsoundError(Exception):
+    """What the use builds on is wrong in transformers itself."""
 
 
 def processor(subject: Subject) -> bool:
@@ -56,9 +61,13 @@ def adapters(subject: Subject) -> bool:
 
 
 def elhsr(subject: Subject) -> bool:
+    return _with_last_layer_too(_elhsr, subject)
+
+
+def _elhsr(subject: Subject, **layers) -> bool:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = ELHSRModel.from_policy(subject.policy)
+        head = ELHSRModel.from_policy(subject.policy, **layers)
     for mode in subject.modes:
         ids, mask = subject.batch
         with HiddenStateReward(subject.policy, head) as meter:
@@ -78,13 +87,17 @@ def elhsr(subject: Subject) -> bool:
 
 
 def sla(subject: Subject) -> bool:
+    return _with_last_layer_too(_sla, subject)
+
+
+def _sla(subject: Subject, **layers) -> bool:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        rt = RewardTransformer.from_base(subject.policy, channel_size=4)
+        rt = RewardTransformer.from_base(subject.policy, channel_size=4, **layers)
         for parameter in rt.reward_channel.parameters():
             torch.nn.init.normal_(parameter)
     rt.eval()
-    _check_default_experts(subject, lambda models: RewardTransformer.from_base(models[0], channel_size=4))
+    _check_default_experts(subject, lambda models: RewardTransformer.from_base(models[0], channel_size=4, **layers))
     ids, mask = subject.batch
     shape = dict(width=2, step=2, depth=1)
     settings = dict(attention_mask=mask, max_new_tokens=NEW_TOKENS)
@@ -98,6 +111,7 @@ def sla(subject: Subject) -> bool:
 
 
 def judge(subject: Subject) -> bool:
+    _check_continuation(subject)
     judge_prompt = JudgePrompt(tiny_tokenizer(), VERDICTS, TEMPLATE)
     ids, mask = subject.batch
     prompts = [row[kept].tolist() for row, kept in zip(ids, mask.bool(), strict=True)]
@@ -105,7 +119,7 @@ def judge(subject: Subject) -> bool:
     _check_close(prefill.logits, _last_logits(subject.reader, prompts), "fast path")
     verdicts = torch.tensor([0, 1, 0])
     written = write_judgments(
-        subject.policy, prefill, torch.arange(3), verdicts, judge_prompt, max_new_tokens=10, eos_token_ids=(EOS,)
+        subject.policy, prefill, torch.arange(3), verdicts, judge_prompt, max_new_tokens=10, eos_ids=(EOS,)
     )
     for prompt, verdict, [writing] in zip(prompts, verdicts.tolist(), written, strict=True):
         ids = [int(judge_prompt.first_ids[verdict]), *judge_prompt.prefix_ids]
@@ -115,12 +129,12 @@ def judge(subject: Subject) -> bool:
             _check(writing.ids[place] == best, "slow path", writing.ids[place], best)
         done = len(writing.ids) == 10 or writing.ids[-1] == EOS or writing.verdict_logits is not None
         _check(done, "slow path", writing.ids, "more tokens")
-    return not can_select_rows(DynamicCache(config=subject.policy.config.get_text_config(decoder=True)))
+    return not can_select_rows(new_cache(subject.policy))
 
 
 def shared_prefill(subject: Subject) -> bool:
     if "4 returns" not in subject.modes:
-        raise WrongError("plain `generate` is wrong in this mode")
+        raise UnsoundError(subject.evidence)
     ids, mask = subject.batch
     prefill = SharedPrefill(subject.policy, ids, mask)
     is_slow = prefill._cache is None
@@ -155,6 +169,30 @@ USES = {
     "prefill": shared_prefill,
     "scorer": scorer,
 }
+
+
+def _with_last_layer_too(use, subject: Subject) -> bool:
+    """Where several residual streams are refused, the state after the final norm has to do."""
+    try:
+        return use(subject)
+    except ValueError as error:
+        if "layers=[-1]" in str(error):
+            use(subject, layers=[-1])
+        raise
+
+
+def _check_continuation(subject: Subject) -> None:
+    """Several tokens on a cache, which some models of transformers do not take."""
+    row = tuple(random_batch((6,))[0][0].tolist())
+    cache = new_cache(subject.policy)
+    if not can_select_rows(cache):
+        return
+    try:
+        for part in (row[:4], row[4:]):
+            output = run_forward(subject.policy, torch.tensor([part]), cache=cache)
+        _check_close(output.logits[0, -1:], subject.reader.last_logits(row)[None], "two tokens on a cache")
+    except Exception as error:
+        raise UnsoundError(f"two tokens on a cache: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def _guided(subject: Subject, mode: str) -> torch.Tensor:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from architectures.build import tiny_model
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tiny import PAD, VOCAB, left_padded_batch, tiny_causal_lm, tiny_tokenizer
@@ -112,3 +113,13 @@ def test_the_completion_begins_where_the_config_says():
     ids = torch.tensor([[3, 9, 4, 5], [3, 4, 9, 6]])
     expected = [sum(by_hand(model.causal_lm, ids[0], 2)), sum(by_hand(model.causal_lm, ids[1], 3))]
     torch.testing.assert_close(model(ids).logits[:, 0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "llava", "gemma3", "codegen", "llama"])
+def test_the_padding_id_is_that_of_the_text_part(model_type):
+    causal_lm = tiny_model(model_type, dtype=torch.float32)
+    rm = GenARMRewardModel.from_causal_lm(causal_lm)
+    assert rm.config.pad_token_id == getattr(causal_lm.config.get_text_config(decoder=True), "pad_token_id", None)
+    ids = torch.tensor([[3, 4, 5]])
+    logps = causal_lm(ids).logits[0, :-1].log_softmax(-1)
+    torch.testing.assert_close(rm(ids).logits[0, 0], logps.gather(-1, ids[0, 1:, None]).sum())

@@ -79,6 +79,7 @@ class SharedPrefill:
                 num_return_sequences=num_candidates,
                 **generate_kwargs,
             )
+        forget_rope_deltas(self.policy)
         return self.policy.generate(
             input_ids=self.input_ids.repeat_interleave(num_candidates, dim=0),
             attention_mask=self.attention_mask.repeat_interleave(num_candidates, dim=0),
@@ -86,3 +87,14 @@ class SharedPrefill:
             **{generate_cache_name(): cache},
             **generate_kwargs,
         )
+
+
+def forget_rope_deltas(model) -> None:
+    """
+    Removes the shifts of positions that models of the Qwen-VL family keep from their last call.
+
+    `generate` on a cache would apply them to other rows; where none are kept it counts positions from the mask.
+    """
+    for module in model.modules():
+        if getattr(module, "rope_deltas", None) is not None:
+            module.rope_deltas = None

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from architectures.build import tiny_model
 from tiny import ARCHITECTURES, left_padded_batch, tiny_causal_lm
 
 from hf_reward_ext.base.lm.prefill import SharedPrefill
@@ -17,6 +18,19 @@ def test_tokens_equal_plain_sampling(architecture, lengths):
     torch.manual_seed(2)
     shared = SharedPrefill(policy, input_ids, attention_mask).generate(6, **kwargs)
     assert torch.equal(plain, shared)
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_vl", "qwen3_vl", "qwen3_vl_moe"])
+def test_positions_that_a_policy_keeps_from_another_call_are_not_used(model_type):
+    policy = tiny_model(model_type, dtype=torch.float32)
+    input_ids, attention_mask = left_padded_batch()
+    kwargs = dict(do_sample=True, max_new_tokens=6)
+    torch.manual_seed(2)
+    plain = policy.generate(input_ids, attention_mask=attention_mask, num_return_sequences=3, **kwargs)
+    for kept in (torch.zeros(3, 1), torch.full((3, 1), 7), torch.full((9, 1), 7)):  # of prompts with images
+        policy.model.rope_deltas = kept.long()
+        torch.manual_seed(2)
+        assert torch.equal(plain, SharedPrefill(policy, input_ids, attention_mask).generate(3, **kwargs))
 
 
 def test_the_prompt_is_read_once():
