@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.pairs import (
     check_tokenizer,
     check_vocabulary,
@@ -109,12 +109,10 @@ def check_group_rows(dataset: Dataset | IterableDataset, loss_type: str, name: s
     dataset = plain_dataset(dataset, name)
     if "cache" in columns_of(dataset):
         return
-    is_pairs = _has_pairs(columns_of(dataset))
-    rows = dataset if isinstance(dataset, Dataset) else [next(iter(dataset))]
-    if is_pairs:
-        check_pairs(cast(Iterable[Mapping], rows), name)
+    if _has_pairs(columns_of(dataset)):
+        check_pairs(rows_to_check(dataset), name)
     else:
-        check_rows(cast(Iterable[Mapping], rows), lambda row: not read_candidates(row, loss_type), name)
+        check_rows(rows_to_check(dataset), lambda row: not read_candidates(row, loss_type), name)
 
 
 def group_by_prompt(

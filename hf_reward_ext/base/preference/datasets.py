@@ -1,5 +1,6 @@
 """Data as trainers may get it becomes a dataset of plain Python values, or is refused."""
 
+from collections.abc import Iterable
 from typing import cast
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -35,6 +36,11 @@ def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
     if next(iter(dataset), None) is None:
         raise ValueError(f"The {name} data has no rows. Pass a dataset with at least one.")
     return dataset
+
+
+def rows_to_check(dataset: Dataset | IterableDataset) -> Iterable[dict]:
+    """All rows of a map-style dataset; the first of a stream, whose others are checked as they come."""
+    return cast(Iterable[dict], dataset) if isinstance(dataset, Dataset) else [next(iter(dataset))]
 
 
 def columns_of(dataset: Dataset | IterableDataset) -> list[str]:

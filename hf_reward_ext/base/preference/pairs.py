@@ -7,8 +7,8 @@ from typing import cast
 from datasets import Dataset, IterableDataset
 
 from hf_reward_ext.base.preference.chat import Span, common_prefix, encode_chat, render_chat, warn_of_other_tokens
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset
-from hf_reward_ext.base.preference.rows import PairIds, has_pair_ids, read_pair, read_pair_ids
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check
+from hf_reward_ext.base.preference.rows import PairIds, check_pairs, has_pair_ids, read_pair, read_pair_ids
 from hf_reward_ext.base.preference.validation import (
     Messages,
     is_chat,
@@ -156,6 +156,24 @@ def prepare_preference_dataset(
     if isinstance(kept, Dataset):
         check_lengths(len(cast(Dataset, dataset)), len(kept), max_length, name)
     return kept
+
+
+def check_preference_rows(dataset: Dataset | IterableDataset, name: str) -> None:
+    """
+    Checks all rows of a map-style dataset, and the first of a stream, before anything is loaded.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): Rows of [`tokenize_preference`].
+        name (`str`): Name of the data.
+
+    Raises:
+        TypeError: If this is no dataset.
+        ValueError: If columns are missing, a row is malformed (its number and column are named), or all rows have
+            equal sides.
+    """
+    dataset = plain_dataset(dataset, name)
+    check_pair_columns(columns_of(dataset), name)
+    check_pairs(rows_to_check(dataset), name)
 
 
 def check_pair_columns(columns, name: str) -> None:

@@ -133,34 +133,26 @@ def has_pair_ids(columns: Iterable[str]) -> bool:
     return {"chosen_ids", "rejected_ids"} <= given or {"chosen_input_ids", "rejected_input_ids"} <= given
 
 
-def check_pairs(rows: Iterable[Mapping], name: str) -> None:
+def check_pairs(rows: Iterable[Mapping], name: str, read: Callable[[Mapping], Pair | PairIds] | None = None) -> None:
     """
     Checks all rows of preference data before any work.
 
     Args:
         rows (`Dataset` or `list[dict]`): Rows of text, messages or ids.
         name (`str`): Name of the data.
+        read (`callable`, *optional*): From a row to its pair. Default: [`read_pair`], or [`read_pair_ids`] of ids.
 
     Raises:
-        ValueError: If there are no rows, one is malformed (its number and column are named), or no row has two
-            different sides.
+        ValueError: If there are no rows, one is malformed (its number and column are named), or all of several rows
+            have equal sides.
     """
 
     def has_equal_sides(row: Mapping) -> bool:
-        pair = read_pair_ids(row) if has_pair_ids(row) else read_pair(row)
+        pair = read(row) if read else read_pair_ids(row) if has_pair_ids(row) else read_pair(row)
         return pair[1] == pair[2]
 
-    check_equal_sides(*check_rows(rows, has_equal_sides, name), name)
-
-
-def check_equal_sides(num_rows: int, num_equal: int, name: str) -> None:
-    """
-    Warns of pairs with equal sides.
-
-    Raises:
-        ValueError: If all pairs have.
-    """
-    if num_equal == num_rows:
+    num_rows, num_equal = check_rows(rows, has_equal_sides, name)
+    if num_equal == num_rows > 1:
         raise ValueError(
             f"`chosen` and `rejected` must differ, but they are equal in all {num_rows} rows of the {name} data, so "
             "nothing can be learned. Check how the columns were made."

@@ -13,6 +13,7 @@ from trl import RewardTrainer
 
 from hf_reward_ext.base.preference.datasets import plain_dataset
 from hf_reward_ext.base.preference.pair_collator import PairCollator
+from hf_reward_ext.base.preference.pairs import check_preference_rows
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.training.averages import Averages
 from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message
@@ -88,6 +89,8 @@ class BaseRewardTrainer(RewardTrainer):
             eval_dataset = {name: plain_dataset(dataset, name) for name, dataset in eval_dataset.items()}
         elif eval_dataset is not None:
             eval_dataset = plain_dataset(eval_dataset, "eval")
+        for name, dataset in _named(train_dataset, eval_dataset).items():
+            self._check_rows(dataset, name, args)
         if not isinstance(model, str):
             _check_unused(args, quantization_config)
         model = self._load_model(model, args, quantization_config)
@@ -117,6 +120,10 @@ class BaseRewardTrainer(RewardTrainer):
             )
         self.add_callback(TokenCount)
         self.add_callback(FiniteGradients)
+
+    def _check_rows(self, dataset: Dataset | IterableDataset, name: str, args: BaseRewardConfig) -> None:
+        """Refuses malformed data before anything is loaded."""
+        check_preference_rows(dataset, name)
 
     def _load_model(self, model, args: BaseRewardConfig, quantization_config):
         """Causal LM with or without adapters, from what the user gave as `model`."""
@@ -269,6 +276,11 @@ class BaseRewardTrainer(RewardTrainer):
             settings={name: getattr(self.args, name) for name in self._card_settings},
             metrics=self._card_metrics(),
         )
+
+
+def _named(train_dataset, eval_dataset) -> dict[str, Dataset | IterableDataset]:
+    sets = eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
+    return {"train": train_dataset, **{str(name): dataset for name, dataset in sets.items() if dataset is not None}}
 
 
 def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConfig) -> None:

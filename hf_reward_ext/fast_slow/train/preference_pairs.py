@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.pairs import check_lengths
-from hf_reward_ext.base.preference.rows import Pair, check_equal_sides, check_rows, has_pair_ids, read_pair
+from hf_reward_ext.base.preference.rows import Pair, check_pairs, has_pair_ids, read_pair
 from hf_reward_ext.base.preference.validation import is_chat, naming_row
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.verdicts import favours
@@ -42,19 +42,17 @@ def check_judge_rows(dataset: Dataset | IterableDataset, verdicts: Iterable[str]
         return
     check_judge_columns(columns_of(dataset), name)
     known = set(verdicts)
-    rows = dataset if isinstance(dataset, Dataset) else [next(iter(dataset))]
 
-    def has_equal_sides(row: Mapping) -> bool:
-        pair = read_judge_pair(row)
+    def read(row: Mapping) -> Pair:
         for judgment in read_judgments(row):
             unknown = {judgment["first_verdict"], judgment["verdict"]} - known
             if unknown:
                 raise ValueError(
                     f"`judgments` must have the verdicts {sorted(known)}, got {sorted(unknown)}; use the judge's own."
                 )
-        return pair.chosen == pair.rejected
+        return read_judge_pair(row)
 
-    check_equal_sides(*check_rows(cast(Iterable[Mapping], rows), has_equal_sides, name), name)
+    check_pairs(rows_to_check(dataset), name, read)
 
 
 def is_prepared(columns: Iterable[str]) -> bool:
