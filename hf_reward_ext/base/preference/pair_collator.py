@@ -52,13 +52,9 @@ class PairCollator:
             "attention_mask": self._pad([torch.ones_like(text) for text in texts], 0),
             "completion_mask": self._pad(counted, False),
         }
-        margins = [row.get("margin") for row in rows]
-        if any(margin is not None for margin in margins):
-            if None in margins:
-                raise ValueError(
-                    "`margin` must be a number in all rows or in none, got None in some. Give these rows a margin of 0."
-                )
-            batch["margin"] = torch.tensor(margins, dtype=torch.float32)
+        margins = margins_of(rows)
+        if margins is not None:
+            batch["margin"] = margins
         if "row" in rows[0]:
             batch["row"] = torch.tensor([row["row"] for row in rows])
         return batch
@@ -67,3 +63,20 @@ class PairCollator:
         padded = pad_sequence(rows, batch_first=True, padding_value=value)
         surplus = -padded.shape[1] % (self.pad_to_multiple_of or 1)
         return torch.nn.functional.pad(padded, (0, surplus), value=value)
+
+
+def margins_of(rows: list[dict]) -> Tensor | None:
+    """
+    Margins `(pairs,)` of rows, `None` where they have none.
+
+    Raises:
+        ValueError: If some rows have a margin and others have none.
+    """
+    margins = [row.get("margin") for row in rows]
+    if all(margin is None for margin in margins):
+        return None
+    if None in margins:
+        raise ValueError(
+            "`margin` must be a number in all rows or in none, got None in some. Give these rows a margin of 0."
+        )
+    return torch.tensor([float(margin) for margin in margins], dtype=torch.float32)

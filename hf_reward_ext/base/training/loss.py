@@ -1,9 +1,11 @@
 """The loss of a batch as sums over items, so that it does not depend on how items are split into batches."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
-from jaxtyping import Float, Shaped
+import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -45,6 +47,19 @@ class BatchLoss:
     metrics: Mapping[str, Tensor | tuple[Tensor, Tensor]]
     rewards: Tensor
 
+    def only(self, counted: Bool[Tensor, " rows"]) -> "BatchLoss":
+        """The same without the values of some rows."""
+
+        def kept(values: Tensor) -> Tensor:
+            return values.where(counted.to(values.device), 0)
+
+        terms = [replace(term, values=kept(term.values), counts=kept(term.counts)) for term in self.terms]
+        metrics = {
+            name: tuple(map(kept, values)) if isinstance(values, tuple) else (kept(values), counted.to(values))
+            for name, values in self.metrics.items()
+        }
+        return BatchLoss(terms, cast(Mapping, metrics), self.rewards)
+
 
 def total_loss(terms: Sequence[LossTerm], items: Mapping[str, Tensor] | None = None) -> Float[Tensor, ""]:
     """
@@ -61,8 +76,9 @@ def total_loss(terms: Sequence[LossTerm], items: Mapping[str, Tensor] | None = N
     tensor(2.)
     ```
     """
-    means = [
-        term.weight * term.values.sum() / (term.counts.sum() if items is None else items[term.unit]).clamp(min=1)
-        for term in terms
-    ]
+    means = []
+    for term in terms:
+        count = term.counts.sum() if items is None else items[term.unit]
+        # A mean over devices may be a fraction, so only 0 is replaced.
+        means.append(term.weight * term.values.sum() / torch.where(count > 0, count, torch.ones_like(count)))
     return sum(means[1:], means[0])

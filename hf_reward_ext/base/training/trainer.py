@@ -145,13 +145,9 @@ class BaseRewardTrainer(RewardTrainer):
         raise NotImplementedError(f"`{type(self).__name__}` has no loss.")
 
     def _count_items(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Number of items of each unit in a batch of [`PairCollator`]."""
-        chosen, rejected = inputs["completion_mask"].chunk(2)
-        return {
-            "pairs": torch.tensor(len(chosen), device=chosen.device),
-            "chosen_tokens": chosen.sum(),
-            "rejected_tokens": rejected.sum(),
-        }
+        """Number of items of each unit in each row of a batch of [`PairCollator`]."""
+        chosen, rejected = inputs["completion_mask"].sum(-1).chunk(2)
+        return {"pairs": torch.ones_like(chosen), "chosen_tokens": chosen, "rejected_tokens": rejected}
 
     def _evaluation_metrics(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
         """Metrics that are computed once, from those of a whole evaluation set."""
@@ -161,11 +157,25 @@ class BaseRewardTrainer(RewardTrainer):
         if self._signature_columns is None:
             self._signature_columns = list(self._columns)
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        return super().get_batch_samples(self._marking_repeats(epoch_iterator), num_batches, device)
+
+    def _marking_repeats(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """Says which rows of an epoch's last batch count: accelerate repeats rows where processes would have fewer."""
+        for batch in batches:
+            state = self.accelerator.gradient_state
+            if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
+                rows = len(next(iter(self._count_items(batch).values())))
+                place = torch.arange(rows) + rows * self.accelerator.process_index
+                batch["counted"] = (place < state.remainder).to(self.args.device)
+            yield batch
+
     def _get_num_items_in_batch(self, batch_samples, device) -> dict[str, Tensor]:  # pyright: ignore
         """Number of items by unit in all batches of an optimizer step, as a mean over devices has to divide by."""
         counts: dict[str, Tensor] = {}
         for batch in batch_samples:
-            for unit, count in self._count_items(batch).items():
+            for unit, rows in self._count_items(batch).items():
+                count = rows.sum() if "counted" not in batch else rows[batch["counted"]].sum()
                 counts[unit] = counts.get(unit, 0) + count.to(device, torch.float32)
         if self.args.average_tokens_across_devices and self.accelerator.num_processes > 1 and counts:
             stacked = torch.stack(list(counts.values()))[None]
@@ -175,6 +185,8 @@ class BaseRewardTrainer(RewardTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         batch = self._batch_loss(model, inputs)
+        if "counted" in inputs:
+            batch = batch.only(inputs["counted"])
         self._record(batch, inputs)
         loss = total_loss(batch.terms, num_items_in_batch)
         return (loss, {"rewards": batch.rewards.detach()}) if return_outputs else loss
@@ -187,7 +199,8 @@ class BaseRewardTrainer(RewardTrainer):
         for name, values in batch.metrics.items():
             sums[name] = values if isinstance(values, tuple) else (values, torch.ones_like(values))
         columns = torch.stack([column.detach().float() for pair in sums.values() for column in pair])
-        gathered = cast(Tensor, self.accelerator.gather_for_metrics(columns.T.contiguous())).T
+        gather = self.accelerator.gather if mode == "train" else self.accelerator.gather_for_metrics
+        gathered = cast(Tensor, gather(columns.T.contiguous())).T
         if mode == "train" and not gathered[: 2 * len(batch.terms)].isfinite().all():
             raise RuntimeError(non_finite_message("loss", self.args, self.state))
         for name, (values, counts) in zip(sums, gathered.view(len(sums), 2, -1).tolist(), strict=True):
@@ -206,9 +219,9 @@ class BaseRewardTrainer(RewardTrainer):
     def _means(self, mode: str) -> tuple[dict[str, float], float | None]:
         """Means since the last log, those of several losses among them, and the loss itself."""
         means = self._averages[mode].pop()
-        terms = {key: means.pop(key) for key in self._terms if key in means}
-        if not terms:
+        if not any(key in means for key in self._terms):
             return means, None
+        terms = {key: means.pop(key, 0.0) for key in self._terms}  # a term without items adds nothing
         losses: dict[str, float] = {}
         for key, mean in terms.items():
             name = self._terms[key][0]
@@ -217,6 +230,11 @@ class BaseRewardTrainer(RewardTrainer):
         if self._total_train_tokens:
             means["num_tokens"] = self._total_train_tokens
         return {**means, **(losses if len(losses) > 1 else {})}, total
+
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
+        """As [`~transformers.Trainer.predict`], also of rows that are not tokenized yet."""
+        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")
+        return super().predict(prepared, ignore_keys, metric_key_prefix)
 
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"

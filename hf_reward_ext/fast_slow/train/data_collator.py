@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hf_reward_ext.base.preference.pair_collator import margins_of
 from hf_reward_ext.fast_slow.train.preference_pairs import SIDES
 
 
@@ -16,8 +17,10 @@ class JudgeCollator:
     Every judgement is a row, and every side without one; prompts are padded on the left, what follows on the right.
 
     Args:
-        pad_token_id (`int`): Fills; masked.
-        num_given (`int`): Tokens of first verdict and analysis prefix, which the judge does not learn to write.
+        pad_token_id (`int`): Id that fills rows; masked.
+        num_given (`int`): Number of tokens of first verdict and analysis prefix, which the judge does not learn to
+            write.
+        pad_to_multiple_of (`int`, *optional*): Divisor of the padded length.
 
     Example:
     ```python
@@ -28,34 +31,39 @@ class JudgeCollator:
 
     pad_token_id: int
     num_given: int
+    pad_to_multiple_of: int | None = None
 
     def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
-        prompts, continuations, first_rows = [], [], {side: [] for side in SIDES}
-        for example in examples:
+        prompts, continuations, pairs, first_rows = [], [], [], {side: [] for side in SIDES}
+        for number, example in enumerate(examples):
             for side in SIDES:
                 first_rows[side].append(len(prompts))
                 judgments = example[f"{side}_judgments"] or [[]]
                 prompts += [example[f"{side}_prompt_ids"]] * len(judgments)
                 continuations += judgments
-        prompt_ids, prompt_mask = self._padded(prompts, left=True)
+                pairs += [number] * len(judgments)
         continuation_ids, continuation_mask = self._padded(continuations, left=False)
+        multiple = self.pad_to_multiple_of or 1
+        surplus = -(max(map(len, prompts)) + continuation_ids.shape[1]) % multiple
+        prompt_ids, prompt_mask = self._padded(prompts, left=True, surplus=surplus)
         learned = continuation_mask.clone()
         learned[:, : self.num_given] = False
         batch = {
+            # First, so that the trainer counts pairs.
+            **{f"{side}_rows": torch.tensor(first_rows[side]) for side in SIDES},
+            "pair": torch.tensor(pairs),
             "input_ids": torch.cat([prompt_ids, continuation_ids], -1),
             "attention_mask": torch.cat([prompt_mask, continuation_mask], -1).long(),
             "continuation_ids": continuation_ids,
             "continuation_mask": learned,
         }
         for side in SIDES:
-            batch[f"{side}_rows"] = torch.tensor(first_rows[side])
             batch[f"{side}_targets"] = torch.tensor([example[f"{side}_target"] for example in examples])
-        if examples[0].get("margin") is not None:
-            batch["margin"] = torch.tensor([float(example["margin"]) for example in examples])
-        return batch
+        margins = margins_of(examples)
+        return batch if margins is None else {**batch, "margin": margins}
 
-    def _padded(self, rows: list[list[int]], left: bool) -> tuple[Tensor, Tensor]:
-        width = max(map(len, rows))
+    def _padded(self, rows: list[list[int]], left: bool, surplus: int = 0) -> tuple[Tensor, Tensor]:
+        width = max(map(len, rows)) + surplus
         ids = torch.full((len(rows), width), self.pad_token_id)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for number, row in enumerate(rows):

@@ -48,16 +48,29 @@ def pairwise_margins(
     return torch.stack([chosen_first, -rejected_first], -1)
 
 
-def judgment_loss(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:
+def judgment_losses(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, " rows"]:
     r"""
-    Mean over judgements of the mean over their tokens of $-\log \pi(c_t \mid x, y, v_0, c_{<t})$; 0 without any.
-
-    Means are per sample, so that long judgements do not outweigh short ones, nor all of them the fast verdicts.
+    Mean over the tokens of each judgment of $-\log \pi(c_t \mid x, y, v_0, c_{<t})$; 0 for rows that are none.
 
     Args:
         token_logps (`torch.Tensor` of shape `(rows, seq)`): Log-probability of each written token.
         mask (`torch.Tensor` of shape `(rows, seq)`): `True` on analysis, marker and final verdict, not on the first
-            verdict. Rows without any are no judgements.
+            verdict. Rows without any are no judgments.
+
+    Example:
+    ```python
+    >>> judgment_losses(torch.tensor([[-1.0, -3.0], [-9.0, -9.0]]), torch.tensor([[True, True], [False, False]]))
+    tensor([2., 0.])
+    ```
+    """
+    return -token_logps.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def judgment_loss(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:
+    """
+    Mean of [`judgment_losses`] over judgments; 0 without any.
+
+    Means are per sample, so that long judgments do not outweigh short ones, nor all of them the fast verdicts.
 
     Example:
     ```python
@@ -65,6 +78,4 @@ def judgment_loss(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "ro
     tensor(2.)
     ```
     """
-    sums = -token_logps.masked_fill(~mask, 0).sum(-1)
-    lengths = mask.sum(-1)
-    return (sums / lengths.clamp(min=1)).sum() / (lengths > 0).sum().clamp(min=1)
+    return judgment_losses(token_logps, mask).sum() / mask.any(-1).sum().clamp(min=1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hf_reward_ext.base.lm.forward import forward_parameters
 from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import gather_token_logps
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
@@ -19,8 +20,8 @@ from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 from hf_reward_ext.fast_slow.train.data_collator import JudgeCollator
-from hf_reward_ext.fast_slow.train.losses import judgment_loss, pairwise_margins, verdict_token_loss
-from hf_reward_ext.fast_slow.train.preference_pairs import COLUMNS, prepare_pairs
+from hf_reward_ext.fast_slow.train.losses import judgment_losses, pairwise_margins, verdict_token_loss
+from hf_reward_ext.fast_slow.train.preference_pairs import COLUMNS, SIDES, check_judge_rows, prepare_pairs
 from hf_reward_ext.fast_slow.train.trainer_config import FastSlowConfig
 
 
@@ -60,7 +61,6 @@ class FastSlowTrainer(BaseRewardTrainer):
     """
 
     args: FastSlowConfig
-    loss_is_scaled_for_ga = False
 
     _config_class = FastSlowConfig
     _tag_names = ["trl", "hf-reward-ext", "fast-slow"]
@@ -121,7 +121,9 @@ class FastSlowTrainer(BaseRewardTrainer):
         return model, peft_config
 
     def _collator(self, args, processing_class):
-        return JudgeCollator(processing_class.pad_token_id, 1 + len(self.judge_prompt.prefix_ids))
+        return JudgeCollator(
+            processing_class.pad_token_id, 1 + len(self.judge_prompt.prefix_ids), args.pad_to_multiple_of
+        )
 
     @property
     def judge(self) -> FastSlowRewardModel:
@@ -139,32 +141,41 @@ class FastSlowTrainer(BaseRewardTrainer):
             name=dataset_name,
         )
 
-    def _count_items(self, inputs):
-        return {}
+    def _check_rows(self, dataset, name, args):
+        given = self._given_judge
+        check_judge_rows(dataset, args.verdicts if given is None else given.config.verdicts, name)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def _count_items(self, inputs):
+        pairs = torch.ones_like(inputs["chosen_rows"])
+        judgments = inputs["continuation_mask"].any(-1).long()
+        return {"pairs": pairs, "judgments": torch.zeros_like(pairs).index_add(0, inputs["pair"], judgments)}
+
+    def _batch_loss(self, model, inputs) -> BatchLoss:
         logits = self._logits(model, inputs)
         ids = self.judge_prompt.first_ids.to(logits.device)
-        first, places = logits[:, 0].float(), {side: inputs[f"{side}_rows"] for side in ("chosen", "rejected")}
+        first = logits[:, 0].float()
         values = None if self.judge_prompt.values is None else self.judge_prompt.values.to(logits.device)
-        chosen, rejected = (fast_score(first[rows][:, ids], values) for rows in places.values())
-        targets = torch.cat([inputs["chosen_targets"], inputs["rejected_targets"]])
-        rows = torch.cat(list(places.values()))
+        chosen, rejected = (fast_score(first[inputs[f"{side}_rows"]][:, ids], values) for side in SIDES)
+        rows = torch.cat([inputs[f"{side}_rows"] for side in SIDES])
+        targets = torch.cat([inputs[f"{side}_targets"] for side in SIDES])
+        verdicts = verdict_token_loss(first[rows], ids, targets).view(2, -1).mean(0)
         logps = gather_token_logps(logits[:, :-1], inputs["continuation_ids"])
-        terms = {
-            "bradley_terry_loss": self._comparison(chosen, rejected, inputs.get("margin", 0.0)).mean(),
-            "centering_loss": (chosen + rejected).square().mean(),
-            "verdict_loss": verdict_token_loss(first[rows], ids, targets).mean(),
-            "judgment_loss": judgment_loss(logps, inputs["continuation_mask"]),
-        }
-        loss = (
-            self.args.bradley_terry_weight * terms["bradley_terry_loss"]
-            + (self.args.center_rewards_coefficient or 0.0) * terms["centering_loss"]
-            + self.args.verdict_weight * terms["verdict_loss"]
-            + self.args.judgment_weight * terms["judgment_loss"]
+        written = judgment_losses(logps, inputs["continuation_mask"])
+        counts = self._count_items(inputs)
+        judgments = torch.zeros_like(chosen).index_add(0, inputs["pair"], written.to(chosen))
+        comparison = self._comparison(chosen, rejected, inputs.get("margin", 0.0))
+        centering = (chosen + rejected).square()
+        args, pairs = self.args, counts["pairs"]
+        return BatchLoss(
+            [
+                LossTerm("bradley_terry_loss", comparison, pairs, "pairs", args.bradley_terry_weight),
+                LossTerm("centering_loss", centering, pairs, "pairs", args.center_rewards_coefficient or 0.0),
+                LossTerm("verdict_loss", verdicts, pairs, "pairs", args.verdict_weight),
+                LossTerm("judgment_loss", judgments, counts["judgments"], "judgments", args.judgment_weight),
+            ],
+            self._metrics_of(chosen, rejected, verdict_mass(first[rows], ids).view(2, -1).mean(0)),
+            torch.stack([chosen, rejected], -1),
         )
-        self._remember(chosen, rejected, verdict_mass(first[rows], ids), terms)
-        return (loss, {"chosen": chosen, "rejected": rejected}) if return_outputs else loss
 
     def _logits(self, model, inputs) -> Tensor:
         """Scores of the first verdict and of everything after it; of the prompt, only the last column is computed."""
@@ -175,29 +186,25 @@ class FastSlowTrainer(BaseRewardTrainer):
         given = {name: value for name, value in optional.items() if name in known}
         return model(input_ids=inputs["input_ids"], attention_mask=mask, **given).logits[:, -kept:]
 
-    def _comparison(self, chosen: Tensor, rejected: Tensor, margin) -> Tensor:
+    def _comparison(self, chosen: Tensor, rejected: Tensor, margin: Tensor | float) -> Tensor:
+        """One value a pair; with pairwise verdicts the mean over both orders, each with its own comparison."""
+        beta = 1 / self._temperature
         if not self.judge_prompt.is_pairwise:
-            return bradley_terry_loss(chosen, rejected, beta=1 / self._temperature, margin=margin)
-        margins = pairwise_margins(chosen, rejected)
-        of_both = margin[:, None].expand_as(margins).flatten() if isinstance(margin, Tensor) else margin
-        return bradley_terry_loss(
-            margins.flatten(), torch.zeros_like(margins).flatten(), beta=1 / self._temperature, margin=of_both
-        )
+            return bradley_terry_loss(chosen, rejected, beta=beta, margin=margin)
+        orders = pairwise_margins(chosen, rejected).unbind(-1)
+        losses = [bradley_terry_loss(order, torch.zeros_like(order), beta=beta, margin=margin) for order in orders]
+        return torch.stack(losses).mean(0)
 
-    def _remember(self, chosen: Tensor, rejected: Tensor, mass: Tensor, terms: dict[str, Tensor]) -> None:
-        metrics = self._metrics["train" if self.model.training else "eval"]
+    def _metrics_of(self, chosen: Tensor, rejected: Tensor, mass: Tensor) -> dict[str, Tensor]:
         difference = chosen - rejected
-        values = {
+        metrics = {
             "accuracy": (difference > 0).float(),
             "margin": difference * (0.5 if self.judge_prompt.is_pairwise else 1.0),
             "verdict_mass": mass,
-            **{name: term[None] for name, term in terms.items()},
         }
         if self.judge_prompt.is_pairwise:
-            values["consistency"] = (chosen * rejected <= 0).float()
-        for name, value in values.items():
-            gathered = cast(Tensor, self.accelerator.gather_for_metrics(value.detach().float()))
-            metrics[name].append(gathered.mean().item())
+            metrics["consistency"] = (chosen * rejected <= 0).float()
+        return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Writes weights or adapter, tokenizer, and the config that makes a [`FastSlowRewardModel`] of them."""
