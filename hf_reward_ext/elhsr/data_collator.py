@@ -14,25 +14,32 @@ class GroupCollator:
     Turns rows `{cache, row, labels}` or `{prompt_ids, completion_ids, labels}` into one flat batch of candidates.
 
     Args:
-        caches (`dict` of `str` to [`FeatureCache`]): Where the features of cached rows lie, by the rows' `cache`.
+        caches (`dict` of `str` to [`FeatureCache`]): Features of cached rows, by the rows' `cache`.
         compute_features (`callable`): `(input_ids, attention_mask) -> features` for rows without a cache.
+        pad_to_multiple_of (`int`, *optional*): Divisor of the padded length.
     """
 
-    def __init__(self, caches: dict[str, FeatureCache], compute_features: Callable[[Tensor, Tensor], Tensor]):
+    def __init__(
+        self,
+        caches: dict[str, FeatureCache],
+        compute_features: Callable[[Tensor, Tensor], Tensor],
+        pad_to_multiple_of: int | None = None,
+    ):
         self.caches = caches
         self.compute_features = compute_features
+        self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
         """
         Returns:
-            `features` `(candidates, seq, features)` float32, `completion_mask` `(candidates, seq)`, `labels` and
-            `groups` `(candidates,)`.
+            `labels` `(prompts, width)`, NaN where a prompt has fewer candidates (`width` is that of the rows, or the
+            most candidates in the batch), and of all candidates in that order `features` `(candidates, seq, features)`
+            float32 and `completion_mask` `(candidates, seq)`.
         """
-        batch = self._cached(rows) if "cache" in rows[0] else self._computed(rows)
-        sizes = [len(row["labels"]) for row in rows]
-        batch["labels"] = torch.tensor([label for row in rows for label in row["labels"]], dtype=torch.float32)
-        batch["groups"] = torch.arange(len(rows)).repeat_interleave(torch.tensor(sizes))
-        return batch
+        width = max(row.get("width") or len(row["labels"]) for row in rows)
+        labels = [[*row["labels"], *[torch.nan] * (width - len(row["labels"]))] for row in rows]
+        # First, so that the trainer counts prompts.
+        return {"labels": torch.tensor(labels), **(self._cached(rows) if "cache" in rows[0] else self._computed(rows))}
 
     def _cached(self, rows: list[dict]) -> dict[str, Tensor]:
         features = [
@@ -41,21 +48,17 @@ class GroupCollator:
             for candidate in range(len(row["labels"]))
         ]
         ones = [torch.ones(len(part), dtype=torch.bool) for part in features]
-        return {
-            "features": pad_sequence(features, batch_first=True),
-            "completion_mask": pad_sequence(ones, batch_first=True),
-        }
+        return {"features": self._padded(features), "completion_mask": self._padded(ones)}
 
     def _computed(self, rows: list[dict]) -> dict[str, Tensor]:
         pairs = [(row["prompt_ids"], completion) for row in rows for completion in row["completion_ids"]]
         texts = [torch.tensor(prompt + completion) for prompt, completion in pairs]
         masks = [torch.tensor([False] * len(prompt) + [True] * len(completion)) for prompt, completion in pairs]
         attended = [torch.ones(len(text), dtype=torch.long) for text in texts]
-        input_ids, attention_mask = (
-            pad_sequence(texts, batch_first=True),
-            pad_sequence(attended, batch_first=True),
-        )
-        return {
-            "features": self.compute_features(input_ids, attention_mask),
-            "completion_mask": pad_sequence(masks, batch_first=True),
-        }
+        features = self.compute_features(self._padded(texts), self._padded(attended))
+        return {"features": features, "completion_mask": self._padded(masks)}
+
+    def _padded(self, rows: list[Tensor]) -> Tensor:
+        padded = pad_sequence(rows, batch_first=True)
+        surplus = -padded.shape[1] % (self.pad_to_multiple_of or 1)
+        return torch.nn.functional.pad(padded, [0, 0] * (padded.dim() - 2) + [0, surplus])

@@ -148,7 +148,7 @@ def group_by_prompt(
     """
     dataset = plain_dataset(dataset, name)
     columns = columns_of(dataset)
-    if set(GROUP_COLUMNS) <= set(columns):
+    if set(GROUP_COLUMNS) <= set(columns) or "cache" in columns:
         return dataset
     is_pairs = _has_pairs(columns)
     check_tokenizer(processing_class)

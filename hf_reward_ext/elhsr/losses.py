@@ -81,6 +81,23 @@ def _usable_groups(labels: Tensor, groups: Tensor) -> list[Tensor]:
     return [member for member in members if member.sum() > 1 and labels[member].any()]
 
 
+def count_items(loss_type: str, labels: Rewards) -> int:
+    """
+    Number of values that a loss averages over for the candidates of one prompt: candidates, pairs, or one prompt.
+
+    Example:
+    ```python
+    >>> [count_items(name, torch.tensor([1.0, 0.0, 0.0])) for name in ("bce", "pairwise", "nca")]
+    [3, 2, 1]
+    ```
+    """
+    if loss_type == "pairwise":
+        return int((labels[:, None] > labels[None]).sum())
+    if loss_type in ("infonca", "nca"):
+        return len(_usable_groups(labels, torch.zeros_like(labels, dtype=torch.long)))
+    return len(labels)
+
+
 LOSSES = {
     "bce": bce_loss,
     "hinge": hinge_loss,

@@ -1,8 +1,8 @@
 """Trains an ELHSR head on TRL's `RewardTrainer`."""
 
-from functools import partial
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -11,13 +11,15 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, set_seed
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
+from hf_reward_ext.base.preference.datasets import columns_of
 from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.data_collator import GroupCollator
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
 from hf_reward_ext.elhsr.features import teacher_forced_features
-from hf_reward_ext.elhsr.groups import GROUP_COLUMNS, check_labels, group_by_prompt
-from hf_reward_ext.elhsr.losses import LOSSES
+from hf_reward_ext.elhsr.groups import GROUP_COLUMNS, SHARES, check_group_rows, check_labels, group_by_prompt
+from hf_reward_ext.elhsr.losses import LOSSES, count_items
 from hf_reward_ext.elhsr.metrics import fit_calibration, group_metrics
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_card import PAPER, card_text
@@ -58,14 +60,13 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     args: ELHSRConfig
     model: ELHSRModel
-    loss_is_scaled_for_ga = False
 
     _config_class = ELHSRConfig
     _tag_names = ["trl", "hf-reward-ext", "elhsr"]
     _name = "ELHSR"
     _paper = PAPER
     _card_settings = ["loss_type", "learning_rate", "num_train_epochs"]
-    _columns = [*GROUP_COLUMNS, "cache", "row"]
+    _columns = [*GROUP_COLUMNS, "cache", "row", "width"]
 
     def __init__(
         self,
@@ -85,9 +86,15 @@ class ELHSRTrainer(BaseRewardTrainer):
         *,
         head: ELHSRModel | None = None,
     ):
+        path = None if args is None else args.chat_template_path
+        if path is not None and Path(path).suffix not in (".jinja", ".j2"):
+            raise ValueError(
+                f"`chat_template_path` must be a file that ends with .jinja or .j2, got {path!r}: a cloned template "
+                "adds tokens to the policy, which ELHSR leaves as it is."
+            )
         self._given_head = head
         self._caches: dict[str, FeatureCache] = {}
-        self._eval_groups: list[tuple[np.ndarray, np.ndarray]] = []
+        self._evaluated: list[tuple[np.ndarray, np.ndarray]] = []  # rewards and labels of each prompt
         super().__init__(
             model,
             args,
@@ -103,8 +110,12 @@ class ELHSRTrainer(BaseRewardTrainer):
             quantization_config,
             peft_config,
         )
+        self.label_names = ["labels"]
         if self.eval_dataset is not None and self.args.load_best_model_at_end and self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
+
+    def _check_rows(self, dataset, name, args):
+        check_group_rows(dataset, args.loss_type, name)
 
     def _build_model(self, model, args, processing_class, peft_config):
         if peft_config is not None:
@@ -130,14 +141,91 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     def _split(self, train_dataset, eval_dataset, args, processing_class):
         if eval_dataset is None:
-            train_dataset, eval_dataset = _hold_out(train_dataset, processing_class, args)
+            train_dataset, eval_dataset = self._hold_out(train_dataset, processing_class, args)
         if eval_dataset is None:
             args.eval_strategy = "no"
             args.load_best_model_at_end = False
         return train_dataset, eval_dataset
 
+    def _hold_out(self, dataset, processing_class, args: ELHSRConfig):
+        """Splits prompts, never candidates of one prompt."""
+        if isinstance(dataset, IterableDataset) or args.validation_fraction == 0 or "cache" in columns_of(dataset):
+            return dataset, None
+        groups = cast(Dataset, self._group(dataset, processing_class, args, "train"))
+        if len(groups) < 2:
+            return groups, None
+        check_labels(groups, args.loss_type)
+        parts = groups.train_test_split(test_size=args.validation_fraction, seed=args.seed)
+        return parts["train"], parts["test"]
+
     def _collator(self, args, processing_class):
-        return GroupCollator(self._caches, self._run_policy)
+        return GroupCollator(self._caches, self._run_policy, args.pad_to_multiple_of)
+
+    def _prepare_dataset(self, dataset, processing_class, args: ELHSRConfig, dataset_name):  # pyright: ignore
+        groups = self._group(dataset, processing_class, args, dataset_name)
+        if "width" in columns_of(groups):
+            self._check_caches(groups, dataset_name)
+            return groups
+        if dataset_name == "train" and isinstance(groups, Dataset):
+            check_labels(groups, args.loss_type)
+            set_completion_start(self._head.config, groups["prompt_ids"][:], processing_class)
+        return self._with_features(groups, args, dataset_name)
+
+    def _check_caches(self, rows: Dataset, name: str) -> None:
+        if "cache" in columns_of(rows) and not set(rows["cache"]) <= set(self._caches):
+            raise ValueError(
+                f"The {name} data must be rows of this trainer, got rows of another one, whose features are not here. "
+                "Pass the rows that they were made from."
+            )
+
+    def _group(self, dataset, processing_class, args: ELHSRConfig, name: str) -> Dataset | IterableDataset:
+        """One row per prompt, without the policy."""
+        return group_by_prompt(
+            dataset,
+            processing_class,
+            max_length=args.max_length,
+            max_candidates=args.max_candidates_per_prompt,
+            loss_type=args.loss_type,
+            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
+            name=name,
+        )
+
+    def _with_features(self, groups: Dataset | IterableDataset, args: ELHSRConfig, name: str):
+        """Rows that the collator finds features for: the policy reads every completion once, unless nothing is kept."""
+        streaming = isinstance(groups, IterableDataset)
+        where = args.feature_cache or ("none" if streaming else "memory")
+        if streaming and (where != "none" or args.standardize or args.loss_type not in SHARES):
+            raise ValueError(
+                f"A streaming dataset was given with `feature_cache={where!r}`, `standardize={args.standardize}` and "
+                f"`loss_type={args.loss_type!r}`, but rows that pass once are neither cached nor gathered by prompt. "
+                "Use `feature_cache='none'` with 'bce' or 'hinge', or a map-style dataset."
+            )
+        if isinstance(groups, IterableDataset):
+            return groups
+        width = max(map(len, groups["labels"]))
+        if where == "none":
+            return groups.add_column("width", [width] * len(groups))  # pyright: ignore[reportCallIssue]
+        place = self._fill_cache(groups, args, name, where)
+        return Dataset.from_list(
+            [
+                {"cache": place, "row": row, "labels": labels, "width": width}
+                for row, labels in enumerate(groups["labels"])
+            ]
+        )
+
+    def _fill_cache(self, groups: Dataset, args: ELHSRConfig, name: str, where: str) -> str:
+        """Runs the policy over all completions, and returns the name of the cache."""
+        folder = Path(args.feature_cache_dir or Path(str(args.output_dir)) / "features") if where == "disk" else None
+        cache = FeatureCache(groups, self._head.config, self.policy, folder)
+        with args.main_process_first(local=True, desc="features"):
+            cache.fill(args.feature_batch_size, show_progress=not args.disable_tqdm)
+        if args.standardize and name == "train":
+            mean, scale = cache.mean_and_scale()
+            self._head.feature_mean.copy_(mean)
+            self._head.feature_scale.copy_(scale)
+        place = f"{name}-{uuid4().hex[:8]}"  # no other trainer's
+        self._caches[place] = cache
+        return place
 
     def _run_policy(self, input_ids, attention_mask):
         device = self.policy.device
@@ -147,104 +235,67 @@ class ELHSRTrainer(BaseRewardTrainer):
         )
         return features.float().cpu()
 
-    def _prepare_dataset(self, dataset, processing_class, args: ELHSRConfig, dataset_name):  # pyright: ignore
-        if "cache" in (dataset.column_names or []):
-            return dataset
-        groups = group_by_prompt(
-            dataset,
-            processing_class,
-            max_length=args.max_length,
-            max_candidates=args.max_candidates_per_prompt,
-        )
-        streaming = isinstance(groups, IterableDataset)
-        where = args.feature_cache or ("none" if streaming else "memory")
-        if streaming and (where != "none" or args.standardize or args.loss_type in ("pairwise", "infonca", "nca")):
-            raise ValueError(
-                f"A streaming dataset was given with `feature_cache={where!r}`, `standardize={args.standardize}` and "
-                f"`loss_type={args.loss_type!r}`, but rows that pass once are neither cached nor gathered by prompt. "
-                "Use `feature_cache='none'` with 'bce' or 'hinge', or a map-style dataset."
-            )
-        if streaming:
-            return groups
-        groups = cast(Dataset, groups)
-        if dataset_name == "train":
-            check_labels(groups, args.loss_type)
-            set_completion_start(self._head.config, groups["prompt_ids"][:], processing_class)
-        if where == "none":
-            return groups
-        folder = Path(args.feature_cache_dir or Path(str(args.output_dir)) / "features") if where == "disk" else None
-        cache = FeatureCache(groups, self._head.config, self.policy, folder)
-        with args.main_process_first(local=True, desc="features"):
-            cache.fill(args.feature_batch_size, show_progress=not args.disable_tqdm)
-        if args.standardize and dataset_name == "train":
-            mean, scale = cache.mean_and_scale()
-            self._head.feature_mean.copy_(mean)
-            self._head.feature_scale.copy_(scale)
-        name = f"{dataset_name}-{len(self._caches)}"
-        self._caches[name] = cache
-        rows = [{"cache": name, "row": row, "labels": labels} for row, labels in enumerate(groups["labels"])]
-        return Dataset.from_list(rows)
-
     def _count_items(self, inputs):
-        return {}
+        labels = inputs["labels"]
+        counts = [count_items(self.args.loss_type, row[~row.isnan()]) for row in labels]
+        return {"items": torch.tensor(counts, device=labels.device)}
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        mode = "train" if self.model.training else "eval"
-        labels, groups = inputs["labels"], inputs["groups"]
+    def _batch_loss(self, model, inputs) -> BatchLoss:
+        labels = inputs["labels"]
+        given = ~labels.isnan()
         rewards = model(inputs["features"], inputs["completion_mask"])
-        loss_function = LOSSES[self.args.loss_type]
-        if self.args.loss_type in ("infonca", "nca"):
-            loss_function = partial(loss_function, alpha=self.args.target_temperature)
-        loss = loss_function(rewards, labels, groups)
-        correct = ((rewards > 0) == (labels > 0.5)).float().mean().detach()
-        self._metrics[mode]["accuracy"].append(cast(Tensor, self.accelerator.gather_for_metrics(correct)).mean().item())
-        if mode == "eval":
-            own = [
-                (rewards[groups == group].float().cpu().numpy(), labels[groups == group].cpu().numpy())
-                for group in groups.unique()
-            ]
-            self._eval_groups += self.accelerator.gather_for_metrics(own, use_gather_object=True)
-        return (loss, {"rewards": rewards}) if return_outputs else loss
+        by_prompt = torch.full_like(labels, torch.nan).masked_scatter(given, rewards)
+        counts = self._count_items(inputs)["items"]
+        losses = [
+            self._prompt_loss(own[one], label[one]) for own, label, one in zip(by_prompt, labels, given, strict=True)
+        ]
+        correct = ((by_prompt > 0) == (labels > 0.5)) & given
+        if not self.model.training:
+            self._remember(by_prompt, labels)
+        return BatchLoss(
+            [LossTerm("loss", torch.stack(losses) * counts, counts, "items")],
+            {"accuracy": (correct.sum(-1).float(), given.sum(-1).float())},
+            by_prompt,
+        )
+
+    def _prompt_loss(self, rewards: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the candidates, or their pairs, of one prompt."""
+        scaled = {"alpha": self.args.target_temperature} if self.args.loss_type in ("infonca", "nca") else {}
+        return LOSSES[self.args.loss_type](rewards, labels, torch.zeros_like(labels, dtype=torch.long), **scaled)
+
+    def _remember(self, rewards: Tensor, labels: Tensor) -> None:
+        rows = [(own[~label.isnan()].float().cpu().numpy(), label[~label.isnan()].cpu().numpy())
+                for own, label in zip(rewards, labels, strict=True)]  # fmt: skip
+        self._evaluated += self.accelerator.gather_for_metrics(rows, use_gather_object=True)
+
+    def evaluation_loop(self, *args, **kwargs):
+        self._evaluated = []
+        return super().evaluation_loop(*args, **kwargs)
 
     def _evaluation_metrics(self, metrics, prefix):
-        rewards, labels = zip(*self._eval_groups, strict=True)
-        self._eval_groups = []
-        return group_metrics(rewards, labels)
+        return group_metrics(*zip(*self._evaluated, strict=True))
 
     def train(self, *args, **kwargs):
-        """Trains, keeps the best epoch, folds the standardisation and calibrates on the held-out prompts."""
+        """Trains, keeps the best epoch, folds the standardization and calibrates on the held-out prompts."""
         result = super().train(*args, **kwargs)
         self._head.fold_standardization()
-        if self.eval_dataset is not None and not isinstance(self.eval_dataset, dict):
-            rewards, labels = self._held_out_rewards()
-            self._head.config.calibration = fit_calibration(rewards, labels)
+        if self.eval_dataset is not None:
+            self._head.config.calibration = fit_calibration(*self._held_out_rewards())
         return result
 
     @torch.no_grad()
     def _held_out_rewards(self) -> tuple[np.ndarray, np.ndarray]:
-        rewards, labels = [], []
+        """Rewards and labels of all evaluation sets, by all processes."""
+        self._evaluated = []
         self._head.eval()
-        for batch in self.get_eval_dataloader():
-            rewards += self._head(batch["features"], batch["completion_mask"]).float().tolist()
-            labels += batch["labels"].tolist()
-        return np.array(rewards), np.array(labels)
+        sets = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset]
+        for dataset in sets:
+            for batch in self.get_eval_dataloader(dataset):
+                labels = batch["labels"]
+                rewards = self._head(batch["features"], batch["completion_mask"])
+                self._remember(torch.full_like(labels, torch.nan).masked_scatter(~labels.isnan(), rewards), labels)
+        rewards, labels = (np.concatenate(parts) for parts in zip(*self._evaluated, strict=True))
+        return rewards, labels
 
     def _card(self) -> CardText:
         return card_text(self._head.config, self._card_name(), self._card_name())
-
-
-def _hold_out(dataset, processing_class, args: ELHSRConfig):
-    """Splits prompts, never candidates of one prompt."""
-    if isinstance(dataset, IterableDataset) or args.validation_fraction == 0:
-        return dataset, None
-    groups = cast(
-        Dataset,
-        group_by_prompt(
-            dataset, processing_class, max_length=args.max_length, max_candidates=args.max_candidates_per_prompt
-        ),
-    )
-    if len(groups) < 2:
-        return groups, None
-    check_labels(groups, args.loss_type)
-    parts = groups.train_test_split(test_size=args.validation_fraction, seed=args.seed)
-    return parts["train"], parts["test"]

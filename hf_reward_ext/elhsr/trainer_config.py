@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from transformers import IntervalStrategy
+from transformers.trainer_utils import SaveStrategy
+
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 
@@ -83,6 +86,7 @@ class ELHSRConfig(BaseRewardConfig):
     bf16: bool | None = field(default=False, metadata={"help": "Train the head in bfloat16."})
 
     def __post_init__(self):
+        self._check_strategies()
         super().__post_init__()
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
@@ -93,4 +97,19 @@ class ELHSRConfig(BaseRewardConfig):
             raise ValueError(
                 "`standardize=True` was given with `feature_cache='none'`, but mean and scale come from the cached "
                 "features. Use `feature_cache='memory'` or 'disk'."
+            )
+
+    def _check_strategies(self) -> None:
+        """Names the option that is on by default here, before transformers refuses it as if the user had set it."""
+        save, evaluate = SaveStrategy(self.save_strategy).value, IntervalStrategy(self.eval_strategy).value
+        if self.load_best_model_at_end and save not in ("best", evaluate):
+            raise ValueError(
+                f"`save_strategy` and `eval_strategy` must be the same for `load_best_model_at_end`, which is on by "
+                f"default in `ELHSRConfig`, got {save!r} and {evaluate!r}. Set both to one of 'epoch' and 'steps', or "
+                "`load_best_model_at_end=False`."
+            )
+        if self.load_best_model_at_end and evaluate == "no":
+            raise ValueError(
+                "`eval_strategy` must not be 'no' for `load_best_model_at_end`, which is on by default in "
+                "`ELHSRConfig`. Set `load_best_model_at_end=False` too."
             )

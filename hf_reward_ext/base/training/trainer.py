@@ -86,6 +86,7 @@ class BaseRewardTrainer(RewardTrainer):
         train_dataset = plain_dataset(train_dataset, "train")
         _check_length(train_dataset, args)
         if isinstance(eval_dataset, Mapping):
+            _check_best_metric(eval_dataset, args)
             eval_dataset = {name: plain_dataset(dataset, name) for name, dataset in eval_dataset.items()}
         elif eval_dataset is not None:
             eval_dataset = plain_dataset(eval_dataset, "eval")
@@ -306,6 +307,16 @@ def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConf
         raise ValueError(
             f"`max_steps` must be positive for an `IterableDataset`, whose length is unknown, got {args.max_steps}. "
             "Set it in the training arguments."
+        )
+
+
+def _check_best_metric(eval_dataset: Mapping, args: BaseRewardConfig) -> None:
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    if args.load_best_model_at_end and not any(metric.startswith(f"{name}_") for name in eval_dataset):
+        names = ", ".join(f"'eval_{name}_loss'" for name in eval_dataset)
+        raise ValueError(
+            "`metric_for_best_model` must be a metric of one evaluation set where there are several, got "
+            f"{args.metric_for_best_model!r}. Choose for example one of {names}."
         )
 
 
