@@ -3,6 +3,7 @@ import logging
 
 import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
+from malformed_rows import BAD, CALL, CHAT, TEXT, assistant, good_row, user
 from tiny import tiny_tokenizer
 
 from hf_reward_ext.base.preference.datasets import plain_dataset
@@ -10,121 +11,10 @@ from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.preference.rows import check_pairs, read_pair, read_pair_ids
 
 
-def user(text):
-    return {"role": "user", "content": text}
-
-
-def assistant(text, **fields):
-    return {"role": "assistant", "content": text, **fields}
-
-
-TEXT = {"prompt": "w1 w2", "chosen": " w3", "rejected": " w4"}
-CHAT = {"prompt": [user("w1")], "chosen": [assistant("w3")], "rejected": [assistant("w4")]}
-CALL = [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]
-
-BAD = {
-    "no text": ({**TEXT, "chosen": None}, "`chosen` must be text or a list of messages, got None"),
-    "a number": ({**TEXT, "rejected": 3}, "`rejected` must be text or a list of messages, got 3"),
-    "no prompt": ({**TEXT, "prompt": None}, "`prompt` must be text or a list of messages, got None"),
-    "empty prompt": ({**TEXT, "prompt": ""}, "`prompt` must have text, got ''.*BOS"),
-    "empty chat": ({**CHAT, "prompt": []}, "`prompt` must have text, got an empty list of messages"),
-    "empty completion": ({**TEXT, "chosen": ""}, "`chosen` must have text, got ''"),
-    "white completion": ({**TEXT, "chosen": " \n"}, r"`chosen` must have text, got ' \\n'"),
-    "empty last message": ({**CHAT, "rejected": [assistant("")]}, "`rejected` must have text, got an empty last"),
-    "lone surrogate": ({**TEXT, "chosen": "a\ud800"}, "`chosen` must be text that UTF-8 can hold"),
-    "bytes": ({**TEXT, "chosen": b"w3"}, "`chosen` must be text or a list of messages, got b'w3'"),
-    "strings in a list": ({**CHAT, "chosen": ["w3"]}, r"`chosen\[0\]` must be a message with 'role' and 'content'"),
-    "no role": ({**CHAT, "chosen": [{"content": "w3"}]}, r"`chosen\[0\]` must be a message"),
-    "role of another format": (
-        {**CHAT, "prompt": [{"role": "human", "content": "w1"}]},
-        r"`prompt\[0\]` must have one of the roles system.*'human'",
-    ),
-    "ends with the user": (
-        {**CHAT, "chosen": [user("w3")]},
-        r"`chosen` must end with the assistant's.*roles \['user', 'user'\]",
-    ),
-    "content None": (
-        {**CHAT, "prompt": [{"role": "user", "content": None}]},
-        r"`prompt\[0\]\['content'\]` must be text, got None",
-    ),
-    "no content": ({**CHAT, "chosen": [{"role": "assistant"}]}, r"`chosen\[0\]\['content'\]` must be text, got None"),
-    "content number": (
-        {**CHAT, "chosen": [assistant(3)]},
-        r"`chosen\[0\]\['content'\]` must be text or a list of text parts, got 3",
-    ),
-    "image": (
-        {**CHAT, "prompt": [user([{"type": "image"}, {"type": "text", "text": "w1"}])]},
-        r"`prompt\[0\]\['content'\]` must hold text parts only, got one of type 'image'",
-    ),
-    "images column": ({**CHAT, "images": ["x.png"]}, "`images` must be empty: rewards here are of text"),
-    "two forms": ({**CHAT, "rejected": "w4"}, "`chosen` and `rejected` must have one form"),
-    "text prompt of other chats": (
-        {**CHAT, "prompt": "w9", "chosen": [user("w1"), assistant("w3")], "rejected": [user("w1"), assistant("w4")]},
-        "`prompt` must be the text of a message",
-    ),
-    "text prompt, only answers": ({**CHAT, "prompt": "w1"}, "must begin with their prompt, got chats"),
-    "no shared text": (
-        {"chosen": "Yes", "rejected": "no"},
-        "must begin with their prompt, got texts that share no beginning",
-    ),
-    "no shared message": (
-        {"chosen": [user("w1"), assistant("w3")], "rejected": [user("w2"), assistant("w4")]},
-        "must begin with their prompt, got chats",
-    ),
-    "two prompts": (
-        {
-            "chosen": [user("w0"), assistant("w1"), user("w1"), assistant("w3")],
-            "rejected": [user("w0"), assistant("w1"), user("w2"), assistant("w4")],
-        },
-        r"must part at an assistant's message, got \['user'\] at message 2",
-    ),
-    "tool call of the user": (
-        {**CHAT, "prompt": [{**user("w1"), "tool_calls": CALL}]},
-        r"`prompt\[0\]\['tool_calls'\]` must be the assistant's",
-    ),
-    "tool call without name": (
-        {**CHAT, "chosen": [assistant(None, tool_calls=[{"function": {}}])]},
-        r"`chosen\[0\]\['tool_calls'\]` must hold calls like",
-    ),
-    "tool calls not JSON": (
-        {**CHAT, "chosen": [assistant(None, tool_calls="f(")]},
-        r"`chosen\[0\]\['tool_calls'\]` must be JSON where it is text",
-    ),
-    "tools not JSON": ({**CHAT, "tools": "f("}, "`tools` must be JSON where it is text"),
-    "tools no list": ({**CHAT, "tools": {"name": "f"}}, "`tools` must be a list of JSON schemas"),
-    "tools of texts": ({**TEXT, "tools": [{"name": "f"}]}, "`tools` must be of a chat, got texts"),
-    "template arguments": ({**CHAT, "chat_template_kwargs": [1]}, "`chat_template_kwargs` must be a dictionary"),
-    "margin NaN": ({**TEXT, "margin": float("nan")}, "`margin` must be a finite number, got nan"),
-    "margin text": ({**TEXT, "margin": "much"}, "`margin` must be a finite number, got 'much'"),
-    "no rejected": ({"prompt": "w1", "chosen": " w2"}, "`rejected` is missing"),
-    "ids of text": (
-        {"prompt_ids": "w1", "chosen_ids": [3], "rejected_ids": [4]},
-        "`prompt_ids` must be a list of token ids",
-    ),
-    "no ids": ({"prompt_ids": [3], "chosen_ids": [], "rejected_ids": [4]}, "`chosen_ids` must not be empty"),
-    "None ids": (
-        {"prompt_ids": [3], "chosen_ids": None, "rejected_ids": [4]},
-        "`chosen_ids` must be a list of token ids",
-    ),
-    "negative id": (
-        {"prompt_ids": [3], "chosen_ids": [-1], "rejected_ids": [4]},
-        "`chosen_ids` must hold ids from 0, got -1",
-    ),
-    "short mask": (
-        {"prompt_ids": [3], "chosen_ids": [4], "rejected_ids": [4], "chosen_mask": [1]},
-        "`chosen_mask` must be a list of 2 times 0 or 1",
-    ),
-    "empty mask": (
-        {"prompt_ids": [3], "chosen_ids": [4], "rejected_ids": [4], "rejected_mask": [0, 0]},
-        "`rejected_mask` must be .* with at least one 1",
-    ),
-}
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_a_malformed_row_is_named_with_its_column(name):
     row, message = BAD[name]
-    good = {"prompt_ids": [3], "chosen_ids": [5], "rejected_ids": [6]} if "chosen_ids" in row else TEXT
+    good = good_row(row)
     with pytest.raises(ValueError, match=f"Row 2 of the eval data: .*{message}"):
         check_pairs([good, good, row, good], "eval")
 
