@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+from unicodedata import east_asian_width
 
 from hf_reward_ext.base.preference.validation import (
     Messages,
@@ -206,6 +207,8 @@ def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
         (place for place, (left, right) in enumerate(zip(chosen, rejected, strict=False)) if left != right),
         min(len(chosen), len(rejected)) - 1,  # something of either side must be left
     )
+    while length and any(_in_word(text[length - 1 : length + 1]) for text in (chosen, rejected)):
+        length -= 1
     if length and chosen[length - 1] == " ":
         length -= 1  # tokens begin with their space
     if length == 0:
@@ -214,6 +217,11 @@ def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
             "'prompt', or leave the row out."
         )
     return chosen[:length], chosen[length:], rejected[length:]
+
+
+def _in_word(between: str) -> bool:
+    """Whether two characters are of one word or number; scripts without spaces have no such places."""
+    return len(between) == 2 and all(one.isalnum() and east_asian_width(one) not in "WF" for one in between)
 
 
 def _split_chats(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:

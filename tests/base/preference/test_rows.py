@@ -45,7 +45,15 @@ def test_a_system_message_may_come_before_the_prompt_of_a_text_column():
 
 @pytest.mark.parametrize(
     ("chosen", "rejected", "prompt"),
-    [("2+2=4", "2+2=5", "2+2="), ("say yes", "say no", "say"), ("a b", "a b c", "a"), ("same", "same", "sam")],
+    [
+        ("2+2=4", "2+2=5", "2+2="),
+        ("say yes", "say no", "say"),
+        ("a b", "a b c", "a"),
+        ("the same", "the same", "the"),
+        ("7*17=119", "7*17=117", "7*17="),
+        ("say I am", "say It is", "say"),
+        ("天气好", "天气坏", "天气"),
+    ],
 )
 def test_texts_without_a_prompt_share_their_beginning(chosen, rejected, prompt):
     pair = read_pair({"chosen": chosen, "rejected": rejected})
