@@ -268,9 +268,11 @@ class ELHSRTrainer(BaseRewardTrainer):
                 for own, label in zip(rewards, labels, strict=True)]  # fmt: skip
         self._evaluated += self.accelerator.gather_for_metrics(rows, use_gather_object=True)
 
-    def evaluation_loop(self, *args, **kwargs):
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ):
         self._evaluated = []
-        return super().evaluation_loop(*args, **kwargs)
+        return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     def _evaluation_metrics(self, metrics, prefix):
         return group_metrics(*zip(*self._evaluated, strict=True))
