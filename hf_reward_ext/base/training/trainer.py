@@ -85,6 +85,7 @@ class BaseRewardTrainer(RewardTrainer):
         args = args or self._config_class(f"{model_name(model).split('/')[-1] or 'model'}-{self._name}")
         train_dataset = plain_dataset(train_dataset, "train")
         _check_length(train_dataset, args)
+        _keep_batches_whole(args)
         if isinstance(eval_dataset, Mapping):
             _check_best_metric(eval_dataset, args)
             eval_dataset = {name: plain_dataset(dataset, name) for name, dataset in eval_dataset.items()}
@@ -308,6 +309,16 @@ def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConf
             f"`max_steps` must be positive for an `IterableDataset`, whose length is unknown, got {args.max_steps}. "
             "Set it in the training arguments."
         )
+
+
+def _keep_batches_whole(args: BaseRewardConfig) -> None:
+    """Streams are read by every process: cutting a batch by its first tensor would part a pair from its rows."""
+    if args.accelerator_config.dispatch_batches:
+        raise ValueError(
+            "`dispatch_batches` must be False or None, got True: a batch has several rows for each row of the data, "
+            "and accelerate would cut them apart. Leave it out of `accelerator_config`."
+        )
+    args.accelerator_config.dispatch_batches = False
 
 
 def _check_best_metric(eval_dataset: Mapping, args: BaseRewardConfig) -> None:
