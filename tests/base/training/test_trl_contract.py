@@ -82,8 +82,8 @@ def test_the_seams_are_called(tmp_path):
     trainer = recorder(tmp_path)
     assert trainer.of("prepare") == ["train", "a", "b"]
     trainer.train()
-    batches = trainer.of("count")
-    assert batches[0] == 2 and batches.count(1) == 2 * 2 * 1  # two sets, two evaluations, one batch of eight each
+    # Six pairs: two batches of two are one step, the last is a step of its own; each evaluation is one batch of a set.
+    assert trainer.of("count") == [2, 1, 1, 1, 1, 1]
     assert trainer.of("loss")[0] == {"pairs": 4}  # reaches the loss as it is
     assert all(call[2] == ["attention_mask", "input_ids"] for call in trainer.calls if call[0] == "loss")
     assert trainer.of("best") and trainer.of("card")
