@@ -20,7 +20,7 @@ from hf_reward_ext.fast_slow import FastSlowConfig, FastSlowRewardModel, FastSlo
 
 
 def train_on(args) -> tuple[FastSlowRewardModel, list[dict]]:
-    """Any causal LM: sample judgements, train on nine tenths, keep one for calibration."""
+    """Any causal LM: sample judgments, train on nine tenths, keep one for calibration."""
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype="auto")
     judge = FastSlowRewardModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, args.verdicts)
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--verdicts", nargs="+", default=["A", "B"], help="with --model")
     parser.add_argument("--output", default="outputs/judge")
     parser.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
-    parser.add_argument("--num-samples", type=int, default=8, help="judgements sampled per judge prompt")
+    parser.add_argument("--num-samples", type=int, default=8, help="judgments sampled per judge prompt")
     parser.add_argument("--num-pairs", type=int, default=14000, help="of a round of the demo")
     parser.add_argument("--max-steps", type=int, default=-1)
     parser.add_argument("--budget", type=float, default=0.6, help="share of always-slow's tokens")

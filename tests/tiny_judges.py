@@ -82,4 +82,4 @@ def point_prompt():
 
 
 def scale_prompt():
-    return JudgePrompt(tiny_tokenizer(), ("w10", "w11", "w12"), POINTWISE, "scale")
+    return JudgePrompt(tiny_tokenizer(), ("w10", "w11", "w12"), POINTWISE, "rating")

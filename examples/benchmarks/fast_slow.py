@@ -4,7 +4,7 @@ What the gate costs in time: gated judging against its parts, and the fast path 
     python examples/benchmarks/fast_slow.py --judge quality/judge0 --length 0   # the demo judge
     python examples/benchmarks/fast_slow.py --hidden-size 512 --num-layers 8 --num-prompts 64 --length 256
 
-Without `--judge` the weights are random and every written judgement has `--new-tokens` tokens: the work is the same as
+Without `--judge` the weights are random and every written judgment has `--new-tokens` tokens: the work is the same as
 of a trained judge of that size. Ways are timed in turn; medians.
 """
 

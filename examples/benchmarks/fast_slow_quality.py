@@ -39,12 +39,12 @@ class Judged:
         self.fast, self.slow = (judge.judge(*columns, mode=mode, show_progress=False) for mode in ("fast", "slow"))
 
     def outcomes(self, judge: FastSlowRewardModel) -> Outcomes:
-        fast, slow = ([rescored(one, judge.scale) for one in part] for part in (self.fast, self.slow))
+        fast, slow = ([rescored(one, judge.score_calibration) for one in part] for part in (self.fast, self.slow))
         return outcomes(fast, self.truth, slow)
 
     def calibration_errors(self, judge: FastSlowRewardModel) -> dict[str, tuple[float, float]]:
         """Of each path, before and after."""
-        scales = (replace(judge.scale, temperature=1.0, slow_temperature=1.0), judge.scale)
+        scales = (replace(judge.score_calibration, temperature=1.0, slow_temperature=1.0), judge.score_calibration)
         return {
             name: tuple(
                 expected_calibration_error(np.array([rescored(one, scale).probability for one in part]), self.truth)

@@ -1,5 +1,5 @@
 """
-What stage 2 adds to the demo judge: GRPO on written judgements with TRL's trainer, after a stage 1 stopped early.
+What stage 2 adds to the demo judge: GRPO on written judgments with TRL's trainer, after a stage 1 stopped early.
 
     python examples/benchmarks/fast_slow_stage_two.py --steps 150 --output quality2
     python examples/benchmarks/fast_slow_stage_two.py --judges early0 --steps 150   # judges of a short stage 1
@@ -47,7 +47,9 @@ def stage_two(judge: FastSlowRewardModel, folder: Path, args, seed: int) -> dict
     )
     num_pairs = max(1, args.steps * args.batch_size // 8 // 4)
     rows = counterfactual_prefixes(pairs("train", num_pairs, seed + 100), judge.judge_prompt)
-    trainer = FastSlowGRPOTrainer(judge.causal_lm, settings, rows, judge_prompt=judge.judge_prompt, fast_weight=0.1)
+    trainer = FastSlowGRPOTrainer(
+        judge.causal_lm, settings, rows, judge_prompt=judge.judge_prompt, fast_loss_weight=0.1
+    )
     started = time.process_time()
     trainer.train()
     judge.eval()

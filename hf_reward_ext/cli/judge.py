@@ -30,8 +30,8 @@ def _add_options(parser: ArgumentParser) -> None:
     group.add_argument("--model", metavar="NAME", help="a judge that `train fast-slow` wrote, or any causal LM")
     group.add_argument("--verdicts", nargs="+", metavar="TEXT", help="of a plain causal LM (default: A B)")
     group.add_argument("--mode", default="gated", choices=("gated", "fast", "slow"), help="default: %(default)s")
-    group.add_argument("--votes", type=positive, metavar="N", help="written judgements of an unsure row")
-    group.add_argument("--max_new_tokens", type=positive, metavar="N", help="longest written judgement")
+    group.add_argument("--votes", type=positive, metavar="N", help="written judgments of an unsure row")
+    group.add_argument("--max_new_tokens", type=positive, metavar="N", help="longest written judgment")
     group.add_argument(
         "--calibration_data", metavar="NAME", help="other pairs {prompt, chosen, rejected}, to set the gate"
     )

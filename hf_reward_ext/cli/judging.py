@@ -80,7 +80,7 @@ def _judge(args: Namespace) -> FastSlowRewardModel:
             causal_lm, load_tokenizer(args.model), args.verdicts or ("A", "B"), batch_size=args.batch_size
         )
     if args.votes:
-        judge.config.n_votes = args.votes
+        judge.config.num_votes = args.votes
         judge.config.sampling_temperature = judge.config.sampling_temperature or 1.0  # votes that may differ
     if args.max_new_tokens:
         judge.config.max_new_tokens = args.max_new_tokens

@@ -27,7 +27,7 @@ class JudgeArguments(TrainArguments):
 
     Args:
         judge_template (`str`, *optional*): JSON object or file of the fields of [`JudgeTemplate`]; a mapping in YAML.
-        judge_max_new_tokens (`int`, *optional*): Longest written judgement.
+        judge_max_new_tokens (`int`, *optional*): Longest written judgment.
         calibration_budget, calibration_risk (`float`, *optional*): Calibrate on the evaluation pairs after training;
             see [`FastSlowRewardModel.calibrate`].
     """
@@ -35,7 +35,7 @@ class JudgeArguments(TrainArguments):
     judge_template: str | None = field(
         default=None, metadata={"help": "Judge prompt: JSON or a JSON file of JudgeTemplate's fields; a YAML mapping."}
     )
-    judge_max_new_tokens: int | None = field(default=None, metadata={"help": "Longest written judgement, in tokens."})
+    judge_max_new_tokens: int | None = field(default=None, metadata={"help": "Longest written judgment, in tokens."})
     calibration_budget: float | None = field(
         default=None, metadata={"help": "After training, calibrate: largest share of decisions to escalate."}
     )

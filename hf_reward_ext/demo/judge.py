@@ -2,7 +2,7 @@
 The demo's judge: is a claimed solution of an arithmetic problem right?
 
 Prompt `6 1 3 3=12|`, response `6-1*3-3=12` (left to right), judge prompt `6 1 3 3=12|6-1*3-3=12?`, verdict `Yes` or
-`No`. The written judgement `Yes:6-1=5;5*3=15;15-3=12.12.#Yes` recomputes the claim and repeats the result it names,
+`No`. The written judgment `Yes:6-1=5;5*3=15;15-3=12.12.#Yes` recomputes the claim and repeats the result it names,
 both with `.` where they are the target and `x` where they are not. Some wrong claims show at a glance (another result,
 a number that was not given), others only in their steps.
 """
@@ -44,7 +44,7 @@ def _mark(fits: bool) -> str:
 
 def pairs(split: str, count: int, seed: int = 0, glance: float = 0.6) -> Dataset:
     """
-    Right and wrong claims about different problems, with judgements that recompute them.
+    Right and wrong claims about different problems, with judgments that recompute them.
 
     Args:
         split (`str`): `"train"`, `"dev"` or `"test"`, see [`arithmetic.problems`].
@@ -123,7 +123,7 @@ def train_judge(
         folder (`str` or `Path`): For the trainer.
         num_pairs (`int`): Training pairs of a round.
         rounds (`int`): Each has new pairs and its own schedule of learning rates; one leaves the judge under-trained.
-        writing_rounds (`int`): Before them, rounds on the judgements alone: who can recompute a claim learns more from
+        writing_rounds (`int`): Before them, rounds on the judgments alone: who can recompute a claim learns more from
             the comparisons.
         learning_rate, batch_size, seed: Of the training; a batch counts pairs.
 

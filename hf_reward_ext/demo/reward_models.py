@@ -47,7 +47,7 @@ def train_reward_model(method: str, policy, tokenizer, folder: str | Path, num_p
 
 
 def attempt_pairs(rollouts: Rollouts) -> Dataset:
-    """A right and a wrong sample of each problem that has both, with judgements of both for a judge to learn."""
+    """A right and a wrong sample of each problem that has both, with judgments of both for a judge to learn."""
     rows = []
     for prompt, texts, correct in zip(rollouts.prompts, rollouts.completions, rollouts.correct, strict=True):
         right, wrong = ([text for text, own in zip(texts, correct, strict=True) if own == side] for side in (1, 0))

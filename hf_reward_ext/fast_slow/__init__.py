@@ -1,4 +1,4 @@
-"""Fast-Slow reward models: one token when sure, a written judgement when not (arXiv 2603.20212, reconstructed)."""
+"""Fast-Slow reward models: one token when sure, a written judgment when not (arXiv 2603.20212, reconstructed)."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -30,7 +30,7 @@ from hf_reward_ext.fast_slow.decode.written_judgment import check_writing
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS, NEVER, Gate, Pairing
 from hf_reward_ext.fast_slow.judge.judge_inputs import Decisions, encode_decisions
 from hf_reward_ext.fast_slow.judge.judge_rows import judgment_of
-from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, ScoreCalibration
 from hf_reward_ext.fast_slow.judge.pair_scorer import JudgePairScorer
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
@@ -48,7 +48,7 @@ class FastSlowRewardModel(PreTrainedModel):
     $$ \text{escalate} \iff C_{int} < \theta_I \;\lor\; C_{dist} < \theta_D $$
 
     Reconstructed after the abstract of [Fast-Slow](https://huggingface.co/papers/2603.20212); the formulas are ours.
-    The fast path reads the prompts once and samples nothing; escalated rows write their judgement from the same cache.
+    The fast path reads the prompts once and samples nothing; escalated rows write their judgment from the same cache.
 
     Args:
         causal_lm (`PreTrainedModel` or `PeftModel`): Any instruct or base model.
@@ -59,7 +59,7 @@ class FastSlowRewardModel(PreTrainedModel):
             not calibrated, see [`calibrate`].
         gate ([`Gate`], *optional*): Thresholds, rule and distribution confidence, instead of the two thresholds.
         template ([`JudgeTemplate`], *optional*): The judge prompt.
-        kind, both_orders, n_votes, sampling_temperature, max_new_tokens, hard_votes: See
+        kind, both_orders, num_votes, sampling_temperature, max_new_tokens, hard_votes: See
             [`FastSlowRewardModelConfig`].
         config ([`FastSlowRewardModelConfig`], *optional*): A saved configuration, instead of all of these.
         batch_size (`int`, *optional*, defaults to 16): Decisions a forward.
@@ -96,7 +96,7 @@ class FastSlowRewardModel(PreTrainedModel):
         template: JudgeTemplate | None = None,
         gate: Gate | None = None,
         both_orders: bool = True,
-        n_votes: int = 1,
+        num_votes: int = 1,
         sampling_temperature: float = 0.0,
         max_new_tokens: int = 256,
         hard_votes: bool = False,
@@ -112,7 +112,7 @@ class FastSlowRewardModel(PreTrainedModel):
             template=None if template is None else template.to_dict(),
             gate=(gate or Gate(*thresholds)).to_dict(),
             both_orders=both_orders,
-            n_votes=n_votes,
+            num_votes=num_votes,
             sampling_temperature=sampling_temperature,
             max_new_tokens=max_new_tokens,
             hard_votes=hard_votes,
@@ -148,28 +148,28 @@ class FastSlowRewardModel(PreTrainedModel):
         self.config.gate = gate.to_dict()
 
     @property
-    def scale(self) -> Scale:
+    def score_calibration(self) -> ScoreCalibration:
         """How raw scores become probabilities."""
         if not self.judge_prompt.is_pairwise:
-            return self._scale("responses")
-        return self._scale("orders" if self.config.both_orders else "none")
+            return self._score_calibration("responses")
+        return self._score_calibration("orders" if self.config.both_orders else "none")
 
     def set_calibration(self, result: CalibrationResult) -> None:
         """Uses fitted temperatures and thresholds from now on, and starts to watch for drift."""
         self.gate = result.gate
-        self.config.slow_temperature = result.scale.slow_temperature
-        self.config.fast_weight = result.scale.fast_weight
+        self.config.slow_temperature = result.score_calibration.slow_temperature
+        self.config.fast_vote_weight = result.score_calibration.fast_vote_weight
         self.config.calibration = result.report
         self._monitor = DriftMonitor(result.report)
 
-    def _scale(self, pairing: Pairing) -> Scale:
+    def _score_calibration(self, pairing: Pairing) -> ScoreCalibration:
         config = self.config
-        return Scale(
+        return ScoreCalibration(
             self.judge_prompt.kind,
             pairing,
             self.gate.temperature,
             config.slow_temperature,
-            config.fast_weight,
+            config.fast_vote_weight,
             config.hard_votes,
         )
 
@@ -209,12 +209,12 @@ class FastSlowRewardModel(PreTrainedModel):
         judgments: list[Judgment | None] = [None] * len(decisions.rows)
         batches = decisions.batches(self.batch_size)
         hidden = len(batches) < 5 if show_progress is None else not show_progress
-        scale = self._scale(decisions.pairing)
+        scores = self._score_calibration(decisions.pairing)
         with self.judging():
             for places in tqdm(batches, desc="judging", disable=hidden):
                 outcome = self._run(*decisions.batch(places), mode, decisions.pairing)
                 for number, place in enumerate(places):
-                    judgments[place] = judgment_of(outcome, number, self.judge_prompt, scale)
+                    judgments[place] = judgment_of(outcome, number, self.judge_prompt, scores)
         found = [judgment for judgment in judgments if judgment is not None]
         if mode == "gated" and self._monitor is not None and found:
             self._monitor.update(found)
@@ -225,7 +225,7 @@ class FastSlowRewardModel(PreTrainedModel):
         r"""
         Scores of single responses, in nats: $P(y_1 \succ y_2) = \sigma(s_1 - s_2)$.
 
-        The raw score (log-odds of the two verdicts, or mean value on the scale) over its temperature, so that fast
+        The raw score (log-odds of the two verdicts, or mean rating) over its temperature, so that fast
         and written scores compare.
 
         Args:
@@ -298,7 +298,7 @@ class FastSlowRewardModel(PreTrainedModel):
                 always-slow's tokens. See [`thresholds_for_budget`].
             risk (`float`, *optional*): Largest error rate of fast verdicts, with probability `confidence`. See
                 [`thresholds_for_risk`].
-            slow (`bool`, *optional*): Write judgements of all held-out pairs too: their accuracy and tokens count for
+            slow (`bool`, *optional*): Write judgments of all held-out pairs too: their accuracy and tokens count for
                 the budget, and their temperature is fitted.
             fuse (`bool`, *optional*): With `slow=True`: fit the weight of the fast probability beside the written one.
             confidence (`float`, *optional*): See `risk`.
@@ -324,7 +324,7 @@ class FastSlowRewardModel(PreTrainedModel):
         aim.check_decisions(len(truth))
         fast = self.judge(*pairs, mode="fast", show_progress=show_progress)
         written = self.judge(*pairs, mode="slow", show_progress=show_progress) if slow else None
-        result = fit_calibration(fast, truth, aim, self.gate, self.scale, written=written, fuse=fuse)
+        result = fit_calibration(fast, truth, aim, self.gate, self.score_calibration, written=written, fuse=fuse)
         self.set_calibration(result)
         if result.report["problems"]:
             warnings.warn(f"This judge may not judge: {'; '.join(result.report['problems'])}.", stacklevel=2)
@@ -340,7 +340,9 @@ class FastSlowRewardModel(PreTrainedModel):
         """
         pairs, truth = alternating_pairs(dataset)
         fast, written = self.judge(*pairs, mode="fast"), self.judge(*pairs, mode="slow")
-        return write_report(output_dir, self.gate, fast, written, truth, both_orders=self.scale.pairing == "orders")
+        return write_report(
+            output_dir, self.gate, fast, written, truth, both_orders=self.score_calibration.pairing == "orders"
+        )
 
     def _gate(self, mode: Mode) -> Gate:
         level = NEVER if mode == "fast" else ALWAYS
@@ -350,7 +352,7 @@ class FastSlowRewardModel(PreTrainedModel):
         """Refuses judge prompts that the model is not made to read, or after which it could not write."""
         if self._gate(mode).may_escalate:
             config = self.config
-            check_writing(self.judge_prompt, config.n_votes, config.sampling_temperature, config.max_new_tokens)
+            check_writing(self.judge_prompt, config.num_votes, config.sampling_temperature, config.max_new_tokens)
         limit = longest_input(unwrap_peft(self.causal_lm))
         if limit is not None:
             decisions.check_lengths(limit, self.judge_prompt.opening_length + 1 if self._gate(mode).may_escalate else 0)
@@ -363,7 +365,7 @@ class FastSlowRewardModel(PreTrainedModel):
             self._gate(mode),
             pairing=pairing,
             shared=questions,
-            n_votes=self.config.n_votes,
+            num_votes=self.config.num_votes,
             temperature=self.config.sampling_temperature,
             max_new_tokens=self.config.max_new_tokens,
         )
@@ -421,6 +423,6 @@ class FastSlowRewardModel(PreTrainedModel):
 
 
 _DEFAULTS = dict(
-    verdicts=("A", "B"), kind=None, template=None, gate=Gate(*_THRESHOLDS).to_dict(), both_orders=True, n_votes=1,
+    verdicts=("A", "B"), kind=None, template=None, gate=Gate(*_THRESHOLDS).to_dict(), both_orders=True, num_votes=1,
     sampling_temperature=0.0, max_new_tokens=256, hard_votes=False,
 )  # fmt: skip

@@ -17,15 +17,15 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         causal_lm_config (`PreTrainedConfig` or `dict`, *optional*): Of the causal LM; `None` with an adapter, whose
             base is named by `adapter_config.json`.
         verdicts (`list[str]`): The verdict strings.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`; default: told by the strings.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`; default: told by the strings.
         template (`dict`, *optional*): Fields of [`JudgeTemplate`]; default: the one for `kind`.
         gate (`dict`, *optional*): Fields of [`Gate`], calibrated or not.
         both_orders (`bool`, *optional*, defaults to `True`): Show each pair in both orders.
-        n_votes (`int`, *optional*, defaults to 1), sampling_temperature (`float`, *optional*, defaults to 0),
-            max_new_tokens (`int`, *optional*, defaults to 256): Of written judgements.
+        num_votes (`int`, *optional*, defaults to 1), sampling_temperature (`float`, *optional*, defaults to 0),
+            max_new_tokens (`int`, *optional*, defaults to 256): Of written judgments.
         hard_votes (`bool`, *optional*): Count final verdicts instead of averaging their probabilities.
         slow_temperature (`float`, *optional*, defaults to 1.0): $\tau$ of final verdicts.
-        fast_weight (`float`, *optional*, defaults to 0): Weight of the fast probability beside the written one.
+        fast_vote_weight (`float`, *optional*, defaults to 0): Weight of the fast probability beside the written one.
         calibration (`dict`, *optional*): What [`FastSlowRewardModel.calibrate`] found.
         adapter (`bool`, *optional*): Whether the folder holds an adapter instead of whole weights.
 
@@ -51,12 +51,12 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         template: dict | None = None,
         gate: dict | None = None,
         both_orders: bool = True,
-        n_votes: int = 1,
+        num_votes: int = 1,
         sampling_temperature: float = 0.0,
         max_new_tokens: int = 256,
         hard_votes: bool = False,
         slow_temperature: float = 1.0,
-        fast_weight: float = 0.0,
+        fast_vote_weight: float = 0.0,
         calibration: dict | None = None,
         adapter: bool = False,
         **kwargs,
@@ -70,12 +70,12 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         self.template = JudgeTemplate.default(self.kind).to_dict() if template is None else template
         self.gate = Gate().to_dict() if gate is None else gate
         self.both_orders = both_orders
-        self.n_votes = n_votes
+        self.num_votes = num_votes
         self.sampling_temperature = sampling_temperature
         self.max_new_tokens = max_new_tokens
         self.hard_votes = hard_votes
         self.slow_temperature = slow_temperature
-        self.fast_weight = fast_weight
+        self.fast_vote_weight = fast_vote_weight
         self.calibration = calibration
         self.adapter = adapter
         self.check()
@@ -88,8 +88,8 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         verdict_kind(self.verdicts, self.kind)
         JudgeTemplate.from_dict(self.template).check_slots(self.kind)
         Gate.from_dict(self.gate)
-        check_count("n_votes", self.n_votes)
+        check_count("num_votes", self.num_votes)
         check_number("sampling_temperature", self.sampling_temperature, least=0)
         check_count("max_new_tokens", self.max_new_tokens)
         check_number("slow_temperature", self.slow_temperature, above=0)
-        check_number("fast_weight", self.fast_weight, least=0, most=1)
+        check_number("fast_vote_weight", self.fast_vote_weight, least=0, most=1)

@@ -70,7 +70,7 @@ def test_single_responses_need_pointwise_verdicts(judge, folder, tmp_path, capsy
 
 
 def test_numbers_without_a_meaning_are_null(folder, tmp_path, capsys):
-    save_judge(folder, tmp_path / "judge", verdicts=("w20", "w21"), kind="scale")
+    save_judge(folder, tmp_path / "judge", verdicts=("w20", "w21"), kind="rating")
     more = ["--prompt", "w3", "--responses", "w4", "--mode", "fast", "--json"]
     assert main(["judge", "--model", f"{tmp_path}/judge", *more]) == 0
     assert "NaN" not in capsys.readouterr().out

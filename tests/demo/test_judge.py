@@ -34,7 +34,7 @@ def test_chosen_claims_are_right_and_rejected_ones_wrong_as_they_say():
     assert 0.3 < shares["steps"] < 0.5 and 0.1 < shares["number"] < shares["result"]
 
 
-def test_judgements_recompute_the_claim_from_right_and_wrong_first_verdicts():
+def test_judgments_recompute_the_claim_from_right_and_wrong_first_verdicts():
     rows = pairs("dev", 200)
     overturned = 0
     for row in rows:
@@ -61,7 +61,7 @@ def test_splits_are_disjoint_and_seeds_differ():
     assert pairs("dev", 50)["rejected"] == one["rejected"] != pairs("dev", 50, seed=1)["rejected"]
 
 
-def test_prompts_and_judgements_are_a_token_a_piece():
+def test_prompts_and_judgments_are_a_token_a_piece():
     prompt = JudgePrompt(build_tokenizer(), VERDICTS, TEMPLATE)
     problem = arithmetic.problems("dev")[0]
     row = pairs("dev", 1)[0]

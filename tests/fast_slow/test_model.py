@@ -74,7 +74,7 @@ def test_orders_that_disagree_have_no_intuition():
     assert all(one.intuition > 0 and one.consistent for one in judgments if one not in inconsistent)
 
 
-def test_unparsable_judgements_fall_back_to_the_fast_score_and_say_so():
+def test_unparsable_judgments_fall_back_to_the_fast_score_and_say_so():
     judge = pair_judge(max_new_tokens=3)  # no room for a verdict
     for fast, slow in zip(
         judge.judge(PROMPTS, ONE, TWO, mode="fast"), judge.judge(PROMPTS, ONE, TWO, mode="slow"), strict=True
@@ -85,7 +85,7 @@ def test_unparsable_judgements_fall_back_to_the_fast_score_and_say_so():
 
 
 def test_votes_are_kept_and_counted():
-    judge = pair_judge(n_votes=6, sampling_temperature=5.0, max_new_tokens=60)
+    judge = pair_judge(num_votes=6, sampling_temperature=5.0, max_new_tokens=60)
     judgments = judge.judge(PROMPTS, ONE, TWO, mode="slow")
     assert all(len(votes) == 6 for one in judgments for votes in one.final_verdicts)
     parsed = [one for one in judgments if any(score is not None for votes in one.vote_scores for score in votes)]
@@ -111,7 +111,7 @@ def test_binary_scores_are_log_odds_and_their_differences_judge_pairs():
 
 
 def test_scale_scores_are_expected_values():
-    judge = point_judge("scale", ("w10", "w11", "w12"))
+    judge = point_judge("rating", ("w10", "w11", "w12"))
     scores = judge.score(PROMPTS, ONE, mode="fast")
     logits = judge.causal_lm(torch.tensor([judge.judge_prompt.encode(PROMPTS[0], ONE[0])])).logits[0, -1]
     p = logits[[18, 19, 20]].softmax(-1)
@@ -125,7 +125,7 @@ def test_scale_scores_are_expected_values():
 
 
 def test_written_scores_replace_fast_ones_where_unsure():
-    judge = point_judge(sampling_temperature=5.0, n_votes=6, max_new_tokens=60)
+    judge = point_judge(sampling_temperature=5.0, num_votes=6, max_new_tokens=60)
     judge.gate = judge.gate.with_thresholds(0.9, NEVER)
     judgments = judge.judge(PROMPTS, ONE)
     assert {one.mode for one in judgments} == {"fast", "slow"}

@@ -45,8 +45,8 @@ def test_temperatures(value):
 def test_shares(value):
     with pytest.raises((ValueError, TypeError), match="`weight` must be a number from 0 to 1"):
         Gate(weight=value)
-    with pytest.raises((ValueError, TypeError), match="`fast_weight` must be a number from 0 to 1"):
-        FastSlowRewardModelConfig(fast_weight=value)
+    with pytest.raises((ValueError, TypeError), match="`fast_vote_weight` must be a number from 0 to 1"):
+        FastSlowRewardModelConfig(fast_vote_weight=value)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_gates(fields, message):
         (dict(template={"system": "x"}), "`template` must be a dictionary with 'user'"),
         (dict(template="{prompt}"), "`template` must be a dictionary"),
         (dict(template={"user": "{prompt} {response_a}"}), r"no \{response_b\}"),
-        (dict(n_votes=0), "`n_votes` must be an integer of at least 1, got 0"),
-        (dict(n_votes=1.5), "`n_votes` must be an integer"),
+        (dict(num_votes=0), "`num_votes` must be an integer of at least 1, got 0"),
+        (dict(num_votes=1.5), "`num_votes` must be an integer"),
         (dict(sampling_temperature=NAN), "`sampling_temperature` must be a number of at least 0, got nan"),
         (dict(sampling_temperature=-1), "`sampling_temperature` must be a number of at least 0"),
         (dict(max_new_tokens=0), "`max_new_tokens` must be an integer of at least 1, got 0"),
@@ -227,7 +227,7 @@ def test_calls(call, message):
         ("batch_size", 2.5, "`batch_size` must be an integer"),
         ("max_new_tokens", 0, "`max_new_tokens` must be an integer of at least 1"),
         ("max_new_tokens", 2, "`max_new_tokens` must be above 2, .*`analysis_prefix`, got 2"),
-        ("n_votes", 2, "`temperature` must be above 0 with `n_votes=2`, got 0.0"),
+        ("num_votes", 2, "`temperature` must be above 0 with `num_votes=2`, got 0.0"),
     ],
 )
 def test_settings_of_a_judge_that_were_changed(name, value, message):
@@ -273,8 +273,8 @@ def test_the_constructor():
         pair_judge(gate=Gate(), intuition_threshold=0.3)
     config = FastSlowRewardModelConfig(verdicts=VERDICTS, template=TEMPLATE.to_dict())
     assert FastSlowRewardModel(model, tokenizer, config=config).config is config
-    with pytest.raises(ValueError, match=r"`config` must come without other settings, got \['gate', 'n_votes'\]"):
-        FastSlowRewardModel(model, tokenizer, config=config, n_votes=3, intuition_threshold=0.3)
+    with pytest.raises(ValueError, match=r"`config` must come without other settings, got \['gate', 'num_votes'\]"):
+        FastSlowRewardModel(model, tokenizer, config=config, num_votes=3, intuition_threshold=0.3)
     with pytest.raises(TypeError, match="batch_size"):
         pair_judge(batch_size="8")
 
@@ -284,7 +284,7 @@ def test_rows_of_the_generation_hook():
     for kwargs, message in (
         (dict(pairing="both"), "`pairing` must be one of"),
         (dict(pairing="orders"), "even number of rows, got 3"),
-        (dict(n_votes=0), "`n_votes` must be"),
+        (dict(num_votes=0), "`num_votes` must be"),
         (dict(temperature=NAN), "`temperature` must be a number of at least 0"),
         (dict(max_new_tokens=2), "`max_new_tokens` must be above 2"),
     ):

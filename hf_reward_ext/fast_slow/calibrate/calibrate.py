@@ -12,7 +12,7 @@ from hf_reward_ext.fast_slow.calibrate.aim import Aim
 from hf_reward_ext.fast_slow.calibrate.calibration import (
     Outcomes,
     fit_fast_temperature,
-    fit_fast_weight,
+    fit_fast_vote_weight,
     fit_slow_temperature,
     outcomes,
 )
@@ -20,7 +20,7 @@ from hf_reward_ext.fast_slow.calibrate.quality import judge_quality
 from hf_reward_ext.fast_slow.calibrate.thresholds import escalated
 from hf_reward_ext.fast_slow.judge.confidence import intuition_confidence
 from hf_reward_ext.fast_slow.judge.gate import Gate
-from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, ScoreCalibration
 from hf_reward_ext.fast_slow.judge.messages import plain_text
 
 _COLUMNS = ("prompt", "chosen", "rejected")
@@ -33,12 +33,12 @@ class CalibrationResult:
 
     Args:
         gate ([`Gate`]): Temperature and thresholds.
-        scale ([`Scale`]): All temperatures, and the weight of the fast verdict.
+        score_calibration ([`ScoreCalibration`]): All temperatures, and the weight of the fast verdict.
         report (`dict`): What was fitted and measured.
     """
 
     gate: Gate
-    scale: Scale
+    score_calibration: ScoreCalibration
     report: dict
 
 
@@ -47,7 +47,7 @@ def fit_calibration(
     a_is_right: np.ndarray,
     aim: Aim,
     gate: Gate,
-    scale: Scale,
+    score_calibration: ScoreCalibration,
     *,
     written: Sequence[Judgment] | None = None,
     fuse: bool = False,
@@ -60,7 +60,7 @@ def fit_calibration(
         a_is_right (`np.ndarray` of shape `(decisions,)`): Whether response a is the better one.
         aim ([`Aim`]): What the thresholds are for.
         gate ([`Gate`]): Rule and distribution confidence.
-        scale ([`Scale`]): Kind of verdicts and what the rows of a decision are.
+        score_calibration ([`ScoreCalibration`]): Kind of verdicts and what the rows of a decision are.
         written (`list` of [`Judgment`], *optional*): Written judgments on the same pairs.
         fuse (`bool`, *optional*): Fit the weight of the fast probability beside the written one.
 
@@ -72,19 +72,27 @@ def fit_calibration(
 
     Example:
     ```python
-    >>> fit_calibration(judge.judge(*pairs, mode="fast"), truth, Aim(budget=0.4), judge.gate, judge.scale).gate
+    >>> fast = judge.judge(*pairs, mode="fast")
+    >>> fit_calibration(fast, truth, Aim(budget=0.4), judge.gate, judge.score_calibration).gate
     ```
     """
     before = expected_calibration_error(np.array([one.probability for one in fast]), a_is_right)
-    scale = replace(scale, temperature=fit_fast_temperature(fast, a_is_right, scale))
-    gate = replace(gate, temperature=scale.temperature)
-    if scale.kind == "scale":
+    score_calibration = replace(
+        score_calibration, temperature=fit_fast_temperature(fast, a_is_right, score_calibration)
+    )
+    gate = replace(gate, temperature=score_calibration.temperature)
+    if score_calibration.kind == "rating":
         gate = replace(gate, reference_score=float(np.mean([score for one in fast for score in one.fast_scores])))
     if written is not None:
-        scale = replace(scale, slow_temperature=fit_slow_temperature(written, a_is_right, scale))
-        scale = replace(scale, fast_weight=fit_fast_weight(written, a_is_right, scale) if fuse else 0.0)
-        written = [rescored(one, scale) for one in written]
-    fast = [rescored(one, scale) for one in fast]
+        score_calibration = replace(
+            score_calibration, slow_temperature=fit_slow_temperature(written, a_is_right, score_calibration)
+        )
+        score_calibration = replace(
+            score_calibration,
+            fast_vote_weight=fit_fast_vote_weight(written, a_is_right, score_calibration) if fuse else 0.0,
+        )
+        written = [rescored(one, score_calibration) for one in written]
+    fast = [rescored(one, score_calibration) for one in fast]
     data = outcomes(fast, a_is_right, written)
     gate = aim.gate(gate, data)
     report = {
@@ -99,11 +107,14 @@ def fit_calibration(
         "ece_after": expected_calibration_error(np.array([one.probability for one in fast]), a_is_right),
         "mass_mean": float(np.mean([one.mass for one in fast])),
         "mass_std": float(np.std([one.mass for one in fast])),
-        **judge_quality(fast, data.fast_right, written, scale.pairing == "orders"),
+        **judge_quality(fast, data.fast_right, written, score_calibration.pairing == "orders"),
     }
     if written is not None:
-        report |= {"slow_temperature": scale.slow_temperature, "fast_weight": scale.fast_weight}
-    return CalibrationResult(gate, scale, report)
+        report |= {
+            "slow_temperature": score_calibration.slow_temperature,
+            "fast_vote_weight": score_calibration.fast_vote_weight,
+        }
+    return CalibrationResult(gate, score_calibration, report)
 
 
 def _measured(data: Outcomes, gate: Gate, confidence: float) -> dict:
@@ -161,10 +172,10 @@ def _texts(index: int, row: dict) -> dict[str, str]:
     return texts
 
 
-def rescored(judgment: Judgment, scale: Scale) -> Judgment:
+def rescored(judgment: Judgment, score_calibration: ScoreCalibration) -> Judgment:
     """The judgment at other temperatures: probability, score and intuition."""
-    fast = torch.tensor([scale.fast_score(judgment.fast_scores)], dtype=torch.float64)
-    score = scale.score(judgment.fast_scores, judgment.vote_scores)
+    fast = torch.tensor([score_calibration.fast_score(judgment.fast_scores)], dtype=torch.float64)
+    score = score_calibration.score(judgment.fast_scores, judgment.vote_scores)
     return replace(
         judgment,
         score=score,

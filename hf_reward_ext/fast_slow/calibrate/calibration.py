@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hf_reward_ext.base.stats.calibration import fit_temperature, minimize_between
-from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, ScoreCalibration
 
 Truth = Sequence[bool] | np.ndarray
 
@@ -47,7 +47,7 @@ class Outcomes:
         """Tokens if these are escalated, over those of escalating everyone."""
         if self.slow_tokens is None:
             raise ValueError(
-                "These outcomes have no written judgements, so their tokens are unknown. Judge with `mode='slow'` too."
+                "These outcomes have no written judgments, so their tokens are unknown. Judge with `mode='slow'` too."
             )
         return float(np.where(escalated, self.slow_tokens, self.fast_tokens).sum() / self.slow_tokens.sum())
 
@@ -77,30 +77,36 @@ def _right(judgments: Sequence[Judgment], truth: np.ndarray) -> np.ndarray:
     return np.where(scores == 0, 0.5, (scores > 0) == truth)  # a tie is a coin flip
 
 
-def fit_fast_temperature(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
+def fit_fast_temperature(
+    judgments: Sequence[Judgment], a_is_right: Truth, score_calibration: ScoreCalibration
+) -> float:
     """Temperature of fast verdicts on decisions whose truth is known; see [`fit_temperature`]."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
-    plain = replace(scale, temperature=1.0)
+    plain = replace(score_calibration, temperature=1.0)
     scores = sign * np.array([plain.fast_score(one.fast_scores) for one in judgments])
     return fit_temperature(lambda temperature: scores / temperature)
 
 
-def fit_slow_temperature(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
-    """The same of final verdicts. `scale` has the fast temperature, for rows that wrote none."""
+def fit_slow_temperature(
+    judgments: Sequence[Judgment], a_is_right: Truth, score_calibration: ScoreCalibration
+) -> float:
+    """The same of final verdicts. `rating` has the fast temperature, for rows that wrote none."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
 
     def nats(temperature: float) -> np.ndarray:
-        at = replace(scale, slow_temperature=temperature, fast_weight=0.0)
+        at = replace(score_calibration, slow_temperature=temperature, fast_vote_weight=0.0)
         return sign * np.array([at.score(one.fast_scores, one.vote_scores) for one in judgments])
 
     return fit_temperature(nats)
 
 
-def fit_fast_weight(judgments: Sequence[Judgment], a_is_right: Truth, scale: Scale) -> float:
+def fit_fast_vote_weight(
+    judgments: Sequence[Judgment], a_is_right: Truth, score_calibration: ScoreCalibration
+) -> float:
     """Weight in [0, 1] of the fast log-odds beside the written ones, by negative log-likelihood."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
-    fast = sign * np.array([scale.fast_score(one.fast_scores) for one in judgments])
-    alone = replace(scale, fast_weight=0.0)
+    fast = sign * np.array([score_calibration.fast_score(one.fast_scores) for one in judgments])
+    alone = replace(score_calibration, fast_vote_weight=0.0)
     slow = sign * np.array([alone.score(one.fast_scores, one.vote_scores) for one in judgments])
 
     def loss(weight: float) -> float:

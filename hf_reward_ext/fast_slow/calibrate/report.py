@@ -24,7 +24,7 @@ def accuracy_token_curves(gate: Gate, chosen_on: Outcomes, measured_on: Outcomes
 
     Args:
         gate ([`Gate`]): Rule and temperature.
-        chosen_on ([`Outcomes`]): Where thresholds are chosen, with written judgements.
+        chosen_on ([`Outcomes`]): Where thresholds are chosen, with written judgments.
         measured_on ([`Outcomes`]): Other decisions, where they are measured.
 
     Returns:

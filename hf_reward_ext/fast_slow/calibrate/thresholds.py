@@ -1,4 +1,4 @@
-"""Thresholds of the gate for a budget of written judgements, or for a bound on the error of fast verdicts."""
+"""Thresholds of the gate for a budget of written judgments, or for a bound on the error of fast verdicts."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -24,7 +24,7 @@ def thresholds_for_budget(gate: Gate, outcomes: Outcomes, budget: float) -> Gate
     """
     The gate that is right most often while it escalates at most a share `budget` of the decisions.
 
-    Every pair of quantiles of the two confidences is tried. Where the written judgements were run, their accuracy
+    Every pair of quantiles of the two confidences is tried. Where the written judgments were run, their accuracy
     counts and their tokens stay within `budget` of always-slow's too; else they are taken to be right.
 
     Args:

@@ -11,7 +11,7 @@ from transformers import LogitsProcessor, StoppingCriteria
 from hf_reward_ext.base.lm.tokens import eos_token_ids, pad_token_id
 from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.fast_slow.decode.prefill import read_prompts
-from hf_reward_ext.fast_slow.decode.written_judgment import Writing, check_writing, write_judgments
+from hf_reward_ext.fast_slow.decode.written_judgment import WrittenJudgment, check_writing, write_judgments
 from hf_reward_ext.fast_slow.judge.gate import FastVerdicts, Gate, Pairing, check_pairing, read_verdicts
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
@@ -33,7 +33,7 @@ class FirstLogits(LogitsProcessor):
 
 class FastSlowStoppingCriteria(StoppingCriteria):
     """
-    Makes a plain `generate` stop confident rows after one token; the others write their judgement.
+    Makes a plain `generate` stop confident rows after one token; the others write their judgment.
 
     The first token's scores come from `generate(..., output_scores=True, return_dict_in_generate=True)` with greedy
     decoding, or, whatever the decoding, from `logits_processor=[criteria.first_logits]`. One object serves any number
@@ -45,7 +45,7 @@ class FastSlowStoppingCriteria(StoppingCriteria):
         prompt_length (`int`): Columns of the (left-padded) `input_ids`.
         intuition_threshold, distribution_threshold (`float`, default to 0.5): 0 stops every row, above 1 none.
         gate ([`Gate`], *optional*): Thresholds, temperature and rule, instead of the two thresholds.
-        values (`Sequence[float]`, *optional*): Worth of each verdict of a scale.
+        values (`Sequence[float]`, *optional*): Worth of each rating.
         pairing (`str`, *optional*): `"none"`, or rows $2i$ and $2i+1$ stop together: `"orders"`, `"responses"`; see
             [`read_verdicts`].
 
@@ -124,7 +124,7 @@ class JudgmentBatch(NamedTuple):
     """What [`generate_judgment`] found: fast verdicts, one list of writings a row (empty: fast), tokens a row."""
 
     verdicts: FastVerdicts
-    writings: list[list[Writing]]
+    writings: list[list[WrittenJudgment]]
     num_tokens: list[int]
 
 
@@ -137,7 +137,7 @@ def judge_rows(
     pairing: Pairing = "none",
     shared: Sequence[int] | None = None,
     first_verdicts: Int[Tensor, " rows"] | None = None,
-    n_votes: int = 1,
+    num_votes: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
     eos_ids: Sequence[int] | None = None,
@@ -154,7 +154,7 @@ def judge_rows(
         shared (`list[int]`, *optional*): See [`read_prompts`].
         first_verdicts (`torch.Tensor` of shape `(rows,)`, *optional*): Verdict from which each row writes, in place of
             its likeliest one.
-        n_votes, temperature, max_new_tokens, eos_ids: See [`write_judgments`].
+        num_votes, temperature, max_new_tokens, eos_ids: See [`write_judgments`].
 
     Raises:
         ValueError: Before any forward, if an option is out of its range, or there is no room to write.
@@ -167,11 +167,11 @@ def judge_rows(
     empty = [row for row, prompt in enumerate(prompts) if len(prompt) == 0]
     if empty:
         raise ValueError(f"Every judge prompt must have a token, but row {empty[0]} is empty. Leave the row out.")
-    check_count("n_votes", n_votes)
+    check_count("num_votes", num_votes)
     check_number("temperature", temperature, least=0)
     check_count("max_new_tokens", max_new_tokens)
     if gate.may_escalate:
-        check_writing(judge_prompt, n_votes, temperature, max_new_tokens)
+        check_writing(judge_prompt, num_votes, temperature, max_new_tokens)
     eos = eos_token_ids(model.generation_config, judge_prompt.tokenizer) if eos_ids is None else eos_ids
     pad = pad_token_id(None, judge_prompt.tokenizer)
     prefill = read_prompts(model, prompts, 0 if pad is None else pad, shared, gate.may_escalate)
@@ -185,12 +185,12 @@ def judge_rows(
         rows,
         first[rows],
         judge_prompt,
-        n_votes=n_votes,
+        num_votes=num_votes,
         temperature=temperature,
         max_new_tokens=max_new_tokens,
         eos_ids=eos,
     )
-    writings: list[list[Writing]] = [[] for _ in prompts]
+    writings: list[list[WrittenJudgment]] = [[] for _ in prompts]
     for row, votes in zip(rows.tolist(), written, strict=True):
         writings[row] = votes
     num_tokens = [1 + sum(len(vote.ids) - 1 for vote in votes) for votes in writings]

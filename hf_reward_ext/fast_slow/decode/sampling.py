@@ -1,4 +1,4 @@
-"""Judgements that a model writes itself: those with a right verdict, from right and from wrong beginnings alike."""
+"""Judgments that a model writes itself: those with a right verdict, from right and from wrong beginnings alike."""
 
 import logging
 import random
@@ -9,10 +9,10 @@ from datasets import Dataset
 
 from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.fast_slow.decode.decoding import judge_rows
-from hf_reward_ext.fast_slow.decode.written_judgment import Writing, check_writing
+from hf_reward_ext.fast_slow.decode.written_judgment import WrittenJudgment, check_writing
 from hf_reward_ext.fast_slow.judge.gate import ALWAYS
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.judge.verdicts import favours
+from hf_reward_ext.fast_slow.judge.verdicts import favors
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 from hf_reward_ext.fast_slow.train.preference_pairs import SIDES, with_prompt
 
@@ -29,7 +29,7 @@ def sample_judgments(
     seed: int = 0,
 ) -> Dataset:
     """
-    Adds a column `judgments` of written judgements whose final verdict is right: rejection sampling for stage 1.
+    Adds a column `judgments` of written judgments whose final verdict is right: rejection sampling for stage 1.
 
     Half of the samples of each judge prompt start from the right first verdict, half from a wrong one. Of those that
     end right, as many of either kind are kept over the whole dataset, so that slow thinking learns to overturn.
@@ -70,7 +70,7 @@ def sample_judgments(
             batch = rows[start : start + judge.batch_size]
             found = _sample(judge, batch, right, num_samples // 2, temperature, max_new_tokens)
             kept[right] += [(start + number, judgment) for number, judgment in found]
-    logger.info("%d judgements kept from right first verdicts, %d from wrong ones.", len(kept[True]), len(kept[False]))
+    logger.info("%d judgments kept from right first verdicts, %d from wrong ones.", len(kept[True]), len(kept[False]))
     chosen = _balanced(kept, seed) if balance else kept[True] + kept[False]
     judgments: list[list[dict]] = [[] for _ in rows]
     for number, judgment in chosen:
@@ -81,7 +81,7 @@ def sample_judgments(
 def _sample(
     judge: FastSlowRewardModel, rows: list[dict], right: bool, votes: int, temperature: float, max_new_tokens: int
 ) -> list[tuple[int, dict]]:
-    """Right judgements and the number of their pair, all from right or all from wrong first verdicts."""
+    """Right judgments and the number of their pair, all from right or all from wrong first verdicts."""
     judge_prompt = judge.judge_prompt
     prompts = [ids for row in rows for ids in _prompts(row, judge_prompt)]
     sides = [side for _ in rows for side in SIDES]
@@ -94,7 +94,7 @@ def _sample(
             judge_prompt,
             judge.gate.with_thresholds(ALWAYS, ALWAYS),
             first_verdicts=torch.tensor(first),
-            n_votes=votes,
+            num_votes=votes,
             temperature=temperature,
             max_new_tokens=max_new_tokens,
         )
@@ -102,12 +102,12 @@ def _sample(
         (number // 2, judgment_row(vote, side, judge_prompt))
         for number, (side, writings) in enumerate(zip(sides, batch.writings, strict=True))
         for vote in writings
-        if vote.verdict is not None and favours(vote.verdict, judge_prompt.values) == (side == "chosen")
+        if vote.verdict is not None and favors(vote.verdict, judge_prompt.values) == (side == "chosen")
     ]
 
 
-def judgment_row(writing: Writing, about: str, judge_prompt: JudgePrompt) -> dict:
-    """A written judgement as a row of stage 1: the analysis without first verdict, prefix, marker and final verdict."""
+def judgment_row(writing: WrittenJudgment, about: str, judge_prompt: JudgePrompt) -> dict:
+    """A written judgment as a row of stage 1: the analysis without first verdict, prefix, marker and final verdict."""
     ids = writing.ids[1 + len(judge_prompt.prefix_ids) : -1]
     text = str(judge_prompt.tokenizer.decode(ids, skip_special_tokens=True))
     marker = judge_prompt.template.final_marker.rstrip()
@@ -130,7 +130,7 @@ def _prompts(row: dict, judge_prompt: JudgePrompt) -> list[list[int]]:
 
 
 def _extremes(judge_prompt: JudgePrompt) -> tuple[int, int]:
-    """Places of the most and the least favourable verdict."""
+    """Places of the most and the least favorable verdict."""
     values = judge_prompt.values
     return (0, 1) if values is None else (int(values.argmax()), int(values.argmin()))
 

@@ -16,9 +16,9 @@ from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 
 @dataclass
-class Writing:
+class WrittenJudgment:
     """
-    One written judgement.
+    One written judgment.
 
     Args:
         ids (`list[int]`): Everything after the prompt: first verdict, prefix, analysis, marker and final verdict.
@@ -59,11 +59,11 @@ def write_judgments(
     first_verdicts: Int[Tensor, " escalated"],
     judge_prompt: JudgePrompt,
     *,
-    n_votes: int = 1,
+    num_votes: int = 1,
     temperature: float = 0.0,
     max_new_tokens: int = 256,
     eos_ids: Sequence[int] = (),
-) -> list[list[Writing]]:
+) -> list[list[WrittenJudgment]]:
     """
     Continues chosen rows of a prefill: first verdict, analysis, final verdict.
 
@@ -77,26 +77,26 @@ def write_judgments(
         rows (`torch.Tensor` of shape `(escalated,)`): Which rows go on.
         first_verdicts (`torch.Tensor` of shape `(escalated,)`): Place of the verdict each of them starts from.
         judge_prompt ([`JudgePrompt`]): Prefix, marker and verdict tokens.
-        n_votes (`int`, *optional*): Judgements per row.
+        num_votes (`int`, *optional*): Judgments per row.
         temperature (`float`, *optional*): 0 is greedy.
         max_new_tokens (`int`, *optional*): Most tokens of a row, first verdict included. A row also ends where the
             model's context ends.
         eos_ids (`list[int]`, *optional*): Tokens that end a text early.
 
     Returns:
-        One list of `n_votes` [`Writing`] per chosen row.
+        One list of `num_votes` [`WrittenJudgment`] per chosen row.
 
     Raises:
         ValueError: If several votes are asked of greedy decoding.
     """
     if len(rows) == 0:
         return []
-    check_writing(judge_prompt, n_votes, temperature, max_new_tokens)
-    rows = rows.to(model.device).repeat_interleave(n_votes)
-    first = judge_prompt.first_ids.to(model.device)[first_verdicts.to(model.device)].repeat_interleave(n_votes)
+    check_writing(judge_prompt, num_votes, temperature, max_new_tokens)
+    rows = rows.to(model.device).repeat_interleave(num_votes)
+    first = judge_prompt.first_ids.to(model.device)[first_verdicts.to(model.device)].repeat_interleave(num_votes)
     prefix = torch.tensor(judge_prompt.prefix_ids, dtype=torch.long, device=model.device)
     opening = torch.cat([first[:, None], prefix.expand(len(rows), -1)], -1)
-    writings = [Writing(ids) for ids in opening.tolist()]
+    writings = [WrittenJudgment(ids) for ids in opening.tolist()]
     context = longest_input(unwrap_peft(model)) or sys.maxsize
     prompts = [prefill.prompts[row] for row in rows.tolist()]
     limits = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
@@ -117,15 +117,15 @@ def write_judgments(
             some = [writings[row] for row in group]
             writer = _Writer(batch, some, [limits[row] for row in group], judge_prompt, temperature)
             writer.write(again.logits, set(eos_ids))
-    return [writings[start : start + n_votes] for start in range(0, len(writings), n_votes)]
+    return [writings[start : start + num_votes] for start in range(0, len(writings), num_votes)]
 
 
-def check_writing(judge_prompt: JudgePrompt, n_votes: int, temperature: float, max_new_tokens: int) -> None:
+def check_writing(judge_prompt: JudgePrompt, num_votes: int, temperature: float, max_new_tokens: int) -> None:
     """Raises `ValueError` for votes that would be copies of one another, or judgments without a token of their own."""
-    if n_votes > 1 and temperature <= 0:
+    if num_votes > 1 and temperature <= 0:
         raise ValueError(
-            f"`temperature` must be above 0 with `n_votes={n_votes}`, got {temperature}: greedy judgments of a row are "
-            "all the same. Pass a `temperature` above 0, or `n_votes=1`."
+            f"`temperature` must be above 0 with `num_votes={num_votes}`, got {temperature}: greedy judgments of a row "
+            "are all the same. Pass a `temperature` above 0, or `num_votes=1`."
         )
     opening = judge_prompt.opening_length
     if max_new_tokens <= opening:
@@ -212,7 +212,7 @@ class _Writer:
     def __init__(
         self,
         batch: CachedBatch | UncachedBatch,
-        writings: list[Writing],
+        writings: list[WrittenJudgment],
         limits: list[int],
         judge_prompt: JudgePrompt,
         temperature: float,

@@ -17,7 +17,7 @@ class BestResponse(NamedTuple):
         index (`int`): Of the best response.
         scores (`list[float]`): Fast score of each response, in nats; differences are log-odds.
         leaders (`list[int]`): The best by fast scores and those too close to it to tell.
-        judgments (`list[Judgment]`): Of the leaders' written judgements or duels.
+        judgments (`list[Judgment]`): Of the leaders' written judgments or duels.
         num_tokens (`int`): Generated in all.
     """
 

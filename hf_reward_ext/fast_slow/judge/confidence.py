@@ -62,12 +62,12 @@ def fast_score(
     r"""
     Scalar score of the first token.
 
-    $$ s = \ell_0 - \ell_1 \quad\text{(two verdicts)}, \qquad s = \sum_u \mathrm{value}(u)\, p_u \quad\text{(scale)} $$
+    $$ s = \ell_0 - \ell_1 \quad\text{(two verdicts)}, \quad s = \sum_u \mathrm{value}(u)\, p_u \quad\text{(ratings)} $$
 
     Args:
         verdict_logits (`torch.Tensor` of shape `(batch, verdicts)`): Logits of the verdicts.
         values (`torch.Tensor` of shape `(verdicts,)`, *optional*): What each verdict is worth. Without values there
-            are two verdicts, the favourable one first, and the score is a log-odds in nats.
+            are two verdicts, the favorable one first, and the score is a log-odds in nats.
 
     Returns:
         `torch.Tensor` of shape `(batch,)`.
@@ -179,7 +179,7 @@ def escalate(
     weight: float = 0.5,
 ) -> Bool[Tensor, " batch"]:
     r"""
-    Which verdicts need a written judgement.
+    Which verdicts need a written judgment.
 
     $$ \text{or (default):}\quad C_{int} < \theta_I \;\lor\; C_{dist} < \theta_D $$
 

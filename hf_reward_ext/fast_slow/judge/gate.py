@@ -41,7 +41,7 @@ class Gate:
         rule (`str`): `"or"`, `"and"` or `"weighted"` (with `weight` $w$ on intuition).
         distribution (`str`): $C_{dist}$: `"verdict"` (mass times settledness), `"vocabulary"` (entropy over the whole
             vocabulary) or `"top_gap"` (first less second probability).
-        reference_score (`float`, *optional*): Mean score of a reference set, for rows of a scale without a partner;
+        reference_score (`float`, *optional*): Mean score of a reference set, for ratings without a partner;
             without it their distribution confidence decides alone. Two verdicts have the natural reference 0.
 
     Raises:
@@ -135,7 +135,7 @@ def read_verdicts(
         gate ([`Gate`]): Temperature, thresholds and rule.
         pairing (`str`, *optional*): `"none"`: every row is a decision. Else rows $2i$ and $2i+1$ decide together:
             `"orders"` are a pair of responses shown in both orders, `"responses"` are two responses judged one by one.
-        values (`torch.Tensor` of shape `(verdicts,)`, *optional*): Worth of each verdict of a scale.
+        values (`torch.Tensor` of shape `(verdicts,)`, *optional*): Worth of each rating.
 
     Raises:
         ValueError: If there is no such pairing, or rows without a partner.

@@ -3,13 +3,15 @@
 import torch
 
 from hf_reward_ext.fast_slow.decode.decoding import JudgmentBatch
-from hf_reward_ext.fast_slow.decode.written_judgment import Writing
+from hf_reward_ext.fast_slow.decode.written_judgment import WrittenJudgment
 from hf_reward_ext.fast_slow.judge.confidence import fast_score
-from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale
+from hf_reward_ext.fast_slow.judge.judgment import Judgment, ScoreCalibration
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 
-def judgment_of(outcome: JudgmentBatch, number: int, judge_prompt: JudgePrompt, scale: Scale) -> Judgment:
+def judgment_of(
+    outcome: JudgmentBatch, number: int, judge_prompt: JudgePrompt, score_calibration: ScoreCalibration
+) -> Judgment:
     """
     Record of one decision of a batch.
 
@@ -17,18 +19,18 @@ def judgment_of(outcome: JudgmentBatch, number: int, judge_prompt: JudgePrompt, 
         outcome ([`JudgmentBatch`]): Of [`judge_rows`].
         number (`int`): Of the decision.
         judge_prompt ([`JudgePrompt`]): Verdict strings and tokenizer.
-        scale ([`Scale`]): How raw scores become log-odds.
+        score_calibration ([`ScoreCalibration`]): How raw scores become log-odds.
     """
-    rows = [number] if scale.pairing == "none" else [2 * number, 2 * number + 1]
+    rows = [number] if score_calibration.pairing == "none" else [2 * number, 2 * number + 1]
     verdicts, strings = outcome.verdicts, judge_prompt.verdicts
     writings = [outcome.writings[row] for row in rows]
     fast_scores = [verdicts.scores[row].item() for row in rows]
-    vote_scores = [[_vote(vote, judge_prompt, scale) for vote in votes] for votes in writings]
+    vote_scores = [[_vote(vote, judge_prompt, score_calibration) for vote in votes] for votes in writings]
     final = [[None if vote.verdict is None else strings[vote.verdict] for vote in votes] for votes in writings]
     texts = [[_text(vote, judge_prompt.tokenizer) for vote in votes] for votes in writings]
     escalated = bool(verdicts.escalated[number])
     first = [strings[int(verdicts.verdicts[row])] for row in rows]
-    score = scale.score(fast_scores, vote_scores)
+    score = score_calibration.score(fast_scores, vote_scores)
     return Judgment(
         probability=torch.tensor(score, dtype=torch.float64).sigmoid().item(),
         mode="slow" if escalated else "fast",
@@ -51,16 +53,16 @@ def judgment_of(outcome: JudgmentBatch, number: int, judge_prompt: JudgePrompt, 
     )
 
 
-def _text(vote: Writing, tokenizer) -> str:
+def _text(vote: WrittenJudgment, tokenizer) -> str:
     return str(tokenizer.decode(vote.ids, skip_special_tokens=True))
 
 
-def _vote(vote: Writing, judge_prompt: JudgePrompt, scale: Scale) -> float | None:
+def _vote(vote: WrittenJudgment, judge_prompt: JudgePrompt, score_calibration: ScoreCalibration) -> float | None:
     """Raw score of a final verdict; `None` without one. Hard votes count the verdict that was written."""
     if vote.verdict is None or vote.verdict_logits is None:
         return None
-    if scale.hard_votes and judge_prompt.values is not None:
+    if score_calibration.hard_votes and judge_prompt.values is not None:
         return judge_prompt.values[vote.verdict].item()
-    if scale.hard_votes:
+    if score_calibration.hard_votes:
         return 1.0 if vote.verdict == 0 else -1.0
     return fast_score(vote.verdict_logits[None].cpu(), judge_prompt.values).item()

@@ -21,7 +21,7 @@ class Judgment:
         mode (`str`): `"fast"` or `"slow"`.
         intuition, distribution (`float`): The two confidences, in [0, 1]; intuition is NaN where it has no meaning.
         num_tokens (`int`): Tokens generated; a fast verdict counts one a row.
-        text (`str`): The first written judgement; the first verdict of a fast decision.
+        text (`str`): The first written judgment; the first verdict of a fast decision.
         score (`float`): Log-odds of a over b in nats; of a single response, its score in nats, so that the difference
             of two scores is a log-odds.
         fast_probability (`float`): What the fast path alone would say.
@@ -32,7 +32,7 @@ class Judgment:
         final_verdicts (`list[list[str | None]]`): Of each row and vote; empty rows are fast.
         fast_scores (`list[float]`): Raw score of each row, before the temperature.
         vote_scores (`list[list[float | None]]`): The same of each vote's final verdict.
-        texts (`list[list[str]]`): Every written judgement.
+        texts (`list[list[str]]`): Every written judgment.
         row_tokens (`list[int]`): Tokens of each row.
         is_cut (`bool`): Whether a written judgment reached `max_new_tokens`, or the end of the context, without ending.
     """
@@ -58,7 +58,7 @@ class Judgment:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScoreCalibration:
     """
     How raw scores of rows become log-odds.
 
@@ -66,7 +66,7 @@ class Scale:
         kind (`str`): Of the verdicts.
         pairing (`str`): What the rows of a decision are.
         temperature, slow_temperature (`float`): Of fast and written verdicts.
-        fast_weight (`float`): Weight of the fast probability beside the written one.
+        fast_vote_weight (`float`): Weight of the fast probability beside the written one.
         hard_votes (`bool`): Count final verdicts instead of averaging their probabilities.
     """
 
@@ -74,7 +74,7 @@ class Scale:
     pairing: Pairing
     temperature: float = 1.0
     slow_temperature: float = 1.0
-    fast_weight: float = 0.0
+    fast_vote_weight: float = 0.0
     hard_votes: bool = False
 
     def fast_score(self, fast_scores: Sequence[float]) -> float:
@@ -84,12 +84,12 @@ class Scale:
         return (fast_scores[0] - fast_scores[1]) / (2 if self.pairing == "orders" else 1) / self.temperature
 
     def score(self, fast_scores: Sequence[float], vote_scores: Sequence[Sequence[float | None]]) -> float:
-        """Log-odds after the written judgements; rows without a final verdict count with their fast one."""
+        """Log-odds after the written judgments; rows without a final verdict count with their fast one."""
         fast = self.fast_score(fast_scores)
         if not any(score is not None for votes in vote_scores for score in votes):
             return fast
         slow = self._slow_score(fast_scores, vote_scores)
-        return self.fast_weight * fast + (1 - self.fast_weight) * slow
+        return self.fast_vote_weight * fast + (1 - self.fast_vote_weight) * slow
 
     def _slow_score(self, fast_scores, vote_scores) -> float:
         rows = [self._row(fast, votes) for fast, votes in zip(fast_scores, vote_scores, strict=True)]
@@ -104,7 +104,7 @@ class Scale:
         parsed = [vote for vote in votes if vote is not None]
         if not parsed:
             return fast_score / self.temperature
-        if self.kind == "scale":
+        if self.kind == "rating":
             return float(np.mean(parsed)) / self.slow_temperature
         if self.hard_votes:
             share = float(np.mean([vote > 0 for vote in parsed]))

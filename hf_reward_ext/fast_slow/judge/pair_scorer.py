@@ -30,7 +30,7 @@ class JudgePairScorer(PairScorer):
         """As of [`PairScorer`]."""
         if not self.judge.config.both_orders:
             return super().compare(prompts, responses_a, responses_b)
-        one_order = replace(self.judge.scale, pairing="none")
+        one_order = replace(self.judge.score_calibration, pairing="none")
         return np.array(
             [
                 [

@@ -23,7 +23,7 @@ class JudgePrompt:
         tokenizer: The judge's. Without a chat template the question is plain text followed by `base_suffix`.
         verdicts (`tuple` of `str`): See [`verdict_kind`].
         template ([`JudgeTemplate`], *optional*): Default: the one for this kind of verdict.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`, where the strings do not tell.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`, where the strings do not tell.
 
     Raises:
         TypeError: If `tokenizer` is not a tokenizer, or `verdicts` is not a list of strings.
@@ -119,11 +119,11 @@ class JudgePrompt:
         return self._encode(self.render(prompt, response_a, response_b))
 
     def open(self, rendered: str, verdict: int) -> str:
-        """Text of a rendered judge prompt with a first verdict and the prefix that opens the written judgement."""
+        """Text of a rendered judge prompt with a first verdict and the prefix that opens the written judgment."""
         return rendered + self._space + self.verdicts[verdict] + self.template.analysis_prefix
 
     def encode_judgment(self, text: str, verdict: int) -> list[int]:
-        """Ids of a written judgement as it follows `prefix_ids`: text, marker and verdict, without EOS."""
+        """Ids of a written judgment as it follows `prefix_ids`: text, marker and verdict, without EOS."""
         ids = self.tokenizer(text + self.template.final_marker, add_special_tokens=False)["input_ids"]
         return [*ids, int(self.final_ids[verdict])]
 

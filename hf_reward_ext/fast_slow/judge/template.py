@@ -34,7 +34,7 @@ verdict, which may differ from your first answer."""
 _SLOTS = ("prompt", "response_a", "response_b", "first", "second", "last", "verdicts")
 _QUESTIONS = {
     "binary": "Is the response to the prompt correct and good?",
-    "scale": "How good is the response to the prompt, from {first} (worst) to {last} (best)?",
+    "rating": "How good is the response to the prompt, from {first} (worst) to {last} (best)?",
 }
 
 
@@ -49,8 +49,8 @@ class JudgeTemplate:
             conversions and format specifications are refused.
         system (`str`, *optional*): System message; left out without a chat template.
         base_suffix (`str`): Follows `user` when the tokenizer has no chat template.
-        analysis_prefix (`str`): Put after the first verdict to open the written judgement.
-        final_marker (`str`): What the judgement ends with, just before its verdict.
+        analysis_prefix (`str`): Put after the first verdict to open the written judgment.
+        final_marker (`str`): What the judgment ends with, just before its verdict.
 
     Raises:
         TypeError: If a field is not a text.

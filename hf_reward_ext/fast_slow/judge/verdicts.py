@@ -7,13 +7,13 @@ import torch
 
 from hf_reward_ext.base.options import check_choice
 
-VerdictKind = Literal["pairwise", "binary", "scale"]
+VerdictKind = Literal["pairwise", "binary", "rating"]
 
 # Offered by the error message when a tokenizer splits the asked verdicts.
 ALTERNATIVES: dict[str, list[tuple[str, ...]]] = {
     "pairwise": [("A", "B"), ("1", "2"), ("a", "b"), ("X", "Y"), ("first", "second"), ("left", "right")],
     "binary": [("Yes", "No"), ("yes", "no"), ("True", "False"), ("Y", "N"), ("good", "bad"), ("1", "0")],
-    "scale": [tuple("12345"), tuple("0123456789"), tuple("ABCDE"), tuple("abcde")],
+    "rating": [tuple("12345"), tuple("0123456789"), tuple("ABCDE"), tuple("abcde")],
 }
 _BINARY = {("yes", "no"), ("true", "false"), ("y", "n"), ("good", "bad"), ("correct", "incorrect")}
 
@@ -24,10 +24,10 @@ def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> Ve
 
     Args:
         verdicts (`Sequence[str]`): Two or more different strings.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`, where the strings do not show it.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`, where the strings do not show it.
 
     Returns:
-        `str`: `"scale"` for numbers, `"binary"` for yes and no (the favorable one first), `"pairwise"` for any other
+        `str`: `"rating"` for numbers, `"binary"` for yes and no (the favorable one first), `"pairwise"` for any other
         two (the verdict for the response shown first comes first).
 
     Raises:
@@ -38,7 +38,7 @@ def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> Ve
     Example:
     ```python
     >>> verdict_kind(("A", "B")), verdict_kind(("Yes", "No")), verdict_kind(("1", "2", "3"))
-    ('pairwise', 'binary', 'scale')
+    ('pairwise', 'binary', 'rating')
     ```
     """
     if isinstance(verdicts, str) or not isinstance(verdicts, Sequence) or not all(isinstance(v, str) for v in verdicts):
@@ -49,20 +49,20 @@ def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> Ve
         )
     if kind is not None:
         check_choice("kind", kind, get_args(VerdictKind))
-        if kind != "scale" and len(verdicts) > 2:
+        if kind != "rating" and len(verdicts) > 2:
             raise ValueError(
-                f"`verdicts` of `kind={kind!r}` must be two, got {tuple(verdicts)}. Pass two, or `kind='scale'` with "
+                f"`verdicts` of `kind={kind!r}` must be two, got {tuple(verdicts)}. Pass two, or `kind='rating'` with "
                 "the worst verdict first."
             )
         return kind
     if all(verdict.isdigit() for verdict in verdicts):
-        return "scale"
+        return "rating"
     if tuple(verdict.strip().lower() for verdict in verdicts) in _BINARY:
         return "binary"
     if len(verdicts) == 2:
         return "pairwise"
     raise ValueError(
-        f"`verdicts` of more than two strings must be numbers, got {tuple(verdicts)}. Pass numbers, or `kind='scale'` "
+        f"`verdicts` of more than two strings must be numbers, got {tuple(verdicts)}. Pass numbers, or `kind='rating'` "
         "with the worst verdict first."
     )
 
@@ -75,18 +75,18 @@ def verdict_values(verdicts: Sequence[str], kind: VerdictKind) -> torch.Tensor |
 
     Example:
     ```python
-    >>> verdict_values(("1", "2", "3"), "scale")
+    >>> verdict_values(("1", "2", "3"), "rating")
     tensor([-1.,  0.,  1.])
     ```
     """
-    if kind != "scale":
+    if kind != "rating":
         return None
     numeric = all(verdict.isdigit() for verdict in verdicts)
     values = torch.tensor([float(verdict) if numeric else float(index) for index, verdict in enumerate(verdicts)])
     return 2 * (values - values.min()) / (values.max() - values.min()) - 1
 
 
-def favours(verdict: int, values: torch.Tensor | None) -> bool:
+def favors(verdict: int, values: torch.Tensor | None) -> bool:
     """
     Whether a verdict speaks for the response: the first of two, or the upper half of the ratings.
 
@@ -96,7 +96,7 @@ def favours(verdict: int, values: torch.Tensor | None) -> bool:
 
     Example:
     ```python
-    >>> favours(0, None), favours(0, torch.tensor([-1.0, 1.0]))
+    >>> favors(0, None), favors(0, torch.tensor([-1.0, 1.0]))
     (True, False)
     ```
     """

@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
-from hf_reward_ext.fast_slow.judge.verdicts import favours, verdict_kind, verdict_values
+from hf_reward_ext.fast_slow.judge.verdicts import favors, verdict_kind, verdict_values
 from hf_reward_ext.fast_slow.train.preference_pairs import SIDES, with_prompt
 
 
@@ -20,7 +20,7 @@ def counterfactual_prefixes(
     """
     Rows for TRL's `GRPOTrainer` with [`slow_verdict_reward`]: judge prompt and forced first verdict are the prompt.
 
-    The policy gradient then falls on the written judgement only, and rollouts that are compared share the first
+    The policy gradient then falls on the written judgment only, and rollouts that are compared share the first
     verdict. Each pair gives four rows: about either response, or with pairwise verdicts in either order, from a right
     and from a wrong first verdict. Prompts are text, not messages: `GRPOTrainer` cannot go on in an assistant's turn.
 
@@ -46,7 +46,7 @@ def counterfactual_prefixes(
     verdicts = judge_prompt.verdicts if judge_prompt else verdicts
     template = judge_prompt.template if judge_prompt else template or JudgeTemplate.default(kind)
     values = verdict_values(verdicts, kind)
-    good = [verdict for place, verdict in enumerate(verdicts) if favours(place, values)]
+    good = [verdict for place, verdict in enumerate(verdicts) if favors(place, values)]
     bad = [verdict for verdict in verdicts if verdict not in good]
     rows = []
     for example in dataset:
@@ -54,7 +54,7 @@ def counterfactual_prefixes(
         for side in SIDES:
             other = SIDES[1 - SIDES.index(side)]
             shown = [example[side], *([example[other]] if kind == "pairwise" else [])]
-            # The best verdict of a scale is its last, of two verdicts their first.
+            # The best of several ratings is the last, of two verdicts their first.
             extremes = (verdicts[0], verdicts[1]) if values is None else (verdicts[-1], verdicts[0])
             for first in extremes if side == "chosen" else extremes[::-1]:
                 rows.append(

@@ -14,7 +14,7 @@ class JudgeCollator:
     """
     A batch of stage 1.
 
-    Every judgement is a row, and every side without one; prompts are padded on the left, what follows on the right.
+    Every judgment is a row, and every side without one; prompts are padded on the left, what follows on the right.
 
     Args:
         pad_token_id (`int`): Id that fills rows; masked.

@@ -16,22 +16,22 @@ class FastSlowGRPOTrainer(GRPOTrainer):
     r"""
     [`~trl.GRPOTrainer`] on [`counterfactual_prefixes`], plus a fast-score term on the same batch.
 
-    $$ L = L_{GRPO}(\text{judgement} \mid x, y, v_0) - \mu \log\sigma\big(\pm s(x, y) / \tau_s\big) $$
+    $$ L = L_{GRPO}(\text{judgment} \mid x, y, v_0) - \mu \log\sigma\big(\pm s(x, y) / \tau_s\big) $$
 
-    with + where the right verdict is the favourable one. Our reconstruction: [Fast-
-    Slow](https://huggingface.co/papers/2603.20212) names GRPO only. With `fast_weight=0` this is TRL's trainer, and
-    the first verdict gets no gradient at all. For pairwise verdicts the term is Bradley-Terry in the order shown; for
-    yes and no it compares each response with the neutral score 0. Thresholds are fitted again afterwards.
+    with + where the right verdict is the favorable one. Our reconstruction:
+    [Fast-Slow](https://huggingface.co/papers/2603.20212) names GRPO only. With `fast_loss_weight=0` this is TRL's
+    trainer, and the first verdict gets no gradient. For pairwise verdicts the term is Bradley-Terry in the order shown;
+    for yes and no it compares each response with the neutral score 0. Thresholds are fitted again afterwards.
 
     Args:
         model, args, train_dataset, processing_class, **kwargs: See [`~trl.GRPOTrainer`]; rows of
             [`counterfactual_prefixes`].
         judge_prompt ([`JudgePrompt`]): Of the judge.
-        fast_weight (`float`, *optional*, defaults to 0.1): $\mu$.
+        fast_loss_weight (`float`, *optional*, defaults to 0.1): $\mu$.
         score_temperature (`float`, *optional*, defaults to 1.0): $\tau_s$.
 
     Raises:
-        ValueError: If verdicts are a scale, whose rows do not say how far apart responses are.
+        ValueError: If verdicts are ratings, whose rows do not say how far apart responses are.
 
     Example:
     ```python
@@ -49,23 +49,23 @@ class FastSlowGRPOTrainer(GRPOTrainer):
         train_dataset: Dataset | None = None,
         *,
         judge_prompt: JudgePrompt,
-        fast_weight: float = 0.1,
+        fast_loss_weight: float = 0.1,
         score_temperature: float = 1.0,
         processing_class=None,
         **kwargs,
     ):
-        if judge_prompt.kind == "scale" and fast_weight:
+        if judge_prompt.kind == "rating" and fast_loss_weight:
             raise ValueError(
-                f"`fast_weight={fast_weight}` was given with a scale of verdicts, but the fast-score term compares two "
-                "verdicts. Pass `fast_weight=0`."
+                f"`fast_loss_weight` must be 0 for ratings, got {fast_loss_weight}: the fast-score term compares two "
+                "verdicts. Pass `fast_loss_weight=0`."
             )
         if train_dataset is None:
             raise ValueError("`train_dataset` is missing, but stage 2 needs rows. Pass `counterfactual_prefixes(...)`.")
         self.judge_prompt = judge_prompt
-        self.fast_weight = fast_weight
+        self.fast_loss_weight = fast_loss_weight
         self.score_temperature = score_temperature
         self._num_given = 1 + len(judge_prompt.prefix_ids)
-        self._favourable = self._right_verdicts(train_dataset, kwargs.get("eval_dataset")) if fast_weight else {}
+        self._favorable = self._right_verdicts(train_dataset, kwargs.get("eval_dataset")) if fast_loss_weight else {}
         super().__init__(
             model,
             kwargs.pop("reward_funcs", slow_verdict_reward),
@@ -76,7 +76,7 @@ class FastSlowGRPOTrainer(GRPOTrainer):
         )
 
     def _right_verdicts(self, *datasets) -> dict[tuple[int, ...], bool]:
-        """Whether the favourable verdict is the right one, by the tokens of the judge prompt."""
+        """Whether the favorable verdict is the right one, by the tokens of the judge prompt."""
         best = self.judge_prompt.verdicts[0]
         return {
             tuple(self.judge_prompt.tokenizer(row["prompt"])["input_ids"][: -self._num_given]): best
@@ -88,14 +88,14 @@ class FastSlowGRPOTrainer(GRPOTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if not self.fast_weight:
+        if not self.fast_loss_weight:
             return loss
         term = self._fast_loss(model, inputs["prompt_ids"], inputs["prompt_mask"])
         mode = "train" if self.model.training else "eval"
         gathered: Tensor = self.accelerator.gather(term.detach())  # pyright: ignore[reportAssignmentType]
         self._metrics[mode]["fast_loss"].append(gathered.mean().item())
         accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1
-        return loss + self.fast_weight * term / accumulation
+        return loss + self.fast_loss_weight * term / accumulation
 
     def _fast_loss(self, model, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
         """Prompts are padded on the left, so all first verdicts stand in one column."""
@@ -106,5 +106,5 @@ class FastSlowGRPOTrainer(GRPOTrainer):
         logits = model(input_ids=ids, attention_mask=mask, **given).logits[:, -1].float()
         scores = fast_score(logits[:, self.judge_prompt.first_ids.to(logits.device)])
         rows = [tuple(row[kept].tolist()) for row, kept in zip(ids, mask.bool(), strict=True)]
-        favourable = torch.tensor([self._favourable[row] for row in rows], device=scores.device)
-        return -F.logsigmoid(torch.where(favourable, scores, -scores) / self.score_temperature).mean()
+        favorable = torch.tensor([self._favorable[row] for row in rows], device=scores.device)
+        return -F.logsigmoid(torch.where(favorable, scores, -scores) / self.score_temperature).mean()

@@ -1,4 +1,4 @@
-"""Preference pairs, with judgements or without, as token ids for stage 1."""
+"""Preference pairs, with judgments or without, as token ids for stage 1."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from hf_reward_ext.base.preference.pairs import check_lengths
 from hf_reward_ext.base.preference.rows import Pair, check_pairs, has_pair_ids, read_pair
 from hf_reward_ext.base.preference.validation import is_chat, naming_row
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
-from hf_reward_ext.fast_slow.judge.verdicts import favours
+from hf_reward_ext.fast_slow.judge.verdicts import favors
 
 logger = logging.getLogger(__name__)
 SIDES = ("chosen", "rejected")
@@ -127,19 +127,19 @@ def prepare_pairs(
     name: str = "train",
 ) -> Dataset | IterableDataset:
     """
-    Token ids of preference pairs and their judgements.
+    Token ids of preference pairs and their judgments.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows `{chosen, rejected}` with `prompt` or with the prompt as their
             shared beginning, text or chat. Optional columns: `judgments`, see [`encode_pair`]; `margin`, in scaled
-            reward units; for a scale `chosen_verdict` and `rejected_verdict`.
+            reward units; for ratings `chosen_verdict` and `rejected_verdict`.
         judge_prompt ([`JudgePrompt`]): Template and verdicts.
         max_length (`int`, *optional*): In tokens, see [`FastSlowConfig`].
         num_proc (`int`, *optional*): Processes of a map-style dataset.
         name (`str`, *optional*): What errors call the dataset.
 
     Raises:
-        ValueError: If columns are missing, a judgement contradicts its pair, or nothing is left.
+        ValueError: If columns are missing, a judgment contradicts its pair, or nothing is left.
     """
     dataset = plain_dataset(dataset, name)
     columns = columns_of(dataset)
@@ -156,13 +156,13 @@ def prepare_pairs(
         if len(kept) == 0:
             check_lengths(len(prepared), 0, cast(int, max_length), name)
         if dropped or judgments:
-            logger.info("%s: %d pairs and %d judgements of others are too long.", name, dropped, judgments)
+            logger.info("%s: %d pairs and %d judgments of others are too long.", name, dropped, judgments)
     return kept
 
 
 def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None = None) -> dict:
     """
-    Ids of both judge prompts of a pair, and of what follows them in its judgements.
+    Ids of both judge prompts of a pair, and of what follows them in its judgments.
 
     Args:
         example (`dict`): A preference pair; `judgments` is a list of `{about, first_verdict, text, verdict}`: the
@@ -176,7 +176,7 @@ def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None
         verdict to EOS) and `{side}_target` (place of the right verdict, -1 if unknown); and `num_dropped_judgments`.
 
     Raises:
-        ValueError: If a judgement ends with a verdict that contradicts the pair.
+        ValueError: If a judgment ends with a verdict that contradicts the pair.
     """
     example = with_prompt(example)
     prompts = dict(zip(SIDES, _prompt_ids(example, judge_prompt), strict=True))
@@ -196,10 +196,10 @@ def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None
 def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
     """Ids from the first verdict over analysis, marker and final verdict to EOS."""
     final, first = judge_prompt.place(judgment["verdict"]), judge_prompt.place(judgment["first_verdict"])
-    if favours(final, judge_prompt.values) != (judgment["about"] == "chosen"):
+    if favors(final, judge_prompt.values) != (judgment["about"] == "chosen"):
         raise ValueError(
-            f"A judgement about the {judgment['about']!r} response ends with the verdict {judgment['verdict']!r}, but "
-            "stage 1 learns from judgements that are right. Leave it out; `sample_judgments` keeps right ones only."
+            f"A judgment about the {judgment['about']!r} response ends with the verdict {judgment['verdict']!r}, but "
+            "stage 1 learns from judgments that are right. Leave it out; `sample_judgments` keeps right ones only."
         )
     eos = judge_prompt.tokenizer.eos_token_id
     given = [int(judge_prompt.first_ids[first]), *judge_prompt.prefix_ids]
@@ -225,7 +225,7 @@ def _prompt_ids(example: dict, judge_prompt: JudgePrompt) -> tuple[list[int], li
 
 
 def _target(example: dict, side: str, judge_prompt: JudgePrompt) -> int:
-    if judge_prompt.kind != "scale":
+    if judge_prompt.kind != "rating":
         return SIDES.index(side)
     verdict = example.get(f"{side}_verdict")
     return -1 if verdict is None else judge_prompt.place(str(verdict))

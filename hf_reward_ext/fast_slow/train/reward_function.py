@@ -20,7 +20,7 @@ class FastSlowRewardFunction:
 
     Args:
         judge ([`FastSlowRewardModel`]): Calibrated.
-        cache_size (`int`, *optional*, defaults to 10000): Judgements remembered, the latest used ones.
+        cache_size (`int`, *optional*, defaults to 10000): Judgments remembered, the latest used ones.
 
     Example:
     ```python

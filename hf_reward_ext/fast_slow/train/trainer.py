@@ -1,4 +1,4 @@
-"""Stage 1: trains a judge's first token and its written judgements together, on TRL's `RewardTrainer`."""
+"""Stage 1: trains a judge's first token and its written judgments together, on TRL's `RewardTrainer`."""
 
 from dataclasses import asdict
 from typing import Any, cast
@@ -34,23 +34,23 @@ class FastSlowTrainer(BaseRewardTrainer):
 
     Our reconstruction: [Fast-Slow](https://huggingface.co/papers/2603.20212) names supervised training and
     Bradley-Terry, not the formula. $s$ is read from the LM head at the first token, in the same forward in which the
-    judgement $c$ is learned; the first verdict $v_0$ is not learned from judgements, which may overturn it. With
+    judgment $c$ is learned; the first verdict $v_0$ is not learned from judgments, which may overturn it. With
     pairwise verdicts both orders are in the batch, each with its own comparison.
 
     Args:
         model (`str`, `PreTrainedModel`, `PeftModel` or [`FastSlowRewardModel`]): A causal LM, or a judge whose prompt
             and verdicts are kept.
         args ([`FastSlowConfig`], *optional*): Training arguments. A batch counts pairs; each has two rows or more, one
-            for every judgement.
+            for every judgment.
         train_dataset (`Dataset` or `IterableDataset`): Preference pairs, text or chat; optional `judgments`, `margin`,
-            and for a scale `chosen_verdict` and `rejected_verdict`; see [`encode_pair`].
+            and for ratings `chosen_verdict` and `rejected_verdict`; see [`encode_pair`].
         eval_dataset (*optional*): The same, or a `dict` of several.
         processing_class (*optional*): The tokenizer. Default: the judge's, or loaded by the model's name.
         template ([`JudgeTemplate`], *optional*): The judge prompt; stored in the checkpoint.
         **kwargs: Other arguments of [`BaseRewardTrainer`] (`peft_config`, `callbacks`, ...).
 
     Raises:
-        ValueError: If verdicts are no single tokens, columns are missing, or judgements contradict their pairs.
+        ValueError: If verdicts are no single tokens, columns are missing, or judgments contradict their pairs.
 
     Example:
     ```python
@@ -106,7 +106,7 @@ class FastSlowTrainer(BaseRewardTrainer):
             quantization_config,
             peft_config,
         )
-        self._temperature = self.args.score_temperature or (0.2 if self.judge_prompt.kind == "scale" else 1.0)
+        self._temperature = self.args.score_temperature or (0.2 if self.judge_prompt.kind == "rating" else 1.0)
 
     def _load_model(self, model, args, quantization_config):
         return super()._load_model(

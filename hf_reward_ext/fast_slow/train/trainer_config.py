@@ -14,23 +14,23 @@ class FastSlowConfig(BaseRewardConfig):
     Args:
         verdicts (`list[str]`, defaults to `["A", "B"]`): Verdict strings, see [`verdict_kind`]. Not read when the model
             is a [`FastSlowRewardModel`], which has its own.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"scale"`, where the strings do not tell.
+        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`, where the strings do not tell.
         bradley_terry_weight (`float`, defaults to 1.0): $\lambda_{BT}$ of the comparison by first tokens.
         verdict_weight (`float`, defaults to 0.2): $\lambda_{tok}$, which keeps the first token a verdict.
-        judgment_weight (`float`, defaults to 1.0): $\lambda_{slow}$ of written judgements.
+        judgment_weight (`float`, defaults to 1.0): $\lambda_{slow}$ of written judgments.
         center_rewards_coefficient (`float`, *optional*, defaults to 0.01): $\lambda_c$ of $(s^+ + s^-)^2$; with
             pairwise verdicts that sum is the preference for a place, so it works against position bias.
-        score_temperature (`float`, *optional*): $\tau_s$ of scores in the comparison. Default: 1, and 0.2 for a scale,
+        score_temperature (`float`, *optional*): $\tau_s$ of scores in the comparison. Default: 1, and 0.2 for ratings,
             whose scores stay in [-1, 1].
         max_length (`int`, *optional*, defaults to 1024): Pairs whose judge prompt has more *tokens* are left out, and
-            judgements that would end beyond it; both are counted.
+            judgments that would end beyond it; both are counted.
     """
 
     verdicts: list[str] = field(default_factory=lambda: ["A", "B"], metadata={"help": "Verdict strings."})
-    kind: str | None = field(default=None, metadata={"help": "pairwise, binary or scale. Default: told by verdicts."})
+    kind: str | None = field(default=None, metadata={"help": "pairwise, binary or rating. Default: by verdicts."})
     bradley_terry_weight: float = field(default=1.0, metadata={"help": "Weight of the comparison by first tokens."})
     verdict_weight: float = field(default=0.2, metadata={"help": "Weight of the first token being a verdict."})
-    judgment_weight: float = field(default=1.0, metadata={"help": "Weight of written judgements."})
+    judgment_weight: float = field(default=1.0, metadata={"help": "Weight of written judgments."})
     center_rewards_coefficient: float | None = field(
         default=0.01, metadata={"help": "Weight of the squared sum of both scores."}
     )
@@ -38,9 +38,9 @@ class FastSlowConfig(BaseRewardConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.kind not in (None, "pairwise", "binary", "scale"):
+        if self.kind not in (None, "pairwise", "binary", "rating"):
             raise ValueError(
-                f"`kind={self.kind!r}` was given, but verdicts are 'pairwise', 'binary' or a 'scale'. Choose one."
+                f"`kind={self.kind!r}` was given, but verdicts are 'pairwise', 'binary' or a 'rating'. Choose one."
             )
         weights = {
             "bradley_terry_weight": self.bradley_terry_weight,

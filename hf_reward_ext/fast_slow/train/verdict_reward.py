@@ -1,4 +1,4 @@
-"""The reward of stage 2: whether a written judgement ends with a right verdict."""
+"""The reward of stage 2: whether a written judgment ends with a right verdict."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ def slow_verdict_reward(
     completions: Sequence, right_verdicts: Sequence[Sequence[str]], final_marker: Sequence[str] | str, **kwargs
 ) -> list[float]:
     """
-    +1 for each judgement whose final verdict is right, -1 for a wrong one or none; length does not count.
+    +1 for each judgment whose final verdict is right, -1 for a wrong one or none; length does not count.
 
     A reward function for TRL's `GRPOTrainer`; the columns come from [`counterfactual_prefixes`]. As in the judge
     itself the first marker counts, and the verdict must follow it directly.
 
     Args:
-        completions (`list` of `str` or messages): Written judgements.
+        completions (`list` of `str` or messages): Written judgments.
         right_verdicts (`list` of `list[str]`): What each may end with.
         final_marker (`list[str]` or `str`): What stands before the verdict.
         **kwargs: Other columns; not read.

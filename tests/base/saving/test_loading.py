@@ -124,7 +124,7 @@ def test_an_adapter_that_is_not_whole(tmp_path):
         ("template", "{prompt}", "`template` must be a dictionary"),
         ("template", {"user": "{prompt.__class__} {response_a} {response_b}"}, "plain slots"),
         ("max_new_tokens", 0, "`max_new_tokens` must be an integer of at least 1"),
-        ("n_votes", "3", "`n_votes` must be an integer"),
+        ("num_votes", "3", "`num_votes` must be an integer"),
     ],
 )
 def test_the_configuration_of_a_judge_that_was_changed(field, value, message, tmp_path):

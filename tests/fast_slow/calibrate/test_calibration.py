@@ -8,13 +8,13 @@ from hf_reward_ext.base.stats.calibration import expected_calibration_error, fit
 from hf_reward_ext.base.stats.intervals import clopper_pearson_upper
 from hf_reward_ext.fast_slow.calibrate.calibration import (
     fit_fast_temperature,
-    fit_fast_weight,
+    fit_fast_vote_weight,
     fit_slow_temperature,
     outcomes,
 )
-from hf_reward_ext.fast_slow.judge.judgment import Scale
+from hf_reward_ext.fast_slow.judge.judgment import ScoreCalibration
 
-SCALE = Scale("pairwise", "none")
+SCALE = ScoreCalibration("pairwise", "none")
 
 
 def drawn(temperature, count=20000, seed=0):
@@ -52,9 +52,9 @@ def test_the_written_temperature_and_the_weight_of_the_fast_verdict():
     ]
     tau = fit_slow_temperature(judgments, truth, SCALE)
     assert tau == pytest.approx(2.5, rel=0.1)
-    assert fit_fast_weight(judgments, truth, replace(SCALE, slow_temperature=tau)) < 0.05
+    assert fit_fast_vote_weight(judgments, truth, replace(SCALE, slow_temperature=tau)) < 0.05
     useless = [replace(one, fast_scores=one.vote_scores[0], vote_scores=[one.fast_scores]) for one in judgments]
-    assert fit_fast_weight(useless, truth, replace(SCALE, temperature=2.5)) > 0.95
+    assert fit_fast_vote_weight(useless, truth, replace(SCALE, temperature=2.5)) > 0.95
 
 
 def test_calibration_error_by_hand():
@@ -82,5 +82,5 @@ def test_outcomes_count_ties_as_half_right():
     assert data.accuracy(chosen) == pytest.approx(2.5 / 3)
     assert data.token_share(chosen) == pytest.approx((2 + 11 + 2) / 44)
     assert data.take(chosen).fast_right.tolist() == [0]
-    with pytest.raises(ValueError, match="no written judgements, so their tokens are unknown"):
+    with pytest.raises(ValueError, match="no written judgments, so their tokens are unknown"):
         outcomes(fast, [True, True, True]).token_share(chosen)

@@ -47,10 +47,10 @@ def test_calibration_sets_gate_and_temperature_and_is_saved(tmp_path):
     assert rate == found["escalation_rate"]
 
 
-def test_calibration_with_written_judgements_counts_their_tokens():
+def test_calibration_with_written_judgments_counts_their_tokens():
     judge = pair_judge(max_new_tokens=12)
     found = judge.calibrate(pairs(24), budget=0.6, slow=True, fuse=True)
-    assert found["token_share"] <= 0.6 and 0 <= found["fast_weight"] <= 1
+    assert found["token_share"] <= 0.6 and 0 <= found["fast_vote_weight"] <= 1
     assert judge.config.slow_temperature == found["slow_temperature"]
     assert found["gated_accuracy"] >= found["fast_accuracy"]
     everyone = judge.judge(*alternating_pairs(pairs(24))[0], mode="slow")
@@ -72,7 +72,7 @@ def test_a_judgment_at_other_temperatures_is_the_one_the_judge_gives():
     before = judge.judge(*rows, mode="fast")
     judge.gate = Gate(**{**judge.gate.to_dict(), "temperature": 3.0})
     for one, other in zip(before, judge.judge(*rows, mode="fast"), strict=True):
-        moved = rescored(one, judge.scale)
+        moved = rescored(one, judge.score_calibration)
         assert moved.probability == pytest.approx(other.probability, abs=1e-6)
         assert moved.intuition == pytest.approx(other.intuition, abs=1e-6)
         assert moved.fast_probability == pytest.approx(other.fast_probability, abs=1e-6)

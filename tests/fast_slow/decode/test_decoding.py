@@ -75,7 +75,7 @@ def test_the_slow_path_from_the_reused_cache_equals_a_fresh_forward(architecture
     greedy = judge_rows(model, rows, prompt, gate, max_new_tokens=20)
     assert 0 < sum(map(bool, greedy.writings)) < len(rows)
     assert_written_like_a_fresh_forward(model, rows, greedy.writings)
-    sampled = judge_rows(model, rows, prompt, SLOW, n_votes=8, temperature=5.0, max_new_tokens=60)
+    sampled = judge_rows(model, rows, prompt, SLOW, num_votes=8, temperature=5.0, max_new_tokens=60)
     votes = [(row, vote) for row, votes in enumerate(sampled.writings) for vote in votes]
     reached = [(row, vote) for row, vote in votes if vote.verdict_logits is not None]
     assert len(reached) >= 5
@@ -145,7 +145,7 @@ def test_finished_rows_leave_the_batch():
     model = tiny_causal_lm()
     rows = random_rows(LENGTHS)
     with counted(model) as shapes:
-        batch = judge_rows(model, rows, pair_prompt(), SLOW, n_votes=6, temperature=5.0, max_new_tokens=60)
+        batch = judge_rows(model, rows, pair_prompt(), SLOW, num_votes=6, temperature=5.0, max_new_tokens=60)
     lengths = [len(vote.ids) for votes in batch.writings for vote in votes]
     assert shapes[2][0] == 36 and shapes[-1][0] < 18
     # Stragglers of a quarter of the batch at most are carried along.
@@ -154,15 +154,15 @@ def test_finished_rows_leave_the_batch():
 
 def test_several_votes_are_counted_once_for_the_shared_verdict():
     model = tiny_causal_lm()
-    batch = judge_rows(model, random_rows((5,)), pair_prompt(), SLOW, n_votes=3, temperature=2.0, max_new_tokens=9)
+    batch = judge_rows(model, random_rows((5,)), pair_prompt(), SLOW, num_votes=3, temperature=2.0, max_new_tokens=9)
     votes = batch.writings[0]
     assert len(votes) == 3 and len({vote.ids[0] for vote in votes}) == 1
     assert batch.num_tokens == [1 + sum(len(vote.ids) - 1 for vote in votes)]
-    with pytest.raises(ValueError, match="`temperature` must be above 0 with `n_votes=2`"):
-        judge_rows(model, random_rows((5,)), pair_prompt(), SLOW, n_votes=2)
+    with pytest.raises(ValueError, match="`temperature` must be above 0 with `num_votes=2`"):
+        judge_rows(model, random_rows((5,)), pair_prompt(), SLOW, num_votes=2)
 
 
-def test_a_forced_first_verdict_opens_the_judgement():
+def test_a_forced_first_verdict_opens_the_judgment():
     model = tiny_causal_lm()
     rows = random_rows((5, 7))
     for verdict in (0, 1):
@@ -306,7 +306,7 @@ def test_no_row_is_longer_than_asked(architecture, max_new_tokens):
         rows = random_rows(LENGTHS, seed)
         with counted(model) as shapes:
             batch = judge_rows(
-                model, rows, pair_prompt(), SLOW, n_votes=2, temperature=3.0, max_new_tokens=max_new_tokens
+                model, rows, pair_prompt(), SLOW, num_votes=2, temperature=3.0, max_new_tokens=max_new_tokens
             )
         lengths = [len(vote.ids) for votes in batch.writings for vote in votes]
         assert max(lengths) <= max_new_tokens and len(shapes) <= max_new_tokens

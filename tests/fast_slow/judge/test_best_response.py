@@ -18,15 +18,15 @@ def test_a_clear_leader_costs_no_written_token(make):
 
 @pytest.mark.parametrize("make", [pair_judge, point_judge])
 def test_only_close_leaders_are_written_about(make):
-    judge = make(sampling_temperature=5.0, n_votes=4, max_new_tokens=60)
+    judge = make(sampling_temperature=5.0, num_votes=4, max_new_tokens=60)
     best = best_response(judge, "w4 w5", RESPONSES, max_leaders=3, threshold=1.01)
     assert best.leaders == sorted(range(5), key=lambda place: -best.scores[place])[:3]
     assert best.index in best.leaders and len(best.judgments) == 3  # of three leaders, or of their three duels
     assert all(one.mode == "slow" for one in best.judgments)
 
 
-def test_the_written_judgement_decides_among_leaders():
-    judge = point_judge(sampling_temperature=5.0, n_votes=4, max_new_tokens=60)
+def test_the_written_judgment_decides_among_leaders():
+    judge = point_judge(sampling_temperature=5.0, num_votes=4, max_new_tokens=60)
     best = best_response(judge, "w4 w5", RESPONSES, max_leaders=5, threshold=1.01)
     written = [one.score for one in best.judgments]
     assert best.index == best.leaders[written.index(max(written))]

@@ -2,7 +2,13 @@ import math
 
 import pytest
 
-from hf_reward_ext.fast_slow.judge.judgment import Judgment, Scale, judgments_to_dataset, mean_log_odds, position_bias
+from hf_reward_ext.fast_slow.judge.judgment import (
+    Judgment,
+    ScoreCalibration,
+    judgments_to_dataset,
+    mean_log_odds,
+    position_bias,
+)
 
 
 def judgment(**changes):
@@ -19,40 +25,40 @@ def sigmoid(x):
 
 
 def test_fast_scores_by_hand():
-    assert Scale("pairwise", "orders", temperature=2.0).fast_score([3.0, -1.0]) == 1.0
-    assert Scale("binary", "responses", temperature=2.0).fast_score([3.0, -1.0]) == 2.0
-    assert Scale("binary", "none", temperature=2.0).fast_score([3.0]) == 1.5
+    assert ScoreCalibration("pairwise", "orders", temperature=2.0).fast_score([3.0, -1.0]) == 1.0
+    assert ScoreCalibration("binary", "responses", temperature=2.0).fast_score([3.0, -1.0]) == 2.0
+    assert ScoreCalibration("binary", "none", temperature=2.0).fast_score([3.0]) == 1.5
 
 
 def test_written_verdicts_of_both_orders_are_averaged_as_probabilities():
-    scale = Scale("pairwise", "orders", slow_temperature=2.0)
+    scale = ScoreCalibration("pairwise", "orders", slow_temperature=2.0)
     expected = (sigmoid(1.0) + 1 - sigmoid(3.0)) / 2
     assert sigmoid(scale.score([9.0, 9.0], [[2.0], [6.0]])) == pytest.approx(expected)
 
 
 def test_swapping_the_responses_flips_the_probability():
-    scale = Scale("pairwise", "orders", 0.7, 1.3, fast_weight=0.2)
+    scale = ScoreCalibration("pairwise", "orders", 0.7, 1.3, fast_vote_weight=0.2)
     score = scale.score([1.0, -0.2], [[2.0, None], [-0.4, 0.3]])
     assert scale.score([-0.2, 1.0], [[-0.4, 0.3], [2.0, None]]) == pytest.approx(-score)
 
 
 def test_votes_soft_and_hard():
-    soft = Scale("pairwise", "none").score([0.0], [[2.0, -1.0, None]])
+    soft = ScoreCalibration("pairwise", "none").score([0.0], [[2.0, -1.0, None]])
     assert sigmoid(soft) == pytest.approx((sigmoid(2.0) + sigmoid(-1.0)) / 2)
-    hard = Scale("pairwise", "none", hard_votes=True).score([0.0], [[2.0, -1.0, 0.5]])
+    hard = ScoreCalibration("pairwise", "none", hard_votes=True).score([0.0], [[2.0, -1.0, 0.5]])
     assert sigmoid(hard) == pytest.approx(2 / 3)
-    assert Scale("scale", "none", slow_temperature=0.5).score([0.0], [[0.2, 0.6]]) == pytest.approx(0.8)
+    assert ScoreCalibration("rating", "none", slow_temperature=0.5).score([0.0], [[0.2, 0.6]]) == pytest.approx(0.8)
 
 
 def test_rows_without_a_final_verdict_count_with_their_fast_one():
-    scale = Scale("pairwise", "orders", temperature=2.0)
+    scale = ScoreCalibration("pairwise", "orders", temperature=2.0)
     assert scale.score([3.0, -1.0], [[None], [None]]) == scale.fast_score([3.0, -1.0])
     mixed = sigmoid(scale.score([3.0, -1.0], [[None], [4.0]]))
     assert mixed == pytest.approx((sigmoid(1.5) + 1 - sigmoid(4.0)) / 2)
 
 
 def test_fusion_mixes_log_odds():
-    scale = Scale("pairwise", "none", temperature=2.0, slow_temperature=4.0, fast_weight=0.25)
+    scale = ScoreCalibration("pairwise", "none", temperature=2.0, slow_temperature=4.0, fast_vote_weight=0.25)
     assert scale.score([2.0], [[8.0]]) == pytest.approx(0.25 * 1.0 + 0.75 * 2.0)
 
 

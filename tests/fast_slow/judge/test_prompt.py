@@ -27,9 +27,9 @@ TINY = JudgeTemplate(
 def test_kinds_and_values():
     assert verdict_kind(("A", "B")) == "pairwise"
     assert verdict_kind(("yes", "no")) == "binary"
-    assert verdict_kind(("1", "2", "3", "4", "5")) == "scale"
-    torch.testing.assert_close(verdict_values(("0", "5", "10"), "scale"), torch.tensor([-1.0, 0.0, 1.0]))
-    torch.testing.assert_close(verdict_values(("bad", "fair", "good"), "scale"), torch.tensor([-1.0, 0.0, 1.0]))
+    assert verdict_kind(("1", "2", "3", "4", "5")) == "rating"
+    torch.testing.assert_close(verdict_values(("0", "5", "10"), "rating"), torch.tensor([-1.0, 0.0, 1.0]))
+    torch.testing.assert_close(verdict_values(("bad", "fair", "good"), "rating"), torch.tensor([-1.0, 0.0, 1.0]))
     assert verdict_values(("A", "B"), "pairwise") is None
     with pytest.raises(ValueError, match="different strings"):
         verdict_kind(("A", "A"))

@@ -29,7 +29,7 @@ def test_margins_of_both_orders_are_for_the_chosen_response():
     )
 
 
-def test_judgements_count_alike_however_long():
+def test_judgments_count_alike_however_long():
     logps = torch.tensor([[-1.0, math.nan, math.nan], [-2.0, -3.0, -4.0], [-9.0, -9.0, -9.0]])
     mask = torch.tensor([[True, False, False], [True, True, True], [False, False, False]])
     assert judgment_loss(logps, mask).item() == pytest.approx((1 + 3) / 2)

@@ -23,7 +23,7 @@ def test_pairs_are_shown_in_both_orders_and_single_responses_one_by_one():
     assert row["rejected_prompt_ids"] == single.encode("w4 w5", "w14")
 
 
-def test_a_judgement_is_first_verdict_prefix_text_marker_final_verdict_and_eos():
+def test_a_judgment_is_first_verdict_prefix_text_marker_final_verdict_and_eos():
     prompt = pair_prompt()
     row = encode_pair({**PAIR, "judgments": [WRITTEN]}, prompt)
     tokens = prompt.tokenizer.convert_ids_to_tokens(row["rejected_judgments"][0])
@@ -46,7 +46,7 @@ def test_a_scale_learns_the_verdicts_that_are_given():
     assert (row["chosen_target"], row["rejected_target"]) == (2, 0)
 
 
-def test_wrong_judgements_and_verdicts_are_refused():
+def test_wrong_judgments_and_verdicts_are_refused():
     with pytest.raises(ValueError, match="about the 'rejected' response ends with the verdict 'w10'"):
         encode_pair({**PAIR, "judgments": [{**WRITTEN, "verdict": "w10"}]}, pair_prompt())
     with pytest.raises(ValueError, match=r"The verdict 'w9' was given, but this judge says one of \('w10', 'w11'\)"):
@@ -63,7 +63,7 @@ def test_what_is_too_long_is_left_out_by_tokens_and_counted(caplog):
     with caplog.at_level(logging.INFO):
         kept = prepare_pairs(rows, prompt, max_length=30)
     assert len(kept) == 1 and len(kept[0]["rejected_judgments"]) == 1
-    assert "train: 1 pairs and 1 judgements of others are too long." in caplog.text
+    assert "train: 1 pairs and 1 judgments of others are too long." in caplog.text
     with pytest.raises(ValueError, match="All 2 pairs of the train data"):
         prepare_pairs(rows, prompt, max_length=5)
 
@@ -75,7 +75,7 @@ def test_rows_of_a_batch_end_their_prompts_in_one_column():
     rows = [{**encode_pair(one, prompt), "margin": one["margin"]} for one in (both, other)]
     batch = JudgeCollator(0, num_given=2)(rows)
     width = batch["input_ids"].shape[1] - batch["continuation_ids"].shape[1]
-    # Both sides of either pair, and a second row for the second judgement.
+    # Both sides of either pair, and a second row for the second judgment.
     assert batch["input_ids"].shape[0] == 5
     assert batch["chosen_rows"].tolist() == [0, 3] and batch["rejected_rows"].tolist() == [1, 4]
     for number, side in ((0, "chosen"), (1, "rejected"), (2, "rejected")):

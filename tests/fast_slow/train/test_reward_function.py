@@ -24,7 +24,7 @@ def test_rewards_are_gated_scores_and_are_remembered():
     assert again == first and shapes == [] and metrics["fast_slow/cached_rate"] == 1
 
 
-def test_the_share_of_written_judgements_is_logged():
+def test_the_share_of_written_judgments_is_logged():
     judge = point_judge()
     judge.gate = judge.gate.with_thresholds(1.01, 1.01)
     _, metrics = FastSlowRewardFunction(judge).rewards(PROMPTS, COMPLETIONS)

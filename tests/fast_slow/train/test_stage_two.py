@@ -98,13 +98,13 @@ def inputs_of(prompt):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.1])
-def test_the_policy_gradient_falls_on_the_judgement_only(tmp_path, weight):
-    one = grpo(tmp_path, FastSlowGRPOTrainer, fast_weight=weight)
+def test_the_policy_gradient_falls_on_the_judgment_only(tmp_path, weight):
+    one = grpo(tmp_path, FastSlowGRPOTrainer, fast_loss_weight=weight)
     one.model.train()
     inputs = inputs_of(one.judge_prompt)
     shown = [row[kept].tolist()[:-2] for row, kept in zip(*map(inputs.get, ("prompt_ids", "prompt_mask")), strict=True)
              for kept in [kept.bool()]]  # fmt: skip
-    one._favourable = {tuple(ids): place == 0 for place, ids in enumerate(shown)}
+    one._favorable = {tuple(ids): place == 0 for place, ids in enumerate(shown)}
     one.current_gradient_accumulation_steps = 1
     states = []
     handle = one.model.model.norm.register_forward_hook(lambda module, args, output: states.append(output))
@@ -115,7 +115,7 @@ def test_the_policy_gradient_falls_on_the_judgement_only(tmp_path, weight):
     loss.backward()
     width = inputs["prompt_ids"].shape[1]
     gradient = states[0].grad.abs().sum((0, 2))
-    # Columns before the judgement predict the prompt, the first verdict and the prefix.
+    # Columns before the judgment predict the prompt, the first verdict and the prefix.
     assert (gradient[: width - 1] == 0).all() and (gradient[width - 1 : -1] > 0).all()
     if weight:
         fast = states[1].grad.abs().sum((0, 2))
@@ -125,7 +125,7 @@ def test_the_policy_gradient_falls_on_the_judgement_only(tmp_path, weight):
 
 
 def test_the_fast_term_by_hand(tmp_path):
-    one = grpo(tmp_path, FastSlowGRPOTrainer, fast_weight=0.5, score_temperature=2.0)
+    one = grpo(tmp_path, FastSlowGRPOTrainer, fast_loss_weight=0.5, score_temperature=2.0)
     one.model.eval()
     rows = counterfactual_prefixes(ROWS[:1], one.judge_prompt)
     inputs = [one.judge_prompt.tokenizer(text)["input_ids"] for text in rows["prompt"]]
@@ -165,6 +165,6 @@ def test_an_adapter_is_trained_alone_and_the_judge_keeps_it(tmp_path):
 
 
 def test_a_scale_has_no_fast_term(tmp_path):
-    with pytest.raises(ValueError, match="`fast_weight=0.1` was given with a scale"):
+    with pytest.raises(ValueError, match="`fast_loss_weight` must be 0 for ratings, got 0.1"):
         grpo(tmp_path, FastSlowGRPOTrainer, scale_prompt())
-    assert grpo(tmp_path, FastSlowGRPOTrainer, scale_prompt(), fast_weight=0).fast_weight == 0
+    assert grpo(tmp_path, FastSlowGRPOTrainer, scale_prompt(), fast_loss_weight=0).fast_loss_weight == 0

@@ -14,7 +14,7 @@ WORDS = [f"w{number}" for number in range(12, 22)]
 
 
 def rows(count=16, judged=True):
-    """Responses that end with w12 are better; judgements say which one does."""
+    """Responses that end with w12 are better; judgments say which one does."""
     found = []
     for number in range(count):
         first, second = WORDS[number % 7 + 2], WORDS[number % 5 + 3]
@@ -102,7 +102,7 @@ def test_the_comparison_reaches_verdict_rows_of_the_head_only(tmp_path):
     assert touched.nonzero().squeeze(-1).tolist() == [18, 19]
 
 
-def test_the_first_verdict_of_a_judgement_is_not_learned(tmp_path):
+def test_the_first_verdict_of_a_judgment_is_not_learned(tmp_path):
     one = trainer(tmp_path, bradley_terry_weight=0.0, verdict_weight=0.0, center_rewards_coefficient=0.0)
     states = []
     handle = one.model.model.norm.register_forward_hook(lambda module, args, output: states.append(output))
@@ -144,7 +144,7 @@ def test_a_margin_asks_for_more(tmp_path):
 
 
 @pytest.mark.stack
-def test_training_learns_fast_verdicts_and_judgements_and_saves_a_judge(tmp_path):
+def test_training_learns_fast_verdicts_and_judgments_and_saves_a_judge(tmp_path):
     one = trainer(
         tmp_path, max_steps=60, per_device_train_batch_size=16, learning_rate=1e-2,
         eval_data=Dataset.from_list(rows(8)),
@@ -191,7 +191,7 @@ def test_a_judge_keeps_its_prompt_and_verdicts(tmp_path):
     assert one.judge.config.kind == "binary"
 
 
-def test_streams_and_pairs_without_judgements_train(tmp_path):
+def test_streams_and_pairs_without_judgments_train(tmp_path):
     data = IterableDataset.from_generator(lambda: iter(rows(12, judged=False)))
     one = trainer(tmp_path, data=data)
     one.train()
