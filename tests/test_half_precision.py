@@ -24,7 +24,7 @@ from hf_reward_ext import (
     RewardTransformer,
     sla_generate,
 )
-from hf_reward_ext.base.training.token_rewards import completion_mask_from_ids
+from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.genarm.combine import guided_logps
 

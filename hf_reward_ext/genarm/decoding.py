@@ -10,10 +10,12 @@ from torch import Tensor
 
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, WatchesGenerate
 from hf_reward_ext.base.lm.guide import CachedGuide
-from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows, check_alpha
+from hf_reward_ext.genarm.causal_lms import as_guides
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.prompt_view import PromptView
+from hf_reward_ext.genarm.undefined import explain_undefined
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
+from hf_reward_ext.genarm.weights import Alpha, GuideWeights, Schedule
 
 
 class GenARMLogitsProcessor(WatchesGenerate):
@@ -74,12 +76,9 @@ class GenARMLogitsProcessor(WatchesGenerate):
         guide_tokenizers: Sequence | None = None,
         entropy_threshold: float | None = None,
     ):
-        guides = list(guides) if isinstance(guides, (list, tuple)) else [guides]
-        for guide in guides:
-            _check_guide(guide)
-        check_alpha(alpha, len(guides))
+        guides = as_guides(guides)
+        self._weights = GuideWeights(alpha, len(guides))
         self.guides = [CachedGuide(guide, pad_token_id) for guide in guides]
-        self.alpha = alpha
         self.prompt = PromptView(prompt_ids, prompt_attention_mask)
         self.entropy_threshold = entropy_threshold
         self._checked_size = None
@@ -87,6 +86,14 @@ class GenARMLogitsProcessor(WatchesGenerate):
             self._checked_size = check_vocabularies(tokenizer, guide_tokenizers or [], len(guides))
         self._row_steps = self._skipped = 0
         super().__init__()
+
+    @property
+    def alpha(self) -> Alpha | Schedule:
+        return self._weights.alpha
+
+    @alpha.setter
+    def alpha(self, alpha: Alpha | Schedule) -> None:
+        self._weights = GuideWeights(alpha, len(self.guides))
 
     @property
     def skipped_share(self) -> float:
@@ -114,7 +121,8 @@ class GenARMLogitsProcessor(WatchesGenerate):
     ) -> Float[Tensor, "rows vocab"]:
         ids, mask, step = self.prompt.split(input_ids)
         rows = len(input_ids)
-        alpha = alpha_rows(self.alpha, step, rows, len(self.guides), scores.device)
+        column = torch.tensor([step])  # counted from the end of the prompt
+        alpha = self._weights.of_columns(column, 0, rows, scores.device)[:, 0]
         if self.entropy_threshold is not None:
             certain = _entropy(scores) < self.entropy_threshold
             self._row_steps += rows
@@ -123,34 +131,11 @@ class GenARMLogitsProcessor(WatchesGenerate):
             if certain.all():
                 return scores.log_softmax(-1)
         logits = [guide.next_token_logits(ids, mask) for guide in self.guides]
-        for number, values in enumerate(logits):
-            if values.isnan().any():
-                raise ValueError(
-                    f"Guide {number} gave NaN at step {step}, so its distribution is undefined. Load it in bfloat16 or "
-                    "float32 instead of float16, or look for a prompt of padding only."
-                )
         size = common_size(scores.shape[-1], [values.shape[-1] for values in logits], self._checked_size)
         combined = guided_logps(scores, logits, alpha, size)
         if combined.isnan().any():
-            raise ValueError(
-                f"No token is possible at step {step}: where the policy or other processors allow one, a guide gives "
-                "it probability 0. Lower `alpha`, or put the other processors behind this one."
-            )
+            raise explain_undefined(scores, logits, step)
         return combined.to(scores.dtype)
-
-
-def _check_guide(guide) -> None:
-    config = getattr(guide, "config", None)
-    if config is None or not hasattr(guide, "generation_config"):
-        raise TypeError(
-            f"A guide of type `{type(guide).__name__}` was given, but a guide is a causal LM. Load it with "
-            "`AutoModelForCausalLM.from_pretrained`."
-        )
-    if getattr(config, "is_encoder_decoder", False):
-        raise ValueError(
-            f"The guide `{type(guide).__name__}` is an encoder-decoder, but a guide reads prompt and continuation as "
-            "one text. Load a causal LM."
-        )
 
 
 def _entropy(scores: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ class PromptView:
         if state.is_inside:
             yield False
             return
+        if call.input_ids is None and call.arguments.get("inputs_embeds") is not None:
+            self._refuse_invisible_prompt()
         state.is_inside = True
         ids, mask = call.input_ids, call.arguments.get("attention_mask")
         if ids is not None:
@@ -46,11 +48,8 @@ class PromptView:
 
     def split(self, input_ids: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor | None, int]:
         """Ids and mask (`None`: unknown) for the guides, and the number of tokens written."""
-        if self.prompt_ids is None and input_ids.shape[1] == 0:
-            raise ValueError(
-                "`generate` was called with `inputs_embeds`, so the guides cannot see the prompt. Pass `prompt_ids=` "
-                "to the processor."
-            )
+        if input_ids.shape[1] == 0:
+            self._refuse_invisible_prompt()
         state = self._states.value
         given = state.prompt
         length = given[0].shape[1] if given is not None else state.steps.prompt_length(input_ids)
@@ -70,6 +69,13 @@ class PromptView:
             )
         mask = _repeat(mask, input_ids, "prompt_attention_mask").to(ids.dtype)
         return ids, torch.cat([mask, torch.ones_like(continuation)], dim=-1), continuation.shape[1]
+
+    def _refuse_invisible_prompt(self) -> None:
+        if self.prompt_ids is None:
+            raise ValueError(
+                "`generate` was called with `inputs_embeds`, so the guides cannot see the prompt. Pass `prompt_ids=` "
+                "to the processor."
+            )
 
 
 class _StepCounter:

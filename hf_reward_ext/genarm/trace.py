@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids, eos_token_ids, pad_token_id
-from hf_reward_ext.genarm.alpha import Alpha, Schedule, alpha_rows
 from hf_reward_ext.genarm.combine import guided_logps
 
 
@@ -132,7 +131,7 @@ def trace_guidance(
     completion = completion_mask
     if completion is None:
         completion = completion_mask_from_ids(sequences[:, prompt_length:], eos_token_ids(config), pad_token_id(config))
-    alpha = _alpha(guided.alpha, width - prompt_length, rows, guided.num_guides, sequences.device)
+    alpha = guided.weights_of_columns(torch.arange(prompt_length, width), prompt_length, rows, sequences.device)
     parts = zip(*(value.split(rows_at_once) for value in (sequences, mask, alpha, completion)), strict=True)
     return GuidanceTrace.cat([_trace(guided, prompt_length, *part) for part in parts])
 
@@ -142,10 +141,6 @@ def _trace(guided, prompt_length: int, ids: Tensor, mask: Tensor, alpha: Tensor,
     base, *guides = (logits[:, :-1] for logits in guided.separate_logits(ids, mask, logits_to_keep=tokens.shape[1] + 1))
     size = guided.common_size(base, guides)
     return GuidanceTrace.from_logits(base, guides, alpha, tokens, completion, size)
-
-
-def _alpha(alpha: Alpha | Schedule, steps: int, rows: int, num_guides: int, device: torch.device) -> Tensor:
-    return torch.stack([alpha_rows(alpha, step, rows, num_guides, device) for step in range(steps)], dim=1)
 
 
 def _logps(logits: Tensor, size: int) -> Tensor:

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, LogitsProcessorList
 from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
 from hf_reward_ext.base.saving.upload import push_model
 from hf_reward_ext.genarm import GenARMLogitsProcessor
-from hf_reward_ext.genarm.alpha import check_alpha
 from hf_reward_ext.genarm.model_card import PAPER
+from hf_reward_ext.genarm.weights import GuideWeights
 from hf_reward_ext.hub.arguments import check_place, split_arguments
 from hf_reward_ext.hub.folder import write_custom_generate
 
@@ -59,7 +59,7 @@ class GenARMCustomGenerate:
                 f"`alpha` of type `{type(alpha).__name__}` was given, but a repository carries numbers. Pass a float "
                 "or a list of them; other weights go to `generate`."
             )
-        check_alpha(alpha, len(self.guides))
+        GuideWeights(alpha, len(self.guides))  # checks them
         self.alpha = float(alpha) if is_number else [float(weight) for weight in alpha]
         self.policy = policy
         for guide in self.guides:

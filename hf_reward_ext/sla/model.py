@@ -12,9 +12,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from hf_reward_ext.base.lm.composite_calls import check_composite_call
 from hf_reward_ext.base.lm.experts import optimized_for_decode
 from hf_reward_ext.base.lm.forward import cache_field, cache_name, cache_of, check_keywords, take_cache
-from hf_reward_ext.base.lm.generate_hook import install_generate_hook
+from hf_reward_ext.base.lm.generate_hook import install_generate_hook, named_call
 from hf_reward_ext.base.saving.base_model import load_base
 from hf_reward_ext.base.saving.base_pointer import base_pointer
 from hf_reward_ext.base.saving.upload import push_folder, push_model
@@ -193,6 +194,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         cache = take_cache({"cache": cache, "past_key_values": past_key_values})
         if cache is not None:
             given[cache_name(self.base)] = cache
+        kwargs.pop("tokenizer", None)  # `generate` passes it with `stop_strings`, and no model reads it
         seen = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
         check_keywords(self.base, kwargs.keys() | {name for name, value in seen.items() if value is not None})
         output = self.base(
@@ -214,6 +216,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     def generate(self, *args, **kwargs):
         install_generate_hook()  # which refuses what `generate` would not pass to `sla_generate`
+        check_composite_call(named_call(self, args, kwargs))
         return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def backbone_hidden_states(self, input_ids, attention_mask) -> tuple[Tensor | None, ...]:

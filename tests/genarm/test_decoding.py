@@ -297,7 +297,7 @@ def test_vocabularies_that_disagree_are_named():
 
 @pytest.mark.parametrize(
     ("alpha", "message"),
-    [([1.0, 2.0], r"shape \(2,\).*1 guide"), (torch.ones(2, 3), r"shape \(2, 3\)"), (float("nan"), "finite")],
+    [([1.0, 2.0], r"shape \(2,\) for 1 guide"), (torch.ones(2, 3), r"shape \(2, 3\)"), (float("nan"), "finite")],
 )
 def test_weights_that_do_not_fit_are_refused(alpha, message):
     with pytest.raises(ValueError, match=message):
@@ -305,7 +305,7 @@ def test_weights_that_do_not_fit_are_refused(alpha, message):
 
 
 def test_weights_for_another_number_of_prompts_are_refused():
-    with pytest.raises(ValueError, match="weights for 2 prompts, but 3 rows"):
+    with pytest.raises(ValueError, match="got 2 for 3 generated rows"):
         GenARMLogitsProcessor(tiny_causal_lm("llama"), alpha=torch.ones(2, 1))(
             torch.full((3, 2), 4), torch.zeros(3, VOCAB)
         )
@@ -321,7 +321,7 @@ def test_other_models_are_refused():
         T5ForConditionalGeneration(config).generate(
             torch.tensor([[4, 5]]), logits_processor=[GenARMLogitsProcessor(tiny_causal_lm())]
         )
-    with pytest.raises(TypeError, match="`str` was given, but a guide is a causal LM"):
+    with pytest.raises(TypeError, match="A guide must be a causal LM, got 'name'"):
         GenARMLogitsProcessor("name")
 
 

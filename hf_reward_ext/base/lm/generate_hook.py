@@ -125,9 +125,14 @@ def remove_generate_hook() -> None:
             )
 
 
+def named_call(model, args: tuple, kwargs: dict[str, Any]) -> GenerateCall:
+    """The call `generate(*args, **kwargs)` of a model, for a model that checks it by itself."""
+    return GenerateCall(model, _by_name(inspect.unwrap(GenerationMixin.generate), args, kwargs))
+
+
 def run_watched(plain: Callable, model, args: tuple, kwargs: dict[str, Any]):
     """Runs `plain(model, *args, **kwargs)` inside the contexts of its processors."""
-    call = GenerateCall(model, _by_name(plain, model, args, kwargs))
+    call = GenerateCall(model, _by_name(plain, args, kwargs))
     custom = call.arguments.get("custom_generate")
     check = getattr(custom.func if isinstance(custom, functools.partial) else custom, "check_generate_call", None)
     watchers = [one for one in call.arguments.get("logits_processor") or () if isinstance(one, WatchesGenerate)]
@@ -147,7 +152,7 @@ def _is_hooked(function) -> bool:
     return "_hooked" in vars(function)
 
 
-def _by_name(plain: Callable, model, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _by_name(plain: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
     names = list(_generate_parameters(plain))[1:]
     return {**dict(zip(names, args, strict=False)), **kwargs}
 

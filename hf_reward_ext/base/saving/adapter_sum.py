@@ -1,6 +1,5 @@
 """One LoRA adapter out of several: the weighted sum of what they change."""
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -12,17 +11,7 @@ from peft import LoraConfig, PeftModel, PeftType
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-# Fields that say where A and B are, how they began or how they are scaled. Any other that is set brings a change that
-# is no product B A, so a field that a later PEFT adds is refused until somebody looks at it.
-_FIELDS = {
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules", "fan_in_fan_out",
-    "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias",
-    "lora_dropout", "megatron_core", "peft_type", "peft_version", "r", "rank_pattern", "revision", "runtime_config",
-    "target_modules", "task_type", "use_rslora",
-}  # fmt: skip
-
-# The other initial values (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA ...) are also taken out of the base's weights.
-_PLAIN_INITIAL_VALUES = (True, False, "gaussian", "eva", "orthogonal")
+from hf_reward_ext.base.lm.lora_options import changes_beyond_products
 
 _REMEDY = "Merge each adapter into a copy of the base with `merge_and_unload`, and add those up with `merge_models`."
 
@@ -111,16 +100,7 @@ def _check_is_lora_product(adapter: str, config, is_alone: bool) -> None:
     """Refuses an adapter that changes anything other than `s B A` and a bias of its layers."""
     if config.peft_type != PeftType.LORA:
         raise ValueError(f"The adapter {adapter!r} must be a LoRA adapter, got {config.peft_type.value}. {_REMEDY}")
-    plain = LoraConfig()
-    others = {
-        field.name: value
-        for field in dataclasses.fields(config)
-        if field.name not in _FIELDS
-        and (value := getattr(config, field.name)) != (default := getattr(plain, field.name, None))
-        and (value or default)
-    }
-    if config.init_lora_weights not in _PLAIN_INITIAL_VALUES:
-        others["init_lora_weights"] = config.init_lora_weights
+    others = changes_beyond_products(config)
     if is_alone:
         others.pop("kasa_config", None)  # alone it keeps its rank, by which PEFT truncates the base again
     if others:

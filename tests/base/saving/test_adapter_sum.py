@@ -17,7 +17,8 @@ from tiny import tiny_causal_lm
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from hf_reward_ext import GuidedCausalLM
-from hf_reward_ext.base.saving.adapter_sum import _FIELDS, merge_adapters
+from hf_reward_ext.base.lm.lora_options import LORA_PRODUCT_FIELDS
+from hf_reward_ext.base.saving.adapter_sum import merge_adapters
 
 # Warnings of PEFT: a LoRA bias is taken for an incomplete shard, saved embeddings and absent ties are announced.
 pytestmark = pytest.mark.filterwarnings("ignore:.*invalid shape", "ignore:.*embedding_layers", "ignore:.*weight_tying")
@@ -178,7 +179,7 @@ def test_every_option_of_peft_is_summed_or_refused():
     # Read only beside another option of this list, or by a library that is not installed.
     dependent = {"loftq_config", "corda_config", "lora_ga_config", "qalora_group_size"}
     names = {field.name for field in dataclasses.fields(LoraConfig)}
-    assert names == _FIELDS | tried | dependent | {"kasa_config", *UNBUILT}
+    assert names == LORA_PRODUCT_FIELDS | tried | dependent | {"kasa_config", *UNBUILT}
 
 
 @pytest.mark.parametrize("name", [*UNBUILT, "an_option_of_tomorrow"])

@@ -1,6 +1,6 @@
-"""The private names of transformers and PEFT that we touch; each has a contract test."""
+"""LoRA adapters of one model, each for its own group of a batch's rows; private names of PEFT are touched here only."""
 
-# Names that the stubs of transformers do not know.
+# Names that the stubs of PEFT do not know.
 # pyright: reportAttributeAccessIssue=false
 
 import functools
@@ -8,6 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from peft import PeftType
+from peft.tuners.lora import LoraLayer
+
+from hf_reward_ext.base.lm.lora_options import changes_beyond_products
+
+# What an adapter does to the weights that all rows share, whether it is asked for or not.
+_CHANGES_THE_BASE = {
+    "bias", "modules_to_save", "trainable_token_indices", "init_lora_weights", "kasa_config", "layer_replication",
+}  # fmt: skip
 
 
 def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
@@ -16,39 +25,45 @@ def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
 
     Raises:
         TypeError: If the model carries no LoRA.
-        ValueError: If an adapter is not loaded, is merged, uses DoRA, or trains experts or more than LoRA weights.
+        ValueError: If an adapter is not loaded, is merged, or changes more than products of its LoRA matrices.
     """
-    layers = _lora_layers(peft_model) if hasattr(peft_model, "peft_config") else []
-    if not layers:
+    layers = _lora_layers(peft_model) if hasattr(peft_model, "get_base_model") else []
+    if not layers or any(config.peft_type != PeftType.LORA for config in peft_model.peft_config.values()):
         raise TypeError(
-            f"A `{type(peft_model).__name__}` was given, but guides on one copy of the weights are LoRA adapters. Pass "
-            "a `PeftModel` with LoRA."
+            f"`peft_model` must be a `PeftModel` with LoRA, got a `{type(peft_model).__name__}`"
+            f"{_types_of(peft_model)}. Guides on one copy of the weights are LoRA adapters: load one, or use "
+            "`GenARMLogitsProcessor` with a copy of the model."
         )
-    for adapter in adapters:
-        if adapter not in peft_model.peft_config:
-            raise ValueError(
-                f"The adapter {adapter!r} was asked for, but the model has {sorted(peft_model.peft_config)}. Load it "
-                "with `load_adapter` first."
-            )
-        if any(layer.merged for layer in layers) or any(layer.use_dora.get(adapter, False) for layer in layers):
-            raise ValueError(
-                f"The adapter {adapter!r} is merged or uses DoRA, but policy and guides share one batch. Unmerge it, "
-                "or use `GenARMLogitsProcessor` with a copy of the model."
-            )
-    for adapter in adapters:
-        parameters = peft_model.peft_config[adapter].target_parameters
-        if parameters:
-            raise ValueError(
-                f"The adapter {adapter!r} must train modules alone, got `target_parameters={list(parameters)}`, but "
-                "experts mix the rows of policy and guides. Use `GenARMLogitsProcessor` with a copy of the model."
-            )
+    if not adapters:
+        raise ValueError(f"`adapters` must name at least one of {sorted(peft_model.peft_config)}, got none. Name one.")
+    missing = [adapter for adapter in adapters if adapter not in peft_model.peft_config]
+    if missing:
+        raise ValueError(
+            f"`adapters` must be loaded, got {missing} for a model that has {sorted(peft_model.peft_config)}. Load "
+            "them with `load_adapter` first."
+        )
+    merged = sorted({adapter for layer in layers for adapter in layer.merged_adapters})
+    if merged:
+        raise ValueError(
+            f"The policy must be the model without adapters, but {merged} are merged into its weights. Call "
+            "`unmerge_adapter` first."
+        )
     for adapter, config in peft_model.peft_config.items():
-        if config.bias != "none" or config.modules_to_save or config.trainable_token_indices:
+        changes = changes_beyond_products(config)
+        changes.pop("ensure_weight_tying", None)  # the layers share their matrices, and that is all
+        if adapter not in adapters:
+            changes = {name: value for name, value in changes.items() if name in _CHANGES_THE_BASE}
+        if changes:
             raise ValueError(
-                f"The adapter {adapter!r} trains more than LoRA weights (bias={config.bias!r}, modules_to_save="
-                f"{config.modules_to_save}), but policy and guides share all others. Use `GenARMLogitsProcessor` with "
-                "a copy of the model."
+                f"The adapter {adapter!r} must change weights by LoRA products only, got "
+                f"{', '.join(f'{name}={value!r}' for name, value in changes.items())}: policy and guides share one "
+                "batch and all other weights. Use `GenARMLogitsProcessor` with a copy of the model."
             )
+
+
+def _types_of(model) -> str:
+    configs = getattr(model, "peft_config", None)
+    return f" with {sorted({config.peft_type.value for config in configs.values()})}" if configs else ""
 
 
 class GroupedAdapters:
@@ -93,7 +108,8 @@ class _GroupedLayer:
         ]
         linear = all(down["weight"].dim() == 2 for _, _, down, _ in self._used)
         other = any(name in layer.lora_variant or name in layer.lora_embedding_A for name in adapters)
-        self._is_plain = linear and not other
+        biased = any(up.get("bias") is not None for _, _, _, up in self._used)
+        self._is_plain = linear and not other and not biased
         self._forward = self._by_slice if self._is_plain else self._by_name
         self._state, self._stacks, self._own = None, [], None
 
@@ -159,6 +175,4 @@ def _stacked(used: list[tuple]) -> tuple[int, torch.Tensor, torch.Tensor]:
 
 
 def _lora_layers(model) -> list:
-    from peft.tuners.lora import LoraLayer
-
     return [module for module in model.modules() if isinstance(module, LoraLayer)]

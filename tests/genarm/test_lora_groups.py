@@ -3,7 +3,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_causal_lm
 
-from hf_reward_ext.base.private_api import GroupedAdapters
+from hf_reward_ext.genarm.lora_groups import GroupedAdapters
 
 
 def adapted(**kwargs):

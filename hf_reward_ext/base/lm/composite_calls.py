@@ -1,0 +1,26 @@
+"""What `generate` cannot do with a model that is made of other models."""
+
+from hf_reward_ext.base.lm.generate_hook import GenerateCall
+
+
+def check_composite_call(call: GenerateCall) -> None:
+    """
+    Refuses settings that `generate` takes to the inside of a single model.
+
+    Args:
+        call ([`GenerateCall`]): Call of `generate` on the composite.
+
+    Raises:
+        ValueError: For a paged cache, which calls a forward with other keywords, and for an early exit.
+    """
+    name = type(call.model).__name__
+    if call.config.cache_implementation == "paged":
+        raise ValueError(
+            f"`cache_implementation` must not be 'paged' with `{name}`: its models have no paged cache. Leave "
+            "`cache_implementation` out."
+        )
+    if call.config.assistant_early_exit is not None:
+        raise ValueError(
+            f"`assistant_early_exit` must not be given with `{name}`: its models would have to stop at one layer "
+            "together. Pass `assistant_model` instead."
+        )
