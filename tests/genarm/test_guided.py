@@ -68,7 +68,7 @@ def test_forward_is_the_formula_with_and_without_a_cache():
     torch.testing.assert_close(torch.cat([first.logits, rest.logits, last.logits], 1), expected)
     with pytest.raises(ValueError, match="One cache must be given"):
         guided(ids, cache=cache_of(first), past_key_values=cache_of(first))
-    for unknown in ("kv_store", "labels", "inputs_embeds", "output_attentions"):
+    for unknown in ("kv_store", "labels", "inputs_embeds"):
         with pytest.raises(ValueError, match=f"handle alike, got `{unknown}`"):
             guided(ids, **{unknown: torch.ones(1)})
     for kept in (1, 4, torch.tensor([1, 3])):
