@@ -148,7 +148,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
 
     def generate_batch(self, *args, **kwargs):
         raise ValueError(
-            "`generate_batch` needs a paged cache, which policy and guides do not have. Call `generate` instead."
+            "`generate_batch` needs a paged cache, but that of policy and guides is not paged. Call `generate` instead."
         )
 
     def _get_static_cache_init_shape(self) -> None:
