@@ -1,9 +1,10 @@
 """Checks of options: numbers in a range, counts, choices. A wrong one is refused with its name, value and remedy."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 def check_number(
@@ -75,6 +76,80 @@ def check_choice(name: str, value: Any, choices: Collection) -> None:
     """
     if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class Number:
+    """
+    Range of a numeric field, declared in its annotation; see [`check_number`].
+
+    Example:
+    ```python
+    >>> temperature: Annotated[float | None, Number(least=0)] = None
+    ```
+    """
+
+    above: float = -math.inf
+    least: float = -math.inf
+    below: float = math.inf
+    most: float = math.inf
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises `TypeError` or `ValueError` for anything else."""
+        check_number(name, value, above=self.above, least=self.least, below=self.below, most=self.most)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Range of an integer field, declared in its annotation."""
+
+    least: int = 1
+    most: int | None = None
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises `TypeError` or `ValueError` for anything else."""
+        check_count(name, value, self.least)
+        if self.most is not None and value > self.most:
+            raise ValueError(f"`{name}` must be an integer of at most {self.most}, got {value}.")
+
+
+SEED = Count(least=0, most=2**32 - 1)
+
+
+def check_declared(options: Any, spell: Callable[[str], str] = str) -> None:
+    """
+    Checks the fields of a dataclass by what their annotations declare: `Number`, `Count`, `Literal`.
+
+    `None` passes; of a list every element is checked.
+
+    Args:
+        options: The dataclass instance.
+        spell (`callable`, *optional*): From the name of a field to the name in messages.
+
+    Raises:
+        TypeError, ValueError: For the first field that is out of its range.
+
+    Example:
+    ```python
+    >>> check_declared(config)
+    ValueError: `beta` must be a number above 0, got nan.
+    ```
+    """
+    for name, hint in get_type_hints(type(options), include_extras=True).items():
+        value = getattr(options, name, None)
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if item is not None:
+                _check_hint(spell(name), item, hint)
+
+
+def _check_hint(name: str, value: Any, hint: Any) -> None:
+    if get_origin(hint) is Annotated:
+        for mark in hint.__metadata__:
+            if isinstance(mark, Number | Count):
+                mark.check(name, value)
+    choices = [choice for part in [hint, *get_args(hint)] if get_origin(part) is Literal for choice in get_args(part)]
+    if choices:
+        check_choice(name, value, choices)
 
 
 def _range(above: float, least: float, below: float, most: float) -> str:

@@ -1,104 +1,300 @@
 """`hf-reward-ext bon`: best of N by any reward."""
 
-from argparse import ArgumentParser, Namespace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
+from hf_reward_ext.base.options import Count, Number
 from hf_reward_ext.cli.options import (
-    add_data_options,
-    add_model_options,
-    add_output_options,
-    add_prompt_options,
-    add_sampling_options,
-    check_prompts,
-    positive,
+    DataOptions,
+    LoadingOptions,
+    OutputOptions,
+    PromptOptions,
+    SamplingOptions,
+    is_function,
+    option,
 )
-from hf_reward_ext.cli.parsing import add_command
+from hf_reward_ext.cli.parser import command_parser
 
-SHAPES = ("all", "preference", "sft")
-
-
-def add_parser(commands) -> None:
-    """Adds the command to the console script."""
-    add_command(
-        commands,
-        "bon",
-        run,
-        _add_options,
-        check=_check,
-        short="best of N: sample candidates, score them, keep the best",
-        description="Samples N candidates of each prompt and ranks them by a reward: an ELHSR head (scored while they\n"
-        "are written), a reward model, or a function. Writes candidates, or rows for TRL's trainers.",
-        examples=[
-            '--reward_model outputs/elhsr --prompt "6 1 3 3=12|" --num_candidates 16',
-            "--reward_model outputs/elhsr --data prompts.jsonl --output pairs.jsonl --as preference",
-            '--model Qwen/Qwen3-0.6B --reward_model my_rewards:shortest --chat --prompt "Name a colour."',
-        ],
-    )
+SHORT = "best of N: sample candidates, score them, keep the best"
+DESCRIPTION = """\
+Samples N candidates of each prompt and ranks them by a reward: an ELHSR head (scored while they are written), a reward
+model, or a function. Writes candidates, or rows for TRL's trainers."""
+EXAMPLES = (
+    '--reward_model outputs/elhsr --prompt "6 1 3 3=12|" --num_candidates 16',
+    "--reward_model outputs/elhsr --data prompts.jsonl --output pairs.jsonl --as preference",
+    '--model Qwen/Qwen3-0.6B --reward_model my_rewards:shortest --chat --prompt "Name a color."',
+)
 
 
-def _add_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("models")
-    group.add_argument(
-        "--reward_model",
+@dataclass
+class ModelOptions:
+    """Policy and rewards."""
+
+    title: ClassVar[str] = "models"
+    reward_model: str | None = option(
+        "ELHSR head or any reward model, by name or folder; or MODULE:FUNCTION of (prompts, completions)",
         metavar="NAME",
-        help="ELHSR head or any reward model, by name or folder; or MODULE:FUNCTION of (prompts, completions)",
+        kind="scorer",
     )
-    group.add_argument("--second_reward_model", metavar="NAME", help="a text reward to combine with the first")
-    group.add_argument("--combine", default="min_max", choices=("min_max", "max_rank"), help="default: %(default)s")
-    group.add_argument("--model", metavar="NAME", help="policy; default: the base of the head or channel")
-    add_prompt_options(parser)
-    add_data_options(parser, "rows with prompts")
-    group = parser.add_argument_group("candidates")
-    group.add_argument("--num_candidates", type=positive, default=16, metavar="N", help="default: %(default)s")
-    group.add_argument(
-        "--candidates_per_batch", type=positive, metavar="N", help="sample fewer at once, to save memory"
+    second_reward_model: str | None = option("text reward to combine with the first", metavar="NAME", kind="scorer")
+    combine: Literal["min_max", "max_rank"] = option("combination of both", "min_max")
+    model: str | None = option(
+        "policy; default: the base of the head or channel", metavar="NAME", kind="model", revision=True
     )
-    group.add_argument("--vote", choices=("majority", "weighted"), help="the best with the winning answer comes first")
-    group.add_argument("--answer_pattern", metavar="REGEX", help="the last match in a completion is its answer")
-    group.add_argument("--extract_answer", metavar="MODULE:FUNCTION", help="from a completion to its answer, or None")
-    group.add_argument("--label", metavar="MODULE:FUNCTION", help="from prompt and completion to right or wrong")
-    group.add_argument(
-        "--prune_at", nargs="+", type=positive, metavar="N", help="drop weak candidates at these lengths"
-    )
-    group.add_argument(
-        "--prune_keep", type=float, default=0.5, metavar="X", help="share that stays (default: %(default)s)"
-    )
-    group.add_argument("--prune_max_gap", type=float, metavar="X", help="drop candidates this far behind the best")
-    add_sampling_options(parser)
-    add_model_options(parser)
-    add_output_options(parser, "rows")
-    group = parser.add_argument_group("shape of the rows")
-    group.add_argument(
-        "--as",
-        dest="shape",
-        choices=SHAPES,
-        default="all",
-        help="all {prompt, completions, rewards, num_tokens, ...}, preference {prompt, chosen, rejected, margin}, or "
-        "sft {prompt, completion, score} (default: %(default)s)",
-    )
-    group.add_argument("--rejected", default="worst", choices=("worst", "random"), help="of preference rows")
-    group.add_argument("--min_margin", type=float, default=0.0, metavar="X", help="of preference rows, more than this")
-    group.add_argument("--keep", type=positive, default=1, metavar="N", help="sft rows of a prompt (default: 1)")
-    group.add_argument("--min_score", type=float, metavar="X", help="of sft rows")
 
 
-def run(args: Namespace) -> dict:
+@dataclass
+class CandidateOptions:
+    """Candidates of a prompt, and how they are chosen."""
+
+    title: ClassVar[str] = "candidates"
+    num_candidates: Annotated[int, Count(most=100_000)] = option("candidates of a prompt", 16)
+    candidates_per_batch: Annotated[int | None, Count()] = option("most candidates at a time, to save memory")
+    vote: Literal["majority", "weighted"] | None = option("order: the best with the winning answer comes first")
+    answer_pattern: str | None = option("pattern whose last match in a completion is its answer", metavar="REGEX")
+    extract_answer: str | None = option(
+        "function from a completion to its answer, or None", metavar="MODULE:FUNCTION", kind="function"
+    )
+    label: str | None = option(
+        "function from prompt and completion to right or wrong", metavar="MODULE:FUNCTION", kind="function"
+    )
+    prune_at: Annotated[list[int] | None, Count()] = option("lengths at which weak candidates are dropped")
+    prune_keep: Annotated[float, Number(above=0, most=1)] = option("share that stays", 0.5)
+    prune_max_gap: Annotated[float | None, Number(least=0)] = option("largest distance from the best that stays")
+
+
+@dataclass
+class ShapeOptions:
+    """Rows of the file."""
+
+    title: ClassVar[str] = "shape of the rows"
+    shape: Literal["all", "preference", "sft"] = option(
+        "all {prompt, completions, rewards, num_tokens, ...}, preference {prompt, chosen, rejected, margin}, or sft "
+        "{prompt, completion, score}",
+        "all",
+        option="as",
+    )
+    rejected: Literal["worst", "random"] = option("rejected candidate of preference rows", "worst")
+    min_margin: Annotated[float, Number(least=0)] = option("margin that preference rows must exceed", 0.0)
+    keep: Annotated[int, Count()] = option("sft rows of a prompt", 1)
+    min_score: Annotated[float | None, Number()] = option("least score of sft rows")
+
+
+@dataclass
+class BonOptions(
+    ShapeOptions,
+    OutputOptions,
+    LoadingOptions,
+    SamplingOptions,
+    CandidateOptions,
+    DataOptions,
+    PromptOptions,
+    ModelOptions,
+):
+    """Options of `bon`."""
+
+    def check(self) -> None:
+        """Raises `ValueError` if options do not go together."""
+        self.check_prompts(self.data)
+        if not self.reward_model:
+            raise ValueError("--reward_model is missing: what ranks the candidates")
+        if is_function(self.reward_model) and not self.model:
+            raise ValueError(
+                "--model is missing: a function as --reward_model does not say which policy to sample from"
+            )
+        if self.temperature == 0 and self.num_candidates > 1:
+            raise ValueError("--temperature 0 makes all candidates the same; give a positive one")
+        if self.answer_pattern and self.extract_answer:
+            raise ValueError("--answer_pattern and --extract_answer exclude each other")
+        if self.vote and not (self.answer_pattern or self.extract_answer):
+            raise ValueError("--vote counts answers; give --answer_pattern or --extract_answer")
+        if self.label and self.shape != "all":
+            raise ValueError("--label writes labels of all candidates; it goes with --as all")
+        if self.shape != "all" and not self.output:
+            raise ValueError(f"--as {self.shape} shapes the file; give --output")
+        if self.prune_at and self.candidates_per_batch:
+            raise ValueError("--prune_at compares all candidates of a prompt; leave --candidates_per_batch out")
+        try:
+            re.compile(self.answer_pattern or "")
+        except re.error as error:
+            raise ValueError(f"--answer_pattern {self.answer_pattern!r} is no regular expression: {error}") from error
+
+
+def parse(arguments: Sequence[str]):
+    """Options, and the flags of every command."""
+    return command_parser("bon", BonOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+
+
+def run(options: BonOptions) -> dict:
     """Samples, ranks, and writes or prints."""
-    from hf_reward_ext.cli.best_of_n import best_of_n
+    from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
 
-    return best_of_n(args)
+    check_places(options, "output")
+    prompts = read_prompts(options)
+    shape, settings = _shape(options), _settings(options)
+    with open_output(options) as writer:
+        results = work_through(
+            prompts, partial(_prepare, options, prompts, shape, settings), options, writer, "best of N"
+        )
+        results = list(results)
+    summary = {"num_rows": len(results), **(_summarize(results) if options.shape == "all" else {})}
+    if options.output:
+        print(f"{len(results)} rows in {options.output}")
+    else:
+        for row in results:
+            print(_describe(row))
+    return report("bon", options, results, summary)
 
 
-def _check(args: Namespace) -> None:
-    check_prompts(args)
-    if not args.reward_model:
-        args.usage_error("--reward_model is missing: what ranks the candidates")
-    if args.temperature == 0 and args.num_candidates > 1:
-        args.usage_error("--temperature 0 makes all candidates the same; give a positive one")
-    if args.answer_pattern and args.extract_answer:
-        args.usage_error("--answer_pattern and --extract_answer exclude each other")
-    if args.vote and not (args.answer_pattern or args.extract_answer):
-        args.usage_error("--vote counts answers; give --answer_pattern or --extract_answer")
-    if args.label and args.shape != "all":
-        args.usage_error("--label writes labels of all candidates; it goes with --as all")
-    if args.shape != "all" and not args.output:
-        args.usage_error(f"--as {args.shape} shapes the file; give --output")
+def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings: dict[str, Any]):
+    from hf_reward_ext.base.preference.chat import render_chat
+    from hf_reward_ext.cli.work import check_room, note_form
+
+    pipe = _pipeline(options)
+    note_form([row["prompt"] for row in prompts], pipe.tokenizer, options)
+    texts = (row["prompt"] for row in prompts)
+    lengths = (
+        len(pipe.tokenizer(text)["input_ids"] if isinstance(text, str) else render_chat(text, pipe.tokenizer, True))
+        for text in texts
+    )
+    check_room(lengths, pipe.model, options.max_new_tokens)
+
+    def batch(rows: list[dict]) -> list[dict]:
+        groups = pipe([row["prompt"] for row in rows], batch_size=options.batch_size, **settings)
+        return [made for row, group in zip(rows, groups, strict=True) for made in shape(row["prompt"], group)]
+
+    return batch
+
+
+def _pipeline(options: BonOptions) -> Any:
+    from hf_reward_ext.best_of_n import BestOfNPipeline
+    from hf_reward_ext.cli.models import (
+        base_of,
+        is_head,
+        load_causal_lm,
+        load_scorer,
+        load_tokenizer,
+        loading_settings,
+        on_device,
+    )
+    from hf_reward_ext.elhsr import ELHSRModel
+
+    reward_model = str(options.reward_model)
+    name = options.model or base_of(reward_model)
+    given = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
+    tokenizer = load_tokenizer(name, **given)
+    if is_head(reward_model):
+        reward: Any = ELHSRModel.from_pretrained(reward_model)
+    else:
+        reward = load_scorer(reward_model, "--reward_model", options, options.batch_size)
+    second = None
+    if options.second_reward_model:
+        second = load_scorer(options.second_reward_model, "--second_reward_model", options, options.batch_size)
+    policy = on_device(load_causal_lm(name, revision=options.revision, **loading_settings(options)), options)
+    return BestOfNPipeline(
+        model=policy,
+        tokenizer=tokenizer,
+        reward_model=reward,
+        second_reward_model=second,
+        num_candidates=options.num_candidates,
+    )
+
+
+def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
+    """From what the pipeline returns for a prompt to rows of the file."""
+    from hf_reward_ext.best_of_n import preference_rows, sft_rows
+    from hf_reward_ext.cli.models import load_function
+
+    if options.shape == "preference":
+        return partial(preference_rows, rejected=options.rejected, min_margin=options.min_margin, seed=options.seed)
+    if options.shape == "sft":
+        return partial(sft_rows, keep=options.keep, min_score=options.min_score)
+    label = load_function(options.label, "--label", ("prompt", "completion")) if options.label else None
+    return partial(_record, label=label, has_pruning=bool(options.prune_at))
+
+
+def _settings(options: BonOptions) -> dict[str, Any]:
+    """Arguments of the pipeline's call, checked before a model is loaded."""
+    from hf_reward_ext.cli.models import is_head, load_function
+    from hf_reward_ext.elhsr import Pruning
+
+    settings: dict[str, Any] = dict(
+        return_all=True,
+        return_full_text=options.shape != "all",
+        show_progress=False,
+        **options.generation_settings(),
+    )
+    if options.candidates_per_batch:
+        settings["candidates_per_batch"] = options.candidates_per_batch
+    if options.vote:
+        if options.answer_pattern:
+            extract = _by_pattern(options.answer_pattern)
+        else:
+            extract = load_function(str(options.extract_answer), "--extract_answer", ("completion",))
+        settings |= dict(vote=options.vote, extract_answer=extract)
+    if options.second_reward_model:
+        settings["combine"] = options.combine
+    if options.prune_at:
+        settings["prune"] = Pruning(tuple(options.prune_at), options.prune_keep, options.prune_max_gap)
+        if not is_head(str(options.reward_model)):
+            raise ValueError(
+                f"`--prune_at` must come with an ELHSR head, got `--reward_model {options.reward_model}`: other "
+                "rewards cannot score unfinished candidates. Leave it out."
+            )
+    return settings
+
+
+def _by_pattern(pattern: str) -> Callable[[str], str | None]:
+    expression = re.compile(pattern)
+
+    def extract(text: str) -> str | None:
+        found = list(expression.finditer(text))
+        return found[-1].group(min(1, expression.groups)) if found else None
+
+    return extract
+
+
+def _record(prompt: Any, group: list[dict], label: Callable | None, has_pruning: bool) -> list[dict]:
+    """Candidates of a prompt, best first."""
+    record = {
+        "prompt": prompt,
+        "completions": [one["generated_text"] for one in group],
+        "rewards": [one["score"] for one in group],
+        "num_tokens": [one["num_tokens"] for one in group],
+    }
+    for name, column in (("answer", "answers"), ("probability", "probabilities")):
+        if name in group[0]:
+            record[column] = [one[name] for one in group]
+    if has_pruning:
+        record["pruned"] = [one["pruned"] for one in group]
+    if label is not None:
+        record["labels"] = [float(label(prompt, text)) for text in record["completions"]]
+    return [record]
+
+
+def _describe(row: dict) -> str:
+    """The winner of a prompt, with its reward and how it stands among the others."""
+    rewards = [reward for reward in row["rewards"] if reward is not None]
+    prompt = row["prompt"] if isinstance(row["prompt"], str) else f"{row['prompt'][-1]['content']} -> "
+    among = f"  [best of {len(row['rewards'])}; mean {sum(rewards) / len(rewards):.3f}]" if len(rewards) > 1 else ""
+    return f"{row['rewards'][0]:8.3f}  {prompt}{row['completions'][0]}{among}"
+
+
+def _summarize(records: Sequence[dict]) -> dict[str, float]:
+    """Means over prompts: of the winner's reward and label, of any candidate's."""
+    best, mean, right, any_right, mean_right = [], [], [], [], []
+    for record in records:
+        rewards = [reward for reward in record["rewards"] if reward is not None]
+        best.append(record["rewards"][0])
+        mean.append(sum(rewards) / len(rewards))
+        if "labels" in record:
+            right.append(record["labels"][0])
+            any_right.append(max(record["labels"]))
+            mean_right.append(sum(record["labels"]) / len(record["labels"]))
+    columns = {"best_reward": best, "mean_reward": mean}
+    if right:
+        columns |= {"best_label": right, "mean_label": mean_right, "any_label": any_right}
+    return {name: sum(values) / len(values) for name, values in columns.items()}

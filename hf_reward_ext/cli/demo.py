@@ -1,53 +1,157 @@
 """`hf-reward-ext demo`: the methods at work on the embedded policy, and its data for the other commands."""
 
-from argparse import ArgumentParser, Namespace
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
 
-from hf_reward_ext.cli.parsing import add_command
+from hf_reward_ext.base.options import Count
+from hf_reward_ext.cli.options import option
+from hf_reward_ext.cli.parser import command_parser
 
-
-def add_parser(commands) -> None:
-    """Adds the command to the console script."""
-    add_command(
-        commands,
-        "demo",
-        run,
-        _add_options,
-        short="train heads on the embedded policy and compare the methods",
-        description="Trains reward heads on the embedded policy in front of you, runs the methods on held-out\n"
-        "problems, prints one table, and writes it as JSON with a plot. Takes under 4 minutes on 2 cores.\n"
-        "With --write_data it writes training and test rows of the policy instead, for the other commands.",
-        examples=["", "--small --output outputs/small", "--write_data outputs/data"],
-    )
-
-
-def _add_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("demo")
-    group.add_argument(
-        "--output", default="outputs/demo", help="folder for table, plot and heads (default: %(default)s)"
-    )
-    group.add_argument("--small", action="store_true", help="a few seconds, too few problems to conclude anything")
-    group.add_argument("--write_data", metavar="DIR", help="write JSON lines of the arithmetic task there, and stop")
-    group.add_argument(
-        "--num_train", type=int, default=2000, metavar="N", help="training problems to write (default: %(default)s)"
-    )
-    group.add_argument(
-        "--num_test", type=int, default=200, metavar="N", help="dev and test problems to write (default: %(default)s)"
-    )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything (default: %(default)s)")
+SHORT = "train heads on the embedded policy and compare the methods"
+DESCRIPTION = """\
+Trains reward heads on the embedded policy in front of you, runs the methods on held-out problems, prints one table, and
+writes it as JSON with a plot. Takes under 4 minutes on 2 cores.
+With --write_data it writes training and test rows of the policy instead, for the other commands."""
+EXAMPLES = ("", "--small --output outputs/small", "--write_data outputs/data")
+CANDIDATES = 4
+JUDGE_PAIRS = 6  # per problem: they are computed, not sampled
+SPLITS = {"train": "train.jsonl", "dev": "validation.jsonl", "test": "test.jsonl"}  # as `datasets` names them
+_FOLDERS = ("completions", "pairs", "judge")
 
 
-def run(args: Namespace) -> dict:
+@dataclass
+class DemoOptions:
+    """Options of `demo`."""
+
+    title: ClassVar[str] = "demo"
+    output: str = option("folder for table, plot and heads", "outputs/demo", metavar="DIR")
+    small: bool = option("a few seconds, too few problems to conclude anything", False)
+    write_data: str | None = option("folder for JSON lines of the arithmetic task, instead of the demo", metavar="DIR")
+    num_train: Annotated[int, Count(most=2000)] = option("training problems to write", 2000)
+    num_test: Annotated[int, Count(most=500)] = option("dev and test problems to write", 200)
+    seed: Annotated[int, Count(least=0)] = option("random seed of everything", 0)
+    overwrite: bool = option("replace results or data of other settings, or of another origin", False)
+
+    def check(self) -> None:
+        """All options go together."""
+
+
+def parse(arguments: Sequence[str]):
+    """Options, and the flags of every command."""
+    return command_parser("demo", DemoOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+
+
+def run(options: DemoOptions) -> dict:
     """Runs the tour, or writes its data."""
-    if args.write_data:
-        from hf_reward_ext.cli.demo_data import write_demo_data
+    from hf_reward_ext.base.saving.atomic import check_folder
 
-        counts = write_demo_data(args.write_data, args.num_train, args.num_test, args.seed)
+    if options.write_data:
+        check_folder(options.write_data, "--write_data")
+        counts = write_demo_data(
+            options.write_data, options.num_train, options.num_test, options.seed, options.overwrite
+        )
         for path, count in counts.items():
             print(f"{count:6} rows in {path}")
         return {"command": "demo", "files": counts}
     from hf_reward_ext.demo.tour import FULL, SMALL, run_tour
 
-    results = run_tour(args.output, SMALL if args.small else FULL, args.seed)
-    print(f"Written to {args.output}.")
+    check_folder(options.output, "--output")
+    results = run_tour(options.output, SMALL if options.small else FULL, options.seed)
+    print(f"Written to {options.output}.")
     rows = [{"task": row.task, "method": row.method, "accuracy": row.accuracy.value} for row in results]
-    return {"command": "demo", "output": args.output, "results": rows}
+    return {"command": "demo", "output": options.output, "results": rows}
+
+
+def write_demo_data(
+    folder: str | Path, num_train: int, num_test: int, seed: int = 0, overwrite: bool = False
+) -> dict[str, int]:
+    """
+    Samples the demo policy and writes what each method trains on.
+
+    A run that was killed resumes: files of a split that are all there are left alone.
+
+    Args:
+        folder (`str` or `Path`): Gets `completions/`, `pairs/` and `judge/`, each with `train.jsonl`,
+            `validation.jsonl` (to choose and calibrate on) and `test.jsonl`; `prompts.jsonl`, the problems of the test
+            files; and `demo_data.json`, the settings.
+        num_train, num_test (`int`): Problems; pairs are made of those with a right and a wrong sample.
+        seed (`int`): Random seed of problems and samples.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether files that are there are replaced.
+
+    Returns:
+        `dict`: The number of rows of each file.
+
+    Raises:
+        ValueError: If there are too few problems, or files that were not made with these settings.
+    """
+    from hf_reward_ext.base.saving.atomic import replace_text
+    from hf_reward_ext.demo import arithmetic
+    from hf_reward_ext.demo.elhsr import prompts_of
+
+    folder = Path(folder)
+    numbers = {split: num_train if split == "train" else num_test for split in SPLITS}
+    for split, number in numbers.items():
+        if number * (seed + 1) > len(arithmetic.problems(split)):
+            raise ValueError(
+                f"`--seed {seed}` must leave {number} problems of {len(arithmetic.problems(split))}, of which each "
+                "seed takes the next ones. Lower --seed or the number of problems."
+            )
+    settings = {"num_train": num_train, "num_test": num_test, "seed": seed}
+    note, targets = folder / "demo_data.json", [folder / "prompts.jsonl"]
+    targets += [folder / part / file for part in _FOLDERS for file in SPLITS.values()]
+    is_same = note.is_file() and note.read_text(encoding="utf-8") == json.dumps(settings)
+    there = [path for path in targets if path.exists()]
+    if there and not is_same and not overwrite:
+        raise ValueError(
+            f"`--write_data` must be a folder without other data, but {str(there[0])!r} is there and was not made with "
+            "these settings. Choose another folder, or replace it with --overwrite."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_text(note, json.dumps(settings))
+    counts = {}
+    for split, file in SPLITS.items():
+        paths = {part: folder / part / file for part in _FOLDERS}
+        if not (is_same and not overwrite and all(path.exists() for path in paths.values())):
+            for part, rows in _sample(split, numbers[split], seed).items():
+                _write(paths[part], rows)
+        counts |= {str(path): _count(path) for path in paths.values()}
+    _write(folder / "prompts.jsonl", ({"prompt": prompt} for prompt in prompts_of(arithmetic, "test", num_test, seed)))
+    return counts | {str(folder / "prompts.jsonl"): num_test}
+
+
+def _sample(split: str, count: int, seed: int) -> dict[str, list]:
+    """Rows of each folder."""
+    import torch
+
+    from hf_reward_ext.demo import arithmetic, judge
+    from hf_reward_ext.demo.elhsr import TEMPERATURE, prompts_of
+    from hf_reward_ext.demo.policy import load_policy
+    from hf_reward_ext.demo.sampling import sample
+
+    policy, tokenizer = load_policy()
+    prompts = prompts_of(arithmetic, split, count, seed)
+    torch.manual_seed(seed)
+    rollouts = sample(policy, tokenizer, prompts, arithmetic, num_candidates=CANDIDATES, temperature=TEMPERATURE)
+    completions, pairs = [], []
+    for prompt, texts, correct in zip(prompts, rollouts.completions, rollouts.correct, strict=True):
+        completions.append({"prompt": prompt, "completion": texts[0], "label": float(correct[0])})
+        right = next((text for text, is_right in zip(texts, correct, strict=True) if is_right), None)
+        wrong = next((text for text, is_right in zip(texts, correct, strict=True) if text and not is_right), None)
+        if right is not None and wrong is not None:
+            pairs.append({"prompt": prompt, "chosen": right, "rejected": wrong})
+    return {"completions": completions, "pairs": pairs, "judge": list(judge.pairs(split, JUDGE_PAIRS * count, seed))}
+
+
+def _write(path: Path, rows: Iterable[dict]) -> None:
+    from hf_reward_ext.base.saving.atomic import replace_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _count(path: Path) -> int:
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)

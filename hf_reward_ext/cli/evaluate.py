@@ -1,72 +1,183 @@
 """`hf-reward-ext evaluate`: pair accuracy on preference rows and benchmarks, and best-of-N curves."""
 
-from argparse import ArgumentParser, Namespace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
-from hf_reward_ext.cli.options import add_data_options, add_model_options, positive
-from hf_reward_ext.cli.parsing import add_command
+from hf_reward_ext.base.options import SEED, Count, Number
+from hf_reward_ext.cli.options import DataOptions, LoadingOptions, option
+from hf_reward_ext.cli.parser import command_parser
 
-FORMATS = ("preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n")
-
-
-def add_parser(commands) -> None:
-    """Adds the command to the console script."""
-    add_command(
-        commands,
-        "evaluate",
-        run,
-        _add_options,
-        check=_check,
-        short="measure a reward model on preference rows, benchmarks or candidates",
-        description="Measures how often a reward model or judge prefers the better response, with bootstrap\n"
-        "intervals. Rows have the columns of the benchmark; best-of-n takes {prompt, completions, labels}.",
-        examples=[
-            "--scorer outputs/elhsr --data outputs/data/pairs",
-            "--scorer outputs/judge --format rewardbench --data allenai/reward-bench --split filtered --output rb.json",
-            "--scorer outputs/elhsr --format best-of-n --data outputs/candidates.jsonl --plot curves.png",
-        ],
-    )
+SHORT = "measure a reward model on preference rows, benchmarks or candidates"
+DESCRIPTION = """\
+Measures how often a reward model or judge prefers the better response, with bootstrap intervals. Rows have the columns
+of the benchmark; best-of-n takes {prompt, completions, labels}."""
+EXAMPLES = (
+    "--scorer outputs/elhsr --data outputs/data/pairs",
+    "--scorer outputs/judge --format rewardbench --data allenai/reward-bench --split filtered --output rb.json",
+    "--scorer outputs/elhsr --format best-of-n --data outputs/candidates.jsonl --plot curves.png",
+)
+_FILES = ("output", "rows", "markdown", "plot")
+_PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
-def _add_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("evaluation")
-    group.add_argument(
-        "--scorer",
-        metavar="NAME",
-        help="reward model, judge, head, channel or causal LM by name or folder; or MODULE:FUNCTION of (prompts, "
+@dataclass
+class EvaluationOptions:
+    """What is measured, and how."""
+
+    title: ClassVar[str] = "evaluation"
+    scorer: str | None = option(
+        "reward model, judge, head, channel or causal LM by name or folder; or MODULE:FUNCTION of (prompts, "
         "completions)",
+        metavar="NAME",
+        kind="scorer",
+        revision=True,
     )
-    group.add_argument("--format", default="preference", choices=FORMATS, help="whose rows (default: %(default)s)")
-    group.add_argument("--chat", action="store_true", help="a benchmark's prompt is a user's message")
-    group.add_argument("--extract_answer", metavar="MODULE:FUNCTION", help="with best-of-n: adds the votes")
-    group.add_argument(
-        "--confidence", type=float, default=0.95, metavar="X", help="of intervals (default: %(default)s)"
+    format: Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n"] = option(
+        "columns of the rows", "preference"
     )
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: %(default)s)")
-    group.add_argument("--batch_size", type=positive, default=16, metavar="N", help="default: %(default)s")
-    add_data_options(parser, "rows")
-    add_model_options(parser)
-    output = parser.add_argument_group("output")
-    output.add_argument("--output", metavar="FILE", help="the numbers as JSON")
-    output.add_argument("--rows", metavar="FILE", help="what each row got, as JSON lines")
-    output.add_argument("--markdown", metavar="FILE", help="the table")
-    output.add_argument("--plot", metavar="FILE", help="a png; needs matplotlib")
-    output.add_argument("--model_card", action="store_true", help="add the numbers to the card in the scorer's folder")
-    output.add_argument("--dataset_title", metavar="TEXT", help="what the card calls the data (default: as --data)")
+    chat: bool | None = option(
+        "send text prompts as a user's message; default: those of benchmarks, for models with a chat template"
+    )
+    extract_answer: str | None = option(
+        "function of a completion, with best-of-n: adds the votes", metavar="MODULE:FUNCTION", kind="function"
+    )
+    confidence: Annotated[float, Number(above=0, below=1)] = option("confidence level of intervals", 0.95)
+    seed: Annotated[int, SEED] = option("random seed of the bootstrap and of judges that write", 0)
+    batch_size: Annotated[int, Count()] = option("responses at a time", 16)
 
 
-def run(args: Namespace) -> dict:
+@dataclass
+class ResultOptions:
+    """Where results go."""
+
+    title: ClassVar[str] = "output"
+    output: str | None = option("file of the numbers, as JSON", metavar="FILE", kind="place")
+    rows: str | None = option("file of the results of each row, as JSON lines", metavar="FILE", kind="place")
+    markdown: str | None = option("file of the table", metavar="FILE", kind="place")
+    plot: str | None = option("png, svg or pdf file; needs matplotlib", metavar="FILE", kind="place")
+    overwrite: bool = option("replace files that are there, once the new ones are whole", False, kind="place")
+    model_card: bool = option("add the numbers to the card in the scorer's folder", False, kind="place")
+    dataset_title: str | None = option(
+        "title of the data in the card (default: as --data)", metavar="TEXT", kind="place"
+    )
+
+
+@dataclass
+class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOptions):
+    """Options of `evaluate`."""
+
+    def check(self) -> None:
+        """Raises `ValueError` if options do not go together."""
+        if not self.scorer:
+            raise ValueError("--scorer is missing: what is measured")
+        if not self.data:
+            raise ValueError("--data is missing: the rows to measure it on")
+        if self.extract_answer and self.format != "best-of-n":
+            raise ValueError("--extract_answer goes with --format best-of-n")
+        if self.rows and self.format == "best-of-n":
+            raise ValueError("--rows goes with pairs, not with --format best-of-n")
+        if self.chat is not None and self.format == "best-of-n":
+            raise ValueError("--chat goes with pairs; prompts of candidates stay as they were sampled")
+        if self.plot and Path(self.plot).suffix.lower() not in _PLOTS:
+            raise ValueError(f"--plot must end with one of {', '.join(_PLOTS)}, got {self.plot!r}")
+
+
+def parse(arguments: Sequence[str]):
+    """Options, and the flags of every command."""
+    return command_parser("evaluate", EvaluateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+
+
+def run(options: EvaluateOptions) -> dict:
     """Measures, prints the table, and writes what was asked for."""
-    from hf_reward_ext.cli.evaluation import evaluate
+    from hf_reward_ext.base.saving.json_values import digest
+    from hf_reward_ext.cli.results import ResultFiles
+    from hf_reward_ext.cli.work import check_places, read_data, settings_of
 
-    return evaluate(args)
+    check_places(options, *_FILES)
+    _check_plot(options)
+    card = Path(str(options.scorer)) / "README.md"
+    if options.model_card and not card.is_file():
+        raise FileNotFoundError(f"`--model_card` was given, but there is no {str(card)!r}. Leave it out.")
+    rows = _read(options, read_data(options))
+    settings = {**settings_of(options), "rows": digest([str(row) for row in rows])}
+    named = {name: Path(path) for name in _FILES if (path := getattr(options, name)) is not None}
+    with ResultFiles(named, settings, options.overwrite) as files:
+        if files.finished is not None and not options.model_card:
+            print(_table(files.finished))
+            return files.finished
+        result = _evaluate(options, rows, files)
+        print(result.to_markdown())
+        report = files.write({"command": "evaluate", **result.to_dict()}, _contents(result))
+        if options.model_card:
+            _add_to_card(options, result)
+        files.finish()
+    return report
 
 
-def _check(args: Namespace) -> None:
-    if not args.scorer:
-        args.usage_error("--scorer is missing: what is measured")
-    if not args.data:
-        args.usage_error("--data is missing: the rows to measure it on")
-    if args.extract_answer and args.format != "best-of-n":
-        args.usage_error("--extract_answer goes with --format best-of-n")
-    if args.rows and args.format == "best-of-n":
-        args.usage_error("--rows goes with pairs, not with --format best-of-n")
+def _read(options: EvaluateOptions, rows: Any) -> list:
+    """Rows as they are measured; the wrong one is named before a model is loaded."""
+    from hf_reward_ext.evaluation.candidates import read_candidate_rows
+    from hf_reward_ext.evaluation.evaluate import read_benchmark
+
+    rows = list(rows)
+    if options.format == "best-of-n":
+        read_candidate_rows(rows)
+    else:
+        read_benchmark(rows, options.format)
+    return rows
+
+
+def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
+    from hf_reward_ext.cli.models import load_function, load_scorer
+    from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences
+
+    extract = load_function(options.extract_answer, "--extract_answer", ("",)) if options.extract_answer else None
+    settings: dict[str, Any] = dict(
+        batch_size=options.batch_size, confidence=options.confidence, seed=options.seed, show_progress=True
+    )
+    loaded = load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
+    scorer = files.resume(loaded, options.seed)
+    if options.format == "best-of-n":
+        return evaluate_best_of_n(scorer, rows, extract_answer=extract, **settings)
+    return evaluate_preferences(scorer, rows, options.format, conversational=options.chat, **settings)
+
+
+def _contents(result: Any) -> dict[str, Any]:
+    """What each file beside the report holds: text, or a function that writes it."""
+    rows = getattr(result, "rows", [])
+    return {
+        "rows": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+        "markdown": result.to_markdown() + "\n",
+        "plot": result.plot,
+    }
+
+
+def _table(report: dict) -> str:
+    """The table of a report that was written before."""
+    from hf_reward_ext.base.stats.intervals import Estimate
+    from hf_reward_ext.evaluation.table import estimates_to_markdown
+
+    estimates = {name: Estimate(**values) for name, values in report["estimates"].items()}
+    what = f"{report['scorer']}, as measured before; {report['confidence']:.0%} bootstrap intervals."
+    return estimates_to_markdown(estimates, what)
+
+
+def _add_to_card(options: EvaluateOptions, result: Any) -> None:
+    from hf_reward_ext.evaluation import add_to_model_card
+
+    named: tuple = (options.dataset_title or options.data, options.data, options.split)
+    if options.format not in ("preference", "best-of-n"):
+        named = (options.dataset_title, None, options.split)  # benchmarks have names of their own
+    add_to_model_card(str(options.scorer), result.to_eval_results(*named))
+
+
+def _check_plot(options: EvaluateOptions) -> None:
+    if options.plot is None:
+        return
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("--plot needs matplotlib: pip install 'hf_reward_ext[plot]'") from error

@@ -1,75 +1,214 @@
 """`hf-reward-ext generate`: a policy alone, guided by GenARM, or searching with SLA."""
 
-from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar
 
+from hf_reward_ext.base.options import Count, Number
 from hf_reward_ext.cli.options import (
-    add_data_options,
-    add_model_options,
-    add_output_options,
-    add_prompt_options,
-    add_sampling_options,
-    check_prompts,
-    positive,
+    DataOptions,
+    LoadingOptions,
+    OutputOptions,
+    PromptOptions,
+    SamplingOptions,
+    option,
 )
-from hf_reward_ext.cli.parsing import add_command
+from hf_reward_ext.cli.parser import command_parser
+
+SHORT = "generate text: guided by GenARM, searching with SLA, or plain"
+DESCRIPTION = """\
+Continues prompts with a policy: alone, guided by autoregressive reward models (--guide), or with streaming look-ahead
+search on a reward channel (--channel)."""
+EXAMPLES = (
+    '--model hf_reward_ext/demo-policy --prompt "6 1 3 3=12|" --temperature 0',
+    "--guide outputs/genarm --alpha 1.0 --data outputs/data/prompts.jsonl --output outputs/guided.jsonl",
+    "--channel outputs/sla --width 2 --step 4 --depth 2 --data prompts.jsonl --output searched.jsonl",
+)
+MOST_LEAVES = 4096  # of the search tree: each is a row of every forward
 
 
-def add_parser(commands) -> None:
-    """Adds the command to the console script."""
-    add_command(
-        commands,
-        "generate",
-        run,
-        _add_options,
-        check=_check,
-        short="generate text: guided by GenARM, searching with SLA, or plain",
-        description="Continues prompts with a policy: alone, guided by autoregressive reward models (--guide), or\n"
-        "with streaming look-ahead search on a reward channel (--channel).",
-        examples=[
-            '--model hf_reward_ext/demo-policy --prompt "6 1 3 3=12|" --temperature 0',
-            "--guide outputs/genarm --alpha 1.0 --data outputs/data/prompts.jsonl --output outputs/guided.jsonl",
-            "--channel outputs/sla --width 2 --step 4 --depth 2 --data prompts.jsonl --output searched.jsonl",
-        ],
+@dataclass
+class ModelOptions:
+    """Policy, and what steers it."""
+
+    title: ClassVar[str] = "models"
+    model: str | None = option(
+        "policy; default: the base of the guide or channel", metavar="NAME", kind="model", revision=True
+    )
+    guide: list[str] | None = option("causal LMs or adapters that `train genarm` wrote", metavar="NAME", kind="model")
+    alpha: Annotated[list[float] | None, Number()] = option("weight of each guide (default: 1.0)")
+    channel: str | None = option("reward channel that `train sla` wrote", metavar="NAME", kind="model")
+
+
+@dataclass
+class SearchOptions:
+    """The search on a channel."""
+
+    title: ClassVar[str] = "search, with --channel"
+    width: Annotated[int, Count()] = option("branches", 2)
+    step: Annotated[int, Count()] = option("tokens of a chunk", 10)
+    depth: Annotated[int, Count(least=0)] = option("chunks ahead", 2)
+    branch_entropy: Annotated[float | None, Number(least=0)] = option(
+        "branch only where the next token is at least this uncertain, in nats; default: everywhere"
     )
 
 
-def _add_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("models")
-    group.add_argument("--model", metavar="NAME", help="policy; default: the base of the guide or channel")
-    group.add_argument("--guide", nargs="+", metavar="NAME", help="causal LMs or adapters that `train genarm` wrote")
-    group.add_argument("--alpha", nargs="+", type=float, metavar="X", help="weight of each guide (default: 1.0)")
-    group.add_argument("--channel", metavar="NAME", help="reward channel that `train sla` wrote")
-    search = parser.add_argument_group("search, with --channel")
-    search.add_argument("--width", type=positive, default=2, metavar="N", help="branches (default: %(default)s)")
-    search.add_argument("--step", type=positive, default=10, metavar="N", help="tokens a chunk (default: %(default)s)")
-    search.add_argument("--depth", type=positive, default=2, metavar="N", help="chunks ahead (default: %(default)s)")
-    add_prompt_options(parser)
-    add_data_options(parser, "rows with prompts")
-    sampling = add_sampling_options(parser)
-    sampling.add_argument("--num_return_sequences", type=positive, default=1, metavar="N", help="completions a prompt")
-    sampling.add_argument("--num_beams", type=positive, default=1, metavar="N", help="default: no beams")
-    add_model_options(parser)
-    add_output_options(parser, "rows {prompt, completion, num_tokens} or {prompt, completions, num_tokens}")
+@dataclass
+class GenerateSamplingOptions(SamplingOptions):
+    """Sampling, and several sequences of a prompt."""
+
+    title: ClassVar[str] = "sampling"
+    num_return_sequences: Annotated[int, Count(most=10_000)] = option("completions of a prompt", 1)
+    num_beams: Annotated[int, Count(most=1000)] = option("beams; 1 for none", 1)
 
 
-def run(args: Namespace) -> dict:
+@dataclass
+class GenerateOptions(
+    OutputOptions, LoadingOptions, GenerateSamplingOptions, DataOptions, PromptOptions, SearchOptions, ModelOptions
+):
+    """Options of `generate`."""
+
+    def check(self) -> None:
+        """Raises `ValueError` if options do not go together."""
+        self.check_prompts(self.data)
+        if self.guide and self.channel:
+            raise ValueError("--guide and --channel exclude each other")
+        if self.alpha and not self.guide:
+            raise ValueError("--alpha weighs guides; give --guide, or leave it out")
+        if self.alpha and len(self.alpha) not in (1, len(self.guide or [])):
+            raise ValueError(
+                f"--alpha has {len(self.alpha)} values for {len(self.guide or [])} guides; give one, or one for each"
+            )
+        if not (self.model or self.guide or self.channel):
+            raise ValueError("--model is missing: the policy by name or folder")
+        if self.channel and (self.num_beams > 1 or self.num_return_sequences > 1 or self.temperature):
+            raise ValueError("the search with --channel is deterministic; leave beams, sequences and temperature out")
+        if 1 < self.num_beams < self.num_return_sequences:
+            raise ValueError(f"--num_return_sequences must be at most --num_beams, got {self.num_return_sequences}")
+        if self.num_return_sequences > 1 and self.num_beams == 1 and self.temperature == 0:
+            raise ValueError("--temperature 0 makes all sequences the same; give a positive one, or --num_beams")
+        leaves = self.width ** (self.depth + 1)
+        if leaves > MOST_LEAVES:
+            raise ValueError(
+                f"--width {self.width} and --depth {self.depth} grow {leaves} leaves, each a row of every forward; at "
+                f"most {MOST_LEAVES} are allowed: lower one"
+            )
+
+
+def parse(arguments: Sequence[str]):
+    """Options, and the flags of every command."""
+    return command_parser("generate", GenerateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+
+
+def run(options: GenerateOptions) -> dict:
     """Generates, and writes or prints what came out."""
-    from hf_reward_ext.cli.generation import generate_all
+    from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
 
-    return generate_all(args)
+    check_places(options, "output")
+    prompts = read_prompts(options)
+    with open_output(options) as writer:
+        results = list(work_through(prompts, partial(_prepare, options, prompts), options, writer, "generating"))
+    if options.output:
+        print(f"{len(results)} rows in {options.output}")
+    else:
+        for row in results:
+            for text in row.get("completions") or [row["completion"]]:
+                print(f"{row['prompt']}{text}" if isinstance(row["prompt"], str) else text)
+    return report("generate", options, results, {"num_rows": len(results)})
 
 
-def _check(args: Namespace) -> None:
-    check_prompts(args)
-    if args.guide and args.channel:
-        args.usage_error("--guide and --channel exclude each other")
-    if args.alpha and not args.guide:
-        args.usage_error("--alpha weighs guides; give --guide, or leave it out")
-    if args.alpha and len(args.alpha) not in (1, len(args.guide)):
-        args.usage_error(
-            f"--alpha has {len(args.alpha)} values for {len(args.guide)} guides; give one, or one for each"
-        )
-    if not (args.model or args.guide or args.channel):
-        args.usage_error("--model is missing: the policy by name or folder")
-    if args.channel and (args.num_beams > 1 or args.num_return_sequences > 1 or args.temperature):
-        args.usage_error("the search with --channel is deterministic; leave beams, sequences and temperature out")
+def _prepare(options: GenerateOptions, prompts: list[dict]):
+    from hf_reward_ext.cli.models import base_of, load_tokenizer
+    from hf_reward_ext.cli.work import check_room, note_form
+    from hf_reward_ext.sla import sla_generate
+
+    name = options.model or base_of(options.channel or (options.guide or [""])[0])
+    tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    settings = options.generation_settings()
+    if options.channel:
+        search: dict[str, Any] = dict(width=options.width, step=options.step, depth=options.depth)
+        if options.branch_entropy is not None:
+            search["branch_entropy"] = options.branch_entropy
+        settings |= dict(custom_generate=sla_generate, do_sample=False, **search)
+    else:
+        settings |= dict(num_return_sequences=options.num_return_sequences, num_beams=options.num_beams)
+    texts = [row["prompt"] for row in prompts]
+    note_form(texts, tokenizer, options)
+    lengths = [len(ids) for ids in encode(texts, tokenizer, padding=False)["input_ids"]]
+    model = _model(options, name, tokenizer)
+    check_room(lengths, model, options.max_new_tokens)
+    return partial(_continue, model, tokenizer, settings)
+
+
+def _continue(model: Any, tokenizer: Any, settings: dict[str, Any], rows: list[dict]) -> list[dict]:
+    import torch
+
+    from hf_reward_ext.base.lm.row_ends import watch_row_ends
+
+    inputs = encode([row["prompt"] for row in rows], tokenizer, return_tensors="pt").to(model.device)
+    with torch.no_grad(), watch_row_ends(model) as ends:
+        sequences = model.generate(**inputs, **settings)
+    prompt_length = inputs["input_ids"].shape[1]
+    texts = tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
+    counts = ends.completion_mask(sequences, prompt_length).sum(-1).tolist()
+    each = len(texts) // len(rows)
+    return [
+        _row(row["prompt"], texts[at * each : (at + 1) * each], counts[at * each : (at + 1) * each])
+        for at, row in enumerate(rows)
+    ]
+
+
+def _row(prompt: Any, texts: list[str], counts: list[int]) -> dict:
+    if len(texts) == 1:
+        return {"prompt": prompt, "completion": texts[0], "num_tokens": counts[0]}
+    return {"prompt": prompt, "completions": texts, "num_tokens": counts}
+
+
+def encode(prompts: Sequence, tokenizer: Any, **kwargs: Any) -> Any:
+    """
+    Token ids of prompts, all text or all messages, padded on the left.
+
+    Args:
+        prompts (`list` of `str` or of messages): The prompts.
+        tokenizer: The policy's.
+        **kwargs: For the tokenizer.
+    """
+    texts = [
+        prompt
+        if isinstance(prompt, str)
+        else tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+        for prompt in prompts
+    ]
+    special = isinstance(prompts[0], str)  # a template writes its own
+    return tokenizer(texts, add_special_tokens=special, return_token_type_ids=False, **{"padding": True, **kwargs})
+
+
+def _model(options: GenerateOptions, name: str, tokenizer: Any) -> Any:
+    from peft import PeftModel
+
+    from hf_reward_ext.cli.models import adapter_base, load_causal_lm, load_tokenizer, loading_settings, on_device
+    from hf_reward_ext.genarm import GuidedCausalLM
+    from hf_reward_ext.sla import RewardTransformer
+
+    kwargs = loading_settings(options)
+    policy = load_causal_lm(name, revision=options.revision, **kwargs)
+    if options.channel:
+        channel = RewardTransformer.from_pretrained(options.channel, base=policy, processing_class=tokenizer)
+        return on_device(channel, options)
+    if not options.guide:
+        return on_device(policy, options)
+    alpha = options.alpha or [1.0]
+    alpha = alpha * len(options.guide) if len(alpha) == 1 else alpha
+    if all(adapter_base(guide) == name for guide in options.guide):  # one copy of the weights, one forward
+        names = [f"guide-{number}" for number in range(len(options.guide))]
+        adapted = PeftModel.from_pretrained(policy, options.guide[0], adapter_name=names[0])
+        for adapter, folder in list(zip(names, options.guide, strict=True))[1:]:
+            adapted.load_adapter(folder, adapter)
+        return on_device(GuidedCausalLM.from_peft(adapted, names, alpha), options)
+    guides = [load_causal_lm(guide, **kwargs) for guide in options.guide]
+    tokenizers = [load_tokenizer(guide, trust_remote_code=options.trust_remote_code) for guide in options.guide]
+    return on_device(GuidedCausalLM(policy, guides, alpha, tokenizer=tokenizer, guide_tokenizers=tokenizers), options)

@@ -1,64 +1,279 @@
 """`hf-reward-ext judge`: which of two responses is better, or how good each one is."""
 
-from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
-from hf_reward_ext.cli.options import add_data_options, add_model_options, add_output_options, positive
-from hf_reward_ext.cli.parsing import add_command
+from hf_reward_ext.base.options import SEED, Count, Number
+from hf_reward_ext.cli.options import DataOptions, LoadingOptions, OutputOptions, option
+from hf_reward_ext.cli.parser import command_parser
+
+SHORT = "judge pairs or single responses with a Fast-Slow judge"
+DESCRIPTION = """\
+Judges pairs of responses, or with pointwise verdicts single ones: in one token where the judge is sure, in writing
+where it is not. Rows {prompt, chosen, rejected} also give its accuracy."""
+EXAMPLES = (
+    "--model outputs/judge --data outputs/data/judge --output outputs/judgments.jsonl",
+    '--model outputs/judge --prompt "6 1 3 3=12|" --responses "6-1*3-3=12" "6+1*3-3=12"',
+    "--model Qwen/Qwen3-4B --verdicts A B --data pairs.jsonl --calibration_data held_out.jsonl --budget 0.4",
+)
+_SUMMARIZED = ("correct", "mode", "num_tokens", "consistent", "parsed", "is_cut", "mass")
+_PAIRS = [("prompt", "chosen", "rejected"), ("prompt", "response_a", "response_b")]
+_READ = ("prompt", "chosen", "rejected", "response_a", "response_b", "response", "id")
 
 
-def add_parser(commands) -> None:
-    """Adds the command to the console script."""
-    add_command(
-        commands,
-        "judge",
-        run,
-        _add_options,
-        check=_check,
-        short="judge pairs or single responses with a Fast-Slow judge",
-        description="Judges pairs of responses, or with pointwise verdicts single ones: in one token where the judge\n"
-        "is sure, in writing where it is not. Rows {prompt, chosen, rejected} also give its accuracy.",
-        examples=[
-            "--model outputs/judge --data outputs/data/judge --output outputs/judgments.jsonl",
-            '--model outputs/judge --prompt "6 1 3 3=12|" --responses "6-1*3-3=12" "6+1*3-3=12"',
-            "--model Qwen/Qwen3-4B --verdicts A B --data pairs.jsonl --calibration_data held_out.jsonl --budget 0.4",
-        ],
+@dataclass
+class JudgeModelOptions:
+    """The judge and its gate."""
+
+    title: ClassVar[str] = "judge"
+    model: str | None = option(
+        "a judge that `train fast-slow` wrote, or any causal LM", metavar="NAME", kind="model", revision=True
+    )
+    verdicts: list[str] | None = option("verdicts of a plain causal LM (default: A B)")
+    mode: Literal["gated", "fast", "slow"] = option("which path judges", "gated")
+    votes: Annotated[int | None, Count(most=1000)] = option("written judgments of an unsure row")
+    max_new_tokens: Annotated[int | None, Count()] = option("longest written judgment")
+    seed: Annotated[int, SEED] = option("random seed of written judgments", 0)
+    calibration_data: str | None = option(
+        "other pairs {prompt, chosen, rejected}, to set the gate", metavar="NAME", kind="rows"
+    )
+    budget: Annotated[float | None, Number(least=0, most=1)] = option(
+        "calibration: largest share of decisions to escalate"
+    )
+    risk: Annotated[float | None, Number(above=0, below=1)] = option("calibration: largest error rate of fast verdicts")
+
+
+@dataclass
+class PairOptions:
+    """A decision on the command line."""
+
+    title: ClassVar[str] = "one decision, instead of --data"
+    prompt: str | None = option("the prompt", kind="input")
+    responses: list[str] | None = option("two to compare; any number with pointwise verdicts", kind="input")
+
+
+@dataclass
+class JudgeDataOptions(DataOptions):
+    """Rows, also those of benchmarks."""
+
+    title: ClassVar[str] = "data"
+    format: Literal["pairs", "rewardbench", "rm-bench", "judgebench", "llmbar"] = option(
+        "columns of the rows: pairs {prompt, chosen, rejected}, {prompt, response_a, response_b} or {prompt, "
+        "response}; or those of a benchmark",
+        "pairs",
+        kind="input",
     )
 
 
-def _add_options(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("judge")
-    group.add_argument("--model", metavar="NAME", help="a judge that `train fast-slow` wrote, or any causal LM")
-    group.add_argument("--verdicts", nargs="+", metavar="TEXT", help="of a plain causal LM (default: A B)")
-    group.add_argument("--mode", default="gated", choices=("gated", "fast", "slow"), help="default: %(default)s")
-    group.add_argument("--votes", type=positive, metavar="N", help="written judgments of an unsure row")
-    group.add_argument("--max_new_tokens", type=positive, metavar="N", help="longest written judgment")
-    group.add_argument(
-        "--calibration_data", metavar="NAME", help="other pairs {prompt, chosen, rejected}, to set the gate"
-    )
-    group.add_argument("--budget", type=float, metavar="X", help="calibrate: largest share of decisions to escalate")
-    group.add_argument("--risk", type=float, metavar="X", help="calibrate: largest error rate of fast verdicts")
-    pair = parser.add_argument_group("one decision, in place of --data")
-    pair.add_argument("--prompt", metavar="TEXT", help="the prompt")
-    pair.add_argument(
-        "--responses", nargs="+", metavar="TEXT", help="two to compare; any number with pointwise verdicts"
-    )
-    add_data_options(parser, "rows {prompt, chosen, rejected}, {prompt, response_a, response_b} or {prompt, response}")
-    add_model_options(parser)
-    add_output_options(parser, "the rows with their judgments")
+@dataclass
+class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions, JudgeModelOptions):
+    """Options of `judge`."""
+
+    def check(self) -> None:
+        """Raises `ValueError` if options do not go together."""
+        if not self.model:
+            raise ValueError("--model is missing: a judge or causal LM, by name or folder")
+        if bool(self.prompt) == bool(self.data) or bool(self.prompt) != bool(self.responses):
+            raise ValueError("responses are needed once: give --data, or --prompt with --responses")
+        goals = [self.budget is not None, self.risk is not None]
+        if any(goals) != bool(self.calibration_data) or all(goals):
+            raise ValueError("--calibration_data goes with one of --budget and --risk")
+        if self.verdicts and len(set(self.verdicts)) < 2:
+            raise ValueError(f"--verdicts must be at least two different texts, got {self.verdicts}")
 
 
-def run(args: Namespace) -> dict:
+def parse(arguments: Sequence[str]):
+    """Options, and the flags of every command."""
+    return command_parser("judge", JudgeOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+
+
+def run(options: JudgeOptions) -> dict:
     """Judges, and writes or prints."""
-    from hf_reward_ext.cli.judging import judge_all
+    from hf_reward_ext.cli.rows import load_rows
+    from hf_reward_ext.cli.work import check_places, open_output, report, work_through
 
-    return judge_all(args)
+    check_places(options, "output")
+    rows = _rows(options)
+    held_out: Any = load_rows(options.calibration_data, None, None, _PAIRS[0]) if options.calibration_data else None
+    if held_out is not None:
+        _check_pairs(held_out)
+    with open_output(options) as writer:
+        results = list(work_through(rows, partial(_prepare, options, rows, held_out), options, writer, "judging"))
+    if not options.output:
+        for row in results:
+            print(_describe(row))
+    summary = _summarize(results)
+    print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
+    return report("judge", options, results, summary)
 
 
-def _check(args: Namespace) -> None:
-    if not args.model:
-        args.usage_error("--model is missing: a judge or causal LM, by name or folder")
-    if bool(args.prompt) == bool(args.data) or bool(args.prompt) != bool(args.responses):
-        args.usage_error("responses are needed once: give --data, or --prompt with --responses")
-    goals = [args.budget is not None, args.risk is not None]
-    if any(goals) != bool(args.calibration_data) or all(goals):
-        args.usage_error("--calibration_data goes with one of --budget and --risk")
+def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
+    judge = _judge(options)
+    is_pair = "response" not in rows[0]
+    if judge.judge_prompt.is_pairwise and not is_pair:
+        raise ValueError(
+            f"Single responses were given, but the judge's verdicts {judge.config.verdicts} compare two. Give pairs, "
+            "or a judge with pointwise verdicts such as Yes and No."
+        )
+    judge.check(*_columns(rows, judge.config.both_orders), mode=options.mode)
+    if held_out is not None:
+        goal = {"budget": options.budget} if options.budget is not None else {"risk": options.risk}
+        found = judge.calibrate(held_out, **goal)
+        print(f"Calibrated on {len(held_out)} pairs: {_calibrated(found, judge.gate)}.")
+
+    def batch(some: list[dict]) -> list[dict]:
+        prompts, first, second = _columns(some, judge.config.both_orders)
+        judgments = judge.judge(prompts, first, second, mode=options.mode, show_progress=False)
+        return [_result(row, shown, one) for row, shown, one in zip(some, first, judgments, strict=True)]
+
+    return batch
+
+
+def _rows(options: JudgeOptions) -> list[dict]:
+    """Rows to judge, each checked; the wrong one is named."""
+    if options.responses is not None and len(options.responses) == 2:
+        rows = [{"prompt": options.prompt, "response_a": options.responses[0], "response_b": options.responses[1]}]
+    elif options.responses is not None:
+        rows = [{"prompt": options.prompt, "response": response} for response in options.responses]
+    else:
+        rows = _data_rows(options)
+    return _checked(rows)
+
+
+def _data_rows(options: JudgeOptions) -> list[dict]:
+    from hf_reward_ext.cli.work import read_data
+
+    if options.format == "pairs":
+        rows: Any = read_data(options, *_PAIRS, ("prompt", "response"))
+    else:
+        from hf_reward_ext.evaluation.evaluate import read_benchmark
+
+        rows = [
+            {"prompt": row.prompt, "chosen": better, "rejected": worse, "id": row.name}
+            for row in read_benchmark(read_data(options), options.format)
+            for better in row.chosen
+            for worse in row.rejected
+        ]
+    return [
+        {"number": number, **{name: value for name, value in row.items() if name in _READ}}
+        for number, row in enumerate(rows)
+    ]
+
+
+def _checked(rows: list[dict]) -> list[dict]:
+    from hf_reward_ext.base.preference.validation import naming_row, read_completion, read_prompt
+
+    for number, row in enumerate(rows):
+        with naming_row(number, "judged"):
+            row["prompt"] = read_prompt(row["prompt"])
+            for name in set(row) & {"chosen", "rejected", "response_a", "response_b", "response"}:
+                row[name] = read_completion(row[name], name, row["prompt"])
+    return rows
+
+
+def _check_pairs(rows: Iterable[dict]) -> None:
+    from hf_reward_ext.base.preference.rows import check_pairs
+
+    check_pairs(rows, "calibration")
+
+
+def _judge(options: JudgeOptions) -> Any:
+    from hf_reward_ext.cli.models import load_causal_lm, load_tokenizer, loading_settings, model_type, on_device
+    from hf_reward_ext.fast_slow import FastSlowRewardModel
+
+    name, kwargs = str(options.model), loading_settings(options)
+    if model_type(name) == "fast_slow":
+        if options.verdicts:
+            raise ValueError(
+                f"`--verdicts` must be left out for the judge {name!r}, which has its own. Pass a plain causal LM, or "
+                "leave it out."
+            )
+        kwargs |= {"revision": options.revision} if options.revision else {}
+        judge = FastSlowRewardModel.from_pretrained(name, batch_size=options.batch_size, **kwargs)
+    else:
+        tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+        causal_lm = load_causal_lm(name, revision=options.revision, **kwargs)
+        judge = FastSlowRewardModel(causal_lm, tokenizer, options.verdicts or ("A", "B"), batch_size=options.batch_size)
+    if options.votes:
+        judge.config.num_votes = options.votes
+        judge.config.sampling_temperature = judge.config.sampling_temperature or 1.0  # votes that may differ
+    if options.max_new_tokens:
+        judge.config.max_new_tokens = options.max_new_tokens
+    return on_device(judge, options)
+
+
+def _columns(rows: list[dict], both_orders: bool) -> tuple[list, list, list | None]:
+    """Prompts, and the responses in the order in which they are shown."""
+    shown = [_shown(row, both_orders) for row in rows]
+    second = None if "response" in rows[0] else [pair[1] for pair in shown]
+    return [row["prompt"] for row in rows], [pair[0] for pair in shown], second
+
+
+def _shown(row: dict, both_orders: bool) -> tuple:
+    """Both responses in the order in which they are shown; without both orders, the right one is not always first."""
+    if "chosen" in row:
+        pair = (row["chosen"], row["rejected"])
+        return pair if both_orders or row["number"] % 2 == 0 else pair[::-1]
+    return (row["response_a"], row["response_b"]) if "response_a" in row else (row["response"], None)
+
+
+def _result(row: dict, first: Any, judgment: Any) -> dict:
+    """The row with its judgment; numbers without a meaning are null."""
+    fields = {
+        name: None if isinstance(value, float) and value != value else value for name, value in asdict(judgment).items()
+    }
+    if "chosen" in row:
+        fields["shown_first"] = "chosen" if first == row["chosen"] else "rejected"
+        fields["correct"] = (judgment.score > 0) == (first == row["chosen"])
+    return {**row, **fields}
+
+
+def _describe(row: dict) -> str:
+    """A decision in a line: how probable the better response is, and which one it is."""
+    better = "the first" if row["probability"] > 0.5 else "the second"
+    if "shown_first" in row:
+        better = "chosen" if row["correct"] else "rejected"
+    what = "" if "response" in row else f"  {better} is better"
+    return f"{row['probability']:.3f} {row['mode']:4} {row['num_tokens']:4} tokens{what}  {row['text']!r}"
+
+
+def _calibrated(found: dict, gate: Any) -> str:
+    lower, upper = found["fast_accuracy_interval"]
+    parts = [
+        f"{found['escalation_rate']:.1%} escalated, at intuition below {gate.intuition_threshold:.3g} or distribution "
+        f"below {gate.distribution_threshold:.3g}",
+        f"fast verdicts right in {found['fast_accuracy']:.3f} [{lower:.3f}, {upper:.3f}]",
+        f"verdict mass {found['mass_mean']:.2g}",
+    ]
+    if "position_bias" in found:
+        parts.append(f"both orders disagree in {found['position_bias']['disagreement']:.1%}")
+    return "; ".join(parts)
+
+
+def _summarize(results: Iterable[dict]) -> dict[str, float]:
+    """What the judgments have in common."""
+    rows: list[dict[str, Any]] = [{name: row.get(name) for name in _SUMMARIZED} for row in results]
+    count, written = len(rows), [row for row in rows if row["mode"] == "slow"]
+    summary: dict[str, float] = {
+        "num_decisions": count,
+        "written": len(written) / count,
+        "tokens_per_decision": sum(row["num_tokens"] for row in rows) / count,
+        "mass": sum(row["mass"] for row in rows) / count,
+        "inconsistent": sum(not row["consistent"] for row in rows) / count,
+        "unparsed": sum(not row["parsed"] for row in written) / max(1, len(written)),
+        "cut": sum(bool(row["is_cut"]) for row in written) / max(1, len(written)),
+    }
+    right: Any = [row["correct"] for row in rows if row["correct"] is not None]
+    if not right:
+        return summary
+    from hf_reward_ext.base.stats.intervals import share_with_interval
+
+    accuracy = share_with_interval(right)
+    return {
+        "accuracy": accuracy.value,
+        "accuracy_lower": accuracy.lower,
+        "accuracy_upper": accuracy.upper,
+        **summary,
+    }

@@ -13,7 +13,7 @@ from accelerate.commands.config.config_args import default_config_file
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from hf_reward_ext.cli.train_parser import Parsed
+from hf_reward_ext.cli.train import Training
 
 MODULE = "hf_reward_ext.cli.main"
 
@@ -35,33 +35,32 @@ def wants_launch(launch_arguments: Sequence[str]) -> bool:
     return torch.accelerator.is_available() and torch.accelerator.device_count() > 1
 
 
-def launch(method: str, parsed: Parsed, arguments: Sequence[str]) -> None:
+def launch(options: Training) -> None:
     """
     Runs `accelerate launch ... -m hf_reward_ext.cli.main train METHOD ...`, as `trl` runs its scripts.
 
     Args:
-        method (`str`): Of `train`.
-        parsed ([`Parsed`]): Knows which arguments are accelerate's.
-        arguments (`list[str]`): All that followed the method.
+        options ([`Training`]): The options; those that we do not have are accelerate's.
 
     Raises:
-        SystemExit: With code 2 if accelerate does not know an argument either.
-        RuntimeError: If a process failed; it has told why.
+        SystemExit: With code 2 if accelerate does not have an argument either.
+        RuntimeError: If a process failed; its output shows why.
     """
-    launch_arguments = resolve_config(parsed.launch_arguments)
-    own_arguments = _without(arguments, parsed.cli_launch_arguments)
-    said = io.StringIO()
+    launch_arguments = resolve_config(options.launch_arguments)
+    own_arguments = _without(options.arguments, options.launch_arguments_on_line)
+    errors = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(errors):
             args = launch_command_parser().parse_args(
-                [*launch_arguments, "-m", MODULE, "train", method, *own_arguments]
+                [*launch_arguments, "-m", MODULE, "train", options.method, *own_arguments]
             )
     except SystemExit:
-        parsed.usage_error(f"{said.getvalue().strip().splitlines()[-1].partition('error: ')[2]} (of accelerate launch)")
+        message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        options.usage_error(f"{message} (of accelerate launch)")
     try:
         launch_command(args)
     except (subprocess.CalledProcessError, ChildFailedError) as error:
-        raise RuntimeError("A training process failed; what it said stands above.") from error
+        raise RuntimeError("A training process failed; see its output above.") from error
 
 
 def resolve_config(arguments: Sequence[str]) -> list[str]:
@@ -74,8 +73,8 @@ def resolve_config(arguments: Sequence[str]) -> list[str]:
     arguments = list(arguments)
     if "--accelerate_config" not in arguments:
         return arguments
-    place = arguments.index("--accelerate_config")
-    name = "".join(arguments[place + 1 : place + 2])
+    index = arguments.index("--accelerate_config")
+    name = "".join(arguments[index + 1 : index + 2])
     shipped = Path(str(resources.files("trl"))) / "accelerate_configs"
     path = Path(name) if Path(name).is_file() else shipped / f"{name}.yaml"
     if not path.is_file():
@@ -83,7 +82,7 @@ def resolve_config(arguments: Sequence[str]) -> list[str]:
         raise ValueError(
             f"`--accelerate_config {name}` was given, but that is neither a file nor one of TRL's {names}. Pass one."
         )
-    return ["--config_file", str(path), *arguments[:place], *arguments[place + 2 :]]
+    return ["--config_file", str(path), *arguments[:index], *arguments[index + 2 :]]
 
 
 def _without(arguments: Sequence[str], taken: Sequence[str]) -> list[str]:

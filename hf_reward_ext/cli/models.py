@@ -1,47 +1,119 @@
-"""Models and tokenizers by the names that the commands take."""
+"""Models, tokenizers, scorers and functions by the names that the commands take."""
 
+import importlib
+import inspect
 import json
-from argparse import Namespace
+import os
+import sys
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
-from transformers.utils import find_adapter_config_file
+from transformers.utils import cached_file, find_adapter_config_file
 
+from hf_reward_ext.base.saving.fingerprint import fingerprint_file, fingerprint_folder
+from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
+from hf_reward_ext.base.scoring.pair import PairScorer
+from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
+from hf_reward_ext.cli.options import LoadingOptions, is_function
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
+from hf_reward_ext.genarm import GenARMRewardModel
 
 
-def model_type(name: str) -> str | None:
+def check_name(name: str | None, option: str, functions: bool = False) -> None:
+    """
+    Refuses what is no model, without asking the Hub about names that cannot be on it.
+
+    Args:
+        name (`str`, *optional*): Name or folder; `None` passes.
+        option (`str`): Its option, for the message.
+        functions (`bool`, *optional*): Whether `MODULE:FUNCTION` is allowed too.
+
+    Raises:
+        FileNotFoundError: If it can only be a folder, and there is none, or none with a model.
+        ValueError: If it is neither a folder nor `OWNER/NAME`.
+    """
+    if name is None or name == DEMO_POLICY or (functions and is_function(name)):
+        return
+    path = Path(name).expanduser()
+    or_function = ", or MODULE:FUNCTION" if functions else ""
+    if path.is_dir():
+        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise FileNotFoundError(
+                f"`{option}` must be the folder of a model, got {name!r}, but it has no config.json or "
+                "adapter_config.json. Pass a folder that a trainer wrote."
+            )
+        return
+    owner, slash, rest = name.partition("/")
+    if path.exists() or path.is_absolute() or owner in ("", ".", "..", "~") or "/" in rest or Path(owner).is_dir():
+        raise FileNotFoundError(
+            f"`{option}` must be a folder or OWNER/NAME on the Hub{or_function}, but there is no folder {name!r}. "
+            "Check the path."
+        )
+    if not slash:
+        remedy = f" For a function write MODULE:{name}." if functions else ""
+        raise ValueError(
+            f"`{option}` must be a folder or OWNER/NAME on the Hub{or_function}, got {name!r}, and there is no folder "
+            f"of that name.{remedy or ' Check the path.'}"
+        )
+
+
+def fingerprint(name: str, revision: str | None = None) -> dict[str, Any]:
+    """
+    What identifies a model, its base included: files of a folder, or the commit on the Hub.
+
+    Args:
+        name (`str`): Name or folder.
+        revision (`str`, *optional*): Branch, tag or commit.
+    """
+    if name == DEMO_POLICY:
+        return {"name": name, "files": fingerprint_folder(str(files("hf_reward_ext.demo") / "checkpoint"))}
+    if Path(name).is_dir():
+        found: dict[str, Any] = {"files": fingerprint_folder(name)}
+    else:
+        found = {"name": name, "commit": _commit(name, revision)}
+    base = adapter_base(name, revision) or getattr(_config_or_none(name, revision), "base_model_name_or_path", None)
+    return found | ({"base": fingerprint(base)} if base and base != name else {})
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    for file in ("config.json", "adapter_config.json"):
+        path = cached_file(name, file, revision=revision, _raise_exceptions_for_missing_entries=False)
+        parts = Path(path).parts if path else ()
+        if "snapshots" in parts:
+            return parts[parts.index("snapshots") + 1]
+    return None
+
+
+def _config_or_none(name: str, revision: str | None) -> PreTrainedConfig | None:
+    has_config = cached_file(name, "config.json", revision=revision, _raise_exceptions_for_missing_entries=False)
+    return AutoConfig.from_pretrained(name, revision=revision) if has_config else None
+
+
+def model_type(name: str, **kwargs: Any) -> str | None:
     """`model_type` of the config of a model; `None` for the demo policy, and for an adapter without a config."""
     if name == DEMO_POLICY:
         return None
     has_config = (Path(name) / "config.json").is_file()
-    return None if not has_config and adapter_base(name) is not None else config_of(name).model_type
+    return None if not has_config and adapter_base(name) is not None else config_of(name, **kwargs).model_type
 
 
-def config_of(name: str) -> PreTrainedConfig:
+def config_of(name: str, **kwargs: Any) -> PreTrainedConfig:
     """Config of a model by name or folder."""
-    _check_folder(name, "config.json")
-    return AutoConfig.from_pretrained(name)
+    return AutoConfig.from_pretrained(name, **kwargs)
 
 
-def _check_folder(name: str, *files: str) -> None:
-    if Path(name).is_dir() and not any((Path(name) / file).is_file() for file in files):
-        raise FileNotFoundError(
-            f"The model folder {name!r} was given, but it has no {' or '.join(files)}. Pass a folder that a trainer "
-            "wrote."
-        )
-
-
-def adapter_base(name: str) -> str | None:
-    """Name of the base model, if what lies there is an adapter."""
-    path = None if name == DEMO_POLICY else find_adapter_config_file(name)
+def adapter_base(name: str, revision: str | None = None) -> str | None:
+    """Name of the base model of an adapter; `None` for other models."""
+    path = None if name == DEMO_POLICY else find_adapter_config_file(name, revision=revision)
     return json.loads(Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"] if path else None
 
 
-def base_of(name: str) -> str:
+def base_of(name: str, option: str = "--model") -> str:
     """
     The base model that a head, channel or adapter was trained on.
 
@@ -52,42 +124,47 @@ def base_of(name: str) -> str:
     if base is None and name != DEMO_POLICY:
         base = getattr(config_of(name), "base_model_name_or_path", None)
     if base is None:
-        raise ValueError(f"{name!r} does not say which model it was trained on. Pass that model as --model.")
+        raise ValueError(f"{name!r} does not say which model it was trained on. Pass that model as {option}.")
     return base
 
 
-def loading_settings(args: Namespace) -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained` by the options of `add_model_options`."""
-    settings: dict[str, Any] = {"dtype": args.dtype, "trust_remote_code": args.trust_remote_code}
-    return settings | ({"device_map": "auto"} if args.device == "auto" else {})
+def loading_settings(options: LoadingOptions) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained`."""
+    settings: dict[str, Any] = {"dtype": options.dtype, "trust_remote_code": options.trust_remote_code}
+    return settings | ({"device_map": "auto"} if options.device == "auto" else {})
 
 
-def on_device(model, args: Namespace) -> Any:
+def on_device(model: Any, options: LoadingOptions) -> Any:
     """The model where `--device` says, in evaluation mode."""
-    if args.device != "auto":
+    if options.device != "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        model = model.to(args.device or found or "cpu")
+        model = model.to(options.device or found or "cpu")
     return model.eval()
 
 
-def load_tokenizer(name: str, **kwargs):
-    """The tokenizer of a model; an adapter may lie without one."""
+def load_tokenizer(name: str, **kwargs: Any) -> Any:
+    """
+    The tokenizer of a model; that of the base for an adapter saved without one.
+
+    Args:
+        name (`str`): Name or folder.
+        **kwargs: For `from_pretrained` (`revision`, `trust_remote_code`).
+    """
     if name == DEMO_POLICY:
         return load_policy()[1]
-    _check_folder(name, "config.json", "adapter_config.json")
     base = adapter_base(name)
     if base is not None and not (Path(name) / "tokenizer_config.json").is_file():
-        return load_tokenizer(base, **kwargs)
+        return load_tokenizer(base)
     return AutoTokenizer.from_pretrained(name, **kwargs)
 
 
-def load_causal_lm(name: str, **kwargs) -> Any:
+def load_causal_lm(name: str, **kwargs: Any) -> Any:
     """
     A causal LM by name or folder: the demo policy, an adapter on its base, or any of the Hub.
 
     Args:
         name (`str`): Name or folder.
-        **kwargs: For `from_pretrained` (`dtype`, `revision`, ...); the demo policy is float32 unless told otherwise.
+        **kwargs: For `from_pretrained` (`dtype`, `revision`, ...); the demo policy is float32 by default.
     """
     if name == DEMO_POLICY:
         dtype = kwargs.get("dtype")
@@ -99,4 +176,88 @@ def load_causal_lm(name: str, **kwargs) -> Any:
         return AutoModelForCausalLM.from_pretrained(name, **kwargs)
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(load_causal_lm(base, **kwargs), name)
+    revision = kwargs.pop("revision", None)  # of the adapter, not of its base
+    return PeftModel.from_pretrained(load_causal_lm(base, **kwargs), name, revision=revision)
+
+
+def load_function(name: str, option: str, example: tuple | None = None) -> Callable:
+    """
+    A function by `MODULE:FUNCTION`; modules of the working directory are found, after installed ones.
+
+    Args:
+        name (`str`): The name.
+        option (`str`): Its option, for messages.
+        example (`tuple`, *optional*): Arguments that it must take.
+
+    Raises:
+        ValueError: If there is no such module or function.
+        TypeError: If it is not callable, or not with such arguments.
+    """
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # at the end: a `yaml.py` here must not hide the installed one
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name!r} was given, but {error}. Pass MODULE:FUNCTION of something importable.") from error
+    if not callable(function):
+        raise TypeError(f"`{option}` must be a function, got {name!r}, a `{type(function).__name__}`.")
+    if example is not None:
+        try:
+            inspect.signature(function).bind(*example)
+        except TypeError as error:
+            raise TypeError(
+                f"`{option}` must take {len(example)} arguments, but {name!r} does not ({error}). Pass a function that "
+                "does."
+            ) from error
+        except ValueError:  # a builtin without a signature
+            pass
+    return function
+
+
+def fingerprint_function(name: str) -> dict[str, Any]:
+    """The name of a function, and the hash of the file that it is in."""
+    source = inspect.getsourcefile(inspect.unwrap(load_function(name, "MODULE:FUNCTION")))
+    return {"name": name, "file": None if source is None else fingerprint_file(source)[:16]}
+
+
+def load_scorer(
+    name: str, option: str, options: LoadingOptions, batch_size: int, revision: str | None = None
+) -> Scorer | PairScorer:
+    """
+    A scorer of prompts and completions.
+
+    Args:
+        name (`str`): `MODULE:FUNCTION`; a reward model or judge by name or folder; or a causal LM or adapter, which
+            scores as an autoregressive reward model.
+        option (`str`): Its option, for messages.
+        options ([`LoadingOptions`]): How models are loaded.
+        batch_size (`int`): Texts per forward.
+        revision (`str`, *optional*): Branch, tag or commit of this model.
+
+    Raises:
+        TypeError, ValueError: If the function is not there or cannot be called, or the model scores nothing.
+    """
+    if is_function(name):
+        return as_scorer(load_function(name, option))
+    kwargs = {**loading_settings(options), "revision": revision}
+    given = {"revision": revision, "trust_remote_code": options.trust_remote_code}
+    if is_causal_lm(name):
+        causal_lm = load_causal_lm(name, **kwargs)
+        merged = causal_lm.merge_and_unload() if hasattr(causal_lm, "peft_config") else causal_lm
+        model = on_device(GenARMRewardModel.from_causal_lm(merged), options)
+        return as_scorer(model, load_tokenizer(name, **given), batch_size)
+    model = on_device(load_reward_model(name, **kwargs), options)
+    return as_scorer(model, load_reward_tokenizer(name, **given), batch_size)
+
+
+def is_causal_lm(name: str) -> bool:
+    """Whether a model is a causal LM or an adapter on one: it scores by its log-probability."""
+    if model_type(name) is None:
+        return True
+    return any(architecture.endswith("ForCausalLM") for architecture in config_of(name).architectures or ())
+
+
+def is_head(name: str) -> bool:
+    """Whether a reward model is an ELHSR head, which scores while candidates are written."""
+    return not is_function(name) and model_type(name) == "elhsr"

@@ -1,82 +1,114 @@
-"""Groups of options that several commands share, and what they mean together."""
+"""Options that several commands share: dataclasses that load nothing heavy."""
 
-from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from hf_reward_ext.base.options import SEED, Count, Number
 
 
-def add_model_options(parser: ArgumentParser) -> None:
+def option(help: str, default: Any = None, **metadata: Any) -> Any:
+    """
+    A field of options.
+
+    Args:
+        help (`str`): Description in the help.
+        default (*optional*): Default value.
+        **metadata: For `argparse` (`metavar`); `option`, another name of the option; and `kind`, what it means for
+            results: `"input"` (rows or where they come from), `"place"` (where results go), `"model"`, `"scorer"`
+            (a model or function), `"function"`, or `"rows"` (other data that results depend on).
+    """
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass
+class LoadingOptions:
     """How a model is loaded."""
-    group = parser.add_argument_group("loading")
-    group.add_argument("--revision", metavar="NAME", help="branch, tag or commit of the model")
-    group.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="default: as saved"
+
+    title: ClassVar[str] = "loading"
+    revision: str | None = option("branch, tag or commit of the model", metavar="NAME")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("type of the weights; default: as saved", "auto")
+    device: str | None = option(
+        "cpu, cuda:0, ... or auto to spread it; default: the first GPU", metavar="NAME", kind="place"
     )
-    group.add_argument("--device", metavar="NAME", help="cpu, cuda:0, ... or auto to spread it; default: the first GPU")
-    group.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    trust_remote_code: bool = option("run code that comes with the model", False)
 
 
-def add_data_options(parser: ArgumentParser, what: str) -> None:
+@dataclass
+class DataOptions:
     """Where rows come from."""
-    group = parser.add_argument_group("data")
-    group.add_argument("--data", metavar="NAME", help=f"{what}: a json, jsonl, csv, parquet or arrow file, a folder, "
-                       "or a name on the Hub")  # fmt: skip
-    group.add_argument("--data_config", metavar="NAME", help="configuration of a dataset on the Hub")
-    group.add_argument("--split", metavar="NAME", help="default: the only one, or test")
-    group.add_argument("--max_rows", type=positive, metavar="N", help="take the first N rows")
+
+    title: ClassVar[str] = "data"
+    data: str | None = option(
+        "rows: a json, jsonl, csv, parquet or arrow file, a folder, or a name on the Hub", metavar="NAME", kind="input"
+    )
+    data_config: str | None = option("configuration of a dataset on the Hub", metavar="NAME", kind="input")
+    split: str | None = option("name of the split; default: the only one, or test", metavar="NAME", kind="input")
+    max_rows: Annotated[int | None, Count()] = option("number of rows to take, from the first", kind="input")
 
 
-def add_prompt_options(parser: ArgumentParser) -> None:
+@dataclass
+class PromptOptions:
     """Prompts on the command line or in rows."""
-    group = parser.add_argument_group("prompts")
-    group.add_argument("--prompt", nargs="+", metavar="TEXT", help="prompts, in place of --data")
-    group.add_argument(
-        "--prompt_column", default="prompt", metavar="NAME", help="text or messages (default: %(default)s)"
-    )
-    group.add_argument("--chat", action="store_true", help="a text prompt is a user's message")
 
-
-def add_sampling_options(parser: ArgumentParser):
-    """How tokens are drawn; what is left out is as the model's generation config says. Returns the group."""
-    group = parser.add_argument_group("sampling")
-    group.add_argument("--max_new_tokens", type=positive, default=256, metavar="N", help="default: %(default)s")
-    group.add_argument("--temperature", type=float, metavar="X", help="0 takes the most probable token")
-    group.add_argument("--top_p", type=float, metavar="X", help="draw among the most probable that sum to it")
-    group.add_argument("--top_k", type=int, metavar="N", help="draw among the N most probable; 0 for all")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    return group
-
-
-def add_output_options(parser: ArgumentParser, what: str) -> None:
-    """Where results go."""
-    group = parser.add_argument_group("output")
-    group.add_argument("--output", metavar="FILE", help=f"*.jsonl or *.arrow, {what}; a run that stopped goes on")
-    group.add_argument("--overwrite", action="store_true", help="start afresh where the file is there")
-    group.add_argument(
-        "--batch_size", type=positive, default=8, metavar="N", help="rows at a time (default: %(default)s)"
+    title: ClassVar[str] = "prompts"
+    prompt: list[str] | None = option("prompts, instead of --data", metavar="TEXT", kind="input")
+    prompt_column: str = option("column of prompts, text or messages", "prompt", metavar="NAME", kind="input")
+    chat: bool | None = option(
+        "send text prompts as a user's message, through the chat template; by default text is sent as it is",
+        kind="input",
     )
 
-
-def positive(text: str) -> int:
-    """A count of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    def check_prompts(self, data: str | None) -> None:
+        """Raises `ValueError` unless prompts are given in one way."""
+        if bool(self.prompt) == bool(data):
+            raise ValueError("prompts are needed once: give either --prompt or --data")
 
 
-def check_prompts(args: Namespace) -> None:
-    """Ends with a usage error unless prompts are given in one way."""
-    if bool(args.prompt) == bool(args.data):
-        args.usage_error("prompts are needed once: give either --prompt or --data")
+@dataclass
+class SamplingOptions:
+    """How tokens are drawn; what is left out is as the model's generation config has it."""
+
+    title: ClassVar[str] = "sampling"
+    max_new_tokens: Annotated[int, Count()] = option("most tokens of a completion", 256)
+    temperature: Annotated[float | None, Number(least=0)] = option("temperature; 0 takes the most probable token")
+    top_p: Annotated[float | None, Number(above=0, most=1)] = option("draw among the most probable that sum to it")
+    top_k: Annotated[int | None, Count(least=0)] = option("draw among the N most probable; 0 for all")
+    seed: Annotated[int, SEED] = option("random seed", 0)
+
+    def generation_settings(self) -> dict[str, Any]:
+        """Keyword arguments of `generate`."""
+        settings: dict[str, Any] = {"max_new_tokens": self.max_new_tokens}
+        if self.temperature is not None:
+            settings["do_sample"] = self.temperature > 0
+            if self.temperature > 0:
+                settings["temperature"] = self.temperature
+        for name in ("top_p", "top_k"):
+            if getattr(self, name) is not None:
+                settings[name] = getattr(self, name)
+        return settings
 
 
-def generation_settings(args: Namespace) -> dict:
-    """Keyword arguments of `generate`."""
-    settings: dict = {"max_new_tokens": args.max_new_tokens}
-    if args.temperature is not None:
-        settings["do_sample"] = args.temperature > 0
-        if args.temperature > 0:
-            settings["temperature"] = args.temperature
-    for name in ("top_p", "top_k"):
-        if getattr(args, name) is not None:
-            settings[name] = getattr(args, name)
-    return settings
+@dataclass
+class OutputOptions:
+    """Where rows of results go."""
+
+    title: ClassVar[str] = "output"
+    output: str | None = option(
+        "*.jsonl or *.arrow file of the rows; a run that stopped resumes", metavar="FILE", kind="place"
+    )
+    overwrite: bool = option("replace a file that is there, once the new one is whole", False, kind="place")
+    batch_size: Annotated[int, Count()] = option("rows at a time", 8)
+
+
+def is_function(name: str | None) -> bool:
+    """
+    Whether a name is `MODULE:FUNCTION`.
+
+    Example:
+    ```python
+    >>> is_function("my_rewards:shortest")
+    True
+    ```
+    """
+    module, colon, function = (name or "").partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), function))

@@ -1,14 +1,23 @@
 """`hf-reward-ext train`: the four trainers, as `trl` runs its own."""
 
-from argparse import REMAINDER, Namespace, RawDescriptionHelpFormatter
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, NamedTuple
 
+from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments
+
+from hf_reward_ext.base.options import Count, Number, check_declared
 from hf_reward_ext.cli.methods import METHODS
+from hf_reward_ext.cli.parser import COMMON, OptionParser, is_option
 
+SHORT = f"train a reward model: {', '.join(METHODS)}"
 _DESCRIPTION = """\
 Trains a reward model with TRL's trainer and TRL's options.
 
 methods:
-""" + "\n".join(f"  {name:10} {what}" for name, what in METHODS.items())
+""" + "\n".join(f"  {name:10} {method.text}" for name, method in METHODS.items())
 _EPILOG = """\
 `hf-reward-ext train METHOD --help` lists the options. `--config x.yaml` takes them from a file; the command line wins
 over it. Options of `accelerate launch` (--num_processes 2, --accelerate_config zero2) start several processes.
@@ -17,35 +26,182 @@ examples:
   hf-reward-ext train elhsr --config examples/configs/elhsr.yaml
   hf-reward-ext train genarm --model_name_or_path Qwen/Qwen3-0.6B --dataset_name pairs.jsonl --output_dir arm --use_peft
   hf-reward-ext train sla --config sla.yaml --resume_from_checkpoint last
-  accelerate launch --num_processes 2 -m hf_reward_ext.cli.main train fast-slow --config judge.yaml
+  accelerate launch --num_processes 2 -m hf_reward_ext train fast-slow --config judge.yaml
 """
+# Shown by `--help`; the others of transformers and TRL by `--help_all`.
+SHOWN = """output_dir num_train_epochs max_steps per_device_train_batch_size per_device_eval_batch_size
+gradient_accumulation_steps learning_rate lr_scheduler_type warmup_steps weight_decay max_grad_norm max_length
+center_rewards_coefficient eval_strategy eval_steps save_strategy save_steps save_total_limit load_best_model_at_end
+metric_for_best_model logging_steps report_to run_name seed bf16 use_cpu activation_checkpointing
+resume_from_checkpoint push_to_hub hub_model_id disable_tqdm""".split()
 
 
-def add_parser(commands) -> None:
-    """Adds the command to the console script."""
-    parser = commands.add_parser(
-        "train",
-        help="train a reward model: genarm, sla, fast-slow or elhsr",
+@dataclass
+class TrainArguments(ScriptArguments):
+    """
+    [`~trl.ScriptArguments`], whose data may be local, with separate evaluation data.
+
+    Args:
+        eval_dataset_name (`str`, *optional*): As `dataset_name`, for evaluation.
+    """
+
+    eval_dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Evaluation data: name, file or folder. Default: the test split of the training data."},
+    )
+
+
+@dataclass
+class JudgeArguments(TrainArguments):
+    """
+    Settings of a judge beside its training.
+
+    Args:
+        judge_template (`str`, *optional*): JSON object or file of the fields of [`JudgeTemplate`]; a mapping in YAML.
+        judge_max_new_tokens (`int`, *optional*): Longest written judgment.
+        budget, risk (`float`, *optional*): Calibrate on the evaluation pairs after training; see
+            [`FastSlowRewardModel.calibrate`].
+    """
+
+    judge_template: str | None = field(
+        default=None, metadata={"help": "Judge prompt: JSON or a JSON file of JudgeTemplate's fields; a YAML mapping."}
+    )
+    judge_max_new_tokens: Annotated[int | None, Count()] = field(
+        default=None, metadata={"help": "Longest written judgment, in tokens."}
+    )
+    budget: Annotated[float | None, Number(least=0, most=1)] = field(
+        default=None, metadata={"help": "After training, calibrate: largest share of decisions to escalate."}
+    )
+    risk: Annotated[float | None, Number(above=0, below=1)] = field(
+        default=None, metadata={"help": "After training, calibrate: largest error rate of fast verdicts."}
+    )
+
+
+class Training(NamedTuple):
+    """
+    Options of a training.
+
+    Args:
+        method (`str`): One of `METHODS`.
+        script, training, model, mixture: The dataclasses, filled.
+        launch_arguments (`list[str]`): What none of them has, which is for accelerate.
+        launch_arguments_on_line (`list[str]`): Those of the command line, without those of the file.
+        arguments (`list[str]`): All that followed the method.
+        is_launched (`bool`): Whether accelerate or torchrun has started this process.
+        usage_error (`callable`): Ends the process with a message.
+    """
+
+    method: str
+    script: Any
+    training: Any
+    model: ModelConfig
+    mixture: DatasetMixtureConfig
+    launch_arguments: list[str]
+    launch_arguments_on_line: list[str]
+    arguments: list[str]
+    is_launched: bool
+    usage_error: Callable
+
+
+class TrainParser(OptionParser):
+    """
+    The parser of a method.
+
+    Args:
+        method (`str`): One of `METHODS`.
+        show_all (`bool`, *optional*): Whether the help lists every option.
+    """
+
+    def __init__(self, method: str, show_all: bool = False):
+        from trl import RewardConfig
+
+        script = JudgeArguments if method == "fast-slow" else TrainArguments
+        config = METHODS[method].load(METHODS[method].config)
+        own = _names(config) - _names(RewardConfig)
+        titles = {
+            **dict.fromkeys(_names(config), "training"),
+            **dict.fromkeys(own | (_names(JudgeArguments) - _names(TrainArguments)), method),
+            **dict.fromkeys(_names(TrainArguments) | _names(DatasetMixtureConfig), "data"),
+            **dict.fromkeys(_names(ModelConfig), "model and adapter"),
+            "debug": COMMON,
+        }
+        self._show_all = show_all
+        super().__init__(
+            [script, config, ModelConfig, DatasetMixtureConfig],
+            titles=titles,
+            order=[method, "data", "model and adapter", "training", COMMON],
+            prog=f"hf-reward-ext train {method}",
+            usage="%(prog)s [--config FILE] --model_name_or_path NAME --dataset_name NAME --output_dir DIR [options]",
+            description=f"Trains {METHODS[method].text}.",
+            epilog="What is not listed goes to `accelerate launch`: --num_processes, --accelerate_config, ...",
+        )
+        self._group(COMMON).add_argument(
+            "--help_all", action="store_true", default=SUPPRESS, help="every option of transformers and TRL too"
+        )
+
+    def _adapt(self, field: str, title: str, names: Sequence[str], kwargs: dict[str, Any]) -> None:
+        is_shown = self._show_all or title != "training" or field in SHOWN
+        if not is_shown or kwargs.get("action") == "store_false" or field == "ignore_bias_buffers":
+            kwargs["help"] = SUPPRESS
+        if field == "debug":
+            kwargs.update(nargs="?", const="", help="show the traceback of an error; with a value as in transformers")
+
+
+def _names(kind: type) -> set[str]:
+    return {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+
+
+def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
+    """
+    Method and options, and the flags of every command.
+
+    Raises:
+        SystemExit: With code 2 if an option or value is wrong, with 0 after `--help`.
+    """
+    from hf_reward_ext.cli.launch import is_launched
+
+    parser = ArgumentParser(
+        prog="hf-reward-ext train",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
-    parser.add_argument("arguments", nargs=REMAINDER, metavar="...", help="options of the method")
-    parser.set_defaults(run=run, check=None, usage_error=parser.error)
+    method = parser.parse_args(list(arguments[:1])).method
+    others = list(arguments[1:])
+    is_child = is_launched()  # before the training arguments set what accelerate reads
+    options = parse_method(method, others, is_child)
+    debug = any(is_option(argument, "debug") for argument in others)
+    return options, Namespace(json=any(is_option(argument, "json") for argument in others), debug=debug)
 
 
-def run(args: Namespace) -> dict | None:
-    """Parses the method's options and trains, in this process or in those that accelerate starts."""
-    from hf_reward_ext.cli.launch import is_launched, launch, wants_launch
-    from hf_reward_ext.cli.train_parser import parse
-    from hf_reward_ext.cli.training import train
+def parse_method(method: str, arguments: Sequence[str], is_launched: bool = False) -> Training:
+    """Options of `train METHOD`; see [`parse`]."""
+    show_all = any(is_option(argument, "help_all") for argument in arguments)
+    parser = TrainParser(method, show_all)
+    if show_all:
+        parser.print_help()
+        sys.exit(0)
+    filled, _, unknown, on_line = parser.parse(arguments)
+    script, training, model, mixture = filled
+    try:
+        check_declared(script, spell=lambda name: f"--{name}")
+    except (ValueError, TypeError) as error:
+        parser.error(str(error))
+    return Training(
+        method, script, training, model, mixture, unknown, on_line, list(arguments), is_launched, parser.error
+    )
 
-    is_child = is_launched()
-    parsed = parse(args.method, [argument for argument in args.arguments if argument != "--json"])
-    if not is_child and wants_launch(parsed.launch_arguments):
-        return launch(args.method, parsed, args.arguments)
-    if parsed.cli_launch_arguments:
-        parsed.usage_error(f"unrecognized arguments: {' '.join(parsed.cli_launch_arguments)}")
-    return train(args.method, parsed)
+
+def run(options: Training) -> dict | None:
+    """Trains, in this process or in those that accelerate starts."""
+    from hf_reward_ext.cli.launch import launch, wants_launch
+    from hf_reward_ext.cli.training import check_options, train
+
+    if not options.is_launched and wants_launch(options.launch_arguments):
+        return launch(options)
+    if options.launch_arguments_on_line:
+        options.usage_error(f"unrecognized arguments: {' '.join(options.launch_arguments_on_line)}")
+    check_options(options)
+    return train(options)

@@ -1,114 +1,109 @@
 """A training run, from parsed options to a saved model."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, cast
 
 from trl import get_dataset, get_peft_config, get_quantization_config
 
-from hf_reward_ext.cli.models import load_causal_lm, load_tokenizer, model_type
+from hf_reward_ext.base.saving.atomic import check_folder
+from hf_reward_ext.cli.checkpoints import find_checkpoint
+from hf_reward_ext.cli.methods import METHODS
+from hf_reward_ext.cli.models import adapter_base, check_name, load_causal_lm, load_tokenizer, model_type
 from hf_reward_ext.cli.rows import Rows, check_columns, load_splits, take_split
-from hf_reward_ext.cli.train_parser import Parsed
-from hf_reward_ext.elhsr import ELHSRTrainer
+from hf_reward_ext.cli.train import Training
+from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.fast_slow import FastSlowRewardModel, FastSlowTrainer, JudgeTemplate
-from hf_reward_ext.genarm import GenARMTrainer
-from hf_reward_ext.sla import RewardTransformer, SLATrainer
+from hf_reward_ext.sla import RewardTransformer
 
-TRAINERS = {"genarm": GenARMTrainer, "sla": SLATrainer, "fast-slow": FastSlowTrainer, "elhsr": ELHSRTrainer}
 _PAIRS = [("chosen", "rejected"), ("chosen_ids", "rejected_ids")]
-_LABELLED = [
+_LABELED = [
     ("prompt", "completion", "label"),
     ("prompt", "completions", "labels"),
     ("prompt_ids", "completion_ids", "label"),
 ]
 
 
-def train(method: str, parsed: Parsed) -> dict | None:
+def train(options: Training) -> dict | None:
     """
     Trains, saves, and on request calibrates and uploads.
 
     Args:
-        method (`str`): One of `TRAINERS`.
-        parsed ([`Parsed`]): The options.
+        options ([`Training`]): Method and options.
 
     Returns:
-        `dict`: Where the model lies and its last metrics; `None` in all processes but the first.
+        `dict`: Where the model is and its last metrics; `None` in all processes but the first.
     """
     started = time.perf_counter()
-    _check_options(method, parsed)
-    checkpoint = _checkpoint(parsed.training)
-    train_rows, eval_rows = _datasets(method, parsed)
-    trainer: Any = TRAINERS[method](
-        args=parsed.training,
+    method, training = METHODS[options.method], options.training
+    check_folder(training.output_dir, "--output_dir")
+    checkpoint = find_checkpoint(training.output_dir, training.resume_from_checkpoint)
+    train_rows, eval_rows = _datasets(options)
+    check_name(options.model.model_name_or_path, "--model_name_or_path")
+    trainer: Any = method.load(method.trainer)(
+        args=training,
         train_dataset=train_rows,
-        eval_dataset=eval_rows if parsed.training.eval_strategy != "no" else None,
-        **_model(method, parsed),
+        eval_dataset=eval_rows if training.eval_strategy != "no" else None,
+        **_model(options),
     )
+    if trainer.is_world_process_zero():
+        _note_form(train_rows, trainer.processing_class)
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     report = {
-        "command": f"train {method}",
-        "output_dir": parsed.training.output_dir,
+        "command": f"train {options.method}",
+        "output_dir": training.output_dir,
         "train": result.metrics,
         "eval": next((row for row in reversed(trainer.state.log_history) if "eval_loss" in row), None),
     }
-    if method == "fast-slow":
-        report["calibration"] = _finish_judge(trainer, parsed.script, eval_rows)
-    if parsed.training.push_to_hub:
-        trainer.push_to_hub(dataset_name=parsed.script.dataset_name)
+    if options.method == "fast-slow":
+        report["calibration"] = _finish_judge(trainer, options.script, eval_rows)
+    if training.push_to_hub:
+        trainer.push_to_hub(dataset_name=options.script.dataset_name)
     is_first = trainer.is_world_process_zero()
     trainer.end()
     if not is_first:
         return None
-    print(f"Saved in {parsed.training.output_dir} after {time.perf_counter() - started:.0f} s.")
+    _print_end(report, method.use, time.perf_counter() - started)
     return report
 
 
-def _check_options(method: str, parsed: Parsed) -> None:
-    model, script, training = parsed.model, parsed.script, parsed.training
+def check_options(options: Training) -> None:
+    """Ends with a usage error if options are missing or do not go together."""
+    model, script, training = options.model, options.script, options.training
     if not model.model_name_or_path:
-        parsed.usage_error("--model_name_or_path is missing: the name or folder of the model to train on")
-    if not script.dataset_name and not parsed.mixture.datasets:
-        parsed.usage_error("--dataset_name is missing: a name on the Hub, a file, or a folder")
+        options.usage_error("--model_name_or_path is missing: the name or folder of the model to train on")
+    if not script.dataset_name and not options.mixture.datasets:
+        options.usage_error("--dataset_name is missing: a name on the Hub, a file, or a folder")
     if training.output_dir == "trainer_output":
-        parsed.usage_error("--output_dir is missing: the folder for the trained model")
-    if method == "elhsr" and model.use_peft:
-        parsed.usage_error("--use_peft was given, but elhsr trains a head and leaves the policy as it is; leave it out")
-    if method == "sla" and model.use_peft and training.freeze_base and training.policy_loss is None:
-        parsed.usage_error("--use_peft was given with a frozen base; add --policy_loss or --freeze_base false")
-    if method == "fast-slow" and script.calibration_budget is not None and script.calibration_risk is not None:
-        parsed.usage_error("--calibration_budget and --calibration_risk exclude each other")
-
-
-def _checkpoint(training) -> str | bool | None:
-    """`--resume_from_checkpoint` as a folder, or `True` for the last one."""
-    given = training.resume_from_checkpoint
-    if given is None or str(given).lower() in ("false", "none"):
-        return None
-    if str(given).lower() in ("true", "last"):
-        if not list(Path(training.output_dir).glob("checkpoint-*")):
-            raise FileNotFoundError(
-                f"`--resume_from_checkpoint {given}` was given, but {training.output_dir!r} has no checkpoint. Leave "
-                "it out to start afresh."
-            )
-        return True
-    if not Path(given).is_dir():
-        raise FileNotFoundError(
-            f"`--resume_from_checkpoint {given}` was given, but there is no such folder. Pass a checkpoint, or `last`."
+        options.usage_error("--output_dir is missing: the folder for the trained model")
+    if options.method == "elhsr" and model.use_peft:
+        options.usage_error(
+            "--use_peft was given, but elhsr trains a head and leaves the policy as it is; leave it out"
         )
-    return given
+    if options.method == "sla" and model.use_peft and training.freeze_base and training.policy_loss is None:
+        options.usage_error("--use_peft was given with a frozen base; add --policy_loss or --freeze_base false")
+    if options.method == "fast-slow":
+        if script.budget is not None and script.risk is not None:
+            options.usage_error("--budget and --risk exclude each other")
+        if script.judge_template is not None:
+            try:
+                JudgeTemplate.from_dict(_template(script.judge_template))
+            except (TypeError, ValueError) as error:
+                options.usage_error(f"--judge_template: {error}")
 
 
-def _datasets(method: str, parsed: Parsed) -> tuple[Rows, Rows | None]:
-    script = parsed.script
-    if parsed.mixture.datasets:
-        name, splits = "the mixture", cast(dict[str, Rows], dict(get_dataset(parsed.mixture)))
+def _datasets(options: Training) -> tuple[Rows, Rows | None]:
+    method, script = options.method, options.script
+    if options.mixture.datasets:
+        name, splits = "the mixture", cast(dict[str, Rows], dict(get_dataset(options.mixture)))
     else:
         name = script.dataset_name
         splits = load_splits(name, script.dataset_config, script.dataset_streaming)
     rows = take_split(splits, script.dataset_train_split, name, "--dataset_train_split")
-    check_columns(rows, name, *_PAIRS, *(_LABELLED if method == "elhsr" else []))
+    check_columns(rows, name, *_PAIRS, *(_LABELED if method == "elhsr" else []))
     held_out = None
     if script.eval_dataset_name:
         name = script.eval_dataset_name
@@ -117,9 +112,9 @@ def _datasets(method: str, parsed: Parsed) -> tuple[Rows, Rows | None]:
         held_out = take_split(own, split, name, "--dataset_test_split")
     elif script.dataset_test_split in splits:
         held_out = splits[script.dataset_test_split]
-    holds_out_itself = method == "elhsr" and parsed.training.validation_fraction > 0
-    calibrates = method == "fast-slow" and (script.calibration_budget, script.calibration_risk) != (None, None)
-    wanted = parsed.training.eval_strategy != "no" and not holds_out_itself
+    holds_out_itself = method == "elhsr" and options.training.validation_fraction > 0
+    calibrates = method == "fast-slow" and (script.budget, script.risk) != (None, None)
+    wanted = options.training.eval_strategy != "no" and not holds_out_itself
     if held_out is None and (wanted or calibrates or script.dataset_test_split != "test"):
         raise ValueError(
             f"Evaluation data was asked for, but {name!r} has no split "
@@ -129,34 +124,38 @@ def _datasets(method: str, parsed: Parsed) -> tuple[Rows, Rows | None]:
     return rows, held_out
 
 
-def _model(method: str, parsed: Parsed) -> dict[str, Any]:
+def _model(options: Training) -> dict[str, Any]:
     """Model, tokenizer, adapter and judge prompt for the trainer."""
-    name, options = cast(str, parsed.model.model_name_or_path), parsed.model
+    name, given, training = cast(str, options.model.model_name_or_path), options.model, options.training
     kwargs: dict[str, Any] = dict(
-        revision=options.model_revision,
-        trust_remote_code=parsed.training.trust_remote_code,
-        attn_implementation=options.attn_implementation,
-        dtype=options.dtype,
-        **(parsed.training.model_init_kwargs or {}),
+        revision=given.model_revision,
+        attn_implementation=given.attn_implementation,
+        dtype=given.dtype,
+        **(training.model_init_kwargs or {}),
     )
-    parsed.training.model_init_kwargs = None  # used up here
-    quantization = get_quantization_config(options)
-    if quantization is not None:
-        kwargs["quantization_config"] = quantization
-    kind = model_type(name)
-    if method == "fast-slow" and kind == "fast_slow":
-        model: Any = FastSlowRewardModel.from_pretrained(name, **kwargs)
-    elif method == "sla" and kind == "sla_reward_transformer":
-        model = RewardTransformer.from_pretrained(name, **kwargs)
+    quantization = get_quantization_config(given)
+    is_plain = name != DEMO_POLICY and adapter_base(name) is None
+    kind = model_type(name, trust_remote_code=training.trust_remote_code) if is_plain else None
+    if is_plain and kind not in ("fast_slow", "sla_reward_transformer"):
+        training.model_init_kwargs = kwargs  # the trainer loads it, when all rows are checked
+        arguments: dict[str, Any] = {"model": name, "quantization_config": quantization}
     else:
-        model = load_causal_lm(name, **kwargs)
-    arguments: dict[str, Any] = {"model": model, "processing_class": load_tokenizer(name)}
-    peft_config = get_peft_config(options)
-    if peft_config is not None:
-        arguments["peft_config"] = peft_config
-    if method == "fast-slow" and parsed.script.judge_template is not None:
-        arguments["template"] = JudgeTemplate.from_dict(_template(parsed.script.judge_template))
-    return arguments
+        training.model_init_kwargs = None
+        kwargs |= {"trust_remote_code": training.trust_remote_code}
+        kwargs |= {} if quantization is None else {"quantization_config": quantization}
+        arguments = {"model": _load(name, kind, options.method, kwargs), "processing_class": load_tokenizer(name)}
+    arguments["peft_config"] = get_peft_config(given)
+    if options.method == "fast-slow" and options.script.judge_template is not None:
+        arguments["template"] = JudgeTemplate.from_dict(_template(options.script.judge_template))
+    return {key: value for key, value in arguments.items() if value is not None}
+
+
+def _load(name: str, kind: str | None, method: str, kwargs: dict[str, Any]) -> Any:
+    if kind == "fast_slow" and method == "fast-slow":
+        return FastSlowRewardModel.from_pretrained(name, **kwargs)
+    if kind == "sla_reward_transformer" and method == "sla":
+        return RewardTransformer.from_pretrained(name, **kwargs)
+    return load_causal_lm(name, **kwargs)
 
 
 def _template(given: str | dict) -> dict:
@@ -167,7 +166,7 @@ def _template(given: str | dict) -> dict:
 
 def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict | None:
     """Calibrates the gate and writes it into the checkpoint."""
-    goals = {"budget": script.calibration_budget, "risk": script.calibration_risk}
+    goals = {"budget": script.budget, "risk": script.risk}
     goals = {name: value for name, value in goals.items() if value is not None}
     if not trainer.is_world_process_zero() or not (goals or script.judge_max_new_tokens):
         return None
@@ -177,3 +176,24 @@ def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict 
     report = judge.calibrate(pairs, **goals) if goals else None
     judge.save_pretrained(str(trainer.args.output_dir))
     return report
+
+
+def _note_form(rows: Rows, tokenizer: Any) -> None:
+    """One line on stderr where rows are text, though the tokenizer has a chat template."""
+    row = next(iter(rows))
+    text = next((row[name] for name in ("chosen", "completion", "completions") if name in row), None)
+    text = text[0] if isinstance(text, list) and text else text
+    if isinstance(text, str) and tokenizer.chat_template is not None:
+        print(
+            "Rows of text are read as plain text, though the tokenizer has a chat template: rows of messages go "
+            "through it.",
+            file=sys.stderr,
+        )
+
+
+def _print_end(report: dict, use: str, seconds: float) -> None:
+    folder, measured = report["output_dir"], report["eval"] or report["train"]
+    shown = {name: value for name, value in measured.items() if name.endswith(("loss", "accuracy", "auc"))}
+    print(", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    print(f"Saved in {folder} after {seconds:.0f} s.")
+    print(f"Next: hf-reward-ext {use.format(folder=folder)}")

@@ -1,9 +1,11 @@
 """The loop of every command that reads rows: batch by batch, resumable, with a progress bar."""
 
 import json
-import shutil
-from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,65 +13,197 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import set_seed
 
+from hf_reward_ext.base.lm.context import longest_input
+from hf_reward_ext.base.preference.validation import naming_row, read_prompt
+from hf_reward_ext.base.saving.atomic import check_target
+from hf_reward_ext.base.saving.fingerprint import model_files
+from hf_reward_ext.base.saving.json_values import digest
 from hf_reward_ext.best_of_n import ResumableWriter
+from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_function
+from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function
 from hf_reward_ext.cli.rows import load_rows
 
 Batch = Callable[[list[dict]], list[dict]]
-# Options that do not change what a row of the output says.
-_WITHOUT_EFFECT = {"run", "check", "usage_error", "json", "debug", "config", "output", "overwrite", "device"}
 
 
-def read_data(args: Namespace, *needed: tuple[str, ...]) -> Dataset:
+def read_data(options: DataOptions, *needed: tuple[str, ...]) -> Any:
     """The rows of `--data`, with the columns of one of the tuples."""
-    rows = load_rows(args.data, args.split, args.data_config, *needed)
-    return rows.select(range(min(args.max_rows, len(rows)))) if args.max_rows else rows
+    rows = load_rows(cast(str, options.data), options.split, options.data_config, *needed)
+    return rows.select(range(min(options.max_rows, len(rows)))) if options.max_rows else rows
 
 
-def read_prompts(args: Namespace) -> list[dict]:
-    """Rows with `prompt`, text or messages."""
-    if args.prompt:
-        prompts: Sequence = args.prompt
-    else:
-        prompts = read_data(args, (args.prompt_column,))[args.prompt_column]
-    return [
-        {"prompt": [{"role": "user", "content": one}] if args.chat and isinstance(one, str) else one} for one in prompts
-    ]
-
-
-def open_output(args: Namespace) -> ResumableWriter | None:
+def read_prompts(options: Any) -> list[dict]:
     """
-    The file of `--output`.
+    Rows with `prompt`, all text or all messages.
+
+    Args:
+        options ([`PromptOptions`] and [`DataOptions`]): Where they come from.
+
+    Raises:
+        ValueError: If a row has none; its number and column are named.
+    """
+    prompts, column = options.prompt, "--prompt"
+    if prompts is None:
+        column = options.prompt_column
+        prompts = read_data(options, (column,))[column]
+    read = []
+    for number, prompt in enumerate(prompts):
+        with naming_row(number, "prompt"):
+            read.append(read_prompt(prompt, column))
+    kinds = {isinstance(prompt, str) for prompt in read}
+    if len(kinds) > 1:
+        forms = [isinstance(prompt, str) for prompt in read]
+        raise ValueError(
+            f"Row {forms.index(not forms[0])} of the prompt data: `{column}` must have the form of row 0, got text and "
+            "messages. Write all in one form."
+        )
+    if options.chat and True in kinds:
+        read = [[{"role": "user", "content": prompt}] for prompt in read]
+    return [{"prompt": prompt} for prompt in read]
+
+
+def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None:
+    """One line on stderr where it matters: whether prompts go through the tokenizer's chat template."""
+    if tokenizer.chat_template is None:
+        return
+    if not isinstance(prompts[0], str):
+        print("Prompts go through the tokenizer's chat template.", file=sys.stderr)
+    elif options.chat is None:
+        print(
+            "Prompts are sent as plain text, though the tokenizer has a chat template: --chat sends them as a user's "
+            "message, --no_chat hides this line.",
+            file=sys.stderr,
+        )
+
+
+def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
+    """
+    Refuses prompts that leave no room for an answer, before any forward.
+
+    Args:
+        lengths (iterable of `int`): Tokens of each prompt.
+        model: Its context is the limit.
+        max_new_tokens (`int`): Tokens of an answer.
+
+    Raises:
+        ValueError: For the first prompt that is too long; its row is named.
+    """
+    limit = longest_input(model)
+    for number, length in enumerate(lengths if limit is not None else ()):
+        if length + max_new_tokens > cast(int, limit):
+            raise ValueError(
+                f"Row {number} of the prompt data: the prompt must leave room for `--max_new_tokens {max_new_tokens}` "
+                f"in a context of {limit} tokens, got {length} tokens. Shorten it, or lower --max_new_tokens."
+            )
+
+
+def check_places(options: Any, *names: str) -> None:
+    """
+    Refuses files that cannot be written, and files that are read.
+
+    Args:
+        options: Options of a command.
+        *names (`str`): Those of files that it writes.
+
+    Raises:
+        ValueError: If one is an input, or part of a folder of inputs, or two are the same.
+        OSError: If its folder cannot be written to.
+    """
+    inputs = [getattr(options, field.name) for field in fields(options) if field.metadata.get("kind") in _READ]
+    paths: dict[Path, str] = {}
+    for name in names:
+        path = getattr(options, name)
+        if path is None:
+            continue
+        check_target(path, f"--{name}")
+        for given in inputs:
+            for source in given if isinstance(given, list) else [given]:
+                if source is not None and _is_read(Path(path), str(source)):
+                    raise ValueError(
+                        f"`--{name}` must be another file than what is read, got {path!r}, which belongs to "
+                        f"{source!r}. Choose another name or folder."
+                    )
+        resolved = Path(path).resolve()
+        if resolved in paths:
+            raise ValueError(f"`--{name}` and `--{paths[resolved]}` must be two files, got {path!r} for both.")
+        paths[resolved] = name
+
+
+_READ = ("input", "model", "scorer", "rows")
+
+
+def _is_read(path: Path, source: str) -> bool:
+    """Whether a file is an input, is in a folder of data, or is a file that a model is loaded from."""
+    place = Path(source)
+    if place.is_file():
+        return path.exists() and os.path.samefile(path, place) or path.resolve() == place.resolve()
+    if not place.is_dir() or place.resolve() not in path.resolve().parents:
+        return False
+    is_model = any((place / name).is_file() for name in ("config.json", "adapter_config.json"))
+    reserved = [*(file.name for file in model_files(place)), "README.md"]
+    return path.resolve().parent == place.resolve() and path.name in reserved if is_model else True
+
+
+def settings_of(options: Any) -> dict[str, Any]:
+    """
+    What results depend on beside their rows: options, models by their content, functions by their source.
+
+    Args:
+        options: Options of a command, whose fields have a `kind`.
+    """
+    settings = {}
+    for field in fields(options):
+        value, kind = getattr(options, field.name), field.metadata.get("kind")
+        if kind in ("input", "place"):
+            continue
+        if value is None or kind is None:
+            settings[field.name] = value
+        elif kind == "rows":
+            settings[field.name] = digest(load_rows(value).to_list())
+        elif kind == "function" or (kind == "scorer" and is_function(value)):
+            settings[field.name] = fingerprint_function(value)
+        else:
+            revision = options.revision if field.metadata.get("revision") else None
+            names = value if isinstance(value, list) else [value]
+            for name in names:
+                check_name(name, f"--{field.name}", functions=kind == "scorer")
+            settings[field.name] = [fingerprint(name, revision) for name in names]
+    return settings
+
+
+@contextmanager
+def open_output(options: OutputOptions) -> Iterator[ResumableWriter | None]:
+    """
+    The file of `--output`, which other processes cannot write meanwhile; `None` without one.
 
     Raises:
         ValueError: If it is there and of something else, or its name ends otherwise than `.jsonl` or `.arrow`.
+        RuntimeError: If another process writes it.
     """
-    if not args.output:
-        return None
-    path = Path(args.output)
-    if args.overwrite:
-        for name in (path.name, path.name + ".info.json"):
-            path.with_name(name).unlink(missing_ok=True)
-        shutil.rmtree(path.with_name(path.name + ".parts"), ignore_errors=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return ResumableWriter(path, {name: value for name, value in vars(args).items() if name not in _WITHOUT_EFFECT})
+    settings = settings_of(options)  # refuses wrong names also where there is no file
+    if options.output is None:
+        yield None
+        return
+    with ResumableWriter(options.output, settings, overwrite=options.overwrite) as writer:
+        yield writer
 
 
 def work_through(
     rows: Sequence[dict],
     prepare: Callable[[], Batch],
-    args: Namespace,
+    options: OutputOptions,
     writer: ResumableWriter | None,
     what: str,
 ) -> Iterable[dict]:
     """
-    Does all rows, a batch at a time; each batch has a seed of its own, so that a run goes on as if it had not stopped.
+    Does all rows, a batch at a time; each batch has a seed of its own, so that a run resumes as if it had not stopped.
 
     Args:
         rows (`list[dict]`): The input.
         prepare (`callable`): Loads what is needed, if there is anything left to do, and returns what does a batch.
-        args (`Namespace`): With `batch_size`, and `seed` where there is one.
+        options: With `batch_size`, and `seed` where there is one.
         writer ([`ResumableWriter`], *optional*): Gets the results, a part for each batch.
-        what (`str`): For the progress bar.
+        what (`str`): Description for the progress bar.
 
     Returns:
         The results, from the finished file where there is one.
@@ -77,13 +211,13 @@ def work_through(
     results: list[dict] = []
     do: Batch | None = None
     bar = None
-    for number, start in enumerate(range(0, len(rows), args.batch_size)):
-        batch = list(rows[start : start + args.batch_size])
+    for number, start in enumerate(range(0, len(rows), options.batch_size)):
+        batch = list(rows[start : start + options.batch_size])
         if writer and writer.has(number, batch):
             continue
         do = do or prepare()
         bar = bar or tqdm(total=len(rows), initial=start, desc=what, disable=len(rows) == 1)
-        set_seed(getattr(args, "seed", 0) + start)
+        set_seed((getattr(options, "seed", 0) + start) % 2**32)
         done = do(batch)
         results += done if not writer else []
         if writer:
@@ -99,11 +233,11 @@ def read_back(path: Path) -> Iterable[dict]:
     if path.suffix == ".arrow":
         yield from cast(Iterable[dict], Dataset.from_file(str(path)))
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", newline="\n") as lines:
         yield from map(json.loads, lines)
 
 
-def report(command: str, args: Namespace, results: Iterable[dict], summary: dict[str, Any]) -> dict:
+def report(command: str, options: OutputOptions, results: Iterable[dict], summary: dict[str, Any]) -> dict:
     """What `--json` prints: the numbers, and the rows unless they went to a file."""
-    told = {"output": args.output} if args.output else {"rows": list(results)}
-    return {"command": command, **summary, **told}
+    shown = {"output": options.output} if options.output else {"rows": list(results)}
+    return {"command": command, **summary, **shown}

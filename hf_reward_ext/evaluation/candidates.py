@@ -52,7 +52,7 @@ def evaluate_best_of_n(
     1.0
     ```
     """
-    prompts, completions, correct = _read(dataset)
+    prompts, completions, correct = read_candidate_rows(dataset)
     resolved = as_single_scorer(scorer, tokenizer, batch_size)
     rewards = score_candidates(prompts, completions, resolved, batch_size, show_progress)
     answered = np.array(~np.isnan(rewards).all(1))
@@ -81,7 +81,10 @@ def evaluate_best_of_n(
     )
 
 
-def _read(dataset: Iterable[dict]) -> tuple[list, list[list], np.ndarray]:
+def read_candidate_rows(dataset: Iterable[dict]) -> tuple[list, list[list], np.ndarray]:
+    """
+    Prompts, their candidates, and labels `(prompts, candidates)`; arguments and errors as of [`evaluate_best_of_n`].
+    """
     prompts, completions, labels = [], [], []
     for number, row in enumerate(dataset):
         missing = [column for column in ("prompt", "completions", "labels") if column not in row]

@@ -83,10 +83,8 @@ def evaluate_preferences(
     1.0
     ```
     """
-    if format not in _FORMATS:
-        raise ValueError(f"`format={format!r}` was given, but it is one of {sorted(_FORMATS)}. Choose one.")
+    rows = read_benchmark(dataset, format)
     benchmark = _FORMATS[format]
-    rows = read_rows(dataset, benchmark.COLUMNS, benchmark.read, benchmark.WHAT)
     resolved = as_scorer(scorer, tokenizer, batch_size)
     if conversational is None:
         conversational = format != "preference" and isinstance(resolved, Scorer) and resolved.reads_messages
@@ -106,6 +104,23 @@ def evaluate_preferences(
         rows=[_record(row, next(correct) if counts else None) for row, counts in zip(scored, is_answered, strict=True)],
         num_unanswered=is_answered.count(False),
     )
+
+
+def read_benchmark(dataset: Iterable[dict], format: str) -> list[PreferenceRow]:
+    """
+    Rows of a benchmark, all of them read.
+
+    Args:
+        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
+        format (`str`): Name of the benchmark, see [`evaluate_preferences`].
+
+    Raises:
+        ValueError: If there is no such format, or a row does not fit; the row is named.
+    """
+    if format not in _FORMATS:
+        raise ValueError(f"`format={format!r}` was given, but it is one of {sorted(_FORMATS)}. Choose one.")
+    benchmark = _FORMATS[format]
+    return read_rows(dataset, benchmark.COLUMNS, benchmark.read, benchmark.WHAT)
 
 
 def _answered(scored: Sequence[ScoredRow], scorer: str) -> list[bool]:

@@ -201,11 +201,8 @@ class FastSlowRewardModel(PreTrainedModel):
             ValueError: Before any forward, if the lists differ in length, a pairwise judge gets single responses, a
                 judge prompt is longer than the model reads, or an option is out of its range.
         """
-        check_choice("mode", mode, get_args(Mode))
         check_count("batch_size", self.batch_size)
-        self.config.check()
-        decisions = encode_decisions(self.judge_prompt, prompts, responses_a, responses_b, self.config.both_orders)
-        self._check_room(decisions, mode)
+        decisions = self._encode(prompts, responses_a, responses_b, mode)
         judgments: list[Judgment | None] = [None] * len(decisions.rows)
         batches = decisions.batches(self.batch_size)
         hidden = len(batches) < 5 if show_progress is None else not show_progress
@@ -219,6 +216,12 @@ class FastSlowRewardModel(PreTrainedModel):
         if mode == "gated" and self._monitor is not None and found:
             self._monitor.update(found)
         return found
+
+    def check(
+        self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence | None = None, *, mode: Mode = "gated"
+    ) -> None:
+        """Refuses what [`judge`] would refuse before its first forward; arguments and errors are the same."""
+        self._encode(prompts, responses_a, responses_b, mode)
 
     @torch.no_grad()
     def score(self, prompts: Sequence, responses: Sequence, *, mode: Mode = "gated") -> Float[Tensor, " batch"]:
@@ -347,6 +350,13 @@ class FastSlowRewardModel(PreTrainedModel):
     def _gate(self, mode: Mode) -> Gate:
         level = NEVER if mode == "fast" else ALWAYS
         return self.gate if mode == "gated" else self.gate.with_thresholds(level, level)
+
+    def _encode(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence | None, mode: Mode) -> Decisions:
+        check_choice("mode", mode, get_args(Mode))
+        self.config.check()
+        decisions = encode_decisions(self.judge_prompt, prompts, responses_a, responses_b, self.config.both_orders)
+        self._check_room(decisions, mode)
+        return decisions
 
     def _check_room(self, decisions: Decisions, mode: Mode) -> None:
         """Refuses judge prompts that the model is not made to read, or after which it could not write."""

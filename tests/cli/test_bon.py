@@ -5,8 +5,8 @@ from cli_files import read_rows
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline, set_seed
 
-from hf_reward_ext.cli import best_of_n
-from hf_reward_ext.cli.best_of_n import _by_pattern
+from hf_reward_ext.cli import bon
+from hf_reward_ext.cli.bon import _by_pattern
 from hf_reward_ext.cli.main import main
 
 
@@ -68,7 +68,7 @@ def test_a_finished_file_is_left_alone_and_of_others_it_is_refused(arguments, fo
     arguments += ["--data", f"{folder}/prompts.jsonl", "--output", f"{tmp_path}/out.arrow", "--as", "sft"]
     assert main(arguments) == 0
     assert sorted(Dataset.from_file(f"{tmp_path}/out.arrow").column_names) == ["completion", "prompt", "score"]
-    monkeypatch.setattr(best_of_n, "_pipeline", lambda args: pytest.fail("there is nothing to do"))
+    monkeypatch.setattr(bon, "_pipeline", lambda options: pytest.fail("there is nothing to do"))
     assert main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [f"7 rows in {tmp_path}/out.arrow"] * 2
     assert main([*arguments, "--seed", "1"]) == 1

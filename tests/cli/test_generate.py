@@ -6,7 +6,7 @@ from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext import GenARMLogitsProcessor
-from hf_reward_ext.cli import generation
+from hf_reward_ext.cli import generate, models
 from hf_reward_ext.cli.main import main
 from hf_reward_ext.sla import RewardTransformer, sla_generate
 
@@ -52,10 +52,8 @@ def test_adapters_guide_on_one_copy_of_the_weights(folder, policy, tmp_path, cap
     config = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=2, init_lora_weights=False)
     adapted = get_peft_model(policy, config)
     adapted.save_pretrained(tmp_path / "arm")
-    plain, loaded = generation.load_causal_lm, []
-    monkeypatch.setattr(
-        generation, "load_causal_lm", lambda name, **kwargs: loaded.append(name) or plain(name, **kwargs)
-    )
+    plain, loaded = models.load_causal_lm, []
+    monkeypatch.setattr(models, "load_causal_lm", lambda name, **kwargs: loaded.append(name) or plain(name, **kwargs))
     arguments = ["--prompt", *PROMPTS, "--temperature", 0, "--guide", tmp_path / "arm"]
     texts = generated(capsys, *arguments)  # the policy is the adapter's base
     processor = GenARMLogitsProcessor(adapted, alpha=1.0)
@@ -77,7 +75,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(folder, tmp_path, monkeyp
     arguments = ["generate", "--model", f"{folder}/policy", "--data", f"{folder}/prompts.jsonl", "--batch_size", "2"]
     arguments += ["--max_new_tokens", "4", "--temperature", "1", "--num_return_sequences", "2"]
     assert main([*arguments, "--output", str(tmp_path / "whole.jsonl")]) == 0
-    plain, calls = generation.encode, []
+    plain, calls = generate._continue, []
 
     def interrupt(*args):
         calls.append(args)
@@ -85,7 +83,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(folder, tmp_path, monkeyp
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(generation, "encode", interrupt)
+    monkeypatch.setattr(generate, "_continue", interrupt)
     output = tmp_path / "stopped.jsonl"
     assert main([*arguments, "--output", str(output)]) == 1
     assert not output.exists()
@@ -114,7 +112,10 @@ def test_messages_go_through_the_template(folder, policy, capsys):
         (["--prompt", "a", "--model", "m", "--alpha", "1"], "--alpha weighs guides"),
         (["--prompt", "a", "--guide", "g", "h", "i", "--alpha", "1", "2"], "2 values for 3 guides"),
         (["--prompt", "a", "--channel", "c", "--temperature", "1"], "deterministic"),
-        (["--prompt", "a", "--model", "m", "--batch_size", "0"], "invalid positive value: '0'"),
+        (
+            ["--prompt", "a", "--model", "m", "--batch_size", "0"],
+            "`--batch_size` must be an integer of at least 1, got 0",
+        ),
     ],
 )
 def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):

@@ -57,7 +57,7 @@ def test_a_failed_process_is_told(started, monkeypatch, capsys):
 
     monkeypatch.setattr(launching, "launch_command", fail)
     assert main(["train", "elhsr", "--num_processes", "1"]) == 1
-    assert capsys.readouterr().err.endswith("error: A training process failed; what it said stands above.\n")
+    assert capsys.readouterr().err.endswith("error: A training process failed; see its output above.\n")
 
 
 def test_several_accelerators_are_used_as_accelerate_would(monkeypatch):

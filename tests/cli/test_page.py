@@ -8,7 +8,7 @@ import pytest
 
 from hf_reward_ext.cli.main import COMMANDS, main
 from hf_reward_ext.cli.methods import METHODS
-from hf_reward_ext.cli.train_parser import TrainParser, parse
+from hf_reward_ext.cli.train import TrainParser, parse_method
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "command_line.md").read_text()
@@ -63,7 +63,7 @@ def test_command_lines_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     command, *arguments = shlex.split(line)
     if command == "train":
-        assert parse(arguments[0], arguments[1:]).launch_arguments == []
+        assert parse_method(arguments[0], arguments[1:]).launch_arguments == []
         return
     module = COMMANDS[NAMES.index(command)]
     ran = []
@@ -74,6 +74,6 @@ def test_command_lines_are_understood(line, monkeypatch):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_example_configuration_is_understood(path):
-    parsed = parse(path.stem.replace("_", "-"), ["--config", str(path)])
+    parsed = parse_method(path.stem.replace("_", "-"), ["--config", str(path)])
     assert parsed.launch_arguments == []
     assert parsed.training.output_dir.startswith("outputs/")

@@ -31,7 +31,7 @@ def test_every_method_trains_and_its_model_loads(method, load, more, folder, tmp
         template = {"user": "{prompt} {response_a} {response_b}", "base_suffix": " w9"}
         template |= {"analysis_prefix": " w10", "final_marker": " w11"}
         (tmp_path / "template.json").write_text(json.dumps(template))
-        more = [*more[:-1], tmp_path / "template.json", "--judge_max_new_tokens", "5", "--calibration_budget", "0.5"]
+        more = [*more[:-1], tmp_path / "template.json", "--judge_max_new_tokens", "5", "--budget", "0.5"]
     assert train(method, folder, tmp_path / "out", *more, "--json") == 0
     shown = capsys.readouterr()
     report = json.loads(shown.out)
@@ -86,11 +86,11 @@ def test_a_separate_evaluation_file(folder, tmp_path, capsys):
         ("elhsr", ["--model_name_or_path", "m", "--dataset_name", "d"], "--output_dir is missing"),
         ("elhsr", ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o", "--use_peft"], "a head"),
         ("sla", ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o", "--use_peft"], "frozen"),
-        ("genarm", ["--config", "no.yaml"], "No such file or directory: 'no.yaml'"),
+        ("genarm", ["--config", "no.yaml"], "there is no file 'no.yaml'"),
         (
             "fast-slow",
             ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o"]
-            + ["--calibration_budget", "0.1", "--calibration_risk", "0.1"],
+            + ["--budget", "0.1", "--risk", "0.1"],
             "exclude each other",
         ),
     ],

@@ -1,0 +1,109 @@
+"""Checkpoints of a training that are whole, and the newest of them."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+STATE = "trainer_state.json"  # written last
+
+
+def find_checkpoint(output_dir: str | Path, given: str | None) -> str | None:
+    """
+    The checkpoint that `--resume_from_checkpoint` names.
+
+    Args:
+        output_dir (`str` or `Path`): Folder of the training.
+        given (`str`, *optional*): A folder, or `last` (or `true`) for the newest whole checkpoint.
+
+    Returns:
+        Its path; `None` if none is asked for.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or no checkpoint.
+        ValueError: If the checkpoint, or every one, is broken.
+    """
+    if given is None or str(given).lower() in ("false", "none"):
+        return None
+    checkpoints = _checkpoints(output_dir)
+    if str(given).lower() in ("true", "last"):
+        return _newest(output_dir, given, checkpoints)
+    if not Path(given).is_dir():
+        raise FileNotFoundError(
+            f"`--resume_from_checkpoint {given}` was given, but there is no such folder. Pass a checkpoint, or `last`."
+        )
+    flaw = find_flaw(Path(given))
+    if flaw is not None:
+        whole = next((str(path) for path in checkpoints if find_flaw(path) is None), None)
+        remedy = f"Resume from {whole!r}." if whole else "Leave the option out to start afresh."
+        raise ValueError(f"`--resume_from_checkpoint {given}` must be a whole checkpoint, but {flaw}. {remedy}")
+    return str(given)
+
+
+def find_flaw(path: Path) -> str | None:
+    """
+    What is wrong with a checkpoint, as a clause; `None` if it is whole.
+
+    Args:
+        path (`Path`): Its folder.
+    """
+    try:
+        json.loads((path / STATE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"it has no {STATE}, which is written last"
+    except ValueError:
+        return f"its {STATE} is cut"
+    weights = sorted(path.rglob("*.safetensors"))
+    if not weights:
+        return "it has no weights"
+    for file in weights:
+        try:
+            with safe_open(file, "pt"):  # compares the header with the size of the file
+                pass
+        except (SafetensorError, OSError):
+            return f"its {file.name} is cut"
+    for index in path.glob("*.safetensors.index.json"):
+        missing = _missing_shards(index)
+        if missing:
+            return f"its {missing} is missing"
+    for file in [*path.glob("*.pt"), *path.glob("*.pth")]:
+        if not zipfile.is_zipfile(file):  # torch writes the table of contents at the end
+            return f"its {file.name} is cut"
+    return None
+
+
+def _missing_shards(index: Path) -> str | None:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError):
+        return index.name
+    return next((name for name in sorted(names) if not (index.parent / name).is_file()), None)
+
+
+def _checkpoints(output_dir: str | Path) -> list[Path]:
+    """Checkpoint folders, the newest first."""
+    numbered = [
+        (int(match[1]), path)
+        for path in Path(output_dir).glob("checkpoint-*")
+        if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+    ]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def _newest(output_dir: str | Path, given: str, checkpoints: list[Path]) -> str:
+    if not checkpoints:
+        raise FileNotFoundError(
+            f"`--resume_from_checkpoint {given}` was given, but {str(output_dir)!r} has no checkpoint. Leave it out to "
+            "start afresh."
+        )
+    for path in checkpoints:
+        flaw = find_flaw(path)
+        if flaw is None:
+            return str(path)
+        print(f"{path} is left out, because {flaw}: its training was stopped while it was saved.")
+    raise ValueError(
+        f"`--resume_from_checkpoint {given}` must find a whole checkpoint, but each of the {len(checkpoints)} in "
+        f"{str(output_dir)!r} is broken. Leave it out to start afresh."
+    )

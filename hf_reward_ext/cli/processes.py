@@ -1,0 +1,30 @@
+"""Commands that do their work in one process, when `accelerate launch` or `torchrun` started several."""
+
+import os
+import sys
+
+# What torch and accelerate take as a sign that there are other processes to wait for.
+_OF_THE_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def leaves_work_to_another(command: str) -> bool:
+    """
+    Whether this is one of several processes, and not the first; the first one works as if it were alone.
+
+    Args:
+        command (`str`): Name of the command, for the message.
+    """
+    count = _number("WORLD_SIZE", 1)
+    if count < 2:
+        return False
+    if _number("RANK", 0) != 0:
+        return True
+    print(f"{count} processes were started, but `{command}` works in one; the others end.", file=sys.stderr)
+    for name in _OF_THE_LAUNCHER:
+        os.environ.pop(name, None)
+    return False
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdigit() else default
