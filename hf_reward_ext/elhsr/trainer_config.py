@@ -39,6 +39,26 @@ class ELHSRConfig(BaseRewardConfig):
         max_candidates_per_prompt (`int`, *optional*): Use at most this many candidates of a prompt.
     """
 
+    _numbers = {**BaseRewardConfig._numbers, "target_temperature": {"above": 0}}
+    _counts = {
+        **BaseRewardConfig._counts,
+        "top_logprobs": 1,
+        "feature_batch_size": 1,
+        "early_stopping_patience": 1,
+        "max_candidates_per_prompt": 1,
+    }
+    _choices = {
+        **BaseRewardConfig._choices,
+        "loss_type": ("bce", "hinge", "pairwise", "infonca", "nca"),
+        "features": ("hidden_states", "logits"),
+        "feature_cache": ("memory", "disk", "none"),
+    }
+    _optional = BaseRewardConfig._optional | {
+        "top_logprobs",
+        "early_stopping_patience",
+        "max_candidates_per_prompt",
+        "feature_cache",
+    }
     _activation_checkpointing: ClassVar[bool] = False  # a linear head has nothing to checkpoint
 
     loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca"] = field(

@@ -39,6 +39,9 @@ class GenARMConfig(BaseRewardConfig):
         default="last", metadata={"help": "Which assistant turns of a chat count: last or all."}
     )
 
+    _numbers = {**BaseRewardConfig._numbers, "beta": {}, "gamma": {}, "label_smoothing": {}}
+    _choices = {**BaseRewardConfig._choices, "turns": ("last", "all")}
+
     def __post_init__(self):
         super().__post_init__()
         if self.loss_type not in ("sigmoid", "hinge"):

@@ -64,6 +64,20 @@ class SLAConfig(BaseRewardConfig):
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or share of them, of linear warm-up."})
     max_length: int | None = field(default=2048, metadata={"help": "Longer pairs are left out."})
 
+    _numbers = {
+        **BaseRewardConfig._numbers,
+        "channel_loss_weight": {"least": 0},
+        "policy_loss_weight": {"least": 0},
+        "dpo_beta": {"above": 0},
+        "simpo_beta": {"above": 0},
+        "simpo_gamma_beta_ratio": {"least": 0},
+        "token_bt_scale": {"above": 0},
+        "token_bt_margin": {},
+    }
+    _counts = {**BaseRewardConfig._counts, "channel_size": 1, "head_size": 1}
+    _optional = BaseRewardConfig._optional | {"head_size"}
+    _choices = {**BaseRewardConfig._choices, "turns": ("last", "all")}
+
     def __post_init__(self):
         super().__post_init__()
         if self.cache_hidden_states and (self.policy_loss is not None or not self.freeze_base):

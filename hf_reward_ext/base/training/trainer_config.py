@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import torch
 from trl import RewardConfig
 
+from hf_reward_ext.base.options import check_choice, check_count, check_number
+
 
 @dataclass
 class BaseRewardConfig(RewardConfig):
@@ -16,9 +18,41 @@ class BaseRewardConfig(RewardConfig):
         chat_template_kwargs (`dict`, *optional*): Arguments of the chat template (`enable_thinking`, ...), which those
             of a row replace.
 
+    A subclass adds the bounds of its own options to `_numbers`, `_counts` and `_choices`.
+
     Raises:
-        ValueError: If activations are to be offloaded and there is no accelerator.
+        TypeError: If an option has another type.
+        ValueError: If an option is NaN, infinite or out of its range, or activations are to be offloaded and there is
+            no accelerator.
     """
+
+    _numbers: ClassVar[dict[str, dict[str, float]]] = {  # bounds of finite numbers
+        "learning_rate": {"least": 0},
+        "weight_decay": {"least": 0},
+        "max_grad_norm": {"least": 0},
+        "num_train_epochs": {"least": 0},
+        "warmup_steps": {"least": 0},
+        "adam_beta1": {"least": 0, "below": 1},
+        "adam_beta2": {"least": 0, "below": 1},
+        "adam_epsilon": {"least": 0},
+        "center_rewards_coefficient": {"least": 0},
+    }
+    _counts: ClassVar[dict[str, int]] = {  # least integers
+        "per_device_train_batch_size": 1,
+        "per_device_eval_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "max_length": 1,
+        "pad_to_multiple_of": 1,
+        "dataset_num_proc": 1,
+        "seed": 0,
+    }
+    _choices: ClassVar[dict[str, tuple]] = {}
+    _optional: ClassVar[set[str]] = {  # options that may be None
+        "center_rewards_coefficient",
+        "max_length",
+        "pad_to_multiple_of",
+        "dataset_num_proc",
+    }
 
     _activation_checkpointing: ClassVar[bool] = True  # TRL's default, under the name that is not deprecated
 
@@ -45,3 +79,14 @@ class BaseRewardConfig(RewardConfig):
                 "`activation_offloading` must be False without an accelerator, got True: activations are in the "
                 "processor's memory already. Leave it out."
             )
+        self._check_options()
+
+    def _check_options(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None or name not in self._optional}
+        for name in self._numbers.keys() & given.keys():
+            check_number(name, given[name], **self._numbers[name])
+        for name in self._counts.keys() & given.keys():
+            if given[name] != "auto":  # of `pad_to_multiple_of`
+                check_count(name, given[name], self._counts[name])
+        for name in self._choices.keys() & given.keys():
+            check_choice(name, given[name], self._choices[name])

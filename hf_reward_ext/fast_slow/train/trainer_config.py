@@ -1,5 +1,6 @@
 """Training arguments of stage 1."""
 
+import math
 from dataclasses import dataclass, field
 
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
@@ -38,6 +39,11 @@ class FastSlowConfig(BaseRewardConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.chat_template_kwargs is not None:
+            raise ValueError(
+                f"`chat_template_kwargs` must be None for a judge, got {self.chat_template_kwargs!r}: it renders its "
+                "prompt alike in training and in use. Leave it out."
+            )
         if self.kind not in (None, "pairwise", "binary", "rating"):
             raise ValueError(
                 f"`kind={self.kind!r}` was given, but verdicts are 'pairwise', 'binary' or a 'rating'. Choose one."
@@ -48,12 +54,12 @@ class FastSlowConfig(BaseRewardConfig):
             "judgment_weight": self.judgment_weight,
         }
         for name, weight in weights.items():
-            if weight < 0:
+            if not 0 <= weight < math.inf:
                 raise ValueError(
                     f"`{name}={weight}` was given, but a negative weight teaches the opposite. Pass 0 to leave the "
                     "term out."
                 )
-        if self.score_temperature is not None and self.score_temperature <= 0:
+        if self.score_temperature is not None and not 0 < self.score_temperature < math.inf:
             raise ValueError(
                 f"`score_temperature={self.score_temperature}` was given, but scores are divided by it, so it is "
                 "positive. Pass for example 1.0."
