@@ -18,11 +18,6 @@ from hf_reward_ext.cli.train import Training
 MODULE = "hf_reward_ext.cli.main"
 
 
-def is_launched() -> bool:
-    """Whether `accelerate launch` or `torchrun` has started this process; to be asked before options are parsed."""
-    return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-
-
 def wants_launch(launch_arguments: Sequence[str]) -> bool:
     """
     Whether `accelerate launch` would start anything but one plain process, which this one already is.

@@ -1,10 +1,15 @@
-"""Commands that do their work in one process, when `accelerate launch` or `torchrun` started several."""
+"""Processes that `accelerate launch` or `torchrun` started."""
 
 import os
 import sys
 
 # What torch and accelerate take as a sign that there are other processes to wait for.
 _OF_THE_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def is_launched() -> bool:
+    """Whether `accelerate launch` or `torchrun` started this process; to be asked before training options are read."""
+    return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def leaves_work_to_another(command: str) -> bool:

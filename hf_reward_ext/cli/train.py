@@ -11,6 +11,7 @@ from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments
 from hf_reward_ext.base.options import Count, Number, check_declared
 from hf_reward_ext.cli.methods import METHODS
 from hf_reward_ext.cli.parser import COMMON, OptionParser, is_option
+from hf_reward_ext.cli.processes import is_launched
 
 SHORT = f"train a reward model: {', '.join(METHODS)}"
 _DESCRIPTION = """\
@@ -158,8 +159,6 @@ def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
     Raises:
         SystemExit: With code 2 if an option or value is wrong, with 0 after `--help`.
     """
-    from hf_reward_ext.cli.launch import is_launched
-
     parser = ArgumentParser(
         prog="hf-reward-ext train",
         description=_DESCRIPTION,
@@ -176,7 +175,7 @@ def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
     return options, Namespace(json=any(is_option(argument, "json") for argument in others), debug=debug)
 
 
-def parse_method(method: str, arguments: Sequence[str], is_launched: bool = False) -> Training:
+def parse_method(method: str, arguments: Sequence[str], is_child: bool = False) -> Training:
     """Options of `train METHOD`; see [`parse`]."""
     show_all = any(is_option(argument, "help_all") for argument in arguments)
     parser = TrainParser(method, show_all)
@@ -189,9 +188,7 @@ def parse_method(method: str, arguments: Sequence[str], is_launched: bool = Fals
         check_declared(script, spell=lambda name: f"--{name}")
     except (ValueError, TypeError) as error:
         parser.error(str(error))
-    return Training(
-        method, script, training, model, mixture, unknown, on_line, list(arguments), is_launched, parser.error
-    )
+    return Training(method, script, training, model, mixture, unknown, on_line, list(arguments), is_child, parser.error)
 
 
 def run(options: Training) -> dict | None:
