@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 QUICK := not slow and not gpu and not freshness
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions bench fuzz clean
+.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
@@ -52,6 +52,11 @@ newest-versions:
 	echo "# The newest versions that the test suite was run with; made by \`make newest-versions\`." > .ci/newest.txt
 	$(NEWEST)/bin/python -m pip freeze --exclude-editable >> .ci/newest.txt
 	touch $(NEWEST)/.ready
+
+# Every causal LM of transformers through every use, on both sets; writes docs/architectures.md. Goes on where it stopped.
+architectures: $(READY) $(NEWEST)/.ready
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python examples/benchmarks/architecture_table.py
+	OMP_NUM_THREADS=1 $(PYTHON) examples/benchmarks/architecture_table.py
 
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/properties

@@ -1,10 +1,11 @@
 """From a use of an architecture to a cell of the table."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from traceback import walk_tb
 
+from architectures.build import UNBUILT
 from architectures.subject import Subject
 from architectures.uses import USES, UnsoundError, WrongError
 
@@ -23,7 +24,7 @@ class Cell:
 
 
 def cell(use, subject: Subject) -> Cell:
-    """Runs a use and says what came of it."""
+    """What comes of a use."""
     if not subject.modes:
         return Cell("n/a", subject.evidence)
     with warnings.catch_warnings():
@@ -35,7 +36,7 @@ def cell(use, subject: Subject) -> Cell:
         except WrongError as error:
             return Cell("wrong", str(error)[:400])
         except Exception as error:
-            return Cell("refused" if is_ours(error) else "crash", f"{type(error).__name__}: {str(error)[:400]}")
+            return Cell("refused" if is_ours(error) else "crash", f"{type(error).__name__}: {str(error)[:600]}")
 
 
 def is_ours(error: Exception) -> bool:
@@ -45,7 +46,18 @@ def is_ours(error: Exception) -> bool:
     return frames[-1].startswith(_PACKAGE) and sentences and isinstance(error, (ValueError, TypeError, RuntimeError))
 
 
-def row(model_type: str, uses=tuple(USES)) -> dict[str, Cell]:
-    """All cells of an architecture."""
-    subject = Subject(model_type)
-    return {name: cell(USES[name], subject) for name in uses}
+def row(model_type: str, uses=tuple(USES)) -> dict:
+    """Everything about one architecture, ready for JSON."""
+    if model_type in UNBUILT:
+        return {"unbuilt": UNBUILT[model_type]}
+    try:
+        subject = Subject(model_type)
+    except Exception as error:
+        return {"unbuilt": f"{type(error).__name__}: {str(error)[:200]}", "is_new": True}
+    return {
+        "dtype": str(subject.dtype).removeprefix("torch."),
+        "batch": subject.kind,
+        "unsound": subject.unsound,
+        "evidence": subject.evidence,
+        "cells": {name: asdict(cell(USES[name], subject)) for name in uses},
+    }

@@ -51,6 +51,7 @@ def composite(subject: Subject) -> bool:
 
 
 def adapters(subject: Subject) -> bool:
+    _check_default_experts(subject, lambda models: GuidedCausalLM.from_peft(_with_adapter(models[0]), ["arm"], 0.0))
     peft_model = _with_adapter(subject.build(seed=0))
     guided = GuidedCausalLM.from_peft(peft_model, ["arm"], ALPHA)
     tuned = FreshReader(_with_adapter(subject.build(seed=0)).merge_and_unload())
@@ -211,7 +212,7 @@ def _check_default_experts(subject: Subject, build) -> None:
     ids = random_batch((6,))[0]
     wrapped = build(models)
     rows = [reader.last_logits(tuple(ids[0].tolist())).log_softmax(-1) for reader in readers]
-    expected = (rows[0] + ALPHA * rows[1]).log_softmax(-1) if isinstance(wrapped, GuidedCausalLM) else rows[0]
+    expected = (rows[0] + ALPHA * rows[1]).log_softmax(-1) if len(getattr(wrapped, "guides", [])) else rows[0]
     with torch.no_grad():
         given = wrapped(input_ids=ids).logits[0, -1].log_softmax(-1)
     _check((given - expected).abs().max() < 1e-3, "default experts", given, expected)

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from architectures.build import tiny_model
 from peft import LoraConfig, get_peft_model
 from tiny import VOCAB, left_padded_batch, tiny_causal_lm
 
@@ -115,3 +116,17 @@ def test_adapters_that_cannot_be_mixed_are_refused():
     merged.merge_adapter(["arm"])
     with pytest.raises(ValueError, match="merged"):
         GuidedCausalLM.from_peft(merged, ["arm"])
+
+
+@pytest.mark.parametrize("model_type", ["gemma3n_text", "gemma4_text"])
+def test_layers_that_reuse_keys_of_others_are_grouped(model_type):
+    target = ["q_proj", "o_proj"]
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules=target, init_lora_weights=False)
+    model = get_peft_model(tiny_model(model_type, dtype=torch.float32), config, adapter_name="arm").eval()
+    ids, mask = left_padded_batch((3, 5))
+    written = GuidedCausalLM.from_peft(model, ["arm"]).generate(ids, attention_mask=mask, num_beams=2, max_new_tokens=3)
+    torch.manual_seed(1)
+    guide = get_peft_model(tiny_model(model_type, dtype=torch.float32), config).merge_and_unload().eval()
+    plain = GuidedCausalLM(tiny_model(model_type, dtype=torch.float32), guide)
+    assert torch.equal(written, plain.generate(ids, attention_mask=mask, num_beams=2, max_new_tokens=3))
