@@ -14,6 +14,7 @@ from transformers.modeling_outputs import ModelOutput
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.saving.config import check_nestable
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
@@ -101,6 +102,7 @@ class GenARMRewardModel(BaseRewardModel):
 
     def save_pretrained(self, save_directory: str | Path, *args, **kwargs) -> None:
         check_is_serializable(self)
+        check_nestable(self.causal_lm.config, "reward model")
         if getattr(self, "hf_quantizer", None) is not None:
             kwargs.setdefault("save_original_format", False)  # quantized weights have no way back to another layout
         super().save_pretrained(save_directory, *args, **kwargs)

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import fields
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from hf_reward_ext.base.lm.keywords import refuse_unknown
 
@@ -33,6 +33,25 @@ class RewardModelConfig(PreTrainedConfig):
             if name not in known and name != "model_type":
                 setattr(config, name, value)
         return loaded
+
+
+def check_nestable(config: PreTrainedConfig, what: str) -> None:
+    """
+    Refuses a causal LM whose configuration could not be read back from inside another one.
+
+    Args:
+        config (`PreTrainedConfig`): Configuration of the causal LM.
+        what (`str`): Name of what would hold it.
+
+    Raises:
+        ValueError: If the model has code of its own, which its configuration alone does not bring.
+    """
+    if config.model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"The causal LM of a {what} must be a model of transformers to be saved with it, got the type "
+            f"{config.model_type!r}, which has code of its own. Train and save an adapter, or register its classes "
+            "with `AutoConfig.register` and `AutoModelForCausalLM.register`."
+        )
 
 
 def _common() -> set[str]:

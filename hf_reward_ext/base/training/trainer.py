@@ -244,8 +244,6 @@ class BaseRewardTrainer(RewardTrainer):
         self._averages["eval"] = Averages()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         means, loss = self._means("eval")
-        means.update({name: sum(values) / len(values) for name, values in self._metrics["eval"].items()})
-        self._metrics["eval"].clear()
         means.update(self._evaluation_metrics(means, metric_key_prefix))
         metrics = cast(dict[str, float], output.metrics)
         if loss is not None:  # the trainer's own mean weighs batches, not items

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hf_reward_ext.base.lm.forward import forward_parameters
 from hf_reward_ext.base.saving.card import CardText
+from hf_reward_ext.base.saving.config import check_nestable
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import gather_token_logps
@@ -114,6 +115,8 @@ class FastSlowTrainer(BaseRewardTrainer):
         )
 
     def _build_model(self, model, args, processing_class, peft_config):
+        if peft_config is None and not hasattr(model, "peft_config"):
+            check_nestable(model.config, "judge")
         self._config = _judge_config(self._given_judge, args, self._template)
         self.judge_prompt = JudgePrompt(
             processing_class, tuple(self._config.verdicts), JudgeTemplate(**self._config.template), self._config.kind

@@ -14,7 +14,6 @@ from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 
 LORA = dict(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
 ALL = pytest.mark.parametrize("method", METHODS)
-OF_PAIRS = pytest.mark.parametrize("method", ["genarm", "sla", "sla and policy"])
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_what_is_prepared_is_not_prepared_again(method, tmp_path):
         assert trainer.evaluate(sets)["eval_a_loss"] == pytest.approx(expected, abs=1e-6)
 
 
-@OF_PAIRS
+@ALL
 def test_predictions_have_a_row_for_each_pair(method, tmp_path):
     seen = []
     trainer = METHODS[method].build(
@@ -120,10 +119,13 @@ def test_predictions_have_a_row_for_each_pair(method, tmp_path):
     assert (rewards[:, 0] > rewards[:, 1]).float().mean().item() == pytest.approx(alone)
 
 
-@OF_PAIRS
+@ALL
 def test_accumulation_and_batch_size_change_nothing(method, tmp_path):
     """Nine pairs in batches that do not divide them, of completions of different lengths."""
-    rows = [{**row, "chosen": row["chosen"] + " w14" * (n % 4)} for n, row in enumerate([*TEXTS, TEXTS[0]])]
+    rows = [
+        {**row, "chosen": row["chosen"] + " w14" * (n % 4)}
+        for n, row in enumerate([*TEXTS, {**TEXTS[0], "prompt": "w20 w5 "}])
+    ]
     found = []
     for size, steps in ((9, 1), (4, 3), (2, 5)):
         trainer = METHODS[method].build(
