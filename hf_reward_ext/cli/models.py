@@ -41,7 +41,7 @@ def check_name(name: str | None, option: str, functions: bool = False) -> None:
         return
     path = Path(name).expanduser()
     or_function = ", or MODULE:FUNCTION" if functions else ""
-    if path.is_dir():
+    if name and path.is_dir():
         if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise FileNotFoundError(
                 f"`{option}` must be the folder of a model, got {name!r}, but it has no config.json or "

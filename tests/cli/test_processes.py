@@ -1,0 +1,41 @@
+import os
+from argparse import Namespace
+
+import pytest
+
+from hf_reward_ext.cli import demo, train
+from hf_reward_ext.cli.main import main
+from hf_reward_ext.cli.processes import leaves_work_to_another
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    def launch(rank, count):
+        for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "localhost"}.items():
+            monkeypatch.setenv(name, str(value))
+
+    return launch
+
+
+def test_the_first_of_several_processes_works_as_if_alone(launched, capsys):
+    launched(0, 2)
+    assert not leaves_work_to_another("bon")
+    assert "2 processes were started, but `bon` works in one; the others end." in capsys.readouterr().err
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} & set(os.environ)
+
+
+def test_the_others_end(launched, monkeypatch):
+    launched(1, 2)
+    monkeypatch.setattr(demo, "run", lambda options: pytest.fail("another process works"))
+    assert main(["demo"]) == 0
+    launched(0, 1)
+    assert not leaves_work_to_another("bon")
+
+
+def test_every_process_trains(launched, monkeypatch):
+    launched(1, 2)
+    ran = []
+    monkeypatch.setattr(train, "parse", lambda arguments: ("options", Namespace(json=False, debug=False)))
+    monkeypatch.setattr(train, "run", ran.append)
+    assert main(["train", "genarm"]) == 0
+    assert ran == ["options"] and os.environ["RANK"] == "1"
