@@ -33,7 +33,7 @@ def measure(policy, tokenizer, prompts: list[str]) -> dict[str, np.ndarray]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-labels", type=int, default=2000, help="labelled completions for the head")
+    parser.add_argument("--num-labels", type=int, default=2000, help="labeled completions for the head")
     parser.add_argument("--num-prompts", type=int, default=1000, help="prompts to sample pairs for; no labels needed")
     parser.add_argument("--num-candidates", type=int, default=8)
     parser.add_argument("--num-test", type=int, default=500)

@@ -1,5 +1,5 @@
 """
-Trains an ELHSR head on labelled completions.
+Trains an ELHSR head on labeled completions.
 
     python examples/elhsr_train.py                                            # the demo policy, its own samples
     python examples/elhsr_train.py --policy Qwen/Qwen3-0.6B --data rows.jsonl # any causal LM of the Hub

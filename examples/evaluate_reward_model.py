@@ -22,7 +22,7 @@ from hf_reward_ext.demo.sampling import sample
 
 
 def demo(output: Path, num_labels: int, num_test: int) -> tuple:
-    """A head with its policy, their tokenizer, labelled candidates of held-out problems, and pairs of them."""
+    """A head with its policy, their tokenizer, labeled candidates of held-out problems, and pairs of them."""
     policy, tokenizer = load_policy()
     head, _ = train_head(policy, tokenizer, rollouts_of(policy, tokenizer, arithmetic, num_labels).rows, output)
     prompts = prompts_of(arithmetic, "test", num_test)

@@ -93,16 +93,16 @@ def test_max_length_that_leaves_nothing(method, tmp_path):
         trainer_of(method, tmp_path, Dataset.from_list([TEXT]), max_length=2)
 
 
-LABELLED = {"prompt": "w1 w2", "completion": " w3", "label": 1.0}
+LABELED = {"prompt": "w1 w2", "completion": " w3", "label": 1.0}
 GROUPED = {"prompt": "w1 w2", "completions": [" w3", " w4"], "labels": [1.0, 0.0]}
 BAD_LABELS = {
-    "NaN": ({**LABELLED, "label": float("nan")}, "`label` must be a finite number, got nan"),
-    "infinite": ({**LABELLED, "label": float("inf")}, "`label` must be a finite number, got inf"),
-    "None": ({**LABELLED, "label": None}, "`label` must be a finite number, got None"),
-    "text": ({**LABELLED, "label": "good"}, "`label` must be a finite number, got 'good'"),
-    "out of range": ({**LABELLED, "label": -1.0}, "`label` must be from 0 .* got -1"),
-    "no completion": ({**LABELLED, "completion": ""}, "`completion` must have text"),
-    "no prompt": ({**LABELLED, "prompt": None}, "`prompt` must be text or a list of messages"),
+    "NaN": ({**LABELED, "label": float("nan")}, "`label` must be a finite number, got nan"),
+    "infinite": ({**LABELED, "label": float("inf")}, "`label` must be a finite number, got inf"),
+    "None": ({**LABELED, "label": None}, "`label` must be a finite number, got None"),
+    "text": ({**LABELED, "label": "good"}, "`label` must be a finite number, got 'good'"),
+    "out of range": ({**LABELED, "label": -1.0}, "`label` must be from 0 .* got -1"),
+    "no completion": ({**LABELED, "completion": ""}, "`completion` must have text"),
+    "no prompt": ({**LABELED, "prompt": None}, "`prompt` must be text or a list of messages"),
     "NaN among others": ({**GROUPED, "labels": [1.0, float("nan")]}, r"`labels\[1\]` must be a finite number, got nan"),
     "one label for two": ({**GROUPED, "labels": [1.0]}, "has 2 completions and 1 labels"),
     "empty candidate": ({**GROUPED, "completions": [" w3", ""]}, r"`completions\[1\]` must have text"),
@@ -115,7 +115,7 @@ BAD_LABELS = {
 @pytest.mark.parametrize("name", BAD_LABELS)
 def test_labels_and_candidates_of_elhsr(name, tmp_path):
     row, message = BAD_LABELS[name]
-    good = {"prompt_ids": [3], "completion_ids": [5], "label": 0.0} if "prompt_ids" in row else LABELLED
+    good = {"prompt_ids": [3], "completion_ids": [5], "label": 0.0} if "prompt_ids" in row else LABELED
     good = GROUPED if "labels" in row else good
     refused("ELHSR", tmp_path, dataset_of([good, row, good]), f"Row 1 of the train data: .*{message}")
 

@@ -88,12 +88,12 @@ def pruning(task, folders: list[Path], output: Path, num_train: int, num_test: i
     pruned: dict[Pruning, list] = {setting: [] for setting in PRUNINGS[task]}
     for seed, folder in enumerate(folders):
         policy, tokenizer = load_policy(folder)
-        labelled = rollouts_of(policy, tokenizer, task, num_train, seed)
+        labeled = rollouts_of(policy, tokenizer, task, num_train, seed)
         steps = sorted({step for setting in PRUNINGS[task] for step in setting.steps})
         head, _ = train_head(
             policy,
             tokenizer,
-            with_prefixes(labelled.rows, steps),
+            with_prefixes(labeled.rows, steps),
             output / f"seed{seed}" / f"prune-{task.__name__.split('.')[-1]}",
             seed,
             num_train_epochs=15,

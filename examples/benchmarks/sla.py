@@ -24,7 +24,7 @@ SIZES = {
     ),
 }  # fmt: skip
 CHANNEL = {"demo": 32, "0.5b": 256}
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # with one thread and busy neighbours: cpu
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # with one thread and busy neighbors: cpu
 PUBLISHED = SearchSettings(width=2, step=10, depth=2)
 
 

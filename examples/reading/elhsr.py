@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 POLICY = Path(__file__).parents[2] / "hf_reward_ext" / "demo" / "checkpoint"
 PROMPT = "6 1 3 3=12|"
-LABELLED = [("6-1=5;5*3=15;15-3=12", 1.0), ("6+1=7;7*3=21;21+3=24", 0.0), ("6*1=6;6+3=9;9+3=12", 1.0)]
+LABELED = [("6-1=5;5*3=15;15-3=12", 1.0), ("6+1=7;7*3=21;21+3=24", 0.0), ("6*1=6;6+3=9;9+3=12", 1.0)]
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def train_head(policy, tokenizer, steps=30):
     """Binary cross-entropy of sigmoid(R) with the correctness of each completion."""
     prompt_length = len(tokenizer(PROMPT)["input_ids"])
     batch, labels = [], []
-    for completion, label in LABELLED:
+    for completion, label in LABELED:
         ids = torch.tensor([tokenizer(PROMPT + completion)["input_ids"] + [tokenizer.eos_token_id]])
         batch.append(features(policy, ids, prompt_length))  # computed once; only the head is trained
         labels.append(label)

@@ -44,7 +44,7 @@ def prompts_of(task: ModuleType, split: str, count: int, seed: int = 0) -> list[
 
 
 def rollouts_of(policy, tokenizer, task: ModuleType, count: int, seed: int = 0) -> Rollouts:
-    """One labelled completion of each of `count` training prompts."""
+    """One labeled completion of each of `count` training prompts."""
     torch.manual_seed(seed)
     return sample(policy, tokenizer, prompts_of(task, "train", count, seed), task, temperature=TEMPERATURE)
 
@@ -52,7 +52,7 @@ def rollouts_of(policy, tokenizer, task: ModuleType, count: int, seed: int = 0) 
 def train_head(
     policy, tokenizer, rows: Sequence[dict], folder: Path, seed: int = 0, **settings
 ) -> tuple[ELHSRModel, float]:
-    """A head trained on labelled rollouts, and the seconds it took (features included)."""
+    """A head trained on labeled rollouts, and the seconds it took (features included)."""
     started = time.perf_counter()
     args = dict(
         standardize=True,
@@ -116,7 +116,7 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
     Args:
         policy, tokenizer: Of the demo.
         folder (`Path`): For the heads.
-        num_train (`list[int]`): Numbers of labelled completions to train on, one per problem.
+        num_train (`list[int]`): Numbers of labeled completions to train on, one per problem.
         num_test (`int`): Held-out problems.
         seed (`int`): Of problems, samples and heads.
     """
@@ -139,11 +139,11 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
         _row("arithmetic", "majority", "most frequent of 16", choose_by_vote(tests, arithmetic), tokens, sampling),
         _row("arithmetic", "log-probability", "most likely of 16", choose(tests, tests.mean_logps), tokens, sampling),
     ]
-    labelled = rollouts_of(policy, tokenizer, arithmetic, max(num_train), seed)
+    labeled = rollouts_of(policy, tokenizer, arithmetic, max(num_train), seed)
     flat = [text for group in tests.completions for text in group]
     repeated = [prompt for prompt in prompts for _ in range(CANDIDATES)]
     for count in num_train:
-        part = labelled._replace(rows=labelled.rows[:count])
+        part = labeled._replace(rows=labeled.rows[:count])
         scorer, seconds = train_text_reward_model(policy, tokenizer, part, folder / f"text-{count}", seed)
         scores = scorer(repeated, flat).numpy().reshape(correct.shape)
         what = f"copy of the policy fine-tuned on {count} labels"
@@ -164,9 +164,9 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
 
 def compare_pruning(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, seed: int = 0) -> list[Result]:
     """Best-of-N with and without pruning on the walk, whose prefixes show early that they fail."""
-    labelled = rollouts_of(policy, tokenizer, walk, num_train, seed)
+    labeled = rollouts_of(policy, tokenizer, walk, num_train, seed)
     head, seconds = train_head(
-        policy, tokenizer, with_prefixes(labelled.rows, PRUNING.steps), folder / "elhsr-walk", seed, num_train_epochs=15
+        policy, tokenizer, with_prefixes(labeled.rows, PRUNING.steps), folder / "elhsr-walk", seed, num_train_epochs=15
     )
     prompts = prompts_of(walk, "test", num_test, seed)
     started = time.perf_counter()

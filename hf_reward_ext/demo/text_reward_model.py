@@ -19,7 +19,7 @@ def train_text_reward_model(
 
     Args:
         policy, tokenizer: Its body starts as the policy's; all of it is trained, with binary cross-entropy.
-        rollouts ([`Rollouts`]): Labelled completions.
+        rollouts ([`Rollouts`]): Labeled completions.
         folder (`Path`): For the trainer.
         seed, num_train_epochs (`int`): Of the training.
 

@@ -19,7 +19,7 @@ from hf_reward_ext.demo.policy import load_policy
 
 @dataclass(frozen=True)
 class TourSize:
-    """How many labelled completions to train on, and how many held-out problems to test on."""
+    """How many labeled completions to train on, and how many held-out problems to test on."""
 
     num_train: int
     num_test: int

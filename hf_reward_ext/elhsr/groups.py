@@ -52,7 +52,7 @@ class Candidates(NamedTuple):
 
 def read_candidates(row: Mapping, loss_type: str = "bce") -> Candidates:
     """
-    The labelled candidates in a row.
+    The labeled candidates in a row.
 
     Args:
         row (`dict`): `{prompt, completion, label}` or `{prompt, completions, labels}` of text or messages, with
@@ -193,7 +193,7 @@ def check_labels(groups: Dataset, loss_type: str) -> None:
 
 
 def _has_pairs(columns: list[str]) -> bool:
-    """Whether columns hold preference pairs rather than labelled candidates."""
+    """Whether columns hold preference pairs rather than labeled candidates."""
     given = set(columns)
     if {"prompt_ids", "completion_ids"} <= given and given & {"label", "labels"}:
         return False

@@ -62,7 +62,7 @@ class ELHSRModel(BaseRewardModel):
 
     def _init_weights(self, module):
         if isinstance(module, nn.Linear):
-            module.reset_parameters()  # the authors' initialisation: that of nn.Linear
+            module.reset_parameters()  # the authors' initialization: that of nn.Linear
 
     @classmethod
     def from_policy(cls, policy, processing_class=None, **config_kwargs) -> Self:
@@ -152,7 +152,7 @@ class ELHSRModel(BaseRewardModel):
         return features
 
     def effective_linear(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias that act on raw features, with the standardisation folded in; float32 or wider."""
+        """Weight and bias that act on raw features, with the standardization folded in; float32 or wider."""
         dtype = torch.promote_types(self.linear.weight.dtype, torch.float32)
         weight, bias = self.linear.weight.to(dtype), self.linear.bias.to(dtype)
         if not self.config.standardize:
@@ -162,7 +162,7 @@ class ELHSRModel(BaseRewardModel):
 
     @torch.no_grad()
     def fold_standardization(self) -> Self:
-        """Turns a standardising head, in place, into a plain one that gives the same rewards."""
+        """Turns a standardizing head, in place, into a plain one that gives the same rewards."""
         if self.config.standardize:
             weight, bias = self.effective_linear()
             self.linear.weight.copy_(weight)

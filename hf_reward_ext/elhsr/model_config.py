@@ -23,7 +23,7 @@ class ELHSRModelConfig(RewardModelConfig):
         top_logprobs (`int`, *optional*): With `features="logits"`: read that many of the largest log-probabilities, in
             descending order, instead of all logits.
         standardize (`bool`, *optional*, defaults to `False`): The head carries the mean and scale of its features and
-            standardises them. [`ELHSRModel.fold_standardization`] turns such a head into a plain one.
+            standardizes them. [`ELHSRModel.fold_standardization`] turns such a head into a plain one.
         calibration (`list[float]`, *optional*): Slope and intercept of the logistic map from reward to the
             probability of a correct completion, fitted on held-out data.
         completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).

@@ -26,7 +26,7 @@ class ELHSRConfig(BaseRewardConfig):
         gate (`bool`, defaults to `True`): Learn a weight for each token.
         features (`str`, defaults to `"hidden_states"`): Or `"logits"`.
         top_logprobs (`int`, *optional*): With `features="logits"`: the largest log-probabilities instead of all logits.
-        standardize (`bool`, defaults to `False`): Standardise features (mean and scale of the training tokens) while
+        standardize (`bool`, defaults to `False`): Standardize features (mean and scale of the training tokens) while
             training; folded into the weights at the end. Not in the paper.
         feature_cache (`str`, *optional*): `"memory"` (float32), `"disk"` (memory-mapped bfloat16) or `"none"` (the
             policy runs in every epoch). Default: `"memory"`, and `"none"` for streaming data.
@@ -78,7 +78,7 @@ class ELHSRConfig(BaseRewardConfig):
     top_logprobs: int | None = field(
         default=None, metadata={"help": "With features=logits: read the k largest log-probabilities."}
     )
-    standardize: bool = field(default=False, metadata={"help": "Standardise features while training."})
+    standardize: bool = field(default=False, metadata={"help": "Standardize features while training."})
     feature_cache: Literal["memory", "disk", "none"] | None = field(
         default=None, metadata={"help": "Where features are kept: memory, disk or none."}
     )

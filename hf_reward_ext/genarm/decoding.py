@@ -24,7 +24,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
 
     $$ \log\pi(y_t) = \log\pi_{base}(y_t) + \sum_k \alpha_k \log\pi_k(y_t) - \log Z_t $$
 
-    The decoding rule of [GenARM](https://huggingface.co/papers/2410.08193). What it returns is normalised, so beam
+    The decoding rule of [GenARM](https://huggingface.co/papers/2410.08193). What it returns is normalized, so beam
     scores are log-probabilities of the guided model. The sampling temperature acts after it: `temperature=T` samples
     the guided distribution at T, where the authors' code needs T / (1 + alpha).
 

@@ -26,7 +26,7 @@ class GuidanceTrace:
         base_logps, guided_logps (`torch.Tensor` of shape `(rows, seq)`): Of the tokens written.
         guide_logps (`torch.Tensor` of shape `(rows, seq, guides)`): Of the same tokens: each guide's token rewards.
         kl (`torch.Tensor` of shape `(rows, seq)`): KL(guided || base) of the whole next-token distribution.
-        log_z (`torch.Tensor` of shape `(rows, seq)`): Log of the normaliser; the local rule drops it (`log_weights`).
+        log_z (`torch.Tensor` of shape `(rows, seq)`): Log of the normalizer; the local rule drops it (`log_weights`).
         base_entropy (`torch.Tensor` of shape `(rows, seq)`): Of the policy's next-token distribution.
         completion_mask (`torch.Tensor` of shape `(rows, seq)`): `True` up to and with EOS; elsewhere values are 0.
 
@@ -47,7 +47,7 @@ class GuidanceTrace:
 
     @property
     def log_weights(self) -> Float[Tensor, " rows"]:
-        r"""$\sum_t \log Z_t$: log importance weight from what was sampled to the product normalised over sequences."""
+        r"""$\sum_t \log Z_t$: log importance weight from what was sampled to the product normalized over sequences."""
         return self.log_z.sum(-1)
 
     @classmethod

@@ -36,7 +36,7 @@ class ChannelLayer(nn.Module):
     r"""
     One step of the channel: $f(W \operatorname{RMSNorm}([h, c])) + c$, without $c$ in the first layer.
 
-    What is added back is the channel as it came, not its normalised form.
+    What is added back is the channel as it came, not its normalized form.
     """
 
     def __init__(self, config: RewardTransformerConfig, is_first: bool):

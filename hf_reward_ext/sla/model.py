@@ -47,7 +47,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     Args:
         base (`PreTrainedModel` or `PeftModel`): Any causal LM that returns hidden states: half precision, LoRA,
-            quantised or sharded.
+            quantized or sharded.
         reward_channel ([`RewardChannel`]): Made for this base.
 
     Raises:

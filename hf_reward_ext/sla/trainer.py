@@ -52,7 +52,7 @@ class SLATrainer(BaseRewardTrainer):
         **kwargs: Those of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: Before training: missing data or columns, a quantised base that is to learn without an adapter,
+        ValueError: Before training: missing data or columns, a quantized base that is to learn without an adapter,
             streaming data with cached states.
 
     Example:
@@ -245,7 +245,7 @@ def _set_gradients(transformer: RewardTransformer, trains_policy: bool) -> None:
         base.set_adapter(base.active_adapter)  # gives its weights their gradients back
     elif getattr(base, "is_quantized", False):
         raise ValueError(
-            f"The base is quantised, but `policy_loss` or `freeze_base=False` trains its weights. Pass `peft_config=` "
+            f"The base is quantized, but `policy_loss` or `freeze_base=False` trains its weights. Pass `peft_config=` "
             f"to train an adapter on the `{type(base).__name__}`."
         )
     else:

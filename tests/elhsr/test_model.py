@@ -71,7 +71,7 @@ def test_last_prefix_is_the_whole():
     torch.testing.assert_close(prefix_gated_mean(gates, rewards, mask)[:, -1], gated_mean(gates, rewards, mask))
 
 
-def test_standardisation_folds_into_the_weights():
+def test_standardization_folds_into_the_weights():
     head = ELHSRModel(ELHSRModelConfig(hidden_size=4, num_layers=1, standardize=True))
     head.feature_mean.copy_(torch.randn(8))
     head.feature_scale.copy_(torch.rand(8) + 0.5)

@@ -13,7 +13,7 @@ from hf_reward_ext.elhsr.feature_cache import FeatureCache
 from hf_reward_ext.elhsr.groups import check_labels, group_by_prompt
 
 
-def labelled_rows(prompts=24, candidates=4, seed=0):
+def labeled_rows(prompts=24, candidates=4, seed=0):
     """Correct completions say w11, wrong ones w17: a head can tell them apart by one token."""
     rng = random.Random(seed)
     rows = []
@@ -38,7 +38,7 @@ def trainer_for(policy, output_dir, rows=None, **settings):
         learning_rate=2e-2, num_train_epochs=4, per_device_train_batch_size=4, report_to="none", disable_tqdm=True,
         use_cpu=True, standardize=settings.get("feature_cache") != "none",
     )  # fmt: skip
-    dataset = Dataset.from_list(labelled_rows()) if rows is None else rows
+    dataset = Dataset.from_list(labeled_rows()) if rows is None else rows
     return ELHSRTrainer(
         policy, ELHSRConfig(str(output_dir), **{**defaults, **settings}), train_dataset=dataset,
         processing_class=tiny_tokenizer(),
@@ -89,7 +89,7 @@ def test_policy_reads_each_completion_once_unless_uncached(policy, tmp_path, fea
     settings = dict(feature_cache=feature_cache, num_train_epochs=3, early_stopping_patience=None)
     trainer_for(policy, tmp_path, standardize=False, **settings).train()
     handle.remove()
-    completions = len(labelled_rows())
+    completions = len(labeled_rows())
     assert sum(read) == completions if feature_cache != "none" else sum(read) > 2 * completions
 
 
@@ -103,7 +103,7 @@ def test_cached_and_recomputed_features_train_the_same_head(policy, tmp_path):
 
 
 def test_interrupted_disk_cache_goes_on(policy, tmp_path, monkeypatch):
-    groups = group_by_prompt(Dataset.from_list(labelled_rows()), tiny_tokenizer())
+    groups = group_by_prompt(Dataset.from_list(labeled_rows()), tiny_tokenizer())
     config = ELHSRModel.from_policy(policy).config
     monkeypatch.setattr("hf_reward_ext.elhsr.feature_cache._SAVE_EVERY", 1)
     broken = FeatureCache(groups, config, policy, tmp_path)
@@ -123,14 +123,14 @@ def test_interrupted_disk_cache_goes_on(policy, tmp_path, monkeypatch):
     fill_rest = resumed._fill_batch
     resumed._fill_batch = lambda batch: (read.extend(batch), fill_rest(batch))
     resumed.fill(batch_size=8, show_progress=False)
-    assert len(read) == len(labelled_rows()) - 16
+    assert len(read) == len(labeled_rows()) - 16
     whole = FeatureCache(groups, config, policy)
     whole.fill(batch_size=8, show_progress=False)
     torch.testing.assert_close(resumed.features.float(), whole.features, atol=1e-2, rtol=1e-2)
 
 
 def test_finetuned_policy_of_the_same_name_gets_its_own_disk_cache(policy, tmp_path):
-    groups = group_by_prompt(Dataset.from_list(labelled_rows()), tiny_tokenizer())
+    groups = group_by_prompt(Dataset.from_list(labeled_rows()), tiny_tokenizer())
     other = tiny_causal_lm(seed=1)
     for model in (policy, other):
         FeatureCache(groups, ELHSRModel.from_policy(model).config, model, tmp_path)
@@ -152,7 +152,7 @@ def test_best_epoch_is_kept_not_the_last(policy, tmp_path):
         disable_tqdm=True, use_cpu=True, standardize=True, per_device_train_batch_size=4,
     )  # fmt: skip
     trainer = ELHSRTrainer(
-        policy, args, train_dataset=Dataset.from_list(labelled_rows()), processing_class=tiny_tokenizer(),
+        policy, args, train_dataset=Dataset.from_list(labeled_rows()), processing_class=tiny_tokenizer(),
         callbacks=[Spoil()],
     )  # fmt: skip
     trainer.train()
@@ -206,7 +206,7 @@ def test_chat_rows():
 
 
 def test_streaming_data(policy, tmp_path):
-    stream = Dataset.from_list(labelled_rows()).to_iterable_dataset()
+    stream = Dataset.from_list(labeled_rows()).to_iterable_dataset()
     trainer = trainer_for(
         policy, tmp_path, rows=stream, max_steps=5, standardize=False, feature_cache=None, logging_steps=1
     )
@@ -224,7 +224,7 @@ def test_policy_by_name(policy, tmp_path):
         ELHSRConfig(
             str(tmp_path / "out"), num_train_epochs=1, report_to="none", disable_tqdm=True, use_cpu=True, layers=[-1]
         ),
-        train_dataset=Dataset.from_list(labelled_rows()),
+        train_dataset=Dataset.from_list(labeled_rows()),
     )
     trainer.train()
     trainer.save_model()
@@ -252,7 +252,7 @@ def refused(policy, tmp_path, message, rows, **settings):
 
 
 def test_refusals(policy, tmp_path):
-    rows = labelled_rows()
+    rows = labeled_rows()
     refused(policy, tmp_path, r"columns \['text'\].*ELHSR needs", Dataset.from_list([{"text": "w1"}]))
     for value in (0.0, 1.0):
         same = Dataset.from_list([{**row, "label": value} for row in rows])

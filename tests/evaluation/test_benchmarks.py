@@ -19,16 +19,16 @@ def values(result):
 PREFERENCE = [
     {"prompt": "2+2?", "chosen": "4", "rejected": "5", "subset": "sums"},
     {"prompt": "3+3?", "chosen": "6", "rejected": "7", "subset": "sums"},
-    {"prompt": "sky?", "chosen": "blue", "rejected": "green", "subset": "colours"},
+    {"prompt": "sky?", "chosen": "blue", "rejected": "green", "subset": "colors"},
 ]
 
 
 def test_preference_pairs_with_subsets():
     result = evaluate_preferences(scorer({"4": 2, "5": 1, "6": 0, "7": 3, "blue": 1, "green": -1}), PREFERENCE)
-    assert values(result) == {"accuracy": round(2 / 3, 6), "sums": 0.5, "colours": 1.0}
+    assert values(result) == {"accuracy": round(2 / 3, 6), "sums": 0.5, "colors": 1.0}
     assert list(result)[0] == "accuracy"
     assert result["accuracy"].lower < 2 / 3 < result["accuracy"].upper
-    assert result["colours"].lower == pytest.approx(0.025)  # one right of one: Clopper-Pearson
+    assert result["colors"].lower == pytest.approx(0.025)  # one right of one: Clopper-Pearson
     assert [row["correct"] for row in result.rows] == [1.0, 0.0, 1.0]
     assert result.rows[0]["margins"] == [1.0]
 
@@ -83,9 +83,9 @@ REWARD_BENCH_2 = [
          total_completions=4, models=["m"] * 4, subset="Factuality", additional_metadata={"category": None}),
     dict(id="2", prompt="p", chosen=["i"], rejected=["j", "k", "l"], num_correct=1, num_incorrect=3,
          total_completions=4, models=["m"] * 4, subset="Focus", additional_metadata={"category": None}),
-    dict(id="tied:0", prompt="a colour", chosen=["red", "blue"], rejected=["dog", "cat"], num_correct=2,
+    dict(id="tied:0", prompt="a color", chosen=["red", "blue"], rejected=["dog", "cat"], num_correct=2,
          num_incorrect=2, total_completions=4, models=["m"] * 4, subset="Ties", additional_metadata=None),
-    dict(id="ref:0", prompt="a colour, not blue", chosen=["red!"], rejected=["blue!", "dog!"], num_correct=1,
+    dict(id="ref:0", prompt="a color, not blue", chosen=["red!"], rejected=["blue!", "dog!"], num_correct=1,
          num_incorrect=2, total_completions=3, models=["m"] * 3, subset="Ties", additional_metadata=None),
     dict(id="tied:1", prompt="a digit", chosen=["1", "2", "3"], rejected=["x"], num_correct=3,
          num_incorrect=1, total_completions=4, models=["m"] * 4, subset="Ties", additional_metadata=None),

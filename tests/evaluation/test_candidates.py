@@ -1,4 +1,4 @@
-"""Labelled candidates: every curve against enumeration of all subsets."""
+"""Labeled candidates: every curve against enumeration of all subsets."""
 
 import itertools
 from collections import defaultdict

@@ -100,7 +100,7 @@ def test_beams_reorder_the_cache_instead_of_reading_again():
     assert processor.guides[0].num_tokens_read <= rows * (ids.shape[1] + 10)
 
 
-def test_scores_are_normalised_log_probabilities_and_impossible_tokens_stay_impossible():
+def test_scores_are_normalized_log_probabilities_and_impossible_tokens_stay_impossible():
     guide = tiny_causal_lm("llama", seed=1)
     scores = torch.randn(2, VOCAB)
     scores[0, 5] = scores[1, 7:9] = -torch.inf

@@ -50,7 +50,7 @@ def test_an_arm_of_token_ratios_makes_any_target(alpha):
     torch.testing.assert_close(sequence_logps(guided(base, arm, alpha)), target, atol=1e-6, rtol=0)
 
 
-def test_the_arm_of_a_sequence_reward_does_not_make_the_globally_normalised_product():
+def test_the_arm_of_a_sequence_reward_does_not_make_the_globally_normalized_product():
     generator = torch.Generator().manual_seed(0)
     base = random_model(generator)
     reward = torch.randn(len(SEQUENCES), generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Every artefact is uploaded whole, with a card whose snippet runs on what was uploaded."""
+"""Every artifact is uploaded whole, with a card whose snippet runs on what was uploaded."""
 
 import pytest
 import torch
@@ -93,7 +93,7 @@ def whole(folder):
     return {f"{folder}/{name}" for name in ("config.json", "generation_config.json", "model.safetensors")}
 
 
-ARTEFACTS = {
+ARTIFACTS = {
     head: ALONE,
     text_scorer: ALONE,
     reward_model: ALONE,
@@ -112,30 +112,30 @@ ARTEFACTS = {
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("artefact", ARTEFACTS, ids=lambda artefact: artefact.__name__)
-def test_what_is_uploaded_is_whole_and_its_card_runs(hub, artefact, tmp_path, capsys):  # noqa: F811
+@pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact.__name__)
+def test_what_is_uploaded_is_whole_and_its_card_runs(hub, artifact, tmp_path, capsys):  # noqa: F811
     policy = named_policy()
-    made = artefact(policy)
-    tokenizer = {"processing_class": tokenizer_of_texts()} if artefact is channel_with_its_policy else {}
-    made.push_to_hub("me/artefact", private=True, commit_message="First", **tokenizer)
-    assert set(hub.files("me/artefact")) == ARTEFACTS[artefact] | (TOKENIZER if tokenizer else set())
+    made = artifact(policy)
+    tokenizer = {"processing_class": tokenizer_of_texts()} if artifact is channel_with_its_policy else {}
+    made.push_to_hub("me/artifact", private=True, commit_message="First", **tokenizer)
+    assert set(hub.files("me/artifact")) == ARTIFACTS[artifact] | (TOKENIZER if tokenizer else set())
     assert hub.calls == [
-        ("create_repo", "me/artefact", {"private": True, "exist_ok": True}),
-        ("create_commit", "me/artefact", {"commit_message": "First", "revision": None, "create_pr": False}),
+        ("create_repo", "me/artifact", {"private": True, "exist_ok": True}),
+        ("create_commit", "me/artifact", {"commit_message": "First", "revision": None, "create_pr": False}),
     ]
-    text = "".join(path.read_text() for path in (tmp_path / "me/artefact").rglob("*") if path.suffix in (".md", ".py"))
-    assert "'me/artefact'" in text and "/tmp" not in text
-    card = ModelCard.load("me/artefact/README.md")
+    text = "".join(path.read_text() for path in (tmp_path / "me/artifact").rglob("*") if path.suffix in (".md", ".py"))
+    assert "'me/artifact'" in text and "/tmp" not in text
+    card = ModelCard.load("me/artifact/README.md")
     assert {"hf-reward-ext"} <= set(card.data.tags) and card.data.library_name == "hf_reward_ext"
-    assert text.count("huggingface.co/papers/") == 1 and card.content.count("# artefact\n") == 1
-    run_card("me/artefact")
+    assert text.count("huggingface.co/papers/") == 1 and card.content.count("# artifact\n") == 1
+    run_card("me/artifact")
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("artefact", [head, reward_model, channel, judge, guided_decoding, look_ahead],
-                         ids=lambda artefact: artefact.__name__)  # fmt: skip
-def test_the_card_of_a_local_folder_runs_and_stays_when_it_is_saved_again(hub, artefact, tmp_path, capsys):  # noqa: F811
-    made = artefact(named_policy())
+@pytest.mark.parametrize("artifact", [head, reward_model, channel, judge, guided_decoding, look_ahead],
+                         ids=lambda artifact: artifact.__name__)  # fmt: skip
+def test_the_card_of_a_local_folder_runs_and_stays_when_it_is_saved_again(hub, artifact, tmp_path, capsys):  # noqa: F811
+    made = artifact(named_policy())
     made.save_pretrained(tmp_path / "saved")
     run_card(tmp_path / "saved")
     assert capsys.readouterr().out and not hub.calls
@@ -194,7 +194,7 @@ PAIRS = [
     {"prompt": "w1 w2", "chosen": " w9 w4", "rejected": " w8"},
     {"prompt": "w3", "chosen": " w9", "rejected": " w5"},
 ]
-LABELLED = [
+LABELED = [
     {"prompt": prompt, "completion": completion, "label": label}
     for prompt in ("w1 w2", "w3", "w4 w5", "w6")
     for completion, label in ((" w9 w4", 1.0), (" w8", 0.0))
@@ -237,7 +237,7 @@ def train_head(policy, folder):
     args = ELHSRConfig(
         str(folder), validation_fraction=0.0, eval_strategy="no", load_best_model_at_end=False, **ARGUMENTS
     )
-    return ELHSRTrainer(policy, args, train_dataset=Dataset.from_list(LABELLED), processing_class=tokenizer_of_texts())
+    return ELHSRTrainer(policy, args, train_dataset=Dataset.from_list(LABELED), processing_class=tokenizer_of_texts())
 
 
 TRAINERS = [train_guide, train_guide_as_adapter, train_channel, train_channel_and_policy, train_judge, train_head]

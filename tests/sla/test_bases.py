@@ -1,4 +1,4 @@
-"""Bases in half precision, quantised, and spread over devices."""
+"""Bases in half precision, quantized, and spread over devices."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ LENGTH = dict(max_new_tokens=9, eos_token_id=[], pad_token_id=0)
 
 
 class Int8Linear(nn.Module):
-    """Integer weights and one scale: what a quantised layer keeps."""
+    """Integer weights and one scale: what a quantized layer keeps."""
 
     def __init__(self, linear):
         super().__init__()
@@ -27,7 +27,7 @@ class Int8Linear(nn.Module):
         return values @ (self.weight.to(values.dtype) * self.scale).T
 
 
-def quantised(base):
+def quantized(base):
     """The base with integer weights, and one with the same weights as floats."""
     for name, module in list(base.model.named_modules()):
         if isinstance(module, nn.Linear):
@@ -61,8 +61,8 @@ def inputs_of(lengths=(5, 3, 7)):
     return dict(input_ids=input_ids, attention_mask=attention_mask)
 
 
-def test_a_quantised_base_gives_what_its_weights_as_floats_give():
-    base, floats = quantised(tiny_causal_lm())
+def test_a_quantized_base_gives_what_its_weights_as_floats_give():
+    base, floats = quantized(tiny_causal_lm())
     ours, plain = with_channel(base), with_channel(floats)
     assert ours.reward_channel.dtype == torch.float32
     with torch.no_grad():

@@ -250,10 +250,10 @@ def test_trainer_refuses(tmp_path):
             tiny_causal_lm(), tmp_path, train_dataset=pairs().to_iterable_dataset(), cache_hidden_states=True,
             max_steps=2,
         )  # fmt: skip
-    quantised = tiny_causal_lm()
-    quantised.is_quantized = True
-    with pytest.raises(ValueError, match="The base is quantised.*Pass `peft_config=`"):
-        trainer_for(quantised, tmp_path, policy_loss="sft")
+    quantized = tiny_causal_lm()
+    quantized.is_quantized = True
+    with pytest.raises(ValueError, match="The base is quantized.*Pass `peft_config=`"):
+        trainer_for(quantized, tmp_path, policy_loss="sft")
 
 
 def test_streaming_data(tmp_path):

@@ -60,7 +60,7 @@ class SharedPrefill:
         Samples `num_candidates` continuations of every prompt.
 
         Args:
-            num_candidates (`int`): Continuations per prompt; those of a prompt are neighbours in the output.
+            num_candidates (`int`): Continuations per prompt; those of a prompt are neighbors in the output.
             last_use (`bool`, *optional*, defaults to `True`): Give the cache away instead of copying it.
             **generate_kwargs: For `policy.generate`.
 

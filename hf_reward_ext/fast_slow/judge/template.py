@@ -18,7 +18,7 @@ Which of two responses to a prompt is better? Weigh correctness first, then how 
 [Response {second}]
 {response_b}
 
-Answer with {first} or {second} at once. If you are asked to go on, analyse both responses and end with a line \
+Answer with {first} or {second} at once. If you are asked to go on, analyze both responses and end with a line \
 "Final: {first}" or "Final: {second}", which may differ from your first answer."""
 _POINTWISE = """\
 {question}
@@ -29,7 +29,7 @@ _POINTWISE = """\
 [Response]
 {response_a}
 
-Answer with {verdicts} at once. If you are asked to go on, analyse the response and end with a line "Final:" and your \
+Answer with {verdicts} at once. If you are asked to go on, analyze the response and end with a line "Final:" and your \
 verdict, which may differ from your first answer."""
 _SLOTS = ("prompt", "response_a", "response_b", "first", "second", "last", "verdicts")
 _QUESTIONS = {

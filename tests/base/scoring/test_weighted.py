@@ -25,10 +25,10 @@ def test_rewards_are_added_as_they_are_or_by_their_deviation():
     torch.testing.assert_close(reward(PROMPTS, COMPLETIONS), expected)
     assert reward.separate(PROMPTS, COMPLETIONS).shape == (3, 2)
     fitted = reward.fit(PROMPTS, COMPLETIONS)
-    standardised = scorer(PROMPTS, COMPLETIONS)
-    standardised = (standardised - standardised.mean()) / standardised.std()
+    standardized = scorer(PROMPTS, COMPLETIONS)
+    standardized = (standardized - standardized.mean()) / standardized.std()
     torch.testing.assert_close(
-        fitted(PROMPTS, COMPLETIONS), 0.5 * torch.tensor([0.0, -1.0, 1.0]) + 2 * standardised, atol=1e-4, rtol=1e-4
+        fitted(PROMPTS, COMPLETIONS), 0.5 * torch.tensor([0.0, -1.0, 1.0]) + 2 * standardized, atol=1e-4, rtol=1e-4
     )
 
 
