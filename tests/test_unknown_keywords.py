@@ -272,6 +272,8 @@ def no_forward():
 def test_it_is_refused_before_anything_is_computed(place, made, request, hub):  # noqa: F811
     prepared = CALLS[place](made, **UNKNOWN) if place == "ELHSRTrainer.train" else None
     request.getfixturevalue("no_forward")
-    with pytest.raises((TypeError, ValueError), match=r"unknown_keyword|cannot be saved|was to be saved|not paged"):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"unknown_keyword|cannot be saved|was to be saved|needs a paged cache"
+    ):
         prepared() if prepared else CALLS[place](made, **UNKNOWN)
     assert hub.calls == []
