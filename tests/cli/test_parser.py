@@ -12,7 +12,7 @@ from hf_reward_ext.cli.parser import command_parser
 @dataclass
 class Wings:
     title: ClassVar[str] = "wings"
-    span: Annotated[float, Number(above=0)] = option("metres", 1.0)
+    span: Annotated[float, Number(above=0)] = option("meters", 1.0)
     color: Literal["red", "blue"] = option("paint", "red")
 
 
