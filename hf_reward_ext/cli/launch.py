@@ -13,7 +13,7 @@ from accelerate.commands.config.config_args import default_config_file
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from hf_reward_ext.cli.train import Training
+from hf_reward_ext.cli.chosen_training import Training
 
 MODULE = "hf_reward_ext.cli.main"
 

@@ -2,13 +2,14 @@
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments
 
 from hf_reward_ext.base.options import Count, Number, check_declared
+from hf_reward_ext.cli.chosen_training import Training
 from hf_reward_ext.cli.methods import METHODS
 from hf_reward_ext.cli.parser import COMMON, OptionParser, is_option
 from hf_reward_ext.cli.processes import is_launched
@@ -76,32 +77,6 @@ class JudgeArguments(TrainArguments):
     risk: Annotated[float | None, Number(above=0, below=1)] = field(
         default=None, metadata={"help": "After training, calibrate: largest error rate of fast verdicts."}
     )
-
-
-class Training(NamedTuple):
-    """
-    Options of a training.
-
-    Args:
-        method (`str`): One of `METHODS`.
-        script, training, model, mixture: The dataclasses, filled.
-        launch_arguments (`list[str]`): What none of them has, which is for accelerate.
-        launch_arguments_on_line (`list[str]`): Those of the command line, without those of the file.
-        arguments (`list[str]`): All that followed the method.
-        is_launched (`bool`): Whether accelerate or torchrun has started this process.
-        usage_error (`callable`): Ends the process with a message.
-    """
-
-    method: str
-    script: Any
-    training: Any
-    model: ModelConfig
-    mixture: DatasetMixtureConfig
-    launch_arguments: list[str]
-    launch_arguments_on_line: list[str]
-    arguments: list[str]
-    is_launched: bool
-    usage_error: Callable
 
 
 class TrainParser(OptionParser):

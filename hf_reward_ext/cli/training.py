@@ -10,10 +10,10 @@ from trl import get_dataset, get_peft_config, get_quantization_config
 
 from hf_reward_ext.base.saving.atomic import check_folder
 from hf_reward_ext.cli.checkpoints import find_checkpoint
+from hf_reward_ext.cli.chosen_training import Training
 from hf_reward_ext.cli.methods import METHODS
 from hf_reward_ext.cli.models import adapter_base, check_name, load_causal_lm, load_tokenizer, model_type
 from hf_reward_ext.cli.rows import Rows, check_columns, load_splits, take_split
-from hf_reward_ext.cli.train import Training
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.fast_slow import FastSlowRewardModel, FastSlowTrainer, JudgeTemplate
 from hf_reward_ext.sla import RewardTransformer
