@@ -86,12 +86,6 @@ class ELHSRTrainer(BaseRewardTrainer):
         *,
         head: ELHSRModel | None = None,
     ):
-        path = None if args is None else args.chat_template_path
-        if path is not None and Path(path).suffix not in (".jinja", ".j2"):
-            raise ValueError(
-                f"`chat_template_path` must be a file that ends with .jinja or .j2, got {path!r}: a cloned template "
-                "adds tokens to the policy, which ELHSR leaves as it is."
-            )
         self._given_head = head
         self._caches: dict[str, FeatureCache] = {}
         self._evaluated: list[tuple[np.ndarray, np.ndarray]] = []  # rewards and labels of each prompt
@@ -116,6 +110,9 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     def _check_rows(self, dataset, name, args):
         check_group_rows(dataset, args.loss_type, name)
+
+    def _trains_all_weights(self, args):
+        return False
 
     def _build_model(self, model, args, processing_class, peft_config):
         if peft_config is not None:

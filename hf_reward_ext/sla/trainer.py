@@ -77,10 +77,13 @@ class SLATrainer(BaseRewardTrainer):
         self._given = model if isinstance(model, RewardTransformer) else None
         return super()._load_model(model if self._given is None else model.base, args, quantization_config)
 
+    def _trains_all_weights(self, args):
+        return args.policy_loss is not None or not args.freeze_base
+
     def _build_model(self, model, args, processing_class, peft_config):
         base = model if peft_config is None else get_peft_model(model, peft_config)
         transformer = _transformer(base, self._given, args, processing_class)
-        self._trains_policy = args.policy_loss is not None or not args.freeze_base
+        self._trains_policy = self._trains_all_weights(args)
         _set_gradients(transformer, self._trains_policy)
         if self._trains_policy:
             _point_to_policy(transformer)
@@ -219,11 +222,12 @@ class SLATrainer(BaseRewardTrainer):
 
 def _transformer(base, given: RewardTransformer | None, args: SLAConfig, processing_class) -> RewardTransformer:
     """The transformer that was given, or one with its channel on a base with a new adapter, or a fresh one."""
-    if given is not None and given.base is base:
+    has_same_tokens = args.eos_token is None and args.chat_template_path is None
+    if given is not None and given.base is base and has_same_tokens:
         transformer = given
-    elif given is not None:
+    elif given is not None:  # its configuration is a copy of the base's as it was
         transformer = RewardTransformer(base, given.reward_channel)
-        transformer.reward_channel.config.adapter = base.active_adapter
+        transformer.reward_channel.config.adapter = base.active_adapter if hasattr(base, "peft_config") else None
     else:
         set_seed(args.seed)
         transformer = RewardTransformer.from_base(

@@ -97,8 +97,3 @@ def test_rows_of_another_trainer_are_refused(tmp_path):
     first = trainer_of("ELHSR", tmp_path, Dataset.from_list(ROWS))
     with pytest.raises(ValueError, match="must be rows of this trainer, got rows of another one"):
         trainer_of("ELHSR", tmp_path, first.train_dataset)
-
-
-def test_a_cloned_chat_template_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`chat_template_path` must be a file that ends with .jinja"):
-        trainer_of("ELHSR", tmp_path, Dataset.from_list(ROWS), chat_template_path="some/tokenizer")

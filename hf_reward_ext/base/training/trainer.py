@@ -100,7 +100,8 @@ class BaseRewardTrainer(RewardTrainer):
         causal_lm = check_causal_lm(model)
         if processing_class is None:
             processing_class = load_processing_class(causal_lm, args)
-        set_special_tokens(causal_lm, processing_class, args)
+        may_grow = self._trains_all_weights(args) and peft_config is None and model is causal_lm
+        set_special_tokens(causal_lm, processing_class, args, may_grow=may_grow)
         model, peft_config = self._build_model(model, args, processing_class, peft_config)
         train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
         self._averages = {"train": Averages(), "eval": Averages()}
@@ -130,6 +131,10 @@ class BaseRewardTrainer(RewardTrainer):
     def _load_model(self, model, args: BaseRewardConfig, quantization_config):
         """Causal LM with or without adapters, from what the user gave as `model`."""
         return load_causal_lm(model, args, quantization_config) if isinstance(model, str) else model
+
+    def _trains_all_weights(self, args: BaseRewardConfig) -> bool:
+        """Whether a causal LM without adapters is trained and saved whole."""
+        return True
 
     def _build_model(self, model, args: BaseRewardConfig, processing_class, peft_config):
         """Model to train on top of a causal LM, and the adapter that TRL shall still add to it."""

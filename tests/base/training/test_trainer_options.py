@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import tiny_causal_lm, tiny_tokenizer
-from trainer_methods import METHODS, TEXTS
+from trainer_methods import CHATS, METHODS, TEXTS
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 LORA = dict(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -202,6 +202,34 @@ def test_chat_template_from_a_file(method, tmp_path):
     trainer.train()
 
 
+@pytest.mark.parametrize("rows", [0, 8], ids=["no spare rows", "spare rows"])
+@pytest.mark.parametrize("adapter", [False, True], ids=["whole", "lora"])
+@ALL
+def test_chat_template_of_another_tokenizer(method, adapter, rows, tmp_path):
+    if method == "elhsr" and adapter:
+        pytest.skip("ELHSR leaves the policy as it is")
+    source = tiny_tokenizer()
+    source.add_tokens(["<turn>", "<end>"], special_tokens=True)
+    source.eos_token = "<end>"
+    source.chat_template = "{% for message in messages %}{{ '<turn> ' + message['content'] + ' <end> ' }}{% endfor %}"
+    source.save_pretrained(tmp_path / "source")
+    model = tiny_causal_lm()
+    size = model.config.vocab_size + rows
+    model.resize_token_embeddings(size)
+    arguments = dict(
+        settings=dict(chat_template_path=str(tmp_path / "source")), peft_config=LoraConfig(**LORA) if adapter else None
+    )
+    if rows == 0 and (adapter or method in ("sla", "elhsr")):
+        with pytest.raises(ValueError, match=r"needs the tokens \['<turn>', '<end>'\].*no embeddings"):
+            METHODS[method].build(tmp_path, model, CHATS, **arguments)
+        return
+    trainer = METHODS[method].build(tmp_path, model, CHATS, **arguments)
+    trainer.train()
+    assert trainer.processing_class.chat_template == source.chat_template
+    assert model.config.eos_token_id == trainer.processing_class.eos_token_id == source.eos_token_id
+    assert model.config.vocab_size == (size if rows else size + 2)
+
+
 @ALL
 def test_tokens_of_the_arguments_reach_model_and_tokenizer(method, tmp_path):
     model = tiny_causal_lm()
@@ -343,3 +371,11 @@ def test_labels_of_a_causal_lm_are_left_alone(method, tmp_path):
     model.config.id2label, model.config.label2id = {0: "a", 1: "b", 2: "c"}, {"a": 0, "b": 1, "c": 2}
     trained(METHODS[method].build(tmp_path, model))
     assert model.config.num_labels == 3 and model.config.id2label[2] == "c"
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("method", ["genarm", "sla and policy"])
+def test_compiled_models_train_alike(method, tmp_path):
+    plain = trained(METHODS[method].build(tmp_path))
+    settings = dict(torch_compile=True, torch_compile_backend="eager")
+    assert_same(trained(METHODS[method].build(tmp_path, settings=settings)), plain, atol=1e-5, rtol=1e-4)
