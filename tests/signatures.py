@@ -56,7 +56,8 @@ def public_callables() -> dict[str, Callable]:
         if dataclasses.is_dataclass(public) or "__init__" not in dict(own_members(public)):
             found[place] = public
         for name, member in own_members(public):
-            if not isinstance(member, property):
+            is_generated = name == "__init__" and dataclasses.is_dataclass(public)
+            if not isinstance(member, property) and not is_generated:
                 function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
                 found[place if name == "__init__" else f"{place}.{name}"] = function
     return found
