@@ -75,7 +75,7 @@ def test_streamed_rows_are_named_as_they_come(method, name, tmp_path):
 @pytest.mark.parametrize("method", CLASSES)
 def test_data_without_rows_or_of_another_type(method, tmp_path):
     rows = Dataset.from_list([TEXT])
-    refused(method, tmp_path, None, "`train_dataset` must be a `Dataset`.*got None")
+    refused(method, tmp_path, None, "The train data must be a `Dataset`.*got None")
     refused(method, tmp_path, DatasetDict(train=rows, test=rows), r"splits \['train', 'test'\]", kind=TypeError)
     refused(method, tmp_path, [TEXT], "Dataset.from_list", kind=TypeError)
     refused(method, tmp_path, Dataset.from_list([]), "The train data has no rows")

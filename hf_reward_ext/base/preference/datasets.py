@@ -19,7 +19,7 @@ def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
         ValueError: If it is missing or has no rows.
     """
     if dataset is None:
-        raise ValueError(f"`{name}_dataset` must be a `Dataset` or `IterableDataset`, got None. Pass the {name} data.")
+        raise ValueError(f"The {name} data must be a `Dataset` or `IterableDataset`, got None. Pass `{name}_dataset`.")
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         raise TypeError(
             f"The {name} data must be one dataset, got the splits {list(dataset)}. Pass one of them, for example "
