@@ -8,7 +8,11 @@ PAPER = {
 }
 TAGS = ["hf-reward-ext", "genarm", "reward-model"]
 
-_GUIDE = "An autoregressive reward model: its next-token log-probabilities are rewards that guide another model."
+_GUIDE = (
+    "An autoregressive reward model: its next-token log-probabilities are rewards that guide another model. It has no "
+    "classification head, so `GRPOTrainer(reward_funcs=...)` refuses it by path; "
+    "`GenARMRewardModel.from_causal_lm(...).save_pretrained(...)` makes a reward model of it."
+)
 _GUIDE_SNIPPET = """\
 {imports}
 

@@ -13,6 +13,7 @@ from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_lo
 from hf_reward_ext.base.training.model_loading import check_causal_lm, router_loss_weight
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
+from hf_reward_ext.genarm.marking import mark_guide
 from hf_reward_ext.genarm.metrics import logps_drift, pair_metrics
 from hf_reward_ext.genarm.model_card import PAPER, guide_card
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
@@ -26,7 +27,8 @@ class GenARMTrainer(BaseRewardTrainer):
        \log\pi_r(y|x) = \sum_t \log\pi_r(y_t|x,y_{<t}) $$
 
     Training objective of [GenARM](https://huggingface.co/papers/2410.08193): no reference model, no value head. What is
-    saved is a plain causal LM or an adapter; `GenARMLogitsProcessor` or `GuidedCausalLM` let it guide.
+    saved is a plain causal LM or an adapter; `GenARMLogitsProcessor` or `GuidedCausalLM` let it guide. Loading it as a
+    sequence classifier (`GRPOTrainer(reward_funcs="folder")`) raises; save a [`GenARMRewardModel`] for that.
 
     Args:
         model (`str`, `PreTrainedModel` or `PeftModel`): A causal LM, usually the supervised fine-tuned policy or a
@@ -124,6 +126,10 @@ class GenARMTrainer(BaseRewardTrainer):
     def _evaluation_metrics(self, metrics, prefix):
         name = "logps/chosen"
         return logps_drift(metrics[name], f"{prefix}_{name}", self.state.log_history) if name in metrics else {}
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        mark_guide(output_dir if output_dir is not None else str(self.args.output_dir))
 
     def _card(self) -> CardText:
         place, model = self._card_name(), self.model
