@@ -59,10 +59,26 @@ def run(options: DemoOptions) -> dict:
     from hf_reward_ext.demo.tour import FULL, SMALL, run_tour
 
     check_folder(options.output, "--output")
+    _check_results(Path(options.output) / "results.json", options.overwrite)
     results = run_tour(options.output, SMALL if options.small else FULL, options.seed)
     print(f"Written to {options.output}.")
     rows = [{"task": row.task, "method": row.method, "accuracy": row.accuracy.value} for row in results]
     return {"command": "demo", "output": options.output, "results": rows}
+
+
+def _check_results(path: Path, overwrite: bool) -> None:
+    """Refuses to replace results that the demo did not write."""
+    if not path.exists() or overwrite:
+        return
+    try:
+        is_own = {"results", "versions", "num_train"} <= set(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError):
+        is_own = False
+    if not is_own:
+        raise ValueError(
+            f"`--output` must be a folder without other results, but {str(path)!r} was not written by the demo. Choose "
+            "another folder, or replace it with --overwrite."
+        )
 
 
 def write_demo_data(

@@ -1,5 +1,6 @@
 """`hf-reward-ext judge`: which of two responses is better, or how good each one is."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -106,6 +107,8 @@ def run(options: JudgeOptions) -> dict:
             print(_describe(row))
     summary = _summarize(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
+    for problem in _problems(summary):
+        print(f"This judge may not judge: {problem}.", file=sys.stderr)
     return report("judge", options, results, summary)
 
 
@@ -250,6 +253,28 @@ def _calibrated(found: dict, gate: Any) -> str:
     if "position_bias" in found:
         parts.append(f"both orders disagree in {found['position_bias']['disagreement']:.1%}")
     return "; ".join(parts)
+
+
+def _problems(summary: dict[str, float]) -> list[str]:
+    """Reasons, by its own numbers, why the model may be no judge."""
+    from hf_reward_ext.fast_slow.calibrate.quality import LEAST_MASS, MOST_DISAGREEMENT, MOST_UNPARSED
+
+    problems = []
+    if summary["mass"] < LEAST_MASS:
+        problems.append(
+            f"it puts {summary['mass']:.2g} of its probability on the verdicts; choose verdicts that it writes, or "
+            "train it"
+        )
+    if summary["inconsistent"] > MOST_DISAGREEMENT:
+        problems.append(
+            f"the two orders of a pair prefer different responses in {summary['inconsistent']:.1%}; train it"
+        )
+    if summary["unparsed"] > MOST_UNPARSED:
+        problems.append(
+            f"{summary['unparsed']:.1%} of the written judgments have no verdict, {summary['cut']:.1%} were cut; raise "
+            "--max_new_tokens, or train it"
+        )
+    return problems
 
 
 def _summarize(results: Iterable[dict]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from cli_files import TEMPLATE, read_rows, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext import FastSlowRewardModel, JudgeTemplate
+from hf_reward_ext.cli import judge as judge_command
 from hf_reward_ext.cli.main import main
 
 
@@ -74,6 +75,45 @@ def test_numbers_without_a_meaning_are_null(folder, tmp_path, capsys):
     more = ["--prompt", "w3", "--responses", "w4", "--mode", "fast", "--json"]
     assert main(["judge", "--model", f"{tmp_path}/judge", *more]) == 0
     assert "NaN" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"mass": 0.04}, "it puts 0.04 of its probability on the verdicts; choose verdicts that it writes"),
+        ({"inconsistent": 1.0}, "prefer different responses in 100.0%"),
+        ({"unparsed": 0.5, "cut": 0.25}, "50.0% of the written judgments have no verdict, 25.0% were cut; raise"),
+        ({}, ""),
+    ],
+)
+def test_a_judge_that_cannot_judge_is_warned_of(numbers, message, judge, folder, tmp_path, monkeypatch, capsys):
+    good = {"mass": 0.9, "inconsistent": 0.1, "unparsed": 0.0, "cut": 0.0}
+    monkeypatch.setattr(judge_command, "_summarize", lambda results: {**good, **numbers})
+    assert main(["judge", "--model", f"{tmp_path}/judge", "--data", f"{folder}/pairs", "--mode", "fast"]) == 0
+    shown = capsys.readouterr().err
+    assert shown.count("This judge may not judge") == bool(numbers) and message in shown
+
+
+def test_rows_of_a_benchmark_are_judged(judge, tmp_path, capsys):
+    row = {"input": "w3", "output_1": "w6", "output_2": "w7", "label": 2}
+    data = write_rows(tmp_path / "rows.jsonl", [row, {**row, "label": 1}])
+    line = ["judge", "--model", f"{tmp_path}/judge", "--data", data, "--mode", "fast", "--json"]
+    assert main([*line, "--format", "llmbar"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["chosen"] for row in report["rows"]] == ["w7", "w6"]
+    assert report["accuracy_lower"] <= report["accuracy"] <= report["accuracy_upper"]
+    assert main(line) == 1
+    assert "is needed. Rename columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("column", ["prompt", "chosen", "rejected"])
+@pytest.mark.parametrize("value", ["", None])
+def test_a_wrong_row_is_named_before_the_judge_is_loaded(column, value, judge, tmp_path, capsys):
+    rows = [{"prompt": "w3", "chosen": "w4", "rejected": "w5"}] * 2
+    data = write_rows(tmp_path / "rows.jsonl", [*rows, {**rows[0], column: value}])
+    assert main(["judge", "--model", f"{tmp_path}/judge", "--data", data]) == 1
+    shown = capsys.readouterr().err
+    assert f"Row 2 of the judged data: `{column}` must" in shown and "Loading weights" not in shown
 
 
 @pytest.mark.parametrize(

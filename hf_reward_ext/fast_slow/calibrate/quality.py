@@ -7,9 +7,9 @@ import numpy as np
 from hf_reward_ext.base.stats.intervals import share_with_interval
 from hf_reward_ext.fast_slow.judge.judgment import Judgment, position_bias
 
-_LEAST_MASS = 0.1
-_MOST_DISAGREEMENT = 0.5
-_MOST_UNPARSED = 0.2
+LEAST_MASS = 0.1
+MOST_DISAGREEMENT = 0.5
+MOST_UNPARSED = 0.2
 _CHANCE_P = 0.05
 
 
@@ -42,13 +42,13 @@ def judge_quality(
             f"{len(fast)} pairs, which may be chance (p = {p_value:.2f}): give more pairs, or train the judge"
         )
     mass = float(np.mean([one.mass for one in fast]))
-    if mass < _LEAST_MASS:
+    if mass < LEAST_MASS:
         problems.append(
             f"the model puts {mass:.2g} of its probability on the verdicts: choose verdicts that it writes, or train it"
         )
     if both_orders:
         found["position_bias"] = bias = position_bias(fast)
-        if bias["disagreement"] > _MOST_DISAGREEMENT:
+        if bias["disagreement"] > MOST_DISAGREEMENT:
             problems.append(
                 f"the two orders of a pair prefer different responses in {bias['disagreement']:.1%}, and "
                 f"{bias['prefers_first']:.1%} of the verdicts prefer the response shown first: train the judge"
@@ -56,7 +56,7 @@ def judge_quality(
     if written is not None:
         found["unparsed"] = float(np.mean([not one.parsed for one in written]))
         found["cut"] = float(np.mean([one.is_cut for one in written]))
-        if found["unparsed"] > _MOST_UNPARSED:
+        if found["unparsed"] > MOST_UNPARSED:
             problems.append(
                 f"{found['unparsed']:.1%} of the written judgments have no verdict, {found['cut']:.1%} were cut at "
                 "`max_new_tokens`: raise it, or train the judge"
