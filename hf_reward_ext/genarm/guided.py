@@ -236,6 +236,18 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
     def _can_set_experts_implementation(cls) -> bool:
         return True  # asked for the experts that the policy's configuration names, which the policy has
 
+    def set_experts_implementation(self, experts_implementation: str | dict) -> None:
+        """As for any model, for policy and guides; transformers skips models inside of the same configuration class."""
+        for model in (self.base, *self.guides):
+            model.set_experts_implementation(experts_implementation)
+        self.config._experts_implementation = experts_implementation
+
+    def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
+        """As for any model, for policy and guides; `generate` makes the masks of static caches by the configuration."""
+        for model in (self.base, *self.guides):
+            model.set_attn_implementation(attn_implementation, allow_all_kernels)
+        self.config._attn_implementation = attn_implementation
+
     def _optimize_model_for_decode(self):
         return optimized_for_decode([self.base, *self.guides])
 

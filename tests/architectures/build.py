@@ -147,7 +147,8 @@ OWN: dict[str, dict] = {
     "hy_v4": dict(index_topk=64),
     "inkling2_loop_text": dict(
         num_hidden_layers=3, layer_types=["hybrid_sliding", "hybrid", "hybrid"], loop_layer_index_start=1,
-        loop_layer_index_end=2, loop_num_passes=2, loop_gate_rank=4, unpadded_vocab_size=VOCAB, **_INKLING,
+        loop_layer_index_end=2, loop_num_passes=2, loop_gate_rank=4, unpadded_vocab_size=VOCAB,
+        n_layers_per_attn_res_block=1, **_INKLING,
     ),
     "inkling2_text": dict(unpadded_vocab_size=VOCAB, **_INKLING),
     "inkling_text": _INKLING,

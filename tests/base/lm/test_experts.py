@@ -64,3 +64,20 @@ def test_adapters_on_experts_are_refused_for_prompts_of_any_length(target, lengt
     peft_model = get_peft_model(experts(), LoraConfig(**target), adapter_name="arm").eval()
     with pytest.raises(ValueError, match="Use `GenARMLogitsProcessor` with a copy of the model"):
         GuidedCausalLM.from_peft(peft_model, ["arm"])(IDS[:, :length])
+
+
+@pytest.mark.parametrize("wrap", [composite, adapters, channel])
+@pytest.mark.parametrize("model_type", ["qwen3_moe", "qwen3_vl_moe"])
+def test_implementations_are_set_on_the_models_inside(wrap, model_type):
+    base = experts(model_type=model_type)
+    wrapped = wrap(base)
+    models = [base, *getattr(wrapped, "guides", [])]
+    with torch.no_grad():
+        before = wrapped(IDS).logits
+        wrapped.set_experts_implementation("eager")
+        wrapped.set_attn_implementation("eager")
+        after = wrapped(IDS).logits
+    torch.testing.assert_close(before, after)
+    for model in (wrapped, *models):
+        config = model.config.get_text_config(decoder=True)
+        assert (config._experts_implementation, config._attn_implementation) == ("eager", "eager")
