@@ -36,7 +36,7 @@ def check_number(
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"`{name}` must be a number{_range(above, least, below, most)}, got {value!r}.")
-    if not math.isfinite(value) or not (above < value < below and least <= value <= most):
+    if not math.isfinite(value) or not (above < value < below and least <= value <= most):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"`{name}` must be a number{_range(above, least, below, most)}, got {value}.")
 
 

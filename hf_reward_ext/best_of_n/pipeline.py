@@ -253,7 +253,7 @@ def _as_head(reward_model: Any) -> ELHSRModel | None:
         return reward_model
     if isinstance(reward_model, str | Path) and has_file(str(reward_model), "config.json"):
         if isinstance(AutoConfig.from_pretrained(reward_model), ELHSRModelConfig):
-            return ELHSRModel.from_pretrained(reward_model)
+            return ELHSRModel.from_pretrained(reward_model)  # pyright: ignore[reportReturnType]
     return None
 
 

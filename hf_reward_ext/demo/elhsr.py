@@ -79,7 +79,7 @@ def train_head(
     )
     trainer.train()
     trainer.save_model()
-    return ELHSRModel.from_pretrained(folder), time.perf_counter() - started
+    return ELHSRModel.from_pretrained(folder), time.perf_counter() - started  # pyright: ignore[reportReturnType]
 
 
 def with_prefixes(rows: Sequence[dict], lengths: Sequence[int]) -> list[dict]:

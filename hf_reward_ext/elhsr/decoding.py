@@ -24,7 +24,7 @@ from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
 from hf_reward_ext.elhsr.token_trace import TokenTrace
 
-_POSITIONAL = tuple(inspect.signature(GenerationMixin.generate).parameters)[1:]
+_POSITIONAL = tuple(inspect.signature(GenerationMixin.generate).parameters)[1:]  # pyright: ignore[reportAttributeAccessIssue]
 # Meters that are open, and calls that run, in this thread or task alone.
 _meters: ContextVar[tuple["HiddenStateReward", ...]] = ContextVar("hf_reward_ext_meters", default=())
 _calls: ContextVar[Mapping[int, "_Call | None"]] = ContextVar("hf_reward_ext_metered_calls", default={})  # noqa: B039
@@ -248,7 +248,7 @@ class HiddenStateReward:
             logits_to_keep=1,
         )
         if call.cache_is_visible and can_take_back:
-            cache.crop(-1)  # pyright: ignore[reportOptionalMemberAccess]
+            cache.crop(-1)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
     def _score_tokens(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
         mask = call.ends.completion_mask(sequences, call.trace.prompt_length)
@@ -275,7 +275,7 @@ class HiddenStateReward:
             sequences,
             torch.cat([prompt_mask, completion], dim=-1),
             logits_to_keep=1 if reads_states else 0,
-            **({"output_hidden_states": list(self.head.config.layers)} if reads_states else {}),
+            **({"output_hidden_states": list(self.head.config.layers)} if reads_states else {}),  # pyright: ignore[reportArgumentType]
         )
         features = policy_features(output, self.head.config, last=sequences.shape[1] - call.trace.prompt_length)
         return call.outputs_of_head(features)
@@ -307,8 +307,8 @@ def _watch(model: nn.Module) -> None:
     if model not in _hooks:
         _hooks[model] = [
             0,
-            model.register_forward_pre_hook(_before_forward, with_kwargs=True),
-            model.register_forward_hook(_after_forward, with_kwargs=True),
+            model.register_forward_pre_hook(_before_forward, with_kwargs=True),  # pyright: ignore[reportArgumentType]
+            model.register_forward_hook(_after_forward, with_kwargs=True),  # pyright: ignore[reportArgumentType]
         ]
     _hooks[model][0] += 1
     wrap_method(model, "generate", _generate)
@@ -370,7 +370,7 @@ def _after_forward(module: nn.Module, args, *kwargs_and_output) -> None:
         return
     kwargs, output = kwargs_and_output
     ids, call.reading = call.reading, None
-    call.last_inputs, call.cache = kwargs, cache_of(output)
+    call.last_inputs, call.cache = kwargs, cache_of(output)  # pyright: ignore[reportAttributeAccessIssue]
     unread = _num_unread(call, kwargs, ids)
     if unread > 0:
         features = policy_features(output, call.head.config, last=unread)

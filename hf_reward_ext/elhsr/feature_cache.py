@@ -141,7 +141,7 @@ def _describe(weight: Tensor) -> list:
     """Type, shape and sum of a weight, or of the tensors that a quantized one consists of."""
     described = [str(weight.dtype), list(weight.shape)]
     if hasattr(weight, "__tensor_flatten__"):
-        names, _ = weight.__tensor_flatten__()
+        names, _ = weight.__tensor_flatten__()  # pyright: ignore[reportAttributeAccessIssue]
         return [*described, [_describe(getattr(weight, name)) for name in names]]
     if weight.is_meta:  # offloaded
         return described

@@ -157,7 +157,7 @@ def group_by_prompt(
         with naming_row(number, name):
             if is_pairs:
                 return _tokenize_pair(row, processing_class, chat_template_kwargs or {})
-            return _tokenize_candidates(row, processing_class, loss_type, chat_template_kwargs or {})
+            return _tokenize_candidates(row, processing_class, loss_type, chat_template_kwargs or {})  # pyright: ignore[reportReturnType]
 
     def to_group(row: dict, number: int) -> dict:
         return _group(*tokenize(row, number), max_length, max_candidates)
@@ -229,7 +229,7 @@ def _tokenize_candidates(row: Mapping, processing_class, loss_type: str, chat_te
     prompt, completions, labels, template_kwargs = read_candidates(row, loss_type)
     if "prompt_ids" in row:
         for ids in completions:
-            check_vocabulary({"prompt_ids": prompt, "completion_ids": ids}, processing_class)
+            check_vocabulary({"prompt_ids": prompt, "completion_ids": ids}, processing_class)  # pyright: ignore[reportArgumentType]
         return prompt, list(zip(completions, labels, strict=True))
     kwargs = {**chat_template_kwargs, **template_kwargs} if is_chat(prompt) else {}
     pairs = [tokenize_completion(prompt, completion, processing_class, **kwargs) for completion in completions]

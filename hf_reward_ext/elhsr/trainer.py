@@ -161,7 +161,7 @@ class ELHSRTrainer(BaseRewardTrainer):
     def _prepare_dataset(self, dataset, processing_class, args: ELHSRConfig, dataset_name):  # pyright: ignore
         groups = self._group(dataset, processing_class, args, dataset_name)
         if "width" in columns_of(groups):
-            self._check_caches(groups, dataset_name)
+            self._check_caches(groups, dataset_name)  # pyright: ignore[reportArgumentType]
             return groups
         if dataset_name == "train" and isinstance(groups, Dataset):
             check_labels(groups, args.loss_type)
@@ -289,7 +289,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         self._head.eval()
         sets = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset]
         for dataset in sets:
-            for batch in self.get_eval_dataloader(dataset):
+            for batch in self.get_eval_dataloader(dataset):  # pyright: ignore[reportArgumentType]
                 labels = batch["labels"]
                 rewards = self._head(batch["features"], batch["completion_mask"])
                 self._remember(torch.full_like(labels, torch.nan).masked_scatter(~labels.isnan(), rewards), labels)

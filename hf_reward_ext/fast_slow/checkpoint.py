@@ -26,7 +26,7 @@ def describe(config: FastSlowRewardModelConfig, causal_lm, tokenizer) -> None:
 
 def save_config(config: FastSlowRewardModelConfig, folder: str | Path) -> None:
     """Writes `config.json` in place of the causal LM's, which it contains."""
-    config = FastSlowRewardModelConfig.from_dict(config.to_dict())
+    config = FastSlowRewardModelConfig.from_dict(config.to_dict())  # pyright: ignore[reportAssignmentType]
     config.architectures = ["FastSlowRewardModel"]
     config.save_pretrained(folder)
 
@@ -49,7 +49,7 @@ def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
         config = FastSlowRewardModelConfig.from_pretrained(name, **hub)
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(name, **hub)
     if not config.adapter:
-        causal_lm, report = AutoModelForCausalLM.from_pretrained(
+        causal_lm, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
             name, config=config.causal_lm_config, use_safetensors=True, output_loading_info=True, **kwargs
         )
         check_loaded(name, causal_lm, report)

@@ -126,7 +126,7 @@ class FastSlowRewardModel(PreTrainedModel):
         check_count("batch_size", batch_size)
         require_causal_lm(causal_lm, "causal_lm")
         template = JudgeTemplate.from_dict(config.template)
-        judge_prompt = JudgePrompt(tokenizer, config.verdicts, template, config.kind)
+        judge_prompt = JudgePrompt(tokenizer, config.verdicts, template, config.kind)  # pyright: ignore[reportArgumentType]
         require_vocabulary(causal_lm, tokenizer, "causal_lm")
         describe(config, causal_lm, tokenizer)
         super().__init__(config)

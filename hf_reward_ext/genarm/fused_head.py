@@ -67,7 +67,7 @@ def add_fused_lm_head(causal_lm) -> None:
         kwargs = {name: value for name, value in kwargs.items() if name not in _OPTIONAL or name in known}
         if _is_fusible(self, fused, plain, kwargs["input_ids"], kwargs.get("attention_mask")):
             return fused(self, *args, fused_lm_head=True, labels=labels, **kwargs)
-        return _from_logits(self, plain, labels, kwargs)
+        return _from_logits(self, plain, labels, kwargs)  # pyright: ignore[reportArgumentType]
 
     forward.is_checked = True
     causal_lm.forward = types.MethodType(forward, causal_lm)

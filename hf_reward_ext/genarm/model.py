@@ -97,7 +97,7 @@ class GenARMRewardModel(BaseRewardModel):
         """Loads what [`save_pretrained`] wrote, as every model of transformers; `quantization_config` quantizes it."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if kwargs.get("output_loading_info") else loaded
-        share_quantization(model, model.causal_lm)
+        share_quantization(model, model.causal_lm)  # pyright: ignore[reportAttributeAccessIssue]
         return loaded
 
     def save_pretrained(self, save_directory: str | Path, *args, **kwargs) -> None:
@@ -135,7 +135,7 @@ class GenARMRewardModel(BaseRewardModel):
             completion_mask,
             self.config.pad_token_id,
             self.config.completion_start_ids,
-            self.config.completion_starts_after,
+            self.config.completion_starts_after,  # pyright: ignore[reportArgumentType]
         )
         counted = attention_mask.bool() & completion_mask.bool()
         # A token without a token before it is not predicted.

@@ -69,7 +69,7 @@ class GuideReader(ABC):
 def read_model(model, input_ids: Tensor, *, cache: Cache | None = None, logits_to_keep: int | Tensor = 0, **kwargs):
     """Output of one model on its own device, with the logits that are kept."""
     inputs = {name: _to(value, model.device) for name, value in kwargs.items()}
-    output = run_forward(model, input_ids.to(model.device), cache=cache, logits_to_keep=logits_to_keep, **inputs)
+    output = run_forward(model, input_ids.to(model.device), cache=cache, logits_to_keep=logits_to_keep, **inputs)  # pyright: ignore[reportArgumentType]
     if not supports_logits_to_keep(model):
         output.logits = output.logits[:, as_index(logits_to_keep)]
     return output

@@ -154,7 +154,7 @@ def joint_config(models: Sequence[PreTrainedModel]) -> PreTrainedConfig:
     if len(windows) > 1 or not known <= {"full_attention", "sliding_attention"}:
         raise ValueError(
             "The layers of policy and guides must be full attention and one size of sliding window, which one cache "
-            f"holds, got {sorted(known)} and windows {sorted(windows)}. Use `GenARMLogitsProcessor`, where each guide "
+            f"holds, got {sorted(known)} and windows {sorted(windows)}. Use `GenARMLogitsProcessor`, where each guide "  # pyright: ignore[reportArgumentType]
             "has its own cache."
         )
     joint = copy.deepcopy(configs[0])

@@ -124,7 +124,7 @@ def generate_look_ahead(
 
 @lru_cache(maxsize=8)
 def _load(place: str, loading: tuple) -> RewardChannel:
-    return RewardChannel.from_pretrained(place, subfolder=_CHANNEL, **dict(loading)).eval()
+    return RewardChannel.from_pretrained(place, subfolder=_CHANNEL, **dict(loading)).eval()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _refuse_lost(assistant_model, synced_gpus, streamer, on_chunk) -> None:

@@ -154,7 +154,7 @@ def sla_generate(
         num_forwards=decoder.num_forwards,
         num_row_tokens=decoder.num_row_tokens,
         max_rows=decoder.max_rows,
-        **cache_field(SLAOutput, None),
+        **cache_field(SLAOutput, None),  # pyright: ignore[reportArgumentType]
     )
 
 

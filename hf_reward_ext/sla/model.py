@@ -76,7 +76,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         self.generation_config = copy.deepcopy(base.generation_config)
         inner = base.get_base_model() if hasattr(base, "peft_config") else base
         self.prepare_inputs_for_generation = inner.prepare_inputs_for_generation  # `generate` looks at its signature  # pyright: ignore
-        self._supports_default_dynamic_cache = inner._supports_default_dynamic_cache  # or the base has its own kind
+        self._supports_default_dynamic_cache = inner._supports_default_dynamic_cache  # or the base has its own kind  # pyright: ignore[reportAttributeAccessIssue]
         if hasattr(base, "hf_device_map"):
             self.hf_device_map = base.hf_device_map
 
@@ -146,10 +146,10 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         revision = revision or "main"
         channel = RewardChannel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision)
         if base is None:
-            base = _load_base(channel.config, pretrained_model_name_or_path, base_kwargs)
+            base = _load_base(channel.config, pretrained_model_name_or_path, base_kwargs)  # pyright: ignore[reportAttributeAccessIssue]
             base.requires_grad_(False)
-        channel.check_base(base, processing_class)
-        return cls(base, _beside(base, channel)).eval()
+        channel.check_base(base, processing_class)  # pyright: ignore[reportAttributeAccessIssue]
+        return cls(base, _beside(base, channel)).eval()  # pyright: ignore[reportArgumentType]
 
     def forward(
         self,

@@ -24,5 +24,5 @@ def longest_input(model: nn.Module) -> int | None:
         return None
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return limit - module.padding_idx - 1
+            return limit - module.padding_idx - 1  # pyright: ignore[reportOperatorIssue, reportReturnType]
     return limit

@@ -60,7 +60,7 @@ def cache_name(model) -> str:
 
 def generate_cache_name() -> str:
     """Name under which `generate` takes a cache and passes it to a forward."""
-    declared = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+    declared = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters  # pyright: ignore[reportAttributeAccessIssue]
     return next(name for name in CACHE_NAMES if name in declared)
 
 

@@ -6,6 +6,9 @@ The one hook into `generate`, for processors that need the whole call and not on
 first object that needs it is made, and [`remove_generate_hook`] restores it. Importing this library changes nothing.
 """
 
+# Names that the stubs of transformers do not know.
+# pyright: reportAttributeAccessIssue=false
+
 import functools
 import inspect
 import threading
@@ -101,7 +104,7 @@ def install_generate_hook() -> None:
         def generate(self, *args, **kwargs):
             return run_watched(plain, self, args, kwargs)
 
-        generate._hooked = plain  # pyright: ignore[reportFunctionMemberAccess]
+        generate._hooked = plain
         GenerationMixin.generate = generate
 
 
@@ -117,7 +120,7 @@ def remove_generate_hook() -> None:
     """
     with _lock:
         if _is_hooked(GenerationMixin.generate):
-            GenerationMixin.generate = GenerationMixin.generate._hooked  # pyright: ignore[reportFunctionMemberAccess]
+            GenerationMixin.generate = GenerationMixin.generate._hooked
         elif _is_hooked(inspect.unwrap(GenerationMixin.generate, stop=_is_hooked)):
             raise RuntimeError(
                 "The hook must be the outermost wrapper of `GenerationMixin.generate`, but another library has wrapped "

@@ -47,7 +47,7 @@ def check_generate_keywords(model, keywords: Collection[str]) -> None:
     """
     if "custom_generate" in keywords:  # a way of decoding has keywords of its own, and `generate` checks them
         return
-    known = declared_keywords(GenerationMixin.generate) | vars(GenerationConfig()).keys() | forward_parameters(model)
+    known = declared_keywords(GenerationMixin.generate) | vars(GenerationConfig()).keys() | forward_parameters(model)  # pyright: ignore[reportAttributeAccessIssue]
     refuse_unknown("generate", keywords, known | {"tokenizer", "assistant_tokenizer", "trust_remote_code"})
 
 

@@ -31,7 +31,7 @@ def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
             "of rows pass `Dataset.from_list(rows)`."
         )
     if isinstance(dataset, Dataset) and dataset.format["type"] == "custom":
-        dataset = Dataset.from_list(list(dataset))
+        dataset = Dataset.from_list(list(dataset))  # pyright: ignore[reportArgumentType]
     dataset = cast(Dataset | IterableDataset, dataset.with_format(None))
     if next(iter(dataset), None) is None:
         raise ValueError(f"The {name} data has no rows. Pass a dataset with at least one.")

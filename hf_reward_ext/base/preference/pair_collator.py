@@ -79,4 +79,4 @@ def margins_of(rows: list[dict]) -> Tensor | None:
         raise ValueError(
             "`margin` must be a number in all rows or in none, got None in some. Give these rows a margin of 0."
         )
-    return torch.tensor([float(margin) for margin in margins], dtype=torch.float32)
+    return torch.tensor([float(margin) for margin in margins], dtype=torch.float32)  # pyright: ignore[reportArgumentType]

@@ -90,11 +90,11 @@ def read_pair(row: Mapping) -> Pair:
     kwargs = read_template_kwargs(row)
     if "prompt" not in row:
         split = _split_texts if isinstance(chosen, str) else _split_chats
-        prompt, chosen, rejected = split(chosen, rejected)
+        prompt, chosen, rejected = split(chosen, rejected)  # pyright: ignore[reportArgumentType]
     elif not isinstance(prompt, str):
         prompt, chosen, rejected = _follow_chat(prompt, chosen, rejected)
     elif not isinstance(chosen, str):
-        prompt, chosen, rejected = _find_prompt(prompt, *_split_chats(chosen, rejected))
+        prompt, chosen, rejected = _find_prompt(prompt, *_split_chats(chosen, rejected))  # pyright: ignore[reportArgumentType]
     if kwargs and not is_chat(prompt):
         raise ValueError(
             f"`{next(iter(kwargs))}` must be of a chat, got texts, which no template renders; remove the column, or "
@@ -253,7 +253,7 @@ def _find_prompt(text: str, prompt: Messages, chosen: Messages, rejected: Messag
 def _follow_chat(prompt: Messages, chosen, rejected) -> tuple[Messages, Messages, Messages]:
     """Sides as messages that follow the prompt's."""
     if isinstance(chosen, str):
-        return prompt, *([{"role": "assistant", "content": side}] for side in (chosen, rejected))
+        return prompt, *([{"role": "assistant", "content": side}] for side in (chosen, rejected))  # pyright: ignore[reportReturnType]
     whole = [side[: len(prompt)] == prompt and len(side) > len(prompt) for side in (chosen, rejected)]
     if all(whole):
         return prompt, chosen[len(prompt) :], rejected[len(prompt) :]

@@ -62,7 +62,7 @@ def merge_adapters(
         _check_is_lora_product(adapter, peft_model.peft_config[adapter], len(adapters) == 1)
     layers = _adapted_layers(peft_model, adapters)
     changes = {path: _add_side_by_side(layer, adapters, weights) for path, layer in layers.items()}
-    peft_model.add_adapter(name, _joint_config(peft_model.peft_config[adapters[0]], changes))
+    peft_model.add_adapter(name, _joint_config(peft_model.peft_config[adapters[0]], changes))  # pyright: ignore[reportArgumentType]
     for path, layer in _lora_layers(peft_model).items():
         if path in changes:
             _fill(layer, name, changes[path])
@@ -134,12 +134,12 @@ def _parts(layer: LoraLayer, adapter: str) -> tuple[nn.Parameter, nn.Parameter, 
     """A, B and the bias of B."""
     if adapter in layer.lora_embedding_A:
         return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], None
-    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.lora_B[adapter].bias
+    return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.lora_B[adapter].bias  # pyright: ignore[reportReturnType]
 
 
 def _diagonal(layer: LoraLayer, adapter: str) -> nn.Parameter | None:
     """The singular values that KaSA has between A and B."""
-    return layer.lora_diag[adapter] if adapter in getattr(layer, "lora_diag", ()) else None
+    return layer.lora_diag[adapter] if adapter in getattr(layer, "lora_diag", ()) else None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _add_side_by_side(layer: LoraLayer, adapters: list[str], weights: list[float]) -> _Change:

@@ -39,7 +39,7 @@ class BaseRewardModel(PreTrainedModel):
             hub_kwargs = {key: kwargs[key] for key in _HUB if key in kwargs}
             require_config(name, f"a saved `{cls.__name__}`", **hub_kwargs)
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(
+        model, report = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
             name, *args, config=config, use_safetensors=True, output_loading_info=True, **kwargs
         )
         check_loaded(name, model, report)

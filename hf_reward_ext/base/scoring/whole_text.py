@@ -47,7 +47,7 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Uploads what [`save_pretrained`] writes; arguments as for `push_to_hub` of the trained part."""
-        return self.trained_part.push_to_hub(repo_id, **kwargs)
+        return self.trained_part.push_to_hub(repo_id, **kwargs)  # pyright: ignore[reportArgumentType]
 
     def forward(
         self,

@@ -16,7 +16,7 @@ class TokenCount(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Takes up the count of the checkpoint that training resumes from; 0 without one."""
-        saved = state.stateful_callbacks.get(type(self).__name__, {})
+        saved = state.stateful_callbacks.get(type(self).__name__, {})  # pyright: ignore[reportAttributeAccessIssue]
         self.num_tokens = saved.get("args", {}).get("num_tokens", 0) if state.global_step else 0
 
     def state(self) -> dict:

@@ -24,7 +24,7 @@ def load_causal_lm(name: str, args: BaseRewardConfig, quantization_config=None):
     Raises:
         ValueError: If options are given twice or do not fit a reward model, or the checkpoint has no LM head.
     """
-    options = cast(dict[str, Any], dict(args.model_init_kwargs or {}))
+    options = cast(dict[str, Any], dict(args.model_init_kwargs or {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
     if options.pop("num_labels", 1) != 1:
         raise ValueError(
             f"`model_init_kwargs['num_labels']` must be 1, got {cast(dict, args.model_init_kwargs)['num_labels']}: a "
@@ -43,7 +43,7 @@ def load_causal_lm(name: str, args: BaseRewardConfig, quantization_config=None):
     hub_options = {key: options[key] for key in _HUB_OPTIONS if key in options}
     if find_adapter_config_file(name, **hub_options) is not None:
         return AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
-    model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)
+    model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)  # pyright: ignore[reportGeneralTypeIssues]
     _check_head(name, model, report["missing_keys"])
     return model
 

@@ -124,11 +124,11 @@ class BaseRewardTrainer(RewardTrainer):
         self.add_callback(TokenCount)
         self.add_callback(FiniteGradients)
 
-    def _check_rows(self, dataset: Dataset | IterableDataset, name: str, args: BaseRewardConfig) -> None:
+    def _check_rows(self, dataset: Dataset | IterableDataset, name: str, args: Any) -> None:
         """Refuses malformed data before anything is loaded."""
         check_preference_rows(dataset, name)
 
-    def _load_model(self, model, args: BaseRewardConfig, quantization_config):
+    def _load_model(self, model, args: Any, quantization_config):
         """Causal LM with or without adapters, from what the user gave as `model`."""
         return load_causal_lm(model, args, quantization_config) if isinstance(model, str) else model
 
@@ -136,15 +136,15 @@ class BaseRewardTrainer(RewardTrainer):
         """Whether a causal LM without adapters is trained and saved whole."""
         return True
 
-    def _build_model(self, model, args: BaseRewardConfig, processing_class, peft_config):
+    def _build_model(self, model, args: Any, processing_class, peft_config):
         """Model to train on top of a causal LM, and the adapter that TRL shall still add to it."""
         return model, peft_config
 
-    def _split(self, train_dataset, eval_dataset, args: BaseRewardConfig, processing_class):
+    def _split(self, train_dataset, eval_dataset, args: Any, processing_class):
         """Training and evaluation data; a subclass may hold out some of the former."""
         return train_dataset, eval_dataset
 
-    def _collator(self, args: BaseRewardConfig, processing_class):
+    def _collator(self, args: Any, processing_class):
         return PairCollator(processing_class.pad_token_id, cast(int | None, args.pad_to_multiple_of))
 
     def _batch_loss(self, model, inputs: dict[str, Tensor]) -> BatchLoss:

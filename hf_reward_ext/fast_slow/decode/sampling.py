@@ -63,7 +63,7 @@ def sample_judgments(
     check_number("temperature", temperature, above=0)
     check_count("max_new_tokens", max_new_tokens)
     check_writing(judge.judge_prompt, num_samples // 2, temperature, max_new_tokens)
-    rows = [with_prompt(row) for row in dataset]
+    rows = [with_prompt(row) for row in dataset]  # pyright: ignore[reportArgumentType]
     kept: dict[bool, list[tuple[int, dict]]] = {True: [], False: []}
     for start in range(0, len(rows), judge.batch_size):
         for right in (True, False):

@@ -112,7 +112,7 @@ class JudgePrompt:
             add_generation_prompt=True,
             enable_thinking=False,
         )
-        return _answer_first(text)
+        return _answer_first(text)  # pyright: ignore[reportArgumentType]
 
     def encode(self, prompt, response_a, response_b=None) -> list[int]:
         """Token ids of [`render`]; the next token is the verdict."""

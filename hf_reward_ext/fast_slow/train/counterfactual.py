@@ -50,7 +50,7 @@ def counterfactual_prefixes(
     bad = [verdict for verdict in verdicts if verdict not in good]
     rows = []
     for example in dataset:
-        example = with_prompt(example)
+        example = with_prompt(example)  # pyright: ignore[reportArgumentType]
         for side in SIDES:
             other = SIDES[1 - SIDES.index(side)]
             shown = [example[side], *([example[other]] if kind == "pairwise" else [])]
@@ -76,10 +76,10 @@ def _text(judge_prompt: JudgePrompt | None, template: JudgeTemplate, verdicts, f
     text = judge_prompt.open(judge_prompt.render(prompt, *shown), judge_prompt.place(first))
     bos = judge_prompt.tokenizer.bos_token
     # A chat template writes BOS, and tokenizing its text writes it again.
-    twice = bos and text.startswith(bos) and judge_prompt.tokenizer(text)["input_ids"][:2] == [
+    twice = bos and text.startswith(bos) and judge_prompt.tokenizer(text)["input_ids"][:2] == [  # pyright: ignore[reportArgumentType]
         judge_prompt.tokenizer.bos_token_id
     ] * 2  # fmt: skip
-    return text.removeprefix(bos) if twice else text
+    return text.removeprefix(bos) if twice else text  # pyright: ignore[reportArgumentType]
 
 
 def _check_tokens(judge_prompt: JudgePrompt, row: dict) -> None:

@@ -203,7 +203,7 @@ def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
         )
     eos = judge_prompt.tokenizer.eos_token_id
     given = [int(judge_prompt.first_ids[first]), *judge_prompt.prefix_ids]
-    return [*given, *judge_prompt.encode_judgment(judgment["text"], final), *([] if eos is None else [eos])]
+    return [*given, *judge_prompt.encode_judgment(judgment["text"], final), *([] if eos is None else [eos])]  # pyright: ignore[reportReturnType]
 
 
 def with_prompt(row: Mapping) -> dict:

@@ -133,7 +133,7 @@ class FastSlowTrainer(BaseRewardTrainer):
         """The judge, on the weights in training; its gate is not calibrated."""
         causal_lm = cast(Any, self.accelerator.unwrap_model(self.model))
         config = FastSlowRewardModelConfig.from_dict(self._config.to_dict())
-        return FastSlowRewardModel(causal_lm, self.processing_class, config=config)
+        return FastSlowRewardModel(causal_lm, self.processing_class, config=config)  # pyright: ignore[reportArgumentType]
 
     def _prepare_dataset(self, dataset, processing_class, args: FastSlowConfig, dataset_name):  # pyright: ignore
         return prepare_pairs(
@@ -214,8 +214,8 @@ class FastSlowTrainer(BaseRewardTrainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             config = FastSlowRewardModelConfig.from_dict(self._config.to_dict())
-            describe(config, self.accelerator.unwrap_model(self.model), self.processing_class)
-            save_config(config, output_dir or str(self.args.output_dir))
+            describe(config, self.accelerator.unwrap_model(self.model), self.processing_class)  # pyright: ignore[reportArgumentType]
+            save_config(config, output_dir or str(self.args.output_dir))  # pyright: ignore[reportArgumentType]
 
     def _card(self) -> CardText:
         return card_text(self._card_name(), self.judge_prompt.is_pairwise, self._config.name_or_path)
@@ -233,4 +233,4 @@ def _judge_config(
     config = FastSlowRewardModelConfig.from_dict(judge.config.to_dict())
     if template is not None:
         config.template = asdict(template)
-    return config
+    return config  # pyright: ignore[reportReturnType]
