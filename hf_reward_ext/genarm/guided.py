@@ -239,14 +239,14 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
     def set_experts_implementation(self, experts_implementation: str | dict) -> None:
         """As for any model, for policy and guides; transformers skips models inside of the same configuration class."""
         for model in (self.base, *self.guides):
-            model.set_experts_implementation(experts_implementation)
-        self.config._experts_implementation = experts_implementation
+            model.set_experts_implementation(experts_implementation)  # pyright: ignore[reportCallIssue]
+        self.config._experts_implementation = experts_implementation  # pyright: ignore[reportAttributeAccessIssue]
 
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
         """As for any model, for policy and guides; `generate` makes the masks of static caches by the configuration."""
         for model in (self.base, *self.guides):
-            model.set_attn_implementation(attn_implementation, allow_all_kernels)
-        self.config._attn_implementation = attn_implementation
+            model.set_attn_implementation(attn_implementation, allow_all_kernels)  # pyright: ignore[reportCallIssue]
+        self.config._attn_implementation = attn_implementation  # pyright: ignore[reportAttributeAccessIssue]
 
     def _optimize_model_for_decode(self):
         return optimized_for_decode([self.base, *self.guides])

@@ -251,13 +251,13 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         """As for any model, for the base; transformers skips models inside of the same configuration class."""
         for model in (self.base,):
             model.set_experts_implementation(experts_implementation)
-        self.config._experts_implementation = experts_implementation
+        self.config._experts_implementation = experts_implementation  # pyright: ignore[reportAttributeAccessIssue]
 
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
         """As for any model, for the base; `generate` makes the masks of static caches by the configuration."""
         for model in (self.base,):
             model.set_attn_implementation(attn_implementation, allow_all_kernels)
-        self.config._attn_implementation = attn_implementation
+        self.config._attn_implementation = attn_implementation  # pyright: ignore[reportAttributeAccessIssue]
 
     def _optimize_model_for_decode(self):
         return optimized_for_decode([self.base])

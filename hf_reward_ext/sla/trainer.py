@@ -78,7 +78,7 @@ class SLATrainer(BaseRewardTrainer):
         return super()._load_model(model if self._given is None else model.base, args, quantization_config)
 
     def _trains_all_weights(self, args):
-        return args.policy_loss is not None or not args.freeze_base
+        return args.policy_loss is not None or not args.freeze_base  # pyright: ignore[reportAttributeAccessIssue]
 
     def _build_model(self, model, args, processing_class, peft_config):
         base = model if peft_config is None else get_peft_model(model, peft_config)

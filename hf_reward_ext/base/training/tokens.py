@@ -33,7 +33,7 @@ def set_special_tokens(
     if args.eos_token is not None:
         _set_eos(causal_lm, processing_class, _known(args.eos_token, "eos_token", processing_class))
     pad_token = args.pad_token or processing_class.pad_token or processing_class.eos_token
-    processing_class.pad_token = _known(pad_token, "pad_token", processing_class)
+    processing_class.pad_token = _known(pad_token, "pad_token", processing_class)  # pyright: ignore[reportArgumentType]
 
 
 def _set_chat_template(causal_lm, processing_class, args: BaseRewardConfig, may_grow: bool) -> None:

@@ -220,7 +220,7 @@ class BaseRewardTrainer(RewardTrainer):
             return
         tokens = int(cast(Tensor, self.accelerator.gather(inputs["attention_mask"].sum())).sum())
         counter = next(one for one in self.callback_handler.callbacks if isinstance(one, TokenCount))
-        counter.num_tokens += tokens // self._tp_size  # ranks of one group read the same tokens
+        counter.num_tokens += tokens // self._tp_size  # ranks of one group read the same tokens  # pyright: ignore[reportOperatorIssue]
         self._total_train_tokens = counter.num_tokens
 
     def _means(self, mode: str) -> tuple[dict[str, float], float | None]:
@@ -240,8 +240,8 @@ class BaseRewardTrainer(RewardTrainer):
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
         """As [`~transformers.Trainer.predict`], also of rows that are not tokenized yet."""
-        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")
-        return super().predict(prepared, ignore_keys, metric_key_prefix)
+        prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")  # pyright: ignore[reportArgumentType]
+        return super().predict(prepared, ignore_keys, metric_key_prefix)  # pyright: ignore[reportArgumentType]
 
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
@@ -316,12 +316,12 @@ def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConf
 
 def _keep_batches_whole(args: BaseRewardConfig) -> None:
     """Streams are read by every process: cutting a batch by its first tensor would part a pair from its rows."""
-    if args.accelerator_config.dispatch_batches:
+    if args.accelerator_config.dispatch_batches:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError(
             "`dispatch_batches` must be False or None, got True: a batch has several rows for each row of the data, "
             "and accelerate would cut them apart. Leave it out of `accelerator_config`."
         )
-    args.accelerator_config.dispatch_batches = False
+    args.accelerator_config.dispatch_batches = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _check_best_metric(eval_dataset: Mapping, args: BaseRewardConfig) -> None:
