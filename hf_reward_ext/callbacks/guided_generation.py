@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hf_reward_ext.base.lm.forward import run_forward
@@ -14,6 +15,7 @@ from hf_reward_ext.callbacks.rewards import share_unanswered
 from hf_reward_ext.callbacks.sampling_callback import SamplingCallback
 from hf_reward_ext.genarm import GenARMLogitsProcessor, trace_guidance
 from hf_reward_ext.genarm.vocabulary import common_size
+from hf_reward_ext.genarm.weights import GuideWeights
 
 
 class GuidedGenerationCallback(SamplingCallback):
@@ -152,8 +154,7 @@ class _SeparateModels:
 
     def __init__(self, policy, guides: Sequence, alpha: float):
         self.models = [policy, *guides]
-        self.alpha = alpha
-        self.num_guides = len(guides)
+        self.weights = GuideWeights(alpha, len(guides))
         self.generation_config = policy.generation_config
 
     def separate_logits(self, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int) -> list[Tensor]:
@@ -164,6 +165,9 @@ class _SeparateModels:
             for model in self.models
         ]
         return [values[:, -logits_to_keep:] for values in logits]
+
+    def weights_of_columns(self, columns: Tensor, prompt_length: int, rows: int, device: torch.device) -> Tensor:
+        return self.weights.of_columns(columns, prompt_length, rows, device)
 
     def common_size(self, base: Tensor, guides: Sequence[Tensor]) -> int:
         return common_size(base.shape[-1], [logits.shape[-1] for logits in guides], None)

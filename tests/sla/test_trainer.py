@@ -243,7 +243,7 @@ def test_config_refuses(tmp_path, settings, message):
 
 
 def test_trainer_refuses(tmp_path):
-    with pytest.raises(ValueError, match="`train_dataset` must be a `Dataset` or `IterableDataset`, got None"):
+    with pytest.raises(ValueError, match="The train data must be a `Dataset` or `IterableDataset`, got None"):
         SLATrainer(tiny_causal_lm(), SLAConfig(str(tmp_path), use_cpu=True))
     with pytest.raises(ValueError, match="streaming dataset.*`cache_hidden_states=True`"):
         trainer_for(

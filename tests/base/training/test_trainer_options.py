@@ -329,7 +329,7 @@ def test_settings_without_effect_are_refused(method, settings, message, tmp_path
 def test_arguments_are_refused_before_anything_is_loaded(method, tmp_path, named, monkeypatch):
     one, data = METHODS[method], Dataset.from_list(TEXTS)
     for rows, error, message in (
-        (None, ValueError, "`train_dataset` must be a `Dataset` or `IterableDataset`, got None"),
+        (None, ValueError, "The train data must be a `Dataset` or `IterableDataset`, got None"),
         (DatasetDict(train=data), TypeError, r"must be one dataset, got the splits \['train'\]"),
         ((), TypeError, "got a `tuple`"),
     ):
