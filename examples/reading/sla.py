@@ -124,8 +124,8 @@ def compare_with_the_library(policy, channel, prompt, chunks):
     chosen, rejected = rewards[:, :6], rewards[:, 6:12]
     mask = torch.ones_like(chosen, dtype=torch.bool)
     assert masked_mean(chosen, mask).item() == chosen.mean().item()
-    loss = LOSSES["sequence_bt"](chosen, mask, rejected, mask)
-    torch.testing.assert_close(loss.mean(), preference_loss(chosen, rejected))
+    (loss,) = LOSSES["sequence_bt"](chosen, mask, rejected, mask)  # a sum over pairs, and their number
+    torch.testing.assert_close(loss.values.sum() / loss.counts.sum(), preference_loss(chosen, rejected))
     settings = dict(width=2, step=3, depth=1, max_new_tokens=12, eos_token_id=[], pad_token_id=0)
     out = rt.generate(torch.tensor([prompt]), custom_generate=sla_generate, **settings)
     assert out[0, len(prompt) :].tolist() == chunks
