@@ -210,8 +210,8 @@ def _check_default_experts(subject: Subject, build) -> None:
     models = [subject.build(seed, dtype=torch.float32) for seed in (0, 1)]
     readers = [FreshReader(model) for model in models]
     ids = random_batch((6,))[0]
-    wrapped = build(models)
     rows = [reader.last_logits(tuple(ids[0].tolist())).log_softmax(-1) for reader in readers]
+    wrapped = build(models)  # which may put adapters into a model
     expected = (rows[0] + ALPHA * rows[1]).log_softmax(-1) if len(getattr(wrapped, "guides", [])) else rows[0]
     with torch.no_grad():
         given = wrapped(input_ids=ids).logits[0, -1].log_softmax(-1)
