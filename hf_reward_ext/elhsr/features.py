@@ -38,7 +38,7 @@ def policy_features(output, config: ELHSRModelConfig, last: int | None = None) -
     if len(hidden_states) != config.num_layers + 1:
         raise ValueError(
             f"The policy gave {len(hidden_states)} hidden states, but this head was made for {config.num_layers + 1}. "
-            "Load the policy it was trained on."
+            "Load the policy it was trained on, or make a head with `features='logits'`."
         )
     check_streams(hidden_states, config.layers, config.hidden_size, "head")
     return torch.cat([hidden_states[layer][:, start:] for layer in config.layers], dim=-1)

@@ -83,7 +83,7 @@ class Subject:
                 if EOS in row[ids.shape[1] :]:
                     continue
                 start = int((mask[number * len(ids) // len(read)] == 0).sum())
-                gap = _larger(gap, self.reader.last_logits(tuple(row[start:])), given)
+                gap = larger_gap(gap, self.reader.last_logits(tuple(row[start:])), given)
         return gap
 
     def _unsound_modes(self) -> dict[str, str]:
@@ -139,7 +139,8 @@ def padded_reading(model, sequences, prompt_mask):
     return run_forward(model, sequences, torch.cat([prompt_mask, new], dim=-1))
 
 
-def _larger(gap: float, fresh: torch.Tensor, given: torch.Tensor) -> float:
+def larger_gap(gap: float, fresh: torch.Tensor, given: torch.Tensor) -> float:
+    """The larger of a gap and the largest difference of two rows of log-probabilities; NaN if there is one."""
     difference = (fresh.double().log_softmax(-1) - given.double().log_softmax(-1)).abs().max().item()
     return difference if math.isnan(difference) else max(gap, difference)
 

@@ -111,9 +111,9 @@ def _shown(cell: dict | None, reasons: list[str]) -> str:
 def _general(message: str) -> str:
     """A message without the names and numbers of one model."""
     message = message.split(": ", maxsplit=1)[-1]
-    message = re.sub(r"(layers|windows|declares|of) \[[^\]]*\]", r"\1 [...]", message)
+    message = re.sub(r"(got|layers|windows|declares|of) \[[^\]]*\]", r"\1 [...]", message)
     message = re.sub(r"`[A-Za-z0-9_]*(For|LM|Model|Output|WithPast)[A-Za-z0-9_]*(\.forward)?`", "`...`", message)
-    message = re.sub(r"(?<=`...` has )[A-Za-z, ]+(?=, but the search)", "...", message)
+    message = re.sub(r"(?<=`...` has )[A-Za-z\d, ]+(?=, but the search)", "...", message)
     message = re.sub(r"got \([\d, ]+\)", "got (...)", message)
     return re.sub(r"(?<!-)\b\d+\b", "...", message).replace("|", "\\|")
 

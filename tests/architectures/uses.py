@@ -5,7 +5,7 @@ import functools
 import torch
 from architectures.build import EOS, PAD
 from architectures.reference import NEW_TOKENS, FreshReader, generate
-from architectures.subject import Subject, random_batch
+from architectures.subject import TOLERANCE, Subject, larger_gap, random_batch
 from peft import LoraConfig, get_peft_model
 from sla_reference import reference_search
 from tiny import tiny_tokenizer
@@ -188,12 +188,16 @@ def _check_continuation(subject: Subject) -> None:
     cache = new_cache(subject.policy)
     if not can_select_rows(cache):
         return
+    what = "two tokens on a cache"
     try:
-        for part in (row[:4], row[4:]):
-            output = run_forward(subject.policy, torch.tensor([part]), cache=cache)
-        _check_close(output.logits[0, -1:], subject.reader.last_logits(row)[None], "two tokens on a cache")
+        for start, end in ((0, 4), (4, 6)):
+            mask = torch.ones(1, end, dtype=torch.long)
+            output = run_forward(subject.policy, torch.tensor([row[start:end]]), mask, cache=cache)
     except Exception as error:
-        raise UnsoundError(f"two tokens on a cache: {type(error).__name__}: {str(error)[:200]}") from error
+        raise UnsoundError(f"{what}: {type(error).__name__}: {str(error)[:200]}") from error
+    gap = larger_gap(0.0, subject.reader.last_logits(row), output.logits[0, -1])
+    if not gap < TOLERANCE[subject.dtype]:
+        raise UnsoundError(f"{what}: {gap:.0e} nats")
 
 
 def _guided(subject: Subject, mode: str) -> torch.Tensor:
