@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_reward_ext.base.lm.forward import positions_of
 from hf_reward_ext.base.lm.layers import check_streams
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
@@ -56,7 +57,7 @@ def teacher_forced_features(
     output = policy(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+        position_ids=positions_of(attention_mask),
         use_cache=False,
         **kwargs,
     )

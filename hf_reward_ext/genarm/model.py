@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from hf_reward_ext.base.lm.forward import positions_of
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.card import CardText
@@ -147,7 +148,7 @@ class GenARMRewardModel(BaseRewardModel):
                 f"Row {row} has no token whose probability is known, but the reward is a sum over tokens. Give it a "
                 "prompt and a completion."
             )
-        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        positions = positions_of(attention_mask)
         logps, _ = token_logps(
             self.causal_lm,
             input_ids,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_reward_ext.base.lm.generate_hook import GenerateCall
 from hf_reward_ext.base.lm.per_thread import PerThread
+from hf_reward_ext.base.lm.tokens import inferred_mask
 
 
 class PromptView:
@@ -40,7 +41,7 @@ class PromptView:
         state.is_inside = True
         ids, mask = call.input_ids, call.arguments.get("attention_mask")
         if ids is not None:
-            state.prompt = (ids, _default_mask(ids, call) if mask is None else mask)
+            state.prompt = (ids, inferred_mask(ids, call.config) if mask is None else mask)
         try:
             yield True
         finally:
@@ -107,13 +108,6 @@ class _State:
     is_inside: bool = False
     prompt: tuple[Tensor, Tensor] | None = None
     steps: _StepCounter = field(default_factory=_StepCounter)
-
-
-def _default_mask(ids: Tensor, call: GenerateCall) -> Tensor:
-    """The mask that `generate` makes where it is given none: padding is recognized only if it differs from EOS."""
-    pad, eos = call.config.pad_token_id, call.config.eos_token_id
-    ends = [] if eos is None else torch.as_tensor(eos).flatten().tolist()
-    return torch.ones_like(ids) if pad is None or pad in ends else (ids != pad).long()
 
 
 def _repeat(values: Tensor, input_ids: Tensor, name: str) -> Tensor:

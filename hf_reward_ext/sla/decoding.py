@@ -21,6 +21,7 @@ from hf_reward_ext.base.lm.generate_hook import (
     install_generate_hook,
 )
 from hf_reward_ext.base.lm.per_thread import PerThread
+from hf_reward_ext.base.lm.tokens import pad_token_id
 from hf_reward_ext.sla.branching import Branching
 from hf_reward_ext.sla.search import SearchSettings
 from hf_reward_ext.sla.step_reward import resolve_reward
@@ -390,12 +391,9 @@ def _per_prompt(name: str, value, prompts: int) -> list:
 
 
 def _append(input_ids: Tensor, answers: list[list[int]], generation_config) -> Int[Tensor, "batch seq"]:
-    pad = generation_config.pad_token_id
-    if pad is None:
-        eos = generation_config.eos_token_id
-        pad = 0 if eos is None else torch.as_tensor(eos).flatten()[0].item()
+    pad = pad_token_id(generation_config) or 0
     longest = max(map(len, answers))
-    rows = [tokens + [int(pad)] * (longest - len(tokens)) for tokens in answers]
+    rows = [tokens + [pad] * (longest - len(tokens)) for tokens in answers]
     return torch.cat([input_ids, torch.tensor(rows, dtype=input_ids.dtype, device=input_ids.device)], dim=-1)
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from trl import GRPOTrainer
 
-from hf_reward_ext.base.lm.forward import forward_parameters
+from hf_reward_ext.base.lm.forward import forward_parameters, positions_of
 from hf_reward_ext.fast_slow.judge.confidence import fast_score
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.train.verdict_reward import slow_verdict_reward
@@ -100,7 +100,7 @@ class FastSlowGRPOTrainer(GRPOTrainer):
     def _fast_loss(self, model, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
         """Prompts are padded on the left, so all first verdicts stand in one column."""
         ids, mask = prompt_ids[:, : -self._num_given], prompt_mask[:, : -self._num_given]
-        optional = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": 1, "use_cache": False}
+        optional = {"position_ids": positions_of(mask), "logits_to_keep": 1, "use_cache": False}
         known = forward_parameters(self.accelerator.unwrap_model(model))
         given = {name: value for name, value in optional.items() if name in known}
         logits = model(input_ids=ids, attention_mask=mask, **given).logits[:, -1].float()

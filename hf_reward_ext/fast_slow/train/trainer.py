@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
 
-from hf_reward_ext.base.lm.forward import forward_parameters
+from hf_reward_ext.base.lm.forward import forward_parameters, positions_of
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.config import check_nestable
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
@@ -184,7 +184,7 @@ class FastSlowTrainer(BaseRewardTrainer):
         """Scores of the first verdict and of everything after it; of the prompt, only the last column is computed."""
         kept = inputs["continuation_ids"].shape[1] + 1
         mask = inputs["attention_mask"]
-        optional = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), "logits_to_keep": kept, "use_cache": False}
+        optional = {"position_ids": positions_of(mask), "logits_to_keep": kept, "use_cache": False}
         known = forward_parameters(self.accelerator.unwrap_model(model))
         given = {name: value for name, value in optional.items() if name in known}
         return model(input_ids=inputs["input_ids"], attention_mask=mask, **given).logits[:, -kept:]
