@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 QUICK := not slow and not gpu and not freshness
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz clean
+.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
@@ -60,6 +60,11 @@ architectures: $(READY) $(NEWEST)/.ready
 
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/properties
+
+# Malformed input (minutes), then kills at random moments (an hour on 2 cores).
+robustness: $(READY)
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/malformed.py --show foreign
+	OMP_NUM_THREADS=1 $(PYTHON) tests/robustness/kills.py
 
 clean:
 	rm -rf $(VENV) .venvs outputs build dist *.egg-info

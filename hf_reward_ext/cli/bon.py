@@ -151,9 +151,11 @@ def run(options: BonOptions) -> dict:
 
 def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings: dict[str, Any]):
     from hf_reward_ext.base.preference.chat import render_chat
+    from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.work import check_room, note_form
 
-    pipe = _pipeline(options)
+    with loading(str(options.reward_model), "--reward_model"):
+        pipe = _pipeline(options)
     note_form([row["prompt"] for row in prompts], pipe.tokenizer, options)
     texts = (row["prompt"] for row in prompts)
     lengths = (

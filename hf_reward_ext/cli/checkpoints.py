@@ -5,7 +5,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from hf_reward_ext.cli.folders import is_whole
 
 STATE = "trainer_state.json"  # written last
 
@@ -59,10 +59,7 @@ def find_flaw(path: Path) -> str | None:
     if not weights:
         return "it has no weights"
     for file in weights:
-        try:
-            with safe_open(file, "pt"):  # compares the header with the size of the file
-                pass
-        except (SafetensorError, OSError):
+        if not is_whole(file):
             return f"its {file.name} is cut"
     for index in path.glob("*.safetensors.index.json"):
         missing = _missing_shards(index)

@@ -131,6 +131,7 @@ def _read(options: EvaluateOptions, rows: Any) -> list:
 
 
 def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
+    from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.models import load_function, load_scorer
     from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences
 
@@ -138,7 +139,8 @@ def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     settings: dict[str, Any] = dict(
         batch_size=options.batch_size, confidence=options.confidence, seed=options.seed, show_progress=True
     )
-    loaded = load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
+    with loading(str(options.scorer), "--scorer"):
+        loaded = load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
     scorer = files.resume(loaded, options.seed)
     if options.format == "best-of-n":
         return evaluate_best_of_n(scorer, rows, extract_answer=extract, **settings)

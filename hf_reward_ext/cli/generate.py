@@ -119,6 +119,7 @@ def run(options: GenerateOptions) -> dict:
 
 
 def _prepare(options: GenerateOptions, prompts: list[dict]):
+    from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.models import base_of, load_tokenizer
     from hf_reward_ext.cli.work import check_room, note_form
     from hf_reward_ext.sla import sla_generate
@@ -139,7 +140,8 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
     texts = [row["prompt"] for row in prompts]
     note_form(texts, tokenizer, options)
     lengths = [len(ids) for ids in encode(texts, tokenizer, padding=False)["input_ids"]]
-    model = _model(options, name, tokenizer)
+    with loading(name, "--guide" if options.guide else "--channel" if options.channel else "--model"):
+        model = _model(options, name, tokenizer)
     check_room(lengths, model, options.max_new_tokens)
     return partial(_continue, model, tokenizer, settings)
 
@@ -188,9 +190,15 @@ def encode(prompts: Sequence, tokenizer: Any, **kwargs: Any) -> Any:
 
 
 def _model(options: GenerateOptions, name: str, tokenizer: Any) -> Any:
-    from peft import PeftModel
-
-    from hf_reward_ext.cli.models import adapter_base, load_causal_lm, load_tokenizer, loading_settings, on_device
+    from hf_reward_ext.base.saving.loading import check_finite, whole_adapter
+    from hf_reward_ext.cli.models import (
+        adapter_base,
+        load_adapter,
+        load_causal_lm,
+        load_tokenizer,
+        loading_settings,
+        on_device,
+    )
     from hf_reward_ext.genarm import GuidedCausalLM
     from hf_reward_ext.sla import RewardTransformer
 
@@ -205,9 +213,11 @@ def _model(options: GenerateOptions, name: str, tokenizer: Any) -> Any:
     alpha = alpha * len(options.guide) if len(alpha) == 1 else alpha
     if all(adapter_base(guide) == name for guide in options.guide):  # one copy of the weights, one forward
         names = [f"guide-{number}" for number in range(len(options.guide))]
-        adapted = PeftModel.from_pretrained(policy, options.guide[0], adapter_name=names[0])
+        adapted = load_adapter(policy, options.guide[0], adapter_name=names[0])
         for adapter, folder in list(zip(names, options.guide, strict=True))[1:]:
-            adapted.load_adapter(folder, adapter)
+            with whole_adapter(folder):
+                adapted.load_adapter(folder, adapter)
+        check_finite(", ".join(options.guide), adapted, "adapter_model.safetensors")
         return on_device(GuidedCausalLM.from_peft(adapted, names, alpha), options)
     guides = [load_causal_lm(guide, **kwargs) for guide in options.guide]
     tokenizers = [load_tokenizer(guide, trust_remote_code=options.trust_remote_code) for guide in options.guide]

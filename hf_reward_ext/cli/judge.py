@@ -113,7 +113,10 @@ def run(options: JudgeOptions) -> dict:
 
 
 def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
-    judge = _judge(options)
+    from hf_reward_ext.cli.folders import loading
+
+    with loading(str(options.model), "--model"):
+        judge = _judge(options)
     is_pair = "response" not in rows[0]
     if judge.judge_prompt.is_pairwise and not is_pair:
         raise ValueError(

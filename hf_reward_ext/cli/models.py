@@ -15,9 +15,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import cached_file, find_adapter_config_file
 
 from hf_reward_ext.base.saving.fingerprint import fingerprint_file, fingerprint_folder
+from hf_reward_ext.base.saving.loading import check_finite, check_loaded, whole_adapter
 from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
+from hf_reward_ext.cli.folders import check_model_folder, is_path
 from hf_reward_ext.cli.options import LoadingOptions, is_function
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
@@ -35,26 +37,20 @@ def check_name(name: str | None, option: str, functions: bool = False) -> None:
 
     Raises:
         FileNotFoundError: If it can only be a folder, and there is none, or none with a model.
-        ValueError: If it is neither a folder nor `OWNER/NAME`.
+        ValueError: If it is neither a folder nor `OWNER/NAME`, or a file in the folder is broken.
     """
     if name is None or name == DEMO_POLICY or (functions and is_function(name)):
         return
-    path = Path(name).expanduser()
     or_function = ", or MODULE:FUNCTION" if functions else ""
-    if name and path.is_dir():
-        if not any((path / file).is_file() for file in ("config.json", "adapter_config.json")):
-            raise FileNotFoundError(
-                f"`{option}` must be the folder of a model, got {name!r}, but it has no config.json or "
-                "adapter_config.json. Pass a folder that a trainer wrote."
-            )
+    if name and Path(name).is_dir():
+        check_model_folder(name, option)
         return
-    owner, slash, rest = name.partition("/")
-    if path.exists() or path.is_absolute() or owner in ("", ".", "..", "~") or "/" in rest or Path(owner).is_dir():
+    if is_path(name):
         raise FileNotFoundError(
             f"`{option}` must be a folder or OWNER/NAME on the Hub{or_function}, but there is no folder {name!r}. "
             "Check the path."
         )
-    if not slash:
+    if "/" not in name:
         remedy = f" For a function write MODULE:{name}." if functions else ""
         raise ValueError(
             f"`{option}` must be a folder or OWNER/NAME on the Hub{or_function}, got {name!r}, and there is no folder "
@@ -173,11 +169,29 @@ def load_causal_lm(name: str, **kwargs: Any) -> Any:
         return policy.to(torch.float32 if dtype in (None, "auto") else getattr(torch, dtype))
     base = adapter_base(name)
     if base is None:
-        return AutoModelForCausalLM.from_pretrained(name, **kwargs)
+        model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **kwargs)
+        check_loaded(name, model, {"missing_keys": report["missing_keys"]})  # others may be of another head
+        return model
+    revision = kwargs.pop("revision", None)  # of the adapter, not of its base
+    policy = load_causal_lm(base, **kwargs)
+    return load_adapter(policy, name, revision=revision)
+
+
+def load_adapter(policy: Any, name: str, **kwargs: Any) -> Any:
+    """
+    An adapter on its base, whole and finite.
+
+    Args:
+        policy (`PreTrainedModel`): The base.
+        name (`str`): Name or folder of the adapter.
+        **kwargs: For `PeftModel.from_pretrained` (`revision`, `adapter_name`).
+    """
     from peft import PeftModel
 
-    revision = kwargs.pop("revision", None)  # of the adapter, not of its base
-    return PeftModel.from_pretrained(load_causal_lm(base, **kwargs), name, revision=revision)
+    with whole_adapter(name):
+        adapted = PeftModel.from_pretrained(policy, name, **kwargs)
+    check_finite(name, adapted, "adapter_model.safetensors")
+    return adapted
 
 
 def load_function(name: str, option: str, example: tuple | None = None) -> Callable:
@@ -217,7 +231,11 @@ def load_function(name: str, option: str, example: tuple | None = None) -> Calla
 
 def fingerprint_function(name: str) -> dict[str, Any]:
     """The name of a function, and the hash of the file that it is in."""
-    source = inspect.getsourcefile(inspect.unwrap(load_function(name, "MODULE:FUNCTION")))
+    function = inspect.unwrap(load_function(name, "MODULE:FUNCTION"))
+    try:
+        source = inspect.getsourcefile(function)
+    except TypeError:  # builtin, or an object that is called
+        source = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
     return {"name": name, "file": None if source is None else fingerprint_file(source)[:16]}
 
 
@@ -248,6 +266,7 @@ def load_scorer(
         model = on_device(GenARMRewardModel.from_causal_lm(merged), options)
         return as_scorer(model, load_tokenizer(name, **given), batch_size)
     model = on_device(load_reward_model(name, **kwargs), options)
+    check_finite(name, model)
     return as_scorer(model, load_reward_tokenizer(name, **given), batch_size)
 
 

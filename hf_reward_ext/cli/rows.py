@@ -1,9 +1,13 @@
 """Rows of a dataset by its name on the Hub, or from a local file or folder."""
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+
+from hf_reward_ext.cli.folders import is_path
 
 Rows = Dataset | IterableDataset
 _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
@@ -30,18 +34,46 @@ def load_splits(name: str, config: str | None = None, streaming: bool = False) -
                 f"The data file {name!r} ends with {path.suffix!r}, but rows are read from {', '.join(_KINDS)} files. "
                 "Convert it."
             )
-        splits: Any = load_dataset(_KINDS[path.suffix], data_files=name, streaming=streaming)
+        try:
+            splits: Any = load_dataset(_KINDS[path.suffix], data_files=name, streaming=streaming)
+        except (DatasetsError, StopIteration, ValueError) as error:  # the second for a file without rows
+            raise _unreadable(path, error) from error
         return dict(splits)
     if path.is_dir() and ((path / "dataset_dict.json").exists() or (path / "state.json").exists()):
         saved = load_from_disk(name)
         splits = {"train": saved} if isinstance(saved, Dataset) else saved
         return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
-    if not path.is_dir() and (path.suffix in _KINDS or path.is_absolute() or name.startswith(".")):
+    if not path.is_dir() and (path.suffix in _KINDS or is_path(name)):
         raise FileNotFoundError(
             f"The data file {name!r} was given, but there is no such file. Pass a file, a folder, or a name on the Hub."
         )
     splits = load_dataset(name, config, streaming=streaming)
     return dict(splits)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    """What is wrong with a data file, by its line where it is JSON."""
+    cause = f"it cannot be read ({' '.join(str(error.__cause__ or error).split())[:200]})"
+    if path.stat().st_size == 0:
+        cause = "it has no rows"
+    elif path.suffix in (".json", ".jsonl"):
+        cause = _find_bad_line(path) or cause
+    return ValueError(f"The data file {str(path)!r} must hold rows, but {cause}. Correct the file, or pass another.")
+
+
+def _find_bad_line(path: Path) -> str | None:
+    with path.open("rb") as lines:
+        count = 0
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line) if line.strip() else None
+                json.dumps(row, ensure_ascii=False).encode()
+            except ValueError as error:  # of JSON and of Unicode
+                return f"line {number} is no JSON in UTF-8 ({error})"
+            if row is not None and not isinstance(row, dict):
+                return f"line {number} is no JSON object"
+            count += row is not None
+    return None if count else "it has no rows"
 
 
 def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> Rows:
@@ -79,6 +111,8 @@ def load_rows(name: str, split: str | None = None, config: str | None = None, *n
         FileNotFoundError, ValueError: If they are not there, or lack columns.
     """
     splits = load_splits(name, config)
+    if not splits:
+        raise ValueError(f"The data {name!r} must have rows, got none. Pass other data.")
     split = split or (next(iter(splits)) if len(splits) == 1 else "test")
     rows = cast(Dataset, take_split(splits, split, name, "--split"))
     if needed:

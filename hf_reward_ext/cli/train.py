@@ -120,7 +120,8 @@ class TrainParser(OptionParser):
         if not is_shown or kwargs.get("action") == "store_false" or field == "ignore_bias_buffers":
             kwargs["help"] = SUPPRESS
         if field == "debug":
-            kwargs.update(nargs="?", const="", help="show the traceback of an error; with a value as in transformers")
+            # Of transformers' type; a list is not converted, as text would be.
+            kwargs.update(nargs="?", const=[], help="show the traceback of an error; with a value as in transformers")
 
 
 def _names(kind: type) -> set[str]:

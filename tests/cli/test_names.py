@@ -117,3 +117,10 @@ def test_one_line_names_the_form_of_prompts(command, folder, capsys):
         assert capsys.readouterr().err.count(message) == 1
     assert main([*line, "--no_chat"]) == 0
     assert "chat" not in capsys.readouterr().err
+
+
+def test_a_relative_and_an_absolute_base_are_one(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    line = ["bon", "--reward_model", "head", "--prompt", "w3", "--max_new_tokens", "2", "--num_candidates", "2"]
+    for name in ("policy", "./policy", f"{folder}/policy"):
+        assert main([*line, "--model", name]) == 0

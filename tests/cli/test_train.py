@@ -134,3 +134,8 @@ def test_help_shows_the_methods_own_options_first_and_everything_on_request(caps
         assert option in shown["--help"]
     assert "--adam_beta1" not in shown["--help"] and "--adam_beta1" in shown["--help_all"]
     assert "--channel-size" not in shown["--help"]
+
+
+def test_debug_shows_the_traceback_of_a_training(folder, tmp_path):
+    with pytest.raises(ValueError, match="has no split|have the columns|there is no|must"):
+        train("genarm", folder, tmp_path, "--dataset_name", f"{folder}/prompts.jsonl", "--debug")

@@ -1,6 +1,7 @@
 """A small trained part points to the base model it belongs to; the pointer is checked before the two meet."""
 
 import hashlib
+from pathlib import Path
 
 from transformers import PreTrainedConfig
 
@@ -61,7 +62,7 @@ def check_base(config: PreTrainedConfig, policy, processing_class=None, what: st
     _check_adapter(config, policy, given, what)
     for field, value in given.items():
         needed = getattr(config, field, None)
-        if needed is None or value is None or needed == value:
+        if needed is None or value is None or needed == value or _is_one_folder(needed, value):
             continue
         name = config.base_model_name_or_path or "the base model it was trained on"
         raise ValueError(
@@ -69,6 +70,13 @@ def check_base(config: PreTrainedConfig, policy, processing_class=None, what: st
             f"rewards would be meaningless. Load {name!r}"
             + (f" at revision {config.base_model_revision!r}." if config.base_model_revision else ".")
         )
+
+
+def _is_one_folder(name: object, other: object) -> bool:
+    """Whether two names are a relative and an absolute path of one folder."""
+    if not (isinstance(name, str) and isinstance(other, str)):
+        return False
+    return Path(name).is_dir() and Path(other).is_dir() and Path(name).samefile(other)
 
 
 def _check_adapter(config: PreTrainedConfig, policy, given: dict, what: str) -> None:
