@@ -18,7 +18,7 @@ from hf_reward_ext.sla import SLAConfig, SLATrainer, sla_generate
 
 COMMON = dict(
     per_device_train_batch_size=32, report_to="none", save_strategy="no", bf16=False, use_cpu=True,
-    gradient_checkpointing=False, disable_tqdm=True, logging_strategy="no",
+    activation_checkpointing=False, disable_tqdm=True, logging_strategy="no",
 )  # fmt: skip
 
 

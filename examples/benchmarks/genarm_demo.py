@@ -59,7 +59,7 @@ def train(start: Path | None, rows: Dataset, seed: int, args):
     with TemporaryDirectory() as scratch:
         config = GenARMConfig(
             scratch, beta=args.beta, learning_rate=args.learning_rate, max_steps=args.steps,
-            per_device_train_batch_size=args.batch_size, gradient_checkpointing=False, report_to="none", seed=seed,
+            per_device_train_batch_size=args.batch_size, activation_checkpointing=False, report_to="none", seed=seed,
             logging_strategy="no", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         )  # fmt: skip
         trainer = GenARMTrainer(guide, config, train_dataset=rows, processing_class=tokenizer)

@@ -47,7 +47,7 @@ def train_arm(folder: Path, pairs: Dataset, tokenizer, args, steps: int, seed: i
     with tempfile.TemporaryDirectory() as output:
         config = GenARMConfig(
             output, beta=args.beta, learning_rate=args.learning_rate, max_steps=steps, seed=seed,
-            per_device_train_batch_size=16, lr_scheduler_type="cosine", gradient_checkpointing=False,
+            per_device_train_batch_size=16, lr_scheduler_type="cosine", activation_checkpointing=False,
             use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
         )  # fmt: skip
         trainer = GenARMTrainer(load(folder), config, train_dataset=pairs, processing_class=tokenizer)

@@ -25,7 +25,7 @@ ON_THE_LAST_STATE = {
 }
 QUIET = dict(
     per_device_train_batch_size=32, report_to="none", disable_tqdm=True, logging_strategy="no", save_strategy="no",
-    gradient_checkpointing=False, bf16=False, use_cpu=True,
+    activation_checkpointing=False, bf16=False, use_cpu=True,
 )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def _one_round(
         warmup_steps=50,
         num_train_epochs=1,
         per_device_train_batch_size=batch_size,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         report_to="none",
         logging_steps=100,
         save_strategy="no",

@@ -94,7 +94,7 @@ def _train_fast_slow(policy, tokenizer, rollouts: Rollouts, folder: str) -> None
     parts = attempt_pairs(rollouts).train_test_split(0.1, seed=0)
     args = FastSlowConfig(
         folder, verdicts=list(VERDICTS), learning_rate=2e-3, lr_scheduler_type="cosine", num_train_epochs=3,
-        per_device_train_batch_size=32, gradient_checkpointing=False, **_COMMON,
+        per_device_train_batch_size=32, activation_checkpointing=False, **_COMMON,
     )  # fmt: skip
     trainer = FastSlowTrainer(
         _copy(policy), args, train_dataset=parts["train"], processing_class=tokenizer, template=_JUDGE
