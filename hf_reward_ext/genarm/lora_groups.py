@@ -3,9 +3,11 @@
 # Names that the stubs of PEFT do not know.
 # pyright: reportAttributeAccessIssue=false
 
-import functools
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import PeftType
@@ -70,6 +72,9 @@ class GroupedAdapters:
     """
     LoRA adapters of a model, each for its own group of a batch's rows; the first group is the bare model's.
 
+    Only the thread that asked for groups has them: other threads may run the model at the same time, with groups of
+    their own or without any.
+
     PEFT's own way to a mixed batch leaves its hooks when a forward raises, so that later forwards are silently wrong,
     and takes six small operations per adapter and layer where two do.
     """
@@ -82,17 +87,84 @@ class GroupedAdapters:
     @contextmanager
     def groups_of(self, rows: int) -> Iterator[None]:
         """Within it a forward's rows come in groups of `rows`. Nothing stays behind after it."""
+        with _changing_forwards:
+            layers = self._current_layers()
+            replaced = []
+            try:
+                for layer in layers:
+                    layer.replace_forward(rows)
+                    replaced.append(layer)
+            except BaseException:
+                _restore(replaced)
+                raise
+        try:
+            yield
+        finally:
+            with _changing_forwards:
+                _restore(layers)
+
+    def _current_layers(self) -> "list[_GroupedLayer]":
         configs = [(name, id(config)) for name, config in self.model.peft_config.items()]
         if configs != self._known:
             self._known = configs
             self._layers = [_GroupedLayer(layer, self.adapters) for layer in _lora_layers(self.model)]
-        try:
-            for layer in self._layers:
-                layer.replace_forward(rows)
-            yield
-        finally:
-            for layer in self._layers:
-                layer.restore_forward()
+        return self._layers
+
+
+def _restore(layers: "list[_GroupedLayer]") -> None:
+    for layer in layers:
+        layer.by_thread.leave()
+
+
+_changing_forwards = threading.Lock()
+
+
+class _Asked(threading.local):
+    """What this thread asked a layer for; compiled forwards can read thread-local values, but no thread's number."""
+
+    grouped: "_GroupedLayer | None" = None
+    rows = 0
+
+
+class _ForwardByThread:
+    """The forward of a LoRA layer while some thread has groups; a thread without groups gets the layer's own."""
+
+    def __init__(self, layer):
+        self._layer = weakref.ref(layer)
+        self._own, self._num_threads = None, 0
+        self.asked = _Asked()
+
+    def enter(self, grouped: "_GroupedLayer", rows: int) -> None:
+        if self._num_threads == 0:
+            self._own = vars(grouped.layer).get("forward")
+            vars(grouped.layer)["forward"] = self
+        self._num_threads += 1
+        self.asked.grouped, self.asked.rows = grouped, rows
+
+    def leave(self) -> None:
+        layer, self.asked.grouped = self.asked.grouped.layer, None
+        self._num_threads -= 1
+        if self._num_threads == 0 and vars(layer).get("forward") is self:
+            del vars(layer)["forward"]
+            if self._own is not None:
+                vars(layer)["forward"] = self._own
+            self._own = None  # it may hold the layer
+
+    def __call__(self, x, *args, **kwargs):
+        grouped = self.asked.grouped
+        return self.own(x, *args, **kwargs) if grouped is None else grouped.forward(x, *args, **kwargs)
+
+    def own(self, x, *args, **kwargs):
+        """The layer's forward as it is without groups."""
+        layer: Any = self._layer()
+        own = self._own or vars(layer).get("forward")  # the latter if the last thread has just left
+        if own is None or own is self:
+            return type(layer).forward(layer, x, *args, **kwargs)
+        return own(x, *args, **kwargs)
+
+
+# One for each layer, whatever objects group its rows; it lasts, so that compiled forwards stay valid.
+_by_thread: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class _GroupedLayer:
@@ -100,6 +172,7 @@ class _GroupedLayer:
 
     def __init__(self, layer, adapters: list[str]):
         self.layer, self.adapters = layer, adapters
+        self.by_thread: _ForwardByThread = _by_thread.setdefault(layer, _ForwardByThread(layer))
         # Looked up once: 168 layers each pay for it in every token.
         self._used = [
             (number, name, vars(layer.lora_A[name])["_parameters"], vars(layer.lora_B[name])["_parameters"])
@@ -110,10 +183,11 @@ class _GroupedLayer:
         other = any(name in layer.lora_variant or name in layer.lora_embedding_A for name in adapters)
         biased = any(up.get("bias") is not None for _, _, _, up in self._used)
         self._is_plain = linear and not other and not biased
-        self._forward = self._by_slice if self._is_plain else self._by_name
-        self._state, self._stacks, self._own = None, [], None
+        self.forward = self._by_slice if self._is_plain else self._by_name
+        self._state, self._stacks = None, []
 
     def replace_forward(self, rows: int) -> None:
+        """For this thread, until `by_thread.leave()`."""
         if self.layer.merged:
             raise ValueError(
                 f"The adapters {list(self.layer.merged_adapters)} were merged into the weights, but these are the "
@@ -121,25 +195,20 @@ class _GroupedLayer:
             )
         if self._is_plain:
             self._stack()
-        self._rows, self._own = rows, vars(self.layer).get("forward")
-        vars(self.layer)["forward"] = self._forward
-
-    def restore_forward(self) -> None:
-        if vars(self.layer).get("forward") != self._forward:
-            return
-        if self._own is None:
-            del vars(self.layer)["forward"]
-        else:
-            vars(self.layer)["forward"] = self._own
+        elif self.layer.disable_adapters:
+            raise ValueError(
+                f"The adapters {self.adapters} must be switched on, but they are disabled in a layer of type "
+                f"`{type(self.layer).__name__}`. Generate outside of `disable_adapter()`."
+            )
+        self.by_thread.enter(self, rows)
 
     def _by_name(self, x, *args, **kwargs):
         """PEFT's own way, for layers that are not plain linear ones."""
-        names = [name for name in ("__base__", *self.adapters) for _ in range(self._rows)]
-        own = self._own or functools.partial(type(self.layer).forward, self.layer)
-        return own(x, *args, adapter_names=names, **kwargs)
+        names = [name for name in ("__base__", *self.adapters) for _ in range(self.by_thread.asked.rows)]
+        return self.by_thread.own(x, *args, adapter_names=names, **kwargs)
 
     def _by_slice(self, x, *args, **kwargs):
-        rows = self._rows
+        rows = self.by_thread.asked.rows
         if len(x) != rows * (1 + len(self.adapters)):
             raise ValueError(
                 f"A LoRA layer got {len(x)} rows where the batch has {rows * (1 + len(self.adapters))}: this model "

@@ -76,3 +76,21 @@ def test_layers_that_see_other_rows_than_the_batch_are_refused():
     with pytest.raises(ValueError, match="got 3 rows where the batch has 4"):
         with GroupedAdapters(model, ["one"]).groups_of(2):
             model.get_base_model()(torch.tensor([[4, 5, 6]] * 3))
+
+
+def test_disabled_adapters_guide_all_the_same_or_are_refused():
+    ids = torch.tensor([[4, 5, 6]])
+    for target_modules in ("all-linear", ["q_proj", "embed_tokens"]):
+        model = adapted(target_modules=target_modules)
+        grouped, base = GroupedAdapters(model.get_base_model(), ["one"]), model.get_base_model()
+        with grouped.groups_of(1):
+            expected = base(torch.cat([ids] * 2)).logits
+        with model.disable_adapter():
+            if target_modules == "all-linear":
+                with grouped.groups_of(1):
+                    assert torch.equal(base(torch.cat([ids] * 2)).logits, expected)
+            else:
+                with pytest.raises(ValueError, match=r"must be switched on.*Generate outside of `disable_adapter"):
+                    with grouped.groups_of(1):
+                        pass
+        assert not any("forward" in vars(module) for module in model.modules())
