@@ -1,1 +1,1 @@
-"""What every method shares. Knows no method."""
+"""Code shared by all methods. Imports no method."""

@@ -1,4 +1,4 @@
-"""Checks of options: numbers in a range, counts, choices. A wrong one is refused with its name, value and remedy."""
+"""Checks of options: numbers in a range, counts and choices. Errors name the option, its value and the remedy."""
 
 import math
 from collections.abc import Callable, Collection
@@ -17,12 +17,13 @@ def check_number(
     most: float = math.inf,
 ) -> None:
     """
-    Refuses everything but a finite number in a range.
+    Raise an error unless the value is a finite number in a range.
 
     Args:
         name (`str`): Name of the option.
-        value: Its value.
-        above, least, below, most (`float`, *optional*): Open and closed bounds.
+        value: Value of the option.
+        above, least, below, most (`float`, *optional*): Bounds, exclusive (`above`, `below`) and inclusive (`least`,
+            `most`).
 
     Raises:
         TypeError: If the value is not a real number.
@@ -42,7 +43,7 @@ def check_number(
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
     """
-    Refuses everything but an integer of at least `least`.
+    Raise an error unless the value is an integer of at least `least`.
 
     Raises:
         TypeError: If the value is not an integer.
@@ -63,10 +64,10 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
 
 def check_choice(name: str, value: Any, choices: Collection) -> None:
     """
-    Refuses everything but one of some values.
+    Raise an error unless the value is one of `choices`.
 
     Raises:
-        ValueError: If the value is none of them.
+        ValueError: If the value is not one of them.
 
     Example:
     ```python
@@ -95,7 +96,7 @@ class Number:
     most: float = math.inf
 
     def check(self, name: str, value: Any) -> None:
-        """Raises `TypeError` or `ValueError` for anything else."""
+        """Raise `TypeError` or `ValueError` if the value is not in the range."""
         check_number(name, value, above=self.above, least=self.least, below=self.below, most=self.most)
 
 
@@ -107,7 +108,7 @@ class Count:
     most: int | None = None
 
     def check(self, name: str, value: Any) -> None:
-        """Raises `TypeError` or `ValueError` for anything else."""
+        """Raise `TypeError` or `ValueError` if the value is not in the range."""
         check_count(name, value, self.least)
         if self.most is not None and value > self.most:
             raise ValueError(f"`{name}` must be an integer of at most {self.most}, got {value}.")
@@ -118,13 +119,13 @@ SEED = Count(least=0, most=2**32 - 1)
 
 def check_declared(options: Any, spell: Callable[[str], str] = str) -> None:
     """
-    Checks the fields of a dataclass by what their annotations declare: `Number`, `Count`, `Literal`.
+    Check the fields of a dataclass against their annotations: `Number`, `Count`, `Literal`.
 
-    `None` passes; of a list every element is checked.
+    `None` is accepted. Each element of a list is checked.
 
     Args:
         options: The dataclass instance.
-        spell (`callable`, *optional*): From the name of a field to the name in messages.
+        spell (`callable`, *optional*): Function from the name of a field to its name in messages.
 
     Raises:
         TypeError, ValueError: For the first field that is out of its range.

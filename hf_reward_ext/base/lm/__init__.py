@@ -1,1 +1,1 @@
-"""Running a causal language model: forward, cache, shared prefill, and a guide that follows another generation."""
+"""Running of causal language models: forward, cache, shared prefill, and cached guides."""

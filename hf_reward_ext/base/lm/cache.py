@@ -1,4 +1,4 @@
-"""What may be done with a cache."""
+"""Operations that a KV cache supports."""
 
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
@@ -8,7 +8,9 @@ from hf_reward_ext.base.lm.forward import CACHE_NAMES, forward_parameters, unwra
 
 def new_cache(model) -> DynamicCache | None:
     """
-    Empty cache for a model; `None` for models without one (GPT) or with a kind of their own (xLSTM, MiniMax, Reformer).
+    Return an empty cache for a model.
+
+    Returns `None` for models without a cache (GPT) or with a cache class of their own (xLSTM, MiniMax, Reformer).
 
     Example:
     ```python
@@ -22,16 +24,16 @@ def new_cache(model) -> DynamicCache | None:
 
 
 def supports_dynamic_cache(model) -> bool:
-    """Whether a model keeps its keys and values in a `DynamicCache`, as `generate` decides it."""
+    """Return whether a model stores its keys and values in a `DynamicCache`, by the rule that `generate` uses."""
     return bool(model._supports_default_dynamic_cache())
 
 
 def can_select_rows(cache: Cache | None) -> bool:
     """
-    Whether rows of the cache can be repeated and selected without losing state; `False` without a cache.
+    Return whether rows of the cache can be repeated and selected without losing state; `False` without a cache.
 
-    Linear-attention layers inherit the methods, but their recurrent state does not follow. Layers that reuse the keys
-    of others keep nothing.
+    Linear-attention layers inherit the methods, but their recurrent state is not selected. Layers that reuse the keys
+    of other layers store nothing.
     """
     return (
         cache is not None

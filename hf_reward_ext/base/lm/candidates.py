@@ -1,4 +1,4 @@
-"""Several completions of each of some prompts."""
+"""Batch of candidates: several completions of each prompt."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from torch import Tensor
 @dataclass
 class Candidates:
     """
-    Candidates of prompts; rows are candidates, those of a prompt are neighbors.
+    Candidates of several prompts, one per row; the candidates of one prompt are adjacent.
 
     Attributes:
         sequences (`torch.Tensor` of shape `(rows, seq)`): Prompt and completion, padded on the right.
-        num_tokens (`torch.Tensor` of shape `(rows,)`): Completion tokens written, EOS included.
-        pruned (`torch.Tensor` of shape `(rows,)`): Which candidates were stopped before their end.
-        rewards (`torch.Tensor` of shape `(rows,)`, *optional*): Rewards of the written tokens, if they were read while
-            generating.
+        num_tokens (`torch.Tensor` of shape `(rows,)`): Number of generated tokens, EOS included.
+        pruned (`torch.Tensor` of shape `(rows,)`): `True` for candidates that were stopped before they were finished.
+        rewards (`torch.Tensor` of shape `(rows,)`, *optional*): Rewards of the completions, if they were computed
+            during generation.
     """
 
     sequences: Int[Tensor, "rows seq"]

@@ -1,4 +1,4 @@
-"""What a causal language model must be to serve as a policy, a guide or a judge."""
+"""Checks of causal language models that serve as a policy, a guide or a judge."""
 
 from transformers import PreTrainedModel
 
@@ -7,15 +7,15 @@ from hf_reward_ext.base.lm.forward import unwrap_peft
 
 def require_causal_lm(model, name: str):
     """
-    The causal LM inside of adapters.
+    Return the causal LM without its adapters.
 
     Args:
-        model (`PreTrainedModel` or `PeftModel`): A model that writes text.
-        name (`str`): Name of the argument, for errors.
+        model (`PreTrainedModel` or `PeftModel`): A model that generates text.
+        name (`str`): Name of the argument, for error messages.
 
     Raises:
-        TypeError: If it is something else: a name, a classifier, an image model.
-        ValueError: If it is an encoder-decoder.
+        TypeError: If `model` is something else: a name, a classifier, an image model.
+        ValueError: If `model` is an encoder-decoder.
 
     Example:
     ```python
@@ -36,7 +36,7 @@ def require_causal_lm(model, name: str):
         )
     if not causal_lm.can_generate():
         raise TypeError(
-            f"`{name}` must be a causal LM, got a `{type(causal_lm).__name__}`, which writes no text. Load it with "
+            f"`{name}` must be a causal LM, got a `{type(causal_lm).__name__}`, which generates no text. Load it with "
             "`AutoModelForCausalLM.from_pretrained`."
         )
     return causal_lm
@@ -44,12 +44,12 @@ def require_causal_lm(model, name: str):
 
 def require_vocabulary(model, tokenizer, name: str) -> None:
     """
-    Refuses a model without embeddings for every token of its tokenizer, before a forward fails on one.
+    Reject a model that lacks embeddings for some tokens of its tokenizer, before a forward fails.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): A causal LM.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
-        name (`str`): Name of the model's argument, for errors.
+        name (`str`): Name of the model's argument, for error messages.
 
     Raises:
         ValueError: If an id of the tokenizer is beyond the embeddings.

@@ -1,11 +1,11 @@
-"""What `generate` cannot do with a model that is made of other models."""
+"""Checks of `generate` calls on a model that is composed of other models."""
 
 from hf_reward_ext.base.lm.generate_hook import GenerateCall
 
 
 def check_composite_call(call: GenerateCall) -> None:
     """
-    Refuses settings that `generate` takes to the inside of a single model.
+    Reject settings of `generate` that only a single model can follow.
 
     Args:
         call ([`GenerateCall`]): Call of `generate` on the composite.

@@ -1,14 +1,14 @@
-"""How much a model reads at a time."""
+"""Context length of a model."""
 
 from torch import nn
 
 
 def longest_input(model: nn.Module) -> int | None:
     """
-    Number of tokens that a model reads at most; `None` without a limit.
+    Return the maximum number of input tokens of a model; `None` without a limit.
 
-    The limit is `max_position_embeddings` of its config, less the rows that a table of positions reserves for padding
-    (RoBERTa and its kin count from `padding_idx + 1`).
+    The limit is `max_position_embeddings` of its config, less the position embeddings that are reserved for padding
+    (RoBERTa and similar models count from `padding_idx + 1`).
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""Mixtures of experts inside a model that is made of models."""
+"""Expert kernels for decoding in a model that is composed of other models."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 @contextmanager
 def optimized_for_decode(models: Sequence) -> Iterator[None]:
     """
-    Lets each model choose its experts for decoding, as `generate` does for a model that it is called on.
+    Switch each model to its expert implementation for decoding, as `generate` does for the model it is called on.
 
     Example:
     ```python

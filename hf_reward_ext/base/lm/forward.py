@@ -14,20 +14,20 @@ CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 
 
 def unwrap_peft(model):
-    """The model without its PEFT wrapper, adapters included; any other model as it is."""
+    """Return the model inside a PEFT wrapper, with its adapters active; any other model is returned unchanged."""
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
-_declared: dict[type, tuple[frozenset[str], bool]] = {}  # by class; a dict, since compiled forwards read it
+_declared: dict[type, tuple[frozenset[str], bool]] = {}  # by class; a dict because `torch.compile` traces it
 
 
 def forward_parameters(model) -> frozenset[str]:
-    """Names of the parameters that the forward of a model's class declares, without the PEFT wrapper."""
+    """Return the names of the parameters that the forward of a model's class declares, without the PEFT wrapper."""
     return _declaration(model)[0]
 
 
 def _declaration(model) -> tuple[frozenset[str], bool]:
-    """Names that a forward declares, and whether it takes any other keyword too."""
+    """Return the names that a forward declares, and whether it also accepts other keywords."""
     kind = type(unwrap_peft(model))
     if kind not in _declared:
         parameters = inspect.signature(kind.forward).parameters
@@ -38,7 +38,7 @@ def _declaration(model) -> tuple[frozenset[str], bool]:
 
 def cache_name(model) -> str:
     """
-    Name of the cache argument of a model's forward.
+    Return the name of the cache argument of a model's forward method.
 
     Raises:
         ValueError: If the forward declares none of the names that transformers uses.
@@ -59,17 +59,17 @@ def cache_name(model) -> str:
 
 
 def generate_cache_name() -> str:
-    """Name under which `generate` takes a cache and passes it to a forward."""
+    """Return the name under which `generate` takes a cache and passes it to a forward."""
     declared = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters  # pyright: ignore[reportAttributeAccessIssue]
     return next(name for name in CACHE_NAMES if name in declared)
 
 
 def take_cache(kwargs: dict[str, Any]) -> Cache | None:
     """
-    Removes the cache from keywords, whatever it is called, and returns it.
+    Remove the cache from keywords, under any of its names, and return it.
 
     Raises:
-        ValueError: If it was given under two names.
+        ValueError: If the cache is given under two names.
     """
     given = {name: kwargs.pop(name, None) for name in CACHE_NAMES}
     given = {name: cache for name, cache in given.items() if cache is not None}
@@ -79,20 +79,20 @@ def take_cache(kwargs: dict[str, Any]) -> Cache | None:
 
 
 def cache_of(output) -> Cache | None:
-    """The cache of a model output, whatever its field is called."""
+    """Return the cache of a model output, under any of its names."""
     names = {field.name for field in fields(output)}
     return next((getattr(output, name) for name in CACHE_NAMES if name in names), None)
 
 
 def cache_field(output_class: type, cache: Cache | None) -> dict[str, Cache | None]:
-    """Keyword with which an output class takes its cache; transformers adds the deprecated names where it has them."""
+    """Return the cache keyword of an output class; transformers itself adds the deprecated names."""
     names = {field.name for field in fields(output_class)}
     return {next(name for name in CACHE_NAMES if name in names): cache}
 
 
 def check_keywords(model, names) -> None:
     """
-    Refuses keywords that the forward of a model would silently ignore.
+    Reject keywords that the forward of a model would silently ignore.
 
     Raises:
         ValueError: If a keyword is neither declared by the forward nor one that transformers passes to any model.
@@ -118,15 +118,16 @@ def run_forward(
     **kwargs,
 ):
     """
-    Runs a causal LM with the keywords that it declares.
+    Run a causal LM with the keywords that it declares.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model.
         input_ids (`torch.Tensor` of shape `(rows, new)`): Tokens to read.
         attention_mask (`torch.Tensor` of shape `(rows, seq)`, *optional*): 0 on padding, for the tokens in the cache
             and the new ones. Default: no padding.
-        cache (`Cache`, *optional*): Cache with the tokens read before; it grows. Default: no cache is used.
-        position_ids (`torch.Tensor` of shape `(rows, new)`, *optional*): Positions. Default: counted along a 2-D mask.
+        cache (`Cache`, *optional*): Cache of the preceding tokens, extended in place. Default: no cache.
+        position_ids (`torch.Tensor` of shape `(rows, new)`, *optional*): Position of each new token. Default: counted
+            along a 2-D mask.
         logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Number of last positions that need logits,
             or their indices; 0 for all. Ignored by models that always compute all of them.
         **kwargs: Other keywords of the model's forward.
@@ -160,14 +161,14 @@ def _is_needed(attention_mask, declared, model) -> bool:
     if isinstance(attention_mask, Tensor) and bool(attention_mask.all()):
         return False
     raise ValueError(
-        f"`{type(unwrap_peft(model)).__name__}.forward` takes no attention mask, so rows must not be padded. Run one "
+        f"`{type(unwrap_peft(model)).__name__}.forward` has no attention mask, so rows must not be padded. Run one "
         "prompt at a time."
     )
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
     """
-    Position of every token, counted along the mask; 0 on leading padding.
+    Return the position of every token, counted along the mask; 0 on leading padding.
 
     Example:
     ```python
@@ -179,12 +180,12 @@ def positions_of(attention_mask: Tensor) -> Tensor:
 
 
 def supports_logits_to_keep(model) -> bool:
-    """Whether a causal LM can leave out the logits of all but the last positions, as `generate` decides it."""
+    """Return whether a causal LM can compute the last logits only, by the rule that `generate` uses."""
     return bool(model._supports_logits_to_keep())
 
 
 def last_logits_only(model, count: int | Tensor, length: int) -> dict[str, Any]:
-    """Keyword that leaves out other logits in a forward over `length` tokens; empty if the model has none."""
+    """Return the keyword that limits a forward over `length` tokens to the last logits; empty if the model has none."""
     if not supports_logits_to_keep(model):
         return {}
     return {"logits_to_keep": last_positions(count, length, model.device)}
@@ -192,10 +193,10 @@ def last_logits_only(model, count: int | Tensor, length: int) -> dict[str, Any]:
 
 def last_positions(count: int | Tensor, length: int, device: torch.device) -> int | Tensor:
     """
-    Value of `logits_to_keep` for the last `count` of `length` positions (0: all); indices are returned unchanged.
+    Return `logits_to_keep` for the last `count` of `length` positions (0: all). Indices are returned unchanged.
 
-    On a CPU a slice of several rows is strided, and a frozen LM head then copies its weights once per row: 480 ms
-    where the product takes 5. Selected by index, the positions are contiguous.
+    On a CPU a slice of several rows is strided, and a frozen LM head then copies its weights once per row, which takes
+    480 ms where the product takes 5 ms. Positions that are selected by index are contiguous.
 
     Example:
     ```python
@@ -209,5 +210,5 @@ def last_positions(count: int | Tensor, length: int, device: torch.device) -> in
 
 
 def as_index(logits_to_keep: int | Tensor) -> slice | Tensor:
-    """Index that selects the same positions from a tensor of all positions."""
+    """Return the index that selects the same positions from a tensor of all positions."""
     return logits_to_keep if isinstance(logits_to_keep, Tensor) else slice(-logits_to_keep, None)

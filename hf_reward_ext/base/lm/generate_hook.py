@@ -1,5 +1,5 @@
 """
-The one hook into `generate`, for processors that need the whole call and not only ids and scores.
+The only hook into `generate`, for processors that need all its arguments and not only ids and scores.
 
 `generate` gives a logits processor neither the attention mask nor the stopping criteria, and with
 `cache_implementation="paged"` it ignores processors silently. So `GenerationMixin.generate` is wrapped once, when the
@@ -45,24 +45,24 @@ class GenerateCall:
 
     @functools.cached_property
     def config(self) -> GenerationConfig:
-        """The settings in force: keywords over the object that was given over the model's own."""
+        """Effective settings: keywords, then `generation_config`, then the settings of the model."""
         return effective_generation_config(self.model, self.arguments)
 
 
 def effective_generation_config(model, arguments: dict[str, Any]) -> GenerationConfig:
     """
-    Generation settings of a call, as `generate` merges them.
+    Return the generation settings of a call, as `generate` merges them.
 
     Args:
         model (`PreTrainedModel`): The model that generates.
-        arguments (`dict`): Arguments of `generate` by name. Keywords win over the fields of a `generation_config`
-            among them, whose `None` fields are filled from the model's own.
+        arguments (`dict`): Arguments of `generate` by name. Keywords take precedence over the fields of
+            `generation_config`, and its `None` fields are filled from the model's settings.
     """
     given = arguments.get("generation_config")
     fields = vars(GenerationConfig())
     settings = {name: value for name, value in arguments.items() if name in fields}
     if given is not None and settings:
-        # `generate` warns about this mixture itself; here it would be a second warning.
+        # `generate` itself warns about this mixture; a second warning here would be noise.
         given = GenerationConfig.from_dict({**given.to_dict(), **settings})
         settings = {}
     return model._prepare_generation_config(given, **settings)[0]
@@ -77,14 +77,14 @@ class WatchesGenerate(LogitsProcessor, ABC):
     @abstractmethod
     def around(self, call: GenerateCall) -> AbstractContextManager[dict[str, Any]]:
         """
-        Context of one `generate` call: raises to refuse it, yields the arguments to run with.
+        Return the context of one `generate` call, which raises to reject it and yields the arguments to run with.
 
         It is also entered for the nested call of an assistant model that gets the same processor.
         """
 
 
 def checks_generate_call(check: Callable[[GenerateCall], None]) -> Callable:
-    """Decorates a `custom_generate` function with a check of what `generate` would not pass to it."""
+    """Decorate a `custom_generate` function with a check of the arguments that `generate` would not pass to it."""
 
     def decorate(function):
         function.check_generate_call = check
@@ -94,7 +94,7 @@ def checks_generate_call(check: Callable[[GenerateCall], None]) -> Callable:
 
 
 def install_generate_hook() -> None:
-    """Wraps `GenerationMixin.generate`, once for the process."""
+    """Wrap `GenerationMixin.generate`, once per process."""
     with _lock:
         if _is_hooked(GenerationMixin.generate):
             return
@@ -110,13 +110,13 @@ def install_generate_hook() -> None:
 
 def remove_generate_hook() -> None:
     """
-    Restores the `generate` of transformers.
+    Restore the `generate` of transformers.
 
     Processors made before keep working, without the attention mask of the call: leading padding tokens are then
     treated as padding.
 
     Raises:
-        RuntimeError: If something else has wrapped `generate` since.
+        RuntimeError: If other code has wrapped `generate` since.
     """
     with _lock:
         if _is_hooked(GenerationMixin.generate):
@@ -129,12 +129,12 @@ def remove_generate_hook() -> None:
 
 
 def named_call(model, args: tuple, kwargs: dict[str, Any]) -> GenerateCall:
-    """The call `generate(*args, **kwargs)` of a model, for a model that checks it by itself."""
+    """Return the call `generate(*args, **kwargs)` as a [`GenerateCall`], for a model that checks its calls itself."""
     return GenerateCall(model, _by_name(inspect.unwrap(GenerationMixin.generate), args, kwargs))
 
 
 def run_watched(plain: Callable, model, args: tuple, kwargs: dict[str, Any]):
-    """Runs `plain(model, *args, **kwargs)` inside the contexts of its processors."""
+    """Run `plain(model, *args, **kwargs)` inside the contexts of the processors of the call."""
     call = GenerateCall(model, _by_name(plain, args, kwargs))
     custom = call.arguments.get("custom_generate")
     check = getattr(custom.func if isinstance(custom, functools.partial) else custom, "check_generate_call", None)

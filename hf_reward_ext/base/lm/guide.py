@@ -16,7 +16,7 @@ from hf_reward_ext.base.lm.per_thread import PerThread
 
 @dataclass
 class _Reading:
-    """What one thread's rows have been read, and the cache that holds it."""
+    """Rows that one thread has read, and their cache."""
 
     ids: Tensor | None = None
     mask: Tensor | None = None
@@ -28,21 +28,21 @@ class CachedGuide:
     """
     Next-token logits of a causal LM for any rows of ids, with a cache that is reused as far as the ids allow.
 
-    Each call compares the new rows with those read before. Appended tokens are read; rows that beams permuted or
-    `num_return_sequences` repeated are selected; tokens that assisted decoding took back are cropped; anything else, a
-    new prompt for example, is read afresh. So there is nothing to reset, and every answer equals that of a full
-    forward. Every thread has a cache of its own.
+    Each call compares the new rows with the cached ones. Appended tokens are read, rows that beam search permuted or
+    `num_return_sequences` repeated are selected, and tokens that assisted decoding rejected are cropped. Anything
+    else, such as a new prompt, is read from the start. There is nothing to reset, and the logits equal those of a
+    full forward. Each thread has its own cache.
 
-    Models whose cache cannot do this (linear attention, recurrent states) run without one: exact, but slow.
+    Models whose cache cannot do this (linear attention, recurrent states) run without a cache: exact, but slow.
 
     Args:
-        model (`PreTrainedModel` or `PeftModel`): A causal LM in eval mode; frozen while it guides.
-        pad_token_id (`int`, *optional*): Leading tokens with this id are padding, unless a mask is given. Default: the
-            model's own.
+        model (`PreTrainedModel` or `PeftModel`): Causal LM in eval mode, whose weights must not change while it guides.
+        pad_token_id (`int`, *optional*): Id of leading tokens that count as padding unless a mask is given. Default:
+            the model's padding token.
 
     Attributes:
-        is_cacheable (`bool`): Whether the model's cache can follow rows.
-        num_tokens_read (`int`): Number of row-tokens that the model has run over, for measurements.
+        is_cacheable (`bool`): Whether rows of the model's cache can be selected and cropped.
+        num_tokens_read (`int`): Number of tokens that the model has processed, summed over rows; for measurements.
 
     Raises:
         ValueError: If the model's forward takes no cache under a known name.
@@ -87,7 +87,7 @@ class CachedGuide:
         if reading.ids is not None and torch.equal(ids, reading.ids) and torch.equal(mask, reading.mask):  # pyright: ignore
             return reading.last_logits  # pyright: ignore[reportReturnType]
         known = self._line_up(reading, ids, mask)
-        reading.ids = None  # until the forward has returned: an error in it leaves the cache in any state
+        reading.ids = None  # until the forward returns: an error in it leaves the cache in any state
         if known == 0 and reading.cache is not None:
             logits = self._read_distinct(reading, ids, mask)
         else:
@@ -98,7 +98,7 @@ class CachedGuide:
         return logits
 
     def _read_distinct(self, reading: _Reading, ids: Tensor, mask: Tensor) -> Tensor:
-        """Reads each distinct row once: beams and return sequences begin as copies of their prompt."""
+        """Read each distinct row once: beams and return sequences start as copies of their prompt."""
         both, rows = torch.cat([ids, mask], dim=-1).unique(dim=0, return_inverse=True)
         if len(both) == len(ids):
             return self._run(reading, ids, mask, 0)
@@ -108,25 +108,25 @@ class CachedGuide:
         return logits[rows]
 
     def _run(self, reading: _Reading, ids: Tensor, mask: Tensor, known: int) -> Tensor:
-        """Logits after the last token, of which `known` leading ones are in the cache."""
+        """Return the logits after the last token of rows whose first `known` tokens are in the cache."""
         output = run_forward(self.model, ids[:, known:], mask, cache=reading.cache, logits_to_keep=1)
         self.num_tokens_read += ids[:, known:].numel()
         logits = output.logits[:, -1]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def forget(self) -> None:
-        """Frees the cache of this thread; its next call reads afresh."""
+        """Free the cache of this thread; its next call reads the prefix from the start."""
         self._readings.clear()
 
     def _mask(self, ids: Tensor) -> Tensor:
         if self.pad_token_id is None:
             return torch.ones_like(ids)
         mask = (ids != self.pad_token_id).long().cummax(-1).values
-        mask[:, -1] = 1  # a row of nothing but padding still needs one token to attend to
+        mask[:, -1] = 1  # a row that is all padding still needs one token to attend to
         return mask
 
     def _line_up(self, reading: _Reading, ids: Tensor, mask: Tensor) -> int:
-        """Makes the cache hold the first tokens of `ids`, row by row, and returns how many."""
+        """Make the cache hold the first tokens of `ids`, row by row, and return their number."""
         if not self.is_cacheable:
             return 0
         known = self._reuse(reading, ids, mask) if reading.ids is not None else 0
@@ -165,7 +165,7 @@ def _equal(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor, width: in
 
 
 def _common_prefix(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor) -> tuple[Tensor, int]:
-    """For each row the row read before that agrees longest, and how many leading tokens agree in all of them."""
+    """Return the cached row with the longest common prefix for each row, and the prefix length of all rows."""
     differs = (ids[:, None] != read[None]) | (mask[:, None] != read_mask[None])
     agree = torch.where(differs.any(-1), differs.int().argmax(-1), ids.shape[1])
     longest, rows = agree.max(-1)

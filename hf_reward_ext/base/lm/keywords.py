@@ -1,4 +1,4 @@
-"""Keywords that a call must not drop."""
+"""Checks of keywords, so that no call drops one silently."""
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,12 +12,12 @@ from hf_reward_ext.base.lm.forward import forward_parameters
 
 def refuse_unknown(call: str, given: Iterable[str], known: Collection[str] = ()) -> None:
     """
-    Refuses keywords that a call would ignore.
+    Reject keywords that a call would ignore.
 
     Args:
-        call (`str`): Name of the call, for the message.
-        given (`list[str]`): Names that were given.
-        known (`list[str]`, *optional*): Names that the call handles.
+        call (`str`): Name of the call, for the error message.
+        given (`list[str]`): Names of the given keywords.
+        known (`list[str]`, *optional*): Names of the keywords that the call handles.
 
     Raises:
         TypeError: For any other name, as Python does.
@@ -34,18 +34,18 @@ def refuse_unknown(call: str, given: Iterable[str], known: Collection[str] = ())
 
 
 def declared_keywords(function: Callable) -> set[str]:
-    """Names that a function declares; what it takes beside them it may drop."""
+    """Return the parameter names that a function declares; it may drop any other keyword."""
     return {name for name, one in inspect.signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD}
 
 
 def check_generate_keywords(model, keywords: Collection[str]) -> None:
     """
-    Refuses what `model.generate` would refuse, before a prompt is read for it.
+    Reject keywords that `model.generate` would reject, before a prompt is read.
 
     Raises:
-        TypeError: For a keyword that neither `generate`, nor its configuration, nor the model's forward has.
+        TypeError: For a keyword that is no argument of `generate`, its configuration or the model's forward.
     """
-    if "custom_generate" in keywords:  # a way of decoding has keywords of its own, and `generate` checks them
+    if "custom_generate" in keywords:  # a custom decoding method has further keywords, and `generate` checks them
         return
     known = declared_keywords(GenerationMixin.generate) | vars(GenerationConfig()).keys() | forward_parameters(model)  # pyright: ignore[reportAttributeAccessIssue]
     refuse_unknown("generate", keywords, known | {"tokenizer", "assistant_tokenizer", "trust_remote_code"})
@@ -53,9 +53,9 @@ def check_generate_keywords(model, keywords: Collection[str]) -> None:
 
 def check_scoring_keywords(model, keywords: Mapping[str, Any]) -> None:
     """
-    Refuses what the forward of a scorer of whole texts does not handle beside ids and masks.
+    Reject keywords, other than ids and masks, that the forward of a whole-text scorer does not handle.
 
-    Trainers, pipelines and tokenizers pass some keywords to every model; their values without effect are accepted.
+    Trainers, pipelines and tokenizers pass some keywords to every model; values without an effect are accepted.
 
     Raises:
         TypeError: For a keyword that scorers do not have.

@@ -1,11 +1,11 @@
-"""What an adapter of PEFT changes beyond products of its LoRA matrices."""
+"""Options of a PEFT adapter that change a model by more than products of LoRA matrices."""
 
 import dataclasses
 
 from peft import LoraConfig, PeftConfig
 
-# Fields that say where A and B are, how they began or how they are scaled. Any other that is set brings a change that
-# is no product B A, so a field that a later PEFT adds counts as one until somebody looks at it.
+# Fields for the location, initial values or scale of A and B. Any other field that is set may change the model by more
+# than a product B A, so fields of later PEFT versions are rejected until they are reviewed.
 LORA_PRODUCT_FIELDS = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules", "fan_in_fan_out",
     "inference_mode", "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_bias",
@@ -13,13 +13,13 @@ LORA_PRODUCT_FIELDS = {
     "target_modules", "task_type", "use_rslora",
 }  # fmt: skip
 
-# The other initial values (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA ...) are also taken out of the base's weights.
+# The other initializations (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA ...) also change the base's weights.
 _PLAIN_INITIAL_VALUES = (True, False, "gaussian", "eva", "orthogonal")
 
 
 def changes_beyond_products(config: PeftConfig) -> dict[str, object]:
     r"""
-    Options of a LoRA adapter that change a model by more than $s B A$ and a bias in the adapted layers.
+    Return the options of a LoRA adapter that change a model by more than $s B A$ and a bias in the adapted layers.
 
     Args:
         config (`LoraConfig`): Configuration of the adapter.

@@ -1,4 +1,4 @@
-"""State that every thread has for itself."""
+"""State that is separate for each thread."""
 
 import threading
 from collections.abc import Callable
@@ -11,11 +11,11 @@ class PerThread(Generic[T]):
     """
     A value that is created for each thread on its first access.
 
-    A server calls one processor from many threads; `generate` runs in one thread from its first token to its last, so
-    state by thread is state by call.
+    A server may call one processor from many threads. Each `generate` call runs in a single thread, so state per
+    thread is state per call.
 
     Args:
-        create (`callable`): Called without arguments for a thread's first value.
+        create (`callable`): Function without arguments that returns a thread's initial value.
 
     Example:
     ```python
@@ -35,11 +35,11 @@ class PerThread(Generic[T]):
         return self._local.value
 
     def clear(self) -> None:
-        """Drops the value of this thread."""
+        """Drop the value of this thread."""
         vars(self._local).pop("value", None)
 
     def __deepcopy__(self, memo) -> "PerThread[T]":
-        return PerThread(self._create)  # a copy begins without state: thread-local values cannot be copied
+        return PerThread(self._create)  # a copy starts without state: thread-local values cannot be copied
 
     def __reduce__(self):
         return PerThread, (self._create,)

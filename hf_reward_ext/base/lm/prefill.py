@@ -1,4 +1,4 @@
-"""Read a prompt once, sample from it many times."""
+"""Shared prefill: a prompt is read once and continued many times."""
 
 import copy
 
@@ -14,10 +14,10 @@ from hf_reward_ext.base.lm.keywords import check_generate_keywords
 
 class SharedPrefill:
     """
-    The cache of a batch of left-padded prompts, repeated for each candidate instead of read again.
+    Cache of a batch of left-padded prompts, repeated for each candidate so that the prompts are read only once.
 
     The tokens equal those of plain `generate(num_return_sequences=...)` with the same seed. Policies whose cache
-    cannot repeat rows (linear attention) and prompts of one token take the plain path.
+    cannot repeat rows (linear attention) and prompts of one token use plain `generate`.
 
     Args:
         policy (`PreTrainedModel` or `PeftModel`): The model that generates.
@@ -46,7 +46,7 @@ class SharedPrefill:
         return cache
 
     def expanded_cache(self, num_candidates: int, last_use: bool = False) -> DynamicCache | None:
-        """The cache with each row repeated; a copy unless this is its last use."""
+        """Return the cache with each row repeated, as a copy unless this is its last use."""
         if self._cache is None:
             return None
         cache = self._cache if last_use else copy.deepcopy(self._cache)
@@ -57,15 +57,15 @@ class SharedPrefill:
 
     def generate(self, num_candidates: int, last_use: bool = True, **generate_kwargs):
         """
-        Samples `num_candidates` continuations of every prompt.
+        Sample `num_candidates` continuations of every prompt.
 
         Args:
-            num_candidates (`int`): Continuations per prompt; those of a prompt are neighbors in the output.
-            last_use (`bool`, *optional*, defaults to `True`): Give the cache away instead of copying it.
-            **generate_kwargs: For `policy.generate`.
+            num_candidates (`int`): Number of continuations per prompt; those of one prompt are adjacent in the output.
+            last_use (`bool`, *optional*, defaults to `True`): Whether the cache may be consumed instead of copied.
+            **generate_kwargs: Further arguments of `policy.generate`.
 
         Returns:
-            What `generate` returns.
+            The output of `policy.generate`.
 
         Raises:
             TypeError: For a keyword that `generate` does not have.
@@ -83,7 +83,7 @@ class SharedPrefill:
         return self.policy.generate(
             input_ids=self.input_ids.repeat_interleave(num_candidates, dim=0),
             attention_mask=self.attention_mask.repeat_interleave(num_candidates, dim=0),
-            use_cache=True,  # a checkpoint saved during a training with checkpointing says False
+            use_cache=True,  # gradient checkpointing saves `use_cache=False`
             **{generate_cache_name(): cache},
             **generate_kwargs,
         )
@@ -91,9 +91,9 @@ class SharedPrefill:
 
 def forget_rope_deltas(model) -> None:
     """
-    Removes the shifts of positions that models of the Qwen-VL family keep from their last call.
+    Remove the position offsets that models of the Qwen-VL family keep from their last call.
 
-    `generate` on a cache would apply them to other rows; where none are kept it counts positions from the mask.
+    `generate` with a cache would apply them to other rows. Without them it counts positions along the mask.
     """
     for module in model.modules():
         if getattr(module, "rope_deltas", None) is not None:

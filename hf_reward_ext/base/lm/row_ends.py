@@ -1,8 +1,9 @@
 """
-Where `generate` ended each row, as its stopping criteria decided.
+End of each row of a `generate` call, as decided by its stopping criteria.
 
-Ids cannot show it: a row that a stop string ends is filled with the padding token, which is an EOS for many models
-(Llama, Mistral and GPT-2 have no other; Qwen lists it among its EOS ids), and the first filler then looks written.
+The ids alone do not determine it: a row that a stop string ends is filled with the padding token, which is an EOS for
+many models (Llama, Mistral and GPT-2 have no other; Qwen lists it among its EOS ids), and the first fill token is then
+indistinguishable from a generated one.
 """
 
 from collections.abc import Iterator
@@ -26,32 +27,33 @@ class RowEnds:
     """
     Ends of the rows of the latest `generate` call inside [`watch_row_ends`].
 
-    Rows are found by their ids, so that beams, which change places, and rows in any order have their ends too. Rows
-    that the call did not write are cut by their ids alone: after the first EOS, and before trailing padding.
+    Rows are looked up by their ids, so beams that change order and reordered rows are found too. Rows that the call did
+    not generate are cut by their ids alone: after the first EOS, and before trailing padding.
     """
 
     def __init__(self):
         self.begin()
 
     def begin(self, generation_config=None) -> None:
-        """Forgets the calls before; `generation_config` holds the settings in force."""
+        """Discard earlier calls; `generation_config` holds the effective settings."""
         self._eos = eos_token_ids(generation_config)
         self._pad = pad_token_id(generation_config)
-        self._ids: Tensor | None = None  # what the criteria saw last
-        self._in_order = True  # as long as every row continues the row before it
-        self._lengths = self._is_limited = torch.empty(0)  # of each row, 0 while it goes on
-        self._ended: list[tuple[Tensor, Tensor]] = []  # rows that ended in one step, and which of them by the limit
+        self._ids: Tensor | None = None  # ids at the last decision
+        self._in_order = True  # True while every row continues the previous row at its index
+        self._lengths = self._is_limited = torch.empty(0)  # end of each row, 0 while it is unfinished
+        self._ended: list[tuple[Tensor, Tensor]] = []  # rows that ended in one step, those at the limit
 
     def record(
         self, ids: Int[Tensor, "rows seq"], ended: Bool[Tensor, " rows"], is_limit: Bool[Tensor, " rows"]
     ) -> None:
         """
-        Adds one decision of the stopping criteria.
+        Add one decision of the stopping criteria.
 
         Args:
-            ids (`torch.Tensor` of shape `(rows, seq)`): Prompts and what was written so far.
-            ended (`torch.Tensor` of shape `(rows,)`): Rows that an EOS token, a stop string or a criterion ends.
-            is_limit (`torch.Tensor` of shape `(rows,)`): Rows that only their length ends.
+            ids (`torch.Tensor` of shape `(rows, seq)`): Prompts and the tokens generated so far.
+            ended (`torch.Tensor` of shape `(rows,)`): `True` for rows that an EOS token, a stop string or a criterion
+                ends.
+            is_limit (`torch.Tensor` of shape `(rows,)`): `True` for rows that only the length limit ends.
         """
         if self._ids is None or not _continues(ids, self._ids):
             self._in_order = self._ids is None
@@ -67,14 +69,15 @@ class RowEnds:
 
     def completion_mask(self, sequences: Int[Tensor, "rows seq"], prompt_length: int) -> Bool[Tensor, "rows new"]:
         """
-        Which tokens after the prompt were written.
+        Return a mask of the generated tokens after the prompt.
 
         Args:
             sequences (`torch.Tensor` of shape `(rows, seq)`): Output of the call, or rows of it.
             prompt_length (`int`): Number of columns of the (left-padded) prompts.
 
         Returns:
-            `torch.Tensor` of shape `(rows, new)`: EOS and the tokens of a stop string included, filler left out.
+            `torch.Tensor` of shape `(rows, new)`: `True` on generated tokens, including EOS and the tokens of a stop
+            string.
         """
         lengths, _ = self._find(sequences)
         columns = torch.arange(prompt_length, sequences.shape[1], device=sequences.device)
@@ -85,12 +88,12 @@ class RowEnds:
         return mask
 
     def is_finished(self, sequences: Int[Tensor, "rows seq"]) -> Bool[Tensor, " rows"]:
-        """Which rows ended by an EOS token, a stop string or a criterion, and not by their length alone."""
+        """Return which rows were ended by anything else than the length limit."""
         lengths, is_limited = self._find(sequences)
         return (lengths > 0) & ~is_limited
 
     def _find(self, sequences: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns up to the end of each row (0: not found), and whether it is the limit of the length."""
+        """Return the end of each row (0: not found), and whether the length limit ended it."""
         lengths = torch.zeros(len(sequences), dtype=torch.long, device=sequences.device)
         is_limited = torch.zeros(len(sequences), dtype=torch.bool, device=sequences.device)
         if self._ids is None:
@@ -111,9 +114,9 @@ class RowEnds:
 @contextmanager
 def watch_row_ends(model) -> Iterator[RowEnds]:
     """
-    Records where `generate` ends its rows.
+    Record where `generate` ends its rows.
 
-    Calls of other threads and of other models are left alone, an assistant's too.
+    Calls in other threads and of other models, including an assistant model, are not recorded.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`): The model that generates.
@@ -147,7 +150,7 @@ def _record_criteria(model, plain, generation_config, *args, **kwargs) -> Stoppi
 
 
 class _RecordedCriteria(StoppingCriteriaList):
-    """The criteria of one call, whose decisions are recorded."""
+    """Stopping criteria of one call, with a record of their decisions."""
 
     def __init__(self, criteria: StoppingCriteriaList, watching: list[RowEnds]):
         super().__init__(criteria)

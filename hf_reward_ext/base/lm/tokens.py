@@ -1,4 +1,4 @@
-"""Token ids that end or fill rows, and the padding of prompts: the one place that decides them."""
+"""Token ids that end or fill rows, and the padding of prompts; the only module that decides them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 def token_ids(value: int | Iterable[int] | Tensor | None) -> list[int]:
     """
-    Token ids of a setting as a list: configs hold a number, a list, a tensor or nothing.
+    Return the token ids of a setting as a list: configs hold a number, a list, a tensor or nothing.
 
     Args:
         value (`int`, `list[int]` or `torch.Tensor`, *optional*): An `eos_token_id`, for example.
@@ -33,11 +33,11 @@ def token_ids(value: int | Iterable[int] | Tensor | None) -> list[int]:
 
 def eos_token_ids(generation_config, tokenizer=None) -> list[int]:
     """
-    Every id that ends a row.
+    Return all ids that end a row.
 
     Args:
-        generation_config (`GenerationConfig`): The settings in force.
-        tokenizer (*optional*): Read where the settings name no id.
+        generation_config (`GenerationConfig`): Effective generation settings.
+        tokenizer (*optional*): Tokenizer, used if the settings have no id.
     """
     ids = token_ids(getattr(generation_config, "eos_token_id", None))
     return ids or token_ids(getattr(tokenizer, "eos_token_id", None))
@@ -45,14 +45,16 @@ def eos_token_ids(generation_config, tokenizer=None) -> list[int]:
 
 def pad_token_id(generation_config, tokenizer=None) -> int | None:
     """
-    The id that fills ended rows: the settings', else the tokenizer's, else the first EOS, as `generate` chooses it.
+    Return the id that fills ended rows, by the rule that `generate` uses.
+
+    It is the padding token of the settings, else that of the tokenizer, else the first EOS token.
 
     Args:
-        generation_config (`GenerationConfig`): The settings in force.
-        tokenizer (*optional*): Read where the settings name no id.
+        generation_config (`GenerationConfig`): Effective generation settings.
+        tokenizer (*optional*): Tokenizer, used if the settings have no id.
 
     Returns:
-        `int`, or `None` where there is neither a padding nor an EOS token.
+        `int`, or `None` without a padding and an EOS token.
     """
     found = [
         *token_ids(getattr(generation_config, "pad_token_id", None)),
@@ -64,11 +66,11 @@ def pad_token_id(generation_config, tokenizer=None) -> int | None:
 
 def inferred_mask(input_ids: Int[Tensor, "rows seq"], generation_config) -> Int[Tensor, "rows seq"]:
     """
-    The attention mask that `generate` uses where none is given: 0 on padding, if padding differs from every EOS.
+    Return the attention mask that `generate` infers: 0 on padding tokens, unless padding is also an EOS token.
 
     Args:
         input_ids (`torch.Tensor` of shape `(rows, seq)`): Prompts, padded on the left.
-        generation_config (`GenerationConfig`): The settings in force.
+        generation_config (`GenerationConfig`): Effective generation settings.
     """
     pad = pad_token_id(generation_config)
     if pad is None or pad in eos_token_ids(generation_config):
@@ -80,13 +82,13 @@ def completion_mask_from_ids(
     completion_ids: Int[Tensor, "batch seq"], eos_token_ids: list[int], pad_token_id: int | None
 ) -> Bool[Tensor, "batch seq"]:
     """
-    Which generated tokens belong to the completion: up to and with the first EOS, without trailing padding.
+    Return a mask of the tokens up to and including the first EOS, without trailing padding.
 
     Args:
-        completion_ids (`torch.Tensor` of shape `(batch, seq)`): What `generate` appended to the prompt.
-        eos_token_ids (`list[int]`): Every id that ends a sequence; may be empty.
-        pad_token_id (`int`, *optional*): Trailing ids equal to it are dropped. A row that was stopped by something
-            else than EOS (a stop string) is padded with it.
+        completion_ids (`torch.Tensor` of shape `(batch, seq)`): Tokens that `generate` appended to the prompt.
+        eos_token_ids (`list[int]`): All ids that end a sequence; may be empty.
+        pad_token_id (`int`, *optional*): Padding id, removed from the end of rows. Rows that were not ended by EOS
+            (but by a stop string) are padded with it.
 
     Returns:
         `torch.Tensor` of shape `(batch, seq)`, bool.
@@ -110,11 +112,11 @@ def left_padded(
     rows: Sequence[Sequence[int]], pad_token_id: int, device: torch.device | str | None = None
 ) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"]]:
     """
-    Rows of unequal lengths as one batch.
+    Pad rows of unequal lengths on the left and return them as one batch.
 
     Args:
         rows (`list` of `list[int]`): Token ids of each row.
-        pad_token_id (`int`): Fills short rows on the left.
+        pad_token_id (`int`): Id that fills short rows.
         device (`torch.device`, *optional*): Device of the result.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Methods of one model that are wrapped while somebody needs it, in any number of threads."""
+"""Temporary wrappers around a method of one model, safe with any number of threads."""
 
 import functools
 import threading
@@ -15,7 +15,7 @@ _wrapped: WeakKeyDictionary[nn.Module, dict[str, "_Wrapped"]] = WeakKeyDictionar
 
 @dataclass
 class _Wrapped:
-    """How often a method was wrapped, the wrapper, and the attribute of the instance that was there before."""
+    """A wrapped method: number of uses, the wrapper, and the previous attribute of the instance."""
 
     count: int
     wrapper: Callable
@@ -24,15 +24,15 @@ class _Wrapped:
 
 def wrap_method(model: nn.Module, name: str, around: Callable) -> None:
     """
-    Runs `around(model, plain, *args, **kwargs)` where the model's method is called, until [`unwrap_method`].
+    Replace calls of a model's method by `around(model, plain, *args, **kwargs)`, until [`unwrap_method`].
 
-    Wrapping again counts, with the same `around`: the method is restored with the last [`unwrap_method`]. Which calls
-    are changed is for `around` to decide, by a context variable: other threads call the method too.
+    Wrapping may be repeated with the same `around`: the last [`unwrap_method`] restores the method. Other threads call
+    the method too, so `around` should use a context variable to decide which calls it changes.
 
     Args:
-        model (`nn.Module`): The one instance whose method is wrapped.
+        model (`nn.Module`): Instance whose method is wrapped.
         name (`str`): Name of the method.
-        around (`callable`): Gets the model, the plain bound method, and the arguments of the call.
+        around (`callable`): Function of the model, the original bound method, and the arguments of the call.
     """
     with _lock:
         methods = _wrapped.setdefault(model, {})
@@ -41,7 +41,7 @@ def wrap_method(model: nn.Module, name: str, around: Callable) -> None:
             return
         plain = getattr(model, name)
 
-        @functools.wraps(plain)  # `generate` looks at signatures
+        @functools.wraps(plain)  # `generate` inspects signatures
         def wrapper(*args, **kwargs):
             return around(model, plain, *args, **kwargs)
 
@@ -50,7 +50,7 @@ def wrap_method(model: nn.Module, name: str, around: Callable) -> None:
 
 
 def unwrap_method(model: nn.Module, name: str) -> None:
-    """Undoes one [`wrap_method`]."""
+    """Undo one [`wrap_method`]."""
     with _lock:
         wrapped = _wrapped[model][name]
         wrapped.count -= 1
@@ -58,7 +58,7 @@ def unwrap_method(model: nn.Module, name: str) -> None:
             return
         del _wrapped[model][name]
         if vars(model).get(name) is not wrapped.wrapper:
-            return  # replaced by somebody else since
+            return  # other code has replaced it since
         if wrapped.before is None:
             del vars(model)[name]
         else:

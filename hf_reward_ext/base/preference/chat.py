@@ -13,12 +13,12 @@ Span = tuple[int, int]
 
 def render_chat(messages: list[dict], processing_class, add_generation_prompt: bool = False, **kwargs) -> list[int]:
     """
-    Ids of a chat by the tokenizer's template.
+    Return the ids of a chat, rendered by the tokenizer's chat template.
 
     Args:
         messages (`list[dict]`): The chat.
         processing_class (`PreTrainedTokenizerBase`): A tokenizer with a chat template.
-        add_generation_prompt (`bool`, *optional*): Whether the header of an assistant turn follows.
+        add_generation_prompt (`bool`, *optional*): Whether to append the header of an assistant turn.
         **kwargs: Arguments of `apply_chat_template` (`tools`, ...).
 
     Raises:
@@ -43,23 +43,23 @@ def render_chat(messages: list[dict], processing_class, add_generation_prompt: b
 
 def encode_chat(messages: list[dict], processing_class, turns: str, **kwargs) -> tuple[list[int], list[Span]]:
     """
-    Ids of a chat and the spans of its assistant turns, each up to its end-of-turn token.
+    Return the ids of a chat and the spans of its assistant turns, each up to its end-of-turn token.
 
-    A template may render an earlier turn otherwise than a last one (Qwen3 drops its thinking), so spans are found in
-    the rendering of the whole.
+    A template may render an earlier turn differently from the last one (Qwen3 removes its thinking), so spans are
+    located in the rendering of the whole chat.
 
     Args:
         messages (`list[dict]`): A chat that ends with the assistant's message.
-        processing_class (`PreTrainedTokenizerBase`): The tokenizer.
+        processing_class (`PreTrainedTokenizerBase`): Tokenizer.
         turns (`str`): `"last"` or `"all"`.
         **kwargs: Arguments of `apply_chat_template`.
 
     Returns:
-        `(ids, spans)`; ids end with the last span, so that what a template writes after the end of the turn, which is
-        never generated, is left out.
+        `(ids, spans)`; ids end with the last span. Anything that a template adds after the end of the turn is never
+        generated and is left out.
 
     Raises:
-        ValueError: If the template writes nothing for a turn that counts.
+        ValueError: If the template renders nothing for a selected turn.
     """
 
     def render(messages: list[dict], add_generation_prompt: bool = False) -> list[int]:
@@ -82,7 +82,7 @@ def encode_chat(messages: list[dict], processing_class, turns: str, **kwargs) ->
 
 
 def common_prefix(ids: list[int], other_ids: list[int]) -> int:
-    """Number of leading ids that two sequences share."""
+    """Return the number of leading ids that two sequences share."""
     for index, (left, right) in enumerate(zip(ids, other_ids, strict=False)):
         if left != right:
             return index
@@ -92,10 +92,10 @@ def common_prefix(ids: list[int], other_ids: list[int]) -> int:
 @lru_cache(maxsize=64)
 def warn_of_other_tokens(text: str) -> None:
     """
-    Warns that the end of a prompt is rendered otherwise before a completion, once for each ending.
+    Warn once per ending that the end of a prompt is tokenized differently before a completion.
 
     Args:
-        text (`str`): What the prompt alone has, and the prompt with its completion has not.
+        text (`str`): Ending of the prompt that is missing when the completion follows.
     """
     logger.warning(
         "A prompt alone ends with %r, but the prompt with its completion does not, so the completion begins before it. "
@@ -113,7 +113,7 @@ def _apply(messages: list[dict], processing_class, add_generation_prompt: bool =
 
 @lru_cache(maxsize=8)
 def _wants_parts(processing_class, chat_template: str) -> bool:
-    """Whether a template writes nothing of plain text, as those of some multimodal models, but writes text parts."""
+    """Return whether a template ignores plain text but renders text parts, as those of some multimodal models."""
     probes = [[{"role": "user", "content": text}] for text in ("0", "1")]
     try:
         if _apply(probes[0], processing_class) != _apply(probes[1], processing_class):
@@ -154,7 +154,7 @@ def _start_of_turn(messages: list[dict], index: int, ids: list[int], render: Cal
     if index == len(messages) - 1:
         warn_of_other_tokens(processing_class.decode(prompt[start:]))
         return start
-    # The prompt alone is rendered otherwise (thinking of earlier turns, say): what follows the message before the turn
+    # The prompt alone may be rendered differently (thinking of earlier turns): the text between the previous message
     # there, its end and the assistant's header, is looked for after the same message in the whole.
     before = _replaced(messages, index - 1)
     header = prompt[len(prompt) - _common_suffix(prompt, render(before[:index], True)) :]
@@ -180,18 +180,18 @@ def _end_of_turn(
 
 
 def _after_closing(messages, index, ids, alone, limit, render, processing_class) -> int:
-    """End of a turn without EOS: what closes the turn when it is the last is looked for after its text."""
+    """Return the end of a turn without EOS: the tokens that close it as the last turn are searched after its text."""
     other = _replaced(messages, index)
     closing = alone[len(alone) - _common_suffix(alone, render(other[: index + 1])) :]
     end = len(ids) - _common_suffix(ids, render(other))
     length = common_prefix(closing, ids[end:limit])
     if length == 0 and end < limit and ids[end] in special_ids(processing_class):
-        length = 1  # another closing token than that of a last turn (gpt-oss)
+        length = 1  # the template closes this turn with another token than the last turn (gpt-oss)
     return end + length
 
 
 def _replaced(messages: list[dict], index: int) -> list[dict]:
-    """The chat with another end of one message: its text, or the arguments of its last tool call."""
+    """Return the chat with another ending of one message: of its text, or of the arguments of its last tool call."""
     message = messages[index]
     if message.get("tool_calls"):
         *calls, last = message["tool_calls"]
@@ -213,6 +213,6 @@ def _after_last_eos(ids: list[int], start: int, end: int, eos_token_id: int) -> 
 
 
 def special_ids(processing_class) -> set[int]:
-    """Ids of all special tokens of a tokenizer, named (`eos_token`) or added (headers of a chat)."""
+    """Return the ids of all special tokens of a tokenizer, named (`eos_token`) or added (headers of a chat)."""
     added = {number for number, token in processing_class.added_tokens_decoder.items() if token.special}
     return added.union(processing_class.all_special_ids)

@@ -1,4 +1,4 @@
-"""Where the completion begins in texts like those of a training set, stored in the config of a reward model."""
+"""Start of the completion in texts like those of a training set, stored in the config of a reward model."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 def set_completion_start(config, prompts: Sequence[Sequence[int]], processing_class) -> None:
     """
-    Sets `completion_start_ids` and `completion_starts_after` of a config that has no such ids yet.
+    Set `completion_start_ids` and `completion_starts_after` of a config that does not have them yet.
 
     Args:
         config (`PreTrainedConfig`): Configuration of a reward model that scores joined texts.

@@ -1,4 +1,4 @@
-"""Data as trainers may get it becomes a dataset of plain Python values, or is refused."""
+"""Conversion of training data to a dataset of plain Python values."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -8,15 +8,15 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
     """
-    The rows of a dataset as Python values, whatever its format or transform.
+    Return the rows of a dataset as Python values, whatever its format or transform.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): The data. A transform (`with_transform`) is applied once to every row.
-        name (`str`): Name of the data ("train", say).
+        name (`str`): Name of the data, for example "train".
 
     Raises:
-        TypeError: If it is no dataset, or a dictionary of splits.
-        ValueError: If it is missing or has no rows.
+        TypeError: If `dataset` is no dataset, or a dictionary of splits.
+        ValueError: If `dataset` is missing or has no rows.
     """
     if dataset is None:
         raise ValueError(f"The {name} data must be a `Dataset` or `IterableDataset`, got None. Pass `{name}_dataset`.")
@@ -39,10 +39,10 @@ def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
 
 
 def rows_to_check(dataset: Dataset | IterableDataset) -> Iterable[dict]:
-    """All rows of a map-style dataset; the first of a stream, whose others are checked as they come."""
+    """Return all rows of a map-style dataset; of a stream the first, as the others are checked later."""
     return cast(Iterable[dict], dataset) if isinstance(dataset, Dataset) else [next(iter(dataset))]
 
 
 def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
-    """Names of the columns, read off the first row where a stream has no schema."""
+    """Return the column names, taken from the first row if a stream has no schema."""
     return list(dataset.column_names or next(iter(dataset)))

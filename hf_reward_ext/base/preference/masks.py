@@ -1,4 +1,4 @@
-"""Real tokens and completions of joined texts that come without masks."""
+"""Masks of real tokens and of completions for joined texts without masks."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal
@@ -10,7 +10,7 @@ from torch import Tensor
 
 def without_padding(input_ids: Int[Tensor, "batch seq"], pad_token_id: int | None) -> Int[Tensor, "batch seq"]:
     """
-    An attention mask for texts that come without: `pad_token_id` at either end is padding, inside a text it is not.
+    Return an attention mask for texts without one: `pad_token_id` at either end is padding, inside a text it is not.
 
     Example:
     ```python
@@ -34,7 +34,7 @@ def completion_after(
     occurrence: Occurrence = "last",
 ) -> Bool[Tensor, "batch seq"]:
     """
-    The tokens that follow `start_ids` in each row; the whole text where they do not occur.
+    Return the tokens that follow `start_ids` in each row; the whole text if they do not occur.
 
     Args:
         input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts and completions, padded on either side.
@@ -73,7 +73,7 @@ def fill_masks(
     start_ids: Sequence[int] | None,
     occurrence: Occurrence = "last",
 ) -> tuple[Tensor, Tensor]:
-    """Attention and completion mask; where they are missing, those of [`without_padding`] and [`completion_after`]."""
+    """Return attention and completion mask, filled by [`without_padding`] and [`completion_after`]."""
     if attention_mask is None:
         attention_mask = without_padding(input_ids, pad_token_id)
     if completion_mask is None:
@@ -85,11 +85,11 @@ def find_completion_start(
     prompts: Sequence[Sequence[int]], special_ids: Collection[int]
 ) -> tuple[list[int] | None, Occurrence]:
     """
-    Ids after which the completion of a text begins, if a completion that holds them too cannot move that place.
+    Return the ids after which completions begin, if ids inside a completion cannot be confused with them.
 
-    An ending with a special token (a chat's assistant header) is looked for from the end of a text, so that earlier
-    turns are passed over. Other endings ("?") may stand in a completion: where no prompt holds them earlier, the first
-    occurrence counts; where one does, only an ending of several tokens is taken, by its last occurrence.
+    An ending with a special token (a chat's assistant header) is searched from the end of a text, which skips earlier
+    turns. Other endings ("?") may also occur in a completion. If no prompt contains the ending earlier, the first
+    occurrence counts. Otherwise the ending must have several tokens, and its last occurrence counts.
 
     Args:
         prompts (`list[list[int]]`): Prompts of the training data.
@@ -120,7 +120,7 @@ def _holds(ids: Sequence[int], wanted: list[int]) -> bool:
 
 def common_ending(prompts: Sequence[Sequence[int]], longest: int = 16) -> list[int] | None:
     """
-    The ids that all prompts end with; `None` without any.
+    Return the ids that all prompts end with, or `None`.
 
     Example:
     ```python

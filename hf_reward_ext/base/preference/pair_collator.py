@@ -7,11 +7,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 class PairCollator:
     """
-    Turns rows `{prompt_ids, chosen_ids, rejected_ids}` into one batch: all chosen texts, then all rejected ones.
+    Collator of rows `{prompt_ids, chosen_ids, rejected_ids}` into one batch: all chosen texts, then all rejected ones.
 
     Args:
         pad_token_id (`int`): Id that fills rows on the right.
-        pad_to_multiple_of (`int`, *optional*): Divisor of the padded length.
+        pad_to_multiple_of (`int`, *optional*): Number that divides the padded length.
 
     Example:
     ```python
@@ -28,13 +28,15 @@ class PairCollator:
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
         """
+        Collate rows of token ids.
+
         Args:
             rows (`list[dict]`): Pairs of token ids. Optional: `chosen_mask` and `rejected_mask` over prompt and
                 completion, 1 on the tokens that count (default: all of the completion); `margin`; `row`, a number.
 
         Returns:
             `input_ids`, `attention_mask`, `completion_mask` (bool), each `(2 * pairs, seq)`; `margin` and `row`
-            `(pairs,)` where the rows have them.
+            `(pairs,)` if the rows have them.
 
         Raises:
             ValueError: If some rows have a margin and others have none.
@@ -67,7 +69,7 @@ class PairCollator:
 
 def margins_of(rows: list[dict]) -> Tensor | None:
     """
-    Margins `(pairs,)` of rows, `None` where they have none.
+    Return the margins `(pairs,)` of rows, or `None` if they have none.
 
     Raises:
         ValueError: If some rows have a margin and others have none.

@@ -1,4 +1,4 @@
-"""Text and chat data become token ids: prompt, completions, and which tokens count."""
+"""Tokenization of text and chat data: prompt, completions, and masks of the tokens that count."""
 
 import logging
 from collections.abc import Mapping
@@ -24,8 +24,10 @@ _SIDES = ("chosen", "rejected")
 
 def tokenize_prompt(prompt, processing_class, **chat_template_kwargs) -> list[int]:
     """
-    Ids of a prompt as `generate` would get them: text as it is, messages with the generation prompt; an assistant's
-    message at their end is the beginning of the answer.
+    Return the ids of a prompt as passed to `generate`.
+
+    Text is tokenized unchanged. Messages are rendered with the generation prompt; if the last one is the
+    assistant's, it is the beginning of the answer.
 
     Args:
         prompt (`str` or messages): The prompt.
@@ -43,14 +45,14 @@ def tokenize_prompt(prompt, processing_class, **chat_template_kwargs) -> list[in
     prompt = read_prompt(prompt)
     if isinstance(prompt, str):
         return _text_ids(prompt, processing_class)
-    if prompt[-1]["role"] == "assistant":  # the beginning of the answer
+    if prompt[-1]["role"] == "assistant":  # the last message is the beginning of the answer
         return render_chat(prompt, processing_class, continue_final_message=True, **chat_template_kwargs)
     return render_chat(prompt, processing_class, add_generation_prompt=True, **chat_template_kwargs)
 
 
 def tokenize_completion(prompt, completion, processing_class, **chat_template_kwargs) -> tuple[list[int], list[int]]:
     """
-    Ids of a prompt and of its completion, EOS included.
+    Return the ids of a prompt and of its completion, EOS included.
 
     Args:
         prompt (`str` or messages): The prompt.
@@ -60,8 +62,8 @@ def tokenize_completion(prompt, completion, processing_class, **chat_template_kw
         **chat_template_kwargs: Arguments of `apply_chat_template` (`tools`, ...).
 
     Returns:
-        `(prompt_ids, completion_ids)`, which joined are the ids of the whole. What a chat template writes after the
-        last EOS (a newline, say) is cut: `generate` never produces it.
+        `(prompt_ids, completion_ids)`, which together are the ids of the whole text. Anything that a chat template adds
+        after the last EOS (such as a newline) is removed, because `generate` never produces it.
 
     Raises:
         ValueError: If prompt or completion is malformed or empty, or the last message is not the assistant's.
@@ -77,17 +79,17 @@ def tokenize_preference(
     example: Mapping, processing_class, turns: str = "last", **chat_template_kwargs
 ) -> dict[str, list[int]]:
     """
-    Ids of a preference pair in any of TRL's formats.
+    Return the ids of a preference pair in any of TRL's formats.
 
     Args:
         example (`dict`): A row of text or messages, see [`read_pair`], or of ids, see [`read_pair_ids`].
         processing_class (`PreTrainedTokenizerBase`): The tokenizer.
-        turns (`str`, *optional*, defaults to `"last"`): Assistant turns of a chat that count, `"last"` or `"all"`.
-        **chat_template_kwargs: Arguments of `apply_chat_template`, which those of the row replace.
+        turns (`str`, *optional*, defaults to `"last"`): Assistant turns of a chat that are scored, `"last"` or `"all"`.
+        **chat_template_kwargs: Arguments of `apply_chat_template`; arguments in the row take precedence.
 
     Returns:
         `dict` with `prompt_ids` (shared by both), `chosen_ids`, `rejected_ids`, and for chats `chosen_mask` and
-        `rejected_mask`: 1 on the tokens of prompt and completion that count.
+        `rejected_mask`: masks over prompt and completion with 1 on scored tokens.
 
     Raises:
         ValueError: If the row is malformed; the column is named.
@@ -105,7 +107,7 @@ def tokenize_preference(
     (chosen, chosen_spans), (rejected, rejected_spans) = (
         _encode(pair.prompt, side, processing_class, turns, **kwargs) for side in (pair.chosen, pair.rejected)
     )
-    # Where one completion begins like the other, the completion still starts at its turn.
+    # Even if both completions begin alike, a completion starts at its turn.
     shared = min(common_prefix(chosen, rejected), chosen_spans[-1][0], rejected_spans[-1][0])
     row = {"prompt_ids": chosen[:shared], "chosen_ids": chosen[shared:], "rejected_ids": rejected[shared:]}
     if is_chat(pair.prompt):
@@ -125,19 +127,21 @@ def prepare_preference_dataset(
     chat_template_kwargs: dict | None = None,
 ) -> Dataset | IterableDataset:
     """
-    Rows with `prompt_ids`, `chosen_ids`, `rejected_ids` (and masks for chats) from preference rows of any format.
+    Tokenize preference rows of any format into `prompt_ids`, `chosen_ids`, `rejected_ids` (and masks for chats).
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows of [`tokenize_preference`].
         processing_class (`PreTrainedTokenizerBase`): The tokenizer.
-        max_length (`int`, *optional*): Most *tokens* of a side; longer pairs are left out, and counted in the log.
+        max_length (`int`, *optional*): Maximum number of tokens of prompt and completion; longer pairs are dropped, and
+            their number is logged.
         turns (`str`, *optional*): As for [`tokenize_preference`].
-        num_proc (`int`, *optional*): Processes of a map-style dataset.
-        name (`str`, *optional*): Name of the data in messages.
-        chat_template_kwargs (`dict`, *optional*): Arguments of `apply_chat_template`, which those of a row replace.
+        num_proc (`int`, *optional*): Number of processes for a map-style dataset.
+        name (`str`, *optional*): Name of the data, for messages.
+        chat_template_kwargs (`dict`, *optional*): Arguments of `apply_chat_template`; arguments in a row take
+            precedence.
 
     Raises:
-        TypeError: If this is no dataset.
+        TypeError: If `dataset` is no dataset.
         ValueError: If columns are missing, a row is malformed (its number and column are named), the tokenizer has no
             EOS, or no pair is left.
     """
@@ -160,14 +164,14 @@ def prepare_preference_dataset(
 
 def check_preference_rows(dataset: Dataset | IterableDataset, name: str) -> None:
     """
-    Checks all rows of a map-style dataset, and the first of a stream, before anything is loaded.
+    Check all rows of a map-style dataset, and the first of a stream, before anything is loaded.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows of [`tokenize_preference`].
         name (`str`): Name of the data.
 
     Raises:
-        TypeError: If this is no dataset.
+        TypeError: If `dataset` is no dataset.
         ValueError: If columns are missing, a row is malformed (its number and column are named), or all rows have
             equal sides.
     """
@@ -178,10 +182,10 @@ def check_preference_rows(dataset: Dataset | IterableDataset, name: str) -> None
 
 def check_pair_columns(columns, name: str) -> None:
     """
-    Refuses data without pairs.
+    Reject data without pairs.
 
     Raises:
-        ValueError: If neither texts nor ids of pairs are there.
+        ValueError: If there are neither texts nor ids of pairs.
     """
     if not (has_pair_ids(columns) or set(_SIDES) <= set(columns)):
         raise ValueError(
@@ -192,7 +196,7 @@ def check_pair_columns(columns, name: str) -> None:
 
 def check_tokenizer(processing_class, turns: str = "last") -> None:
     """
-    Refuses a tokenizer or option with which no completion can be encoded.
+    Reject a tokenizer or an option that cannot encode completions.
 
     Raises:
         ValueError: If the tokenizer has no EOS token, or `turns` is unknown.
@@ -205,7 +209,7 @@ def check_tokenizer(processing_class, turns: str = "last") -> None:
 
 def check_vocabulary(ids_by_column: Mapping[str, list[int] | None], processing_class) -> None:
     """
-    Refuses ids of another tokenizer.
+    Reject ids of another tokenizer.
 
     Raises:
         ValueError: If an id is beyond the vocabulary; the column is named.
@@ -220,7 +224,7 @@ def check_vocabulary(ids_by_column: Mapping[str, list[int] | None], processing_c
 
 def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what: str = "pairs") -> None:
     """
-    Logs how many rows are too long.
+    Log the number of rows that are too long.
 
     Raises:
         ValueError: If no row is left.
@@ -256,14 +260,14 @@ def _split_ids(pair: PairIds, row: Mapping, processing_class, **chat_template_kw
 
 
 def _start_of_sides(pair: PairIds, row: Mapping, processing_class, **chat_template_kwargs) -> int:
-    """Where the completions begin in ids that hold the prompt."""
+    """Return the start of the completions in ids that include the prompt."""
     shared = common_prefix(pair.chosen_ids, pair.rejected_ids)
     start = min(shared, len(pair.chosen_ids) - 1, len(pair.rejected_ids) - 1)
     if row.get("prompt"):
         kwargs = {**chat_template_kwargs, **(read_template_kwargs(row) if is_chat(row["prompt"]) else {})}
         prompt_ids = tokenize_prompt(row["prompt"], processing_class, **kwargs)
         start = min(start, common_prefix(prompt_ids, pair.chosen_ids))
-        # A few tokens at the end may differ, where a completion follows.
+        # A few tokens at the end may differ, because a completion follows.
         start = 0 if 2 * start < len(prompt_ids) else start
     if start == 0:
         raise ValueError(
@@ -274,7 +278,7 @@ def _start_of_sides(pair: PairIds, row: Mapping, processing_class, **chat_templa
 
 
 def _encode(prompt, completion, processing_class, turns: str, **kwargs) -> tuple[list[int], list[Span]]:
-    """Ids of the whole and the spans that count; the last span is the completion."""
+    """Return the ids of the whole text and the scored spans; the last span is the completion."""
     check_tokenizer(processing_class, turns)
     if isinstance(prompt, str) and isinstance(completion, str):
         return _encode_text(prompt, completion, processing_class)
@@ -293,7 +297,7 @@ def _encode_text(prompt: str, completion: str, processing_class) -> tuple[list[i
     ids = _text_ids(prompt + completion + ("" if completion.endswith(eos) else eos), processing_class)
     prompt_ids = _text_ids(prompt, processing_class)
     if prompt_ids[-1:] == [processing_class.eos_token_id] and not prompt.endswith(eos):
-        prompt_ids = prompt_ids[:-1]  # tokenizers that end every text with EOS
+        prompt_ids = prompt_ids[:-1]  # some tokenizers end every text with EOS
     start = common_prefix(prompt_ids, ids)
     if start == 0:
         raise ValueError(
@@ -306,7 +310,7 @@ def _encode_text(prompt: str, completion: str, processing_class) -> tuple[list[i
 
 
 def _text_ids(text: str, processing_class) -> list[int]:
-    """Ids of a text, with BOS and EOS once where both the text and the tokenizer write them."""
+    """Return the ids of a text, with a single BOS and EOS even if both the text and the tokenizer add them."""
     ids = list(processing_class(text)["input_ids"])
     if len(ids) > 1 and ids[0] == ids[1] == processing_class.bos_token_id:
         ids = ids[1:]

@@ -1,4 +1,4 @@
-"""Preference rows of every form become one: prompt, chosen and rejected, all text or all messages."""
+"""Conversion of preference rows of any form to prompt, chosen and rejected, all text or all messages."""
 
 import logging
 from collections import Counter
@@ -27,8 +27,8 @@ class Pair(NamedTuple):
     A preference pair: three texts, or three lists of messages.
 
     Args:
-        prompt (`str` or messages): What both sides answer.
-        chosen, rejected (`str` or messages): What follows it.
+        prompt (`str` or messages): Prompt of both completions.
+        chosen, rejected (`str` or messages): Completions of the prompt.
         template_kwargs (`dict`): Arguments of the chat template.
     """
 
@@ -40,12 +40,12 @@ class Pair(NamedTuple):
 
 class PairIds(NamedTuple):
     """
-    A preference pair that is tokenized already.
+    A tokenized preference pair.
 
     Args:
-        prompt_ids (`list[int]`, *optional*): `None` where the sides hold the prompt.
+        prompt_ids (`list[int]`, *optional*): Tokens of the prompt; `None` if the sides include them.
         chosen_ids, rejected_ids (`list[int]`): Tokens of the sides.
-        chosen_mask, rejected_mask (`list[int]`, *optional*): 1 on the tokens of prompt and side that count.
+        chosen_mask, rejected_mask (`list[int]`, *optional*): Masks over prompt and side, 1 on scored tokens.
     """
 
     prompt_ids: list[int] | None
@@ -57,12 +57,13 @@ class PairIds(NamedTuple):
 
 def read_pair(row: Mapping) -> Pair:
     """
-    The pair in a row of text or messages.
+    Return the pair in a row of text or messages.
 
     Args:
         row (`dict`): `{prompt, chosen, rejected}`, or `{chosen, rejected}` with the prompt as their shared beginning.
-            Where one is a chat, a text prompt must be among the messages that both sides begin with (UltraFeedback's
-            rows), and text sides are the assistant's messages. Optional: `tools`, `chat_template_kwargs`, `margin`.
+            If one value is a chat, a text prompt must be one of the messages that both sides begin with (as in
+            UltraFeedback), and text sides are the assistant's messages. Optional: `tools`, `chat_template_kwargs`,
+            `margin`.
 
     Raises:
         ValueError: If a value is missing or malformed, the sides have two forms or share no prompt; the column is
@@ -105,7 +106,7 @@ def read_pair(row: Mapping) -> Pair:
 
 def read_pair_ids(row: Mapping) -> PairIds:
     """
-    The pair in a row of token ids.
+    Return the pair in a row of token ids.
 
     Args:
         row (`dict`): `{prompt_ids, chosen_ids, rejected_ids}` with optional `chosen_mask` and `rejected_mask`, or
@@ -129,19 +130,20 @@ def read_pair_ids(row: Mapping) -> PairIds:
 
 
 def has_pair_ids(columns: Iterable[str]) -> bool:
-    """Whether columns hold tokenized pairs."""
+    """Return whether the columns are those of tokenized pairs."""
     given = set(columns)
     return {"chosen_ids", "rejected_ids"} <= given or {"chosen_input_ids", "rejected_input_ids"} <= given
 
 
 def check_pairs(rows: Iterable[Mapping], name: str, read: Callable[[Mapping], Pair | PairIds] | None = None) -> None:
     """
-    Checks all rows of preference data before any work.
+    Check all rows of preference data before any work.
 
     Args:
         rows (`Dataset` or `list[dict]`): Rows of text, messages or ids.
         name (`str`): Name of the data.
-        read (`callable`, *optional*): From a row to its pair. Default: [`read_pair`], or [`read_pair_ids`] of ids.
+        read (`callable`, *optional*): Function from a row to its pair. Default: [`read_pair`], or [`read_pair_ids`] for
+            ids.
 
     Raises:
         ValueError: If there are no rows, one is malformed (its number and column are named), or all of several rows
@@ -164,15 +166,15 @@ def check_pairs(rows: Iterable[Mapping], name: str, read: Callable[[Mapping], Pa
 
 def check_rows(rows: Iterable[Mapping], read: Callable[[Mapping], Any], name: str) -> tuple[int, int]:
     """
-    Reads every row, and logs how many occur more than once.
+    Read every row, and log the number of repeated rows.
 
     Args:
         rows (`Dataset` or `list[dict]`): The rows.
-        read (`callable`): From a row; raises `ValueError` naming the column.
+        read (`callable`): Function of a row that raises a `ValueError` naming the column.
         name (`str`): Name of the data.
 
     Returns:
-        Number of rows, and of those for which `read` returned something true.
+        Number of rows, and number of rows for which `read` returned a true value.
 
     Raises:
         ValueError: If there are no rows, or `read` raises; the row is named.
@@ -205,12 +207,12 @@ def _check_text_only(row: Mapping) -> None:
 def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     length = next(
         (place for place, (left, right) in enumerate(zip(chosen, rejected, strict=False)) if left != right),
-        min(len(chosen), len(rejected)) - 1,  # something of either side must be left
+        min(len(chosen), len(rejected)) - 1,  # neither side may become empty
     )
     while length and any(_in_word(text[length - 1 : length + 1]) for text in (chosen, rejected)):
         length -= 1
     if length and chosen[length - 1] == " ":
-        length -= 1  # tokens begin with their space
+        length -= 1  # tokens include the space before them
     if length == 0:
         raise ValueError(
             "`chosen` and `rejected` must begin with their prompt, got texts that share no beginning; add a column "
@@ -220,12 +222,12 @@ def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
 
 
 def _in_word(between: str) -> bool:
-    """Whether two characters are of one word or number; scripts without spaces have no such places."""
+    """Return whether two characters belong to one word or number; never in scripts without spaces."""
     return len(between) == 2 and all(one.isalnum() and east_asian_width(one) not in "WF" for one in between)
 
 
 def _split_chats(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    most = min(len(chosen), len(rejected)) - 1  # the last message of either side is its completion
+    most = min(len(chosen), len(rejected)) - 1  # the last message of each side is its completion
     length = next((place for place in range(most) if chosen[place] != rejected[place]), most)
     if length == 0:
         raise ValueError(
@@ -251,7 +253,7 @@ def _find_prompt(text: str, prompt: Messages, chosen: Messages, rejected: Messag
 
 
 def _follow_chat(prompt: Messages, chosen, rejected) -> tuple[Messages, Messages, Messages]:
-    """Sides as messages that follow the prompt's."""
+    """Return the sides as messages that follow the messages of the prompt."""
     if isinstance(chosen, str):
         return prompt, *([{"role": "assistant", "content": side}] for side in (chosen, rejected))  # pyright: ignore[reportReturnType]
     whole = [side[: len(prompt)] == prompt and len(side) > len(prompt) for side in (chosen, rejected)]

@@ -1,4 +1,4 @@
-"""What a prompt, a completion, a chat, ids or a number in a row must be. Every check names its column."""
+"""Validation of the values in a row: prompts, completions, chats, ids and numbers. Errors name the column."""
 
 import json
 import math
@@ -15,7 +15,7 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 @contextmanager
 def naming_row(number: int, name: str):
     """
-    Adds the place of a row to the errors that its values raise.
+    Add the row number and the name of the data to errors about a row.
 
     Args:
         number (`int`): Index of the row, from 0.
@@ -36,11 +36,11 @@ def naming_row(number: int, name: str):
 
 def read_prompt(value, column: str = "prompt") -> str | Messages:
     """
-    A prompt, its messages in the form that chat templates expect.
+    Return a prompt; messages are converted to the form that chat templates expect.
 
     Args:
         value (`str` or messages): Content parts of type `"text"` are joined.
-        column (`str`, *optional*): Name for messages.
+        column (`str`, *optional*): Name of the column, for messages.
 
     Raises:
         ValueError: If it is neither text nor messages, or empty.
@@ -55,12 +55,12 @@ def read_prompt(value, column: str = "prompt") -> str | Messages:
 
 def read_completion(value, column: str = "completion", prompt: str | Messages = "") -> str | Messages:
     """
-    A completion: text, or messages that end with the assistant's.
+    Return a completion: text, or messages that end with an assistant message.
 
     Args:
         value (`str` or messages): Content parts of type `"text"` are joined.
-        column (`str`, *optional*): Name for messages.
-        prompt (`str` or messages, *optional*): What comes before, for the message on wrong roles.
+        column (`str`, *optional*): Name of the column, for messages.
+        prompt (`str` or messages, *optional*): Preceding prompt, for the message about wrong roles.
 
     Raises:
         ValueError: If it is neither, or empty, or the last message is not the assistant's.
@@ -89,16 +89,16 @@ def read_completion(value, column: str = "completion", prompt: str | Messages = 
 
 
 def is_chat(*values) -> bool:
-    """Whether one of the values is a list: of messages, then."""
+    """Return whether one of the values is a list of messages."""
     return any(isinstance(value, Sequence) and not isinstance(value, str) for value in values)
 
 
 def read_template_kwargs(row: Mapping) -> dict[str, Any]:
     """
-    Arguments of the chat template that a row brings: `tools` and `chat_template_kwargs`, as objects or as JSON text.
+    Return the chat template arguments in a row: `tools` and `chat_template_kwargs`, as objects or JSON text.
 
     Raises:
-        ValueError: If they are of another form.
+        ValueError: If they have another form.
     """
     tools, kwargs = (_from_json(row.get(column), column) for column in ("tools", "chat_template_kwargs"))
     if tools is not None and not (_is_list(tools) and all(isinstance(tool, Mapping) for tool in tools)):
@@ -111,7 +111,7 @@ def read_template_kwargs(row: Mapping) -> dict[str, Any]:
 
 def read_ids(value, column: str) -> list[int]:
     """
-    Token ids.
+    Return token ids.
 
     Raises:
         ValueError: If they are not a list of integers from 0, or empty.
@@ -127,7 +127,7 @@ def read_ids(value, column: str) -> list[int]:
 
 def read_mask(value, column: str, length: int) -> list[int]:
     """
-    A mask over tokens.
+    Return a mask over tokens.
 
     Raises:
         ValueError: If it is not 0 and 1, one for each token, with at least one 1.
@@ -142,7 +142,7 @@ def read_mask(value, column: str, length: int) -> list[int]:
 
 def read_number(value, column: str) -> float:
     """
-    A finite number: an `int`, `float` or `bool`, or one as text.
+    Return a finite number: an `int`, `float` or `bool`, or one as text.
 
     Raises:
         ValueError: If it is something else, NaN or infinite.
@@ -246,14 +246,14 @@ def _read_tool_calls(calls, role: str, place: str) -> list[dict]:
 
 
 def _with_arguments(call: dict) -> dict:
-    """Templates read `arguments` of every call, also where there are none."""
+    """Return a tool call with `arguments`, which templates read even if there are none."""
     if "function" in call:
         return {**call, "function": {"arguments": {}, **call["function"]}}
     return {"arguments": {}, **call}
 
 
 def _without_none(value):
-    """Nested dictionaries without the None that Arrow puts where another row has a key."""
+    """Return nested dictionaries without the `None` values that Arrow adds for keys of other rows."""
     if isinstance(value, Mapping):
         return {key: _without_none(one) for key, one in value.items() if one is not None}
     return [_without_none(one) for one in value] if _is_list(value) else value

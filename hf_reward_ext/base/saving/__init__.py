@@ -1,1 +1,1 @@
-"""Checkpoints: the pointer to a base model, model cards, uploads, and merged weights."""
+"""Checkpoints: pointers to base models, model cards, uploads, and merged weights."""

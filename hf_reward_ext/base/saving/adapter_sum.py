@@ -1,4 +1,4 @@
-"""One LoRA adapter out of several: the weighted sum of what they change."""
+"""Weighted sums of LoRA adapters, as one adapter."""
 
 import math
 import re
@@ -17,7 +17,7 @@ _REMEDY = "Merge each adapter into a copy of the base with `merge_and_unload`, a
 
 
 class _Change(NamedTuple):
-    """What an adapter of scale one adds to a layer: B A to its weight, and a bias."""
+    """Change of a layer by an adapter of scale 1: B A added to its weight, and a bias."""
 
     down: Float[Tensor, "rank ..."]
     up: Float[Tensor, "outputs rank ..."]
@@ -29,18 +29,18 @@ def merge_adapters(
     peft_model: PeftModel, adapters: Sequence[str], weights: Sequence[float], name: str = "merged"
 ) -> PeftModel:
     r"""
-    Adds a LoRA adapter whose change of every weight is the weighted sum of the changes by several adapters.
+    Add a LoRA adapter whose change of every weight is the weighted sum of the changes by several adapters.
 
     $$ \Delta W = \sum_k w_k\, s_k B_k A_k, \qquad \Delta b = \sum_k w_k\, s_k b_k $$
 
-    Exact: the adapters are placed side by side (rank $\sum_k r_k$), whereas sums of the $A_k$ and of the $B_k$ would
-    bring cross terms. Each adapter may have its own rank, scale (rsLoRA too), target layers and LoRA bias. A KaSA
+    The sum is exact: the adapters are concatenated (rank $\sum_k r_k$), whereas sums of the $A_k$ and of the $B_k$
+    would have cross terms. Each adapter may have its own rank, scale (rsLoRA too), target layers and LoRA bias. A KaSA
     adapter, which changes the base too, is copied alone.
 
     Args:
         peft_model (`PeftModel`): Model with the adapters loaded. The new adapter is loaded too, and active.
         adapters (`list[str]`): Names of the adapters.
-        weights (`list[float]`): One finite number per adapter, of any sum.
+        weights (`list[float]`): One finite weight per adapter, with any sum.
         name (`str`, *optional*, defaults to `"merged"`): Name of the new adapter.
 
     Returns:
@@ -48,8 +48,8 @@ def merge_adapters(
 
     Raises:
         TypeError: If the model is no `PeftModel`, or `adapters` is one string.
-        ValueError: If names or weights do not fit, an adapter changes more than a product $B A$ does, or an adapter is
-            merged into the base at present.
+        ValueError: If names or weights are invalid, an adapter changes more than a product $B A$ does, or an adapter is
+            merged into the base .
 
     Example:
     ```python
@@ -66,7 +66,7 @@ def merge_adapters(
     for path, layer in _lora_layers(peft_model).items():
         if path in changes:
             _fill(layer, name, changes[path])
-        elif _holds(layer, name):  # named like an adapted layer's end: nothing is added there
+        elif _holds(layer, name):  # its name ends like that of an adapted layer, but no adapter changes it
             layer.reset_lora_parameters(name, True)
     peft_model.set_adapter(name, inference_mode=peft_model.peft_config[name].inference_mode)
     return peft_model
@@ -97,12 +97,12 @@ def _check_names(
 
 
 def _check_is_lora_product(adapter: str, config, is_alone: bool) -> None:
-    """Refuses an adapter that changes anything other than `s B A` and a bias of its layers."""
+    """Reject an adapter that changes anything other than `s B A` and a bias of its layers."""
     if config.peft_type != PeftType.LORA:
         raise ValueError(f"The adapter {adapter!r} must be a LoRA adapter, got {config.peft_type.value}. {_REMEDY}")
     others = changes_beyond_products(config)
     if is_alone:
-        others.pop("kasa_config", None)  # alone it keeps its rank, by which PEFT truncates the base again
+        others.pop("kasa_config", None)  # a single adapter keeps its rank, which PEFT uses to truncate the base again
     if others:
         raise ValueError(
             f"The adapter {adapter!r} must change weights by LoRA products only, got "
@@ -131,14 +131,14 @@ def _holds(layer: LoraLayer, adapter: str) -> bool:
 
 
 def _parts(layer: LoraLayer, adapter: str) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
-    """A, B and the bias of B."""
+    """Return A, B and the bias of B."""
     if adapter in layer.lora_embedding_A:
         return layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter], None
     return layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.lora_B[adapter].bias  # pyright: ignore[reportReturnType]
 
 
 def _diagonal(layer: LoraLayer, adapter: str) -> nn.Parameter | None:
-    """The singular values that KaSA has between A and B."""
+    """Return the singular values that KaSA has between A and B."""
     return layer.lora_diag[adapter] if adapter in getattr(layer, "lora_diag", ()) else None  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -149,7 +149,7 @@ def _add_side_by_side(layer: LoraLayer, adapters: list[str], weights: list[float
             continue
         down, up, bias = _parts(layer, adapter)
         diagonal = _diagonal(layer, adapter)
-        # Scaled in float32 or wider: in half precision the scale of one adapter would already round.
+        # Scaled in float32 or wider, because in half precision even the scale of one adapter is rounded.
         dtype, scale = torch.promote_types(down.dtype, torch.float32), weight * layer.scaling[adapter]
         down = down.to(dtype) * scale
         downs.append(down if diagonal is None else diagonal.to(dtype)[:, None] * down)
@@ -166,7 +166,7 @@ def _joint_config(first: LoraConfig, changes: dict[str, _Change]) -> LoraConfig:
         r=rank,
         lora_alpha=rank,
         rank_pattern=others,
-        alpha_pattern=dict(others),  # so that every scale is one
+        alpha_pattern=dict(others),  # makes every scale 1
         target_modules=sorted(changes),
         lora_bias=any(change.bias is not None for change in changes.values()),
         fan_in_fan_out=first.fan_in_fan_out,
@@ -174,7 +174,7 @@ def _joint_config(first: LoraConfig, changes: dict[str, _Change]) -> LoraConfig:
         base_model_name_or_path=first.base_model_name_or_path,
         revision=first.revision,
         inference_mode=first.inference_mode,
-        **({"kasa_config": kasa} if (kasa := getattr(first, "kasa_config", None)) else {}),  # an old PEFT has none
+        **({"kasa_config": kasa} if (kasa := getattr(first, "kasa_config", None)) else {}),  # not in old PEFT
     )
 
 

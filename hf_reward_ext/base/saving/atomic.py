@@ -1,4 +1,4 @@
-"""A file is whole or missing: it is written beside its name, and moved there when it is on the disk."""
+"""Atomic writes: a file is written under a temporary name and renamed once it is complete on disk."""
 
 import os
 import tempfile
@@ -9,15 +9,15 @@ from pathlib import Path
 
 def replace_file(path: str | Path, write: Callable[[Path], object], draft: Path | None = None) -> None:
     """
-    Writes a file under another name and moves it to its own when it is whole.
+    Write a file under a temporary name and rename it once it is complete.
 
     Args:
-        path (`str` or `Path`): The file. What is there stays until the new file is on the disk.
-        write (`callable`): Writes the file at the path that it gets, which has the same suffix.
-        draft (`Path`, *optional*): That path, in the same file system. Default: a hidden name beside the file.
+        path (`str` or `Path`): Path of the file. An existing file is kept until the new one is on disk.
+        write (`callable`): Function that writes the file to a given path, which has the same suffix.
+        draft (`Path`, *optional*): Temporary path, in the same file system. Default: a hidden name in the same folder.
 
     Raises:
-        OSError: If the file cannot be written; the message names it, and nothing of it is left.
+        OSError: If the file cannot be written; the message names it, and no partial file is left.
 
     Example:
     ```python
@@ -39,7 +39,7 @@ def replace_file(path: str | Path, write: Callable[[Path], object], draft: Path 
 
 @contextmanager
 def naming_file(path: str | Path):
-    """Adds the file, and that nothing is lost, to the errors that writing it raises."""
+    """Add the name of the file, and that nothing is lost, to errors raised while writing it."""
     try:
         yield
     except OSError as error:
@@ -51,13 +51,13 @@ def naming_file(path: str | Path):
 
 
 def replace_text(path: str | Path, text: str, draft: Path | None = None) -> None:
-    """Writes a text file as [`replace_file`] does, in UTF-8."""
+    """Write a text file as [`replace_file`] does, in UTF-8."""
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"), draft)
 
 
 def check_target(path: str | Path, name: str = "path") -> None:
     """
-    Refuses a path where no file can be written, before any work.
+    Reject a path where no file can be written, before any work.
 
     Args:
         path (`str` or `Path`): The path of a file to write.
@@ -77,14 +77,14 @@ def check_target(path: str | Path, name: str = "path") -> None:
 
 def check_folder(path: str | Path, name: str = "path") -> None:
     """
-    Refuses a folder that cannot be made or written to; nothing is left in it.
+    Reject a folder that cannot be created or written to; the check leaves no file in it.
 
     Args:
         path (`str` or `Path`): The folder, which may be missing.
         name (`str`, *optional*): Name of the option, for messages.
 
     Raises:
-        OSError: If a file is in its place, or writing is not allowed.
+        OSError: If a file has its name, or writing is not allowed.
     """
     folder = Path(path).absolute()
     while not folder.exists():
@@ -95,7 +95,7 @@ def check_folder(path: str | Path, name: str = "path") -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"`{name}` must be a place that can be written to, but {str(folder)!r} cannot ({error.strerror}). Choose "
+            f"`{name}` must be a writable folder, but {str(folder)!r} cannot ({error.strerror}). Choose "
             "another, or allow writing",
         ) from error
 

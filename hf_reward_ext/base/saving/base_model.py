@@ -1,20 +1,20 @@
-"""The causal LM that a saved head or channel was trained on, loaded by the name it remembers."""
+"""Loading of the causal LM that a saved head or channel was trained on, by the name in its config."""
 
 from importlib.resources import files
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-# Bases that lie in this package instead of on the Hub.
+# Base models that are part of this package instead of the Hub.
 _SHIPPED = {"hf_reward_ext/demo-policy": "demo/checkpoint"}
 
 
 def load_base(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
     """
-    Loads the base model that the fields of [`base_pointer`] name, without an adapter.
+    Load the base model that the fields of [`base_pointer`] name, without an adapter.
 
     Args:
-        config (`PreTrainedConfig`): Of the saved part; its `base_model_name_or_path` is set.
-        **kwargs: For `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
+        config (`PreTrainedConfig`): Config of the saved part, with `base_model_name_or_path`.
+        **kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...).
 
     Example:
     ```python
@@ -29,7 +29,7 @@ def load_base(config: PreTrainedConfig, **kwargs) -> PreTrainedModel:
 
 
 def load_base_tokenizer(config: PreTrainedConfig):
-    """Loads the tokenizer of the base model; arguments as for [`load_base`]."""
+    """Load the tokenizer of the base model; arguments as for [`load_base`]."""
     revision = config.base_model_revision or "main"
     return AutoTokenizer.from_pretrained(_location(config.base_model_name_or_path), revision=revision)
 

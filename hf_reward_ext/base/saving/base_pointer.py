@@ -1,4 +1,4 @@
-"""A small trained part points to the base model it belongs to; the pointer is checked before the two meet."""
+"""Pointer from a small trained part to its base model, which is checked before the two are combined."""
 
 import hashlib
 from pathlib import Path
@@ -8,21 +8,21 @@ from transformers import PreTrainedConfig
 
 def base_pointer(policy, processing_class=None) -> dict[str, str | None]:
     """
-    What identifies a base model: name, revision, active adapter, chat template.
+    Return the fields that identify a base model: name, revision, active adapter and chat template.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): The base.
-        processing_class (*optional*): Its tokenizer, for the template's hash.
+        policy (`PreTrainedModel` or `PeftModel`): Base model.
+        processing_class (*optional*): Tokenizer of the base model, for the hash of its chat template.
 
     Returns:
-        `dict` of the fields that a part's config stores.
+        `dict` of the fields that the config of a trained part stores.
 
     Raises:
         ValueError: If the base is an encoder-decoder.
     """
     if getattr(policy.config, "is_encoder_decoder", False):
         raise ValueError(
-            f"`{type(policy).__name__}` is an encoder-decoder, but rewards are read along one stream of tokens. "
+            f"`{type(policy).__name__}` is an encoder-decoder, but rewards are computed along one sequence of tokens. "
             "Use a decoder-only model."
         )
     return {
@@ -34,7 +34,7 @@ def base_pointer(policy, processing_class=None) -> dict[str, str | None]:
 
 
 def template_hash(processing_class) -> str | None:
-    """First 16 hexadecimal digits of the chat template's SHA-256; `None` without a template."""
+    """Return the first 16 hexadecimal digits of the chat template's SHA-256; `None` without a template."""
     template = getattr(processing_class, "chat_template", None)
     if template is None:
         return None
@@ -43,15 +43,15 @@ def template_hash(processing_class) -> str | None:
 
 def check_base(config: PreTrainedConfig, policy, processing_class=None, what: str = "model") -> None:
     """
-    Refuses a base other than the one a part was trained on. Fields that either side leaves empty are not compared.
+    Reject a base other than the one a part was trained on. Fields that are empty on either side are not compared.
 
     Args:
         config: The part's config, with the fields of [`base_pointer`], `hidden_size` and `num_layers`.
-        policy, processing_class: The base at hand.
-        what (`str`): What the part is called in the message.
+        policy, processing_class: Base model and its tokenizer.
+        what (`str`): Name of the part, for messages.
 
     Raises:
-        ValueError: With the given value, the needed value and the remedy.
+        ValueError: If a field differs.
     """
     text_config = policy.config.get_text_config()
     given = {

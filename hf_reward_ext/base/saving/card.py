@@ -1,4 +1,4 @@
-"""The model card of every saved model: what it is, its base, and a snippet that runs."""
+"""Model cards of all saved models: a description, the base model, and an example that runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class CardText:
     The part of a card that depends on the saved model.
 
     Args:
-        what (`str`): One paragraph.
-        snippet (`str`): Python that loads and uses it.
+        what (`str`): Description, one paragraph.
+        snippet (`str`): Python code that loads and uses the model.
         paper (`dict`): `title` and arXiv `id`.
-        tags (`list[str]`): Metadata.
+        tags (`list[str]`): Tags of the Hub's metadata.
         base_model (`str`, *optional*): Name of the base on the Hub.
     """
 
@@ -54,16 +54,16 @@ def write_model_card(
     metrics: Mapping[str, float] | None = None,
 ) -> None:
     """
-    Writes `README.md` with the Hub's metadata.
+    Write the model card `README.md` with metadata for the Hub.
 
     Args:
         folder (`str` or `Path`): Folder of the saved model.
-        text ([`CardText`]): The part that depends on the model.
+        text ([`CardText`]): Part of the card that depends on the model.
         name (`str`, *optional*): Title. Default: the folder's name.
-        trainer (`str`, *optional*): Class that trained it.
+        trainer (`str`, *optional*): Name of the trainer class.
         dataset (`str`, *optional*): Name of its training data on the Hub.
-        settings (`dict`, *optional*): Training arguments worth knowing, printed as a table.
-        metrics (`dict`, *optional*): Last evaluation, printed as a table.
+        settings (`dict`, *optional*): Training arguments to show in a table.
+        metrics (`dict`, *optional*): Metrics of the last evaluation, shown in a table.
     """
     origin = "Made with `hf_reward_ext`"
     if trainer:
@@ -89,7 +89,7 @@ def write_model_card(
 
 
 def hub_name(name: str | None) -> str | None:
-    """The name of a base as metadata may carry it: no folder of this machine."""
+    """Return the name of a base model for metadata, or `None` if it is a local folder."""
     return name if name and not Path(name).is_dir() else None
 
 

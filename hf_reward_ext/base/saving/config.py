@@ -1,4 +1,4 @@
-"""What the configurations of all methods share: they refuse fields that they do not have."""
+"""Base class of the configurations of all methods, which rejects unknown fields."""
 
 import inspect
 from dataclasses import fields
@@ -8,7 +8,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from hf_reward_ext.base.lm.keywords import refuse_unknown
 
-# Fields of every configuration that transformers takes without declaring them.
+# Fields that every configuration of transformers accepts without declaring them.
 _UNDECLARED = {"num_labels", "name_or_path", "pad_token_id", "bos_token_id", "eos_token_id", "attn_implementation"}
 _UNDECLARED |= {"experts_implementation", "torch_dtype", "quantization_config"}
 
@@ -17,7 +17,7 @@ class RewardModelConfig(PreTrainedConfig):
     """
     A configuration whose constructor refuses unknown fields.
 
-    What a `config.json` holds beside them is kept: other libraries write fields of their own into it.
+    Unknown fields in a `config.json` are kept, because other libraries add fields to it.
     """
 
     def __init__(self, **kwargs):
@@ -37,19 +37,19 @@ class RewardModelConfig(PreTrainedConfig):
 
 def check_nestable(config: PreTrainedConfig, what: str) -> None:
     """
-    Refuses a causal LM whose configuration could not be read back from inside another one.
+    Reject a causal LM whose configuration could not be loaded as part of another one.
 
     Args:
         config (`PreTrainedConfig`): Configuration of the causal LM.
-        what (`str`): Name of what would hold it.
+        what (`str`): Name of the containing model, for messages.
 
     Raises:
-        ValueError: If the model has code of its own, which its configuration alone does not bring.
+        ValueError: If the model has custom code, which its configuration alone does not include.
     """
     if config.model_type not in CONFIG_MAPPING:
         raise ValueError(
             f"The causal LM of a {what} must be a model of transformers to be saved with it, got the type "
-            f"{config.model_type!r}, which has code of its own. Train and save an adapter, or register its classes "
+            f"{config.model_type!r}, which has custom code. Train and save an adapter, or register its classes "
             "with `AutoConfig.register` and `AutoModelForCausalLM.register`."
         )
 

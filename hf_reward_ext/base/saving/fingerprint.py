@@ -1,4 +1,4 @@
-"""What identifies a model: results of one must not be completed with another."""
+"""Fingerprints of models, so that results of one model are never completed with another."""
 
 import hashlib
 import json
@@ -14,19 +14,19 @@ _FILES = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.*",
     "*.jinja", "*.model", "*.py",
 )  # fmt: skip
-_WHOLE = 2**30  # bytes of a file that are hashed; of larger ones size, time and both ends
+_WHOLE = 2**30  # number of bytes hashed in full; larger files are identified by size, time and both ends
 _SAMPLE = 4096
 
 
 def model_files(folder: str | Path) -> list[Path]:
-    """Files of a folder that a model is loaded from."""
+    """Return the files in a folder from which a model is loaded."""
     paths = sorted(path for path in Path(folder).iterdir() if path.is_file())
     return [path for path in paths if any(fnmatch(path.name, pattern) for pattern in _FILES)]
 
 
 def fingerprint_folder(folder: str | Path) -> str:
     """
-    First 16 hexadecimal digits of the hash of all files that a model is loaded from, the same under any path.
+    Return the first 16 hexadecimal digits of the hash of all files of a model, independent of its path.
 
     Args:
         folder (`str` or `Path`): The saved model.
@@ -38,7 +38,7 @@ def fingerprint_folder(folder: str | Path) -> str:
 
 
 def fingerprint_file(path: str | Path) -> str:
-    """Hash of a file: of its content, or where that takes long of size, time, beginning and end."""
+    """Return the hash of a file's content, or for a large file of its size, time, beginning and end."""
     path = Path(path)
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -53,10 +53,10 @@ def fingerprint_file(path: str | Path) -> str:
 
 def fingerprint_weights(model: nn.Module) -> str:
     """
-    The same of a model in memory, by a sample of each weight: a copy that was trained further has another.
+    Return the fingerprint of a model in memory, from a sample of each weight; it changes with further training.
 
     Args:
-        model (`nn.Module`): On any device; offloaded weights count by name and shape.
+        model (`nn.Module`): Model on any device; offloaded weights are identified by name and shape.
     """
     found = hashlib.sha256()
     for name, weight in model.state_dict(keep_vars=True).items():
@@ -68,7 +68,7 @@ def fingerprint_weights(model: nn.Module) -> str:
 
 def _describe(name: str, weight: Tensor) -> Iterator[bytes]:
     yield json.dumps([name, str(weight.dtype), list(weight.shape)]).encode()
-    if hasattr(weight, "__tensor_flatten__"):  # a quantized weight consists of several
+    if hasattr(weight, "__tensor_flatten__"):  # a quantized weight consists of several tensors
         names, _ = weight.__tensor_flatten__()  # pyright: ignore[reportAttributeAccessIssue]
         for part in names:
             yield from _describe(part, getattr(weight, part))

@@ -1,4 +1,4 @@
-"""Values that a row of a file may have: what JSON and Arrow can both hold."""
+"""Values allowed in the rows of a file: those that both JSON and Arrow can store."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ _LARGEST = 2**63
 
 def check_json(value: Any, place: str) -> None:
     """
-    Refuses what would not come back from a file as it is.
+    Reject a value that a file would not return unchanged.
 
     Args:
         value: `None`, a `bool`, `int`, finite `float` or `str`, or lists and dictionaries of such.
-        place (`str`): Name of the value, for the message.
+        place (`str`): Name of the value, for messages.
 
     Raises:
-        TypeError: If it is of another type; the place in it is named.
-        ValueError: If a number is not finite or needs more than 64 bits, or a text is no Unicode.
+        TypeError: If it has another type; the message names the position.
+        ValueError: If a number is not finite or needs more than 64 bits, or a text is not valid Unicode.
 
     Example:
     ```python
@@ -53,7 +53,7 @@ def check_json(value: Any, place: str) -> None:
 
 
 def digest(value: Any) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a value of [`check_json`]."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a value of [`check_json`]."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Checks of a checkpoint while it is loaded: a folder of ours, every weight there, none beside them, all finite."""
+"""Checks of a checkpoint while it is loaded: the format, and no missing, unexpected or non-finite weights."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ _FILE = "model.safetensors"
 
 def require_config(name: str | Path, kind: str, **hub_kwargs) -> None:
     """
-    Refuses a folder or repository without `config.json`.
+    Reject a folder or repository without `config.json`.
 
     Args:
         name (`str` or `Path`): Folder or name on the Hub.
-        kind (`str`): What should be there, for the message.
+        kind (`str`): Expected kind of model, for messages.
         **hub_kwargs: Arguments of `cached_file` (`revision`, `token`, `subfolder`, ...).
 
     Raises:
@@ -30,16 +30,16 @@ def require_config(name: str | Path, kind: str, **hub_kwargs) -> None:
 
 def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any], file: str = _FILE) -> None:
     """
-    Refuses a model that was not loaded whole.
+    Reject a model that was not loaded completely.
 
     Args:
         name (`str` or `Path`): Folder or name on the Hub.
-        model (`nn.Module`): What was loaded from it.
+        model (`nn.Module`): Loaded model.
         report (`dict`): Loading report of `from_pretrained(..., output_loading_info=True)`.
-        file (`str`, *optional*, defaults to `"model.safetensors"`): File with the weights, for the message.
+        file (`str`, *optional*, defaults to `"model.safetensors"`): File with the weights, for messages.
 
     Raises:
-        ValueError: Naming weights that are missing, misshapen, not of this model, or not finite.
+        ValueError: If weights are missing, unexpected, not finite, or have another shape; the message names them.
     """
     for key, problem in (
         ("missing_keys", "lacks {}, which would be random"),
@@ -48,17 +48,17 @@ def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any], 
     ):
         names = sorted(one if isinstance(one, str) else str(one[0]) for one in report.get(key) or ())
         is_packed = key == "unexpected_keys" and getattr(model, "hf_quantizer", None) is not None
-        if names and not is_packed:  # quantized weights have scales and the like beside them
+        if names and not is_packed:  # quantized weights have additional tensors, such as scales
             refuse_weights(name, model, file, problem.format(_some(names)))
     check_finite(name, model, file)
 
 
 def check_finite(name: str | Path, model: nn.Module, file: str = _FILE) -> None:
     """
-    Refuses weights that are NaN or infinite.
+    Reject weights that are NaN or infinite.
 
     Raises:
-        ValueError: Naming the weights.
+        ValueError: If a weight is not finite; the message names it.
     """
     broken = [key for key, values in model.state_dict().items() if not _is_finite(values)]
     if broken:
@@ -66,7 +66,7 @@ def check_finite(name: str | Path, model: nn.Module, file: str = _FILE) -> None:
 
 
 def refuse_weights(name: str | Path, model: nn.Module, file: str, problem: str) -> None:
-    """Raises `ValueError` about the weights of a checkpoint."""
+    """Raise `ValueError` about the weights of a checkpoint."""
     raise ValueError(
         f"The checkpoint {str(name)!r} must hold every weight of a `{type(model).__name__}`, finite and no other, but "
         f"{file} {problem}. Save the model again, or load an older checkpoint."
@@ -76,7 +76,7 @@ def refuse_weights(name: str | Path, model: nn.Module, file: str, problem: str) 
 @contextmanager
 def whole_adapter(name: str | Path, **hub_kwargs) -> Iterator[None]:
     """
-    Refuses an adapter that PEFT would complete with fresh weights, or read from a pickle.
+    Reject an adapter with missing weights, which PEFT would initialize, or one stored as a pickle.
 
     Args:
         name (`str` or `Path`): Folder or name on the Hub.

@@ -1,4 +1,4 @@
-"""Text from outside in Markdown that we write: names, settings and scores in cards and tables."""
+"""Escaping of names, settings and scores in Markdown cards and tables."""
 
 import re
 
@@ -7,7 +7,7 @@ _SPECIAL = re.compile(r"([\\`*{}\[\]<>#|])")
 
 def escape_markdown(text: object) -> str:
     r"""
-    One line of text that Markdown and HTML show as it is.
+    Escape text so that Markdown and HTML show it unchanged, on one line.
 
     Example:
     ```python

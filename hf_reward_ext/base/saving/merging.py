@@ -1,4 +1,4 @@
-"""One model out of several that were trained from one checkpoint: the weighted sum of their weights."""
+"""Weighted sum of the weights of models that were trained from one checkpoint."""
 
 import copy
 from collections.abc import Sequence
@@ -6,30 +6,30 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-# Config fields that name what a saved part belongs to.
+# Config fields that identify the base model of a saved part.
 _POINTERS = ("base_model_name_or_path", "base_model_revision", "adapter", "layers")
 
 
 @torch.no_grad()
 def merge_models(models: Sequence[PreTrainedModel], weights: Sequence[float] | None = None) -> PreTrainedModel:
     r"""
-    Linear merge of reward models, guides or heads that were trained from one checkpoint.
+    Return the linear merge of reward models, guides or heads that were trained from one checkpoint.
 
     $$ \theta = \sum_k w_k \theta_k, \qquad \sum_k w_k = 1 $$
 
-    One model then stands for K, at the cost of one. It is no mean of their rewards: that is [`WeightedReward`], or
-    several guides in one [`GenARMLogitsProcessor`].
+    The result costs as much as one model. It does not compute the mean of the rewards: for that use [`WeightedReward`],
+    or several guides in one [`GenARMLogitsProcessor`].
 
     Args:
-        models (`list` of `PreTrainedModel`): Of one class and shape; they stay as they are.
-        weights (`list[float]`, *optional*): One per model, summing to one. Default: equal ones.
+        models (`list` of `PreTrainedModel`): Models of one class and shape, which are not changed.
+        weights (`list[float]`, *optional*): One weight per model, with the sum 1. Default: equal weights.
 
     Returns:
         `PreTrainedModel`: A new model, in the float type of the first; sums are taken in float32 or wider.
 
     Raises:
         TypeError: If a model is an adapter.
-        ValueError: If weights or models do not fit.
+        ValueError: If the weights are invalid, or the models differ in shape or base.
 
     Example:
     ```python
@@ -55,7 +55,7 @@ def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
     shares = [1 / count] * count if weights is None and count else [float(weight) for weight in weights or []]
     if not shares or len(shares) != count or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(
-            f"`weights={weights}` were given for {count} models, but a merge needs one weight each, with the sum one. "
+            f"`weights` must have one number for each of the {count} models, with the sum 1, got {weights}. "
             "Divide them by their sum."
         )
     return shares
@@ -66,17 +66,17 @@ def _check_models(models: list[PreTrainedModel]) -> None:
     shapes = {name: values.shape for name, values in first.state_dict().items()}
     for model in models:
         if hasattr(model, "peft_config"):
-            raise TypeError("A `PeftModel` was given, but whole models are merged. Use `merge_adapters`.")
+            raise TypeError("`models` must be whole models, got a `PeftModel`. Use `merge_adapters`.")
         own = {name: values.shape for name, values in model.state_dict().items()}
         if type(model) is not type(first) or own != shapes:
             raise ValueError(
-                f"A `{type(model).__name__}` was given beside a `{type(first).__name__}` of other weights, but only "
-                "models of one shape add up. Merge models that were trained from one checkpoint."
+                f"`models` must have one class and shape, got a `{type(first).__name__}` and a "
+                f"`{type(model).__name__}` with other weights. Merge models that were trained from one checkpoint."
             )
         for field in _POINTERS:
             given, needed = (getattr(one.config, field, None) for one in (model, first))
             if given != needed:
                 raise ValueError(
-                    f"A model with `{field}={given!r}` was given beside one with `{field}={needed!r}`, but weights add "
-                    "up only on one base. Merge models that were trained from one checkpoint."
+                    f"`models` must have one base model, got `{field}={needed!r}` and `{field}={given!r}`. "
+                    "Merge models that were trained from one checkpoint."
                 )

@@ -1,4 +1,4 @@
-"""What the saved models of all methods share: a card beside the weights, and the way to the Hub."""
+"""Base class of the saved models of all methods: model card, saving and upload."""
 
 from pathlib import Path
 
@@ -14,24 +14,25 @@ _HUB = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 
 
 class BaseRewardModel(PreTrainedModel):
-    """A model whose folder explains itself; a subclass says what its card says."""
+    """Model that is saved with a model card; a subclass defines the text of the card."""
 
     def _card(self, folder: Path, place: str) -> CardText:
-        """The card of what lies in `folder`; its snippet loads from `place`."""
+        """Return the card of the model in `folder`, with an example that loads from `place`."""
         raise NotImplementedError(f"`{type(self).__name__}` has no card.")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, config=None, **kwargs):
         """
-        Loads what [`save_pretrained`] wrote, from safetensors alone.
+        Load what [`save_pretrained`] wrote, from safetensors alone.
 
         Args:
             pretrained_model_name_or_path (`str` or `Path`): Folder or name on the Hub.
-            config (`PreTrainedConfig`, *optional*): Default: the saved one.
-            *args, **kwargs: For [`~transformers.PreTrainedModel.from_pretrained`].
+            config (`PreTrainedConfig`, *optional*): Configuration of the model. Default: the saved one.
+            *args, **kwargs: Arguments of [`~transformers.PreTrainedModel.from_pretrained`].
 
         Raises:
-            ValueError: If there is no `config.json`, or weights are missing, superfluous, misshapen or not finite.
+            ValueError: If there is no `config.json`, or weights are missing, unexpected, not finite, or have another
+                shape.
         """
         name = pretrained_model_name_or_path
         check_choice("use_safetensors", kwargs.pop("use_safetensors", True), (True,))
@@ -49,13 +50,14 @@ class BaseRewardModel(PreTrainedModel):
         self, save_directory: str | Path, push_to_hub: bool = False, processing_class=None, **kwargs
     ) -> None:
         """
-        Saves safetensors, `config.json`, and a card unless there is one.
+        Save the weights as safetensors, `config.json`, and a model card unless there is one.
 
         Args:
-            save_directory (`str` or `Path`): The folder.
-            push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
-            processing_class (*optional*): The tokenizer, to lie beside the model.
-            **kwargs: For [`~transformers.PreTrainedModel.save_pretrained`].
+            save_directory (`str` or `Path`): Folder to save to.
+            push_to_hub (`bool`, *optional*): Whether to upload the folder, to `repo_id` or a repository with the name
+                of the folder.
+            processing_class (*optional*): Tokenizer to save with the model.
+            **kwargs: Arguments of [`~transformers.PreTrainedModel.save_pretrained`].
 
         Raises:
             TypeError: For other keywords.
@@ -76,7 +78,7 @@ class BaseRewardModel(PreTrainedModel):
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
         """
-        Uploads what [`save_pretrained`] writes; a card that the repository has already stays.
+        Upload the files of [`save_pretrained`]; an existing card in the repository is kept.
 
         Args:
             repo_id (`str`): Repository on the Hub.
@@ -87,5 +89,5 @@ class BaseRewardModel(PreTrainedModel):
 
 
 def tokenizer_place(folder: Path, place: str, base: str | None) -> str:
-    """Where a snippet loads the tokenizer from: beside the model if it lies there, otherwise from the base."""
+    """Return the location of the tokenizer: the model's folder if it is saved there, otherwise the base."""
     return place if (folder / "tokenizer_config.json").exists() else base or "the tokenizer of the base"

@@ -1,4 +1,4 @@
-"""Unfinished work in numbered parts beside its file, so that a run that was killed resumes."""
+"""Numbered parts of an unfinished file, from which a killed run can resume."""
 
 import hashlib
 import json
@@ -19,19 +19,19 @@ _FORMAT = "hf_reward_ext part 1"
 
 class Parts:
     """
-    A folder `<name>.parts` with the finished parts of a file, and a lock that keeps other processes out.
+    A folder `<name>.parts` with the finished parts of a file, and a lock against other processes.
 
-    A part is two lines, what it was made of and its rows, and is whole or missing.
+    A part has two lines, a header and its rows, and is either complete or missing.
 
     Args:
-        path (`str` or `Path`): The file that the parts are for.
-        settings (`dict`): What every part depends on beside its inputs; fit for JSON.
-        overwrite (`bool`, *optional*, defaults to `False`): Whether parts of other settings or inputs, and broken ones,
-            are made again; otherwise they are refused.
+        path (`str` or `Path`): Path of the complete file.
+        settings (`dict`): Settings that every part depends on, as JSON values.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace parts with other settings or inputs, and
+            broken ones. By default they raise an error.
 
     Raises:
-        TypeError: If the settings are not fit for JSON.
-        ValueError: If a file or link has the folder's name, or the folder holds other files than parts.
+        TypeError: If the settings are not JSON values.
+        ValueError: If a file or link has the folder's name, or the folder has files that are not parts.
 
     Example:
     ```python
@@ -48,14 +48,14 @@ class Parts:
         self.settings = json.loads(json.dumps(settings))
         self.overwrite = overwrite
         self.digests: list[str] = []
-        """Digest of the inputs of each part that was asked for or written."""
+        """Digest of the inputs of each part that was queried or written."""
         self._lock_file = self.path.with_name(f".{self.path.name}.lock")
         self._lock: FileLock | None = None
         self._check_folder()
 
     def lock(self) -> None:
         """
-        Keeps other processes and threads out until [`close`] or [`remove`]; makes the folder of the file.
+        Lock the file against other processes and threads until [`close`] or [`remove`], and create its folder.
 
         Raises:
             RuntimeError: If another process or thread writes the file.
@@ -65,7 +65,7 @@ class Parts:
             return
         check_target(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # One lock object per file and process: a run that failed in a notebook does not keep out the next one.
+        # One lock object per file and process, so that a failed run in a notebook does not block the next one.
         lock = FileLock(self._lock_file, timeout=0, is_singleton=True)
         try:
             lock.acquire()
@@ -77,12 +77,12 @@ class Parts:
         self._lock = lock
 
     def close(self) -> None:
-        """Lets others write; parts stay for the next run."""
+        """Release the lock; parts are kept for the next run."""
         if self._lock is None:
             return
         with suppress(OSError):
-            self.folder.rmdir()  # only if it is empty
-        # Removed while it is held: whoever opened it in the meantime sees that it has no name any more, and retries.
+            self.folder.rmdir()  # removed only if it is empty
+        # Removed while it is held: a process that opened it in the meantime finds that it has no name, and retries.
         self._lock_file.unlink(missing_ok=True)
         self._lock.release(force=True)
         self._lock = None
@@ -96,10 +96,10 @@ class Parts:
 
     def ask(self, number: int, inputs: Sequence) -> str:
         """
-        Notes what a part is made of, and returns the digest of it.
+        Record the inputs of a part, and return their digest.
 
         Raises:
-            TypeError, ValueError: If the inputs are not fit for JSON; the place in them is named.
+            TypeError, ValueError: If the inputs are not JSON values; the message names the position.
         """
         check_json(list(inputs), f"The input of part {number}")
         self.digests[number:] = [digest(list(inputs))]
@@ -107,15 +107,15 @@ class Parts:
 
     def has(self, number: int, inputs: Sequence) -> bool:
         """
-        Whether a part is there already; parts are asked for in order.
+        Return whether a part exists; parts must be queried in order.
 
         Args:
-            number (`int`): Its number.
-            inputs (`list`): What its rows are made of; fit for JSON.
+            number (`int`): Number of the part.
+            inputs (`list`): Inputs from which its rows are made, as JSON values.
 
         Raises:
-            TypeError: If the inputs are not fit for JSON.
-            ValueError: If the part that is there is broken, or was made of other inputs or with other settings.
+            TypeError: If the inputs are not JSON values.
+            ValueError: If the existing part is broken, or has other inputs or settings.
         """
         self.lock()
         self.ask(number, inputs)
@@ -132,15 +132,15 @@ class Parts:
         return True
 
     def rows(self, number: int) -> list[dict]:
-        """Rows of a part that is there."""
+        """Return the rows of an existing part."""
         return json.loads(_read(self._path(number))[1])
 
     def write(self, number: int, inputs: Sequence, rows: Sequence[dict]) -> None:
         """
-        Writes a part, which may have no rows.
+        Write a part, which may have no rows.
 
         Raises:
-            TypeError, ValueError: If a row holds what JSON and Arrow cannot both hold; the place is named.
+            TypeError, ValueError: If JSON or Arrow cannot store a value in a row; the message names the position.
             OSError: If it cannot be written.
         """
         self.lock()
@@ -165,7 +165,7 @@ class Parts:
             yield self.rows(number)
 
     def remove(self) -> None:
-        """Deletes what is left of the parts, but nothing that is not ours, and lets others write."""
+        """Delete the parts, but no other files, and release the lock."""
         if not self.folder.exists() and not self._lock_file.exists():
             return
         self.lock()
@@ -200,13 +200,13 @@ class Parts:
         raise ValueError(
             f"Part {number} in {self.folder} was made of other prompts or with other settings"
             f"{f' ({changed})' if changed else ''}, so this run cannot resume from it. Use the settings of before, "
-            f"start afresh (`overwrite`), delete {self.folder}, or choose another path."
+            f"start again (`overwrite`), delete {self.folder}, or choose another path."
         )
 
 
 def describe_changes(before: dict, now: dict) -> str:
     """
-    The first settings that differ, for a message; empty if none does.
+    Return the first settings that differ, for a message; empty if none does.
 
     Example:
     ```python
@@ -225,18 +225,18 @@ def _short(value: Any) -> str:
 
 
 def _read(path: Path) -> tuple[dict, str]:
-    """Header and rows of a part, checked."""
+    """Read and check the header and rows of a part."""
     broken = (
         f"The unfinished part {str(path)!r} is broken: {{}}. Delete that file, and give the same command again; it is "
-        "made anew."
+        "made again."
     )
     try:
         first, _, rest = path.read_text(encoding="utf-8").partition("\n")
         header, body = json.loads(first), rest.removesuffix("\n")
-    except ValueError as error:  # of JSON and of UTF-8
-        raise ValueError(broken.format("it is cut or not ours")) from error
+    except ValueError as error:  # invalid JSON or UTF-8
+        raise ValueError(broken.format("it is truncated or not a part")) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError(broken.format("it is not ours, or of another version"))
+        raise ValueError(broken.format("it is not a part, or from another version"))
     if hashlib.sha256(body.encode()).hexdigest() != header["sha256"]:
-        raise ValueError(broken.format(f"it does not hold its {header['num_rows']} rows any more"))
+        raise ValueError(broken.format(f"it does not have its {header['num_rows']} rows"))
     return header, body

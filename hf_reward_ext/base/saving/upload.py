@@ -1,4 +1,4 @@
-"""Uploads a saved folder to the Hub, with its card and code pointing there in place of this machine."""
+"""Uploads of a saved folder to the Hub, with a card and code that load from the Hub."""
 
 from fnmatch import fnmatch
 from pathlib import Path
@@ -8,7 +8,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
 from hf_reward_ext.base.saving.card import CARD
 
-# Hidden files, states of a training, and pickles.
+# Hidden files, training states, and pickles.
 _LEFT_OUT = (".*", "_*", "checkpoint-*", "runs", "*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _POINTING = (CARD, "custom_generate/generate.py")
 
@@ -25,22 +25,22 @@ def push_folder(
     replace_card: bool = True,
 ) -> CommitInfo:
     """
-    Uploads anything that this package saved, in one commit.
+    Upload a folder that this package saved, in one commit.
 
-    The card's snippet and `custom_generate/generate.py` load from `folder`; what is uploaded loads from `repo_id`.
-    Checkpoints of a training and pickles stay behind; the folder itself is not changed.
+    The card's example and `custom_generate/generate.py` load from `folder`; the uploaded versions load from `repo_id`.
+    Training checkpoints and pickles are not uploaded. The folder itself is not changed.
 
     Args:
         folder (`str` or `Path`): A saved head, channel, guide, judge, or decoding.
-        repo_id (`str`): Repository on the Hub; made if it is not there.
+        repo_id (`str`): Repository on the Hub, created if it does not exist.
         private, token, revision, create_pr, commit_message (*optional*): As for `huggingface_hub.HfApi.create_commit`.
-        replace_card (`bool`, *optional*, defaults to `True`): Whether a card that is already there is replaced.
+        replace_card (`bool`, *optional*, defaults to `True`): Whether to replace an existing card.
 
     Returns:
         `CommitInfo` of the Hub.
 
     Raises:
-        ValueError: If the folder holds nothing to upload.
+        ValueError: If the folder has no files to upload.
 
     Example:
     ```python
@@ -73,10 +73,10 @@ def push_folder(
 def push_model(model, repo_id: str, *, private=None, token=None, revision=None, create_pr=False,
                commit_message: str | None = None, **save_kwargs) -> CommitInfo:  # fmt: skip
     """
-    Saves a model and uploads it; a card that the repository has already stays.
+    Save a model and upload it; an existing card in the repository is kept.
 
     Args:
-        model: With `save_pretrained`, which gets `save_kwargs`.
+        model: Model with `save_pretrained`, which is called with `save_kwargs`.
         repo_id, private, token, revision, create_pr, commit_message: As for [`push_folder`].
     """
     with TemporaryDirectory() as parent:

@@ -1,1 +1,1 @@
-"""Scoring text: one callable for every kind of reward, and ways to combine rewards."""
+"""Scoring of text: one callable for every kind of reward, and combinations of rewards."""

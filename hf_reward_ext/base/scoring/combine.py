@@ -1,4 +1,4 @@
-"""Two rewards for the same candidates become one."""
+"""Combinations of two rewards for the same candidates."""
 
 from typing import Self
 
@@ -9,10 +9,12 @@ Scores = np.ndarray
 
 def max_rank(rewards: Scores, other_rewards: Scores) -> Scores:
     """
-    Minus the worse of a candidate's two ranks (0 is best; equal rewards rank in order). "Ranking" of the ELHSR code.
+    Return the negative of the worse of a candidate's two ranks. "Ranking" of the ELHSR code.
+
+    Rank 0 is best; equal rewards rank in order.
 
     Args:
-        rewards, other_rewards (`np.ndarray` of shape `(..., candidates)`): Rewards; ranks are within the last axis.
+        rewards, other_rewards (`np.ndarray` of shape `(..., candidates)`): Rewards, ranked within the last axis.
 
     Returns:
         `np.ndarray` of the same shape; larger is better.
@@ -31,7 +33,7 @@ def max_rank(rewards: Scores, other_rewards: Scores) -> Scores:
 
 def min_max(rewards: Scores, other_rewards: Scores) -> Scores:
     """
-    Mean of both rewards after each is scaled to [0, 1] within its group; a constant group counts 1.
+    Return the mean of both rewards after each is scaled to [0, 1] within its group; a constant group counts 1.
 
     "Scaling" of the ELHSR code, with the arguments of [`max_rank`].
 
@@ -62,7 +64,7 @@ class FittedCombination:
 
     def fit(self, rewards: Scores, other_rewards: Scores, labels: Scores) -> Self:
         """
-        Fits on held-out candidates.
+        Fit on held-out candidates.
 
         Args:
             rewards, other_rewards (`np.ndarray` of shape `(..., candidates)`): Rewards.
@@ -89,14 +91,19 @@ class FittedCombination:
         return self
 
     def __call__(self, rewards: Scores, other_rewards: Scores) -> Scores:
-        """Combined rewards; raises `RuntimeError` before `fit`."""
+        """
+        Return the combined rewards.
+
+        Raises:
+            RuntimeError: If `fit` was not called before.
+        """
         if self.weights is None:
             raise RuntimeError("The combination has no weights yet. Call `fit` on held-out candidates first.")
         rewards, other_rewards = _same_shape(rewards, other_rewards)
         return self.weights[0] * rewards + self.weights[1] * other_rewards + self.intercept
 
     def to_dict(self) -> dict:
-        """Arguments of [`FittedCombination`] that restore it, which JSON can hold."""
+        """Return the arguments of [`FittedCombination`] that restore it, as JSON values."""
         return {"weights": self.weights, "intercept": self.intercept}
 
 
@@ -104,8 +111,8 @@ def _same_shape(rewards: Scores, other_rewards: Scores) -> tuple[np.ndarray, np.
     rewards, other_rewards = np.asarray(rewards, dtype=float), np.asarray(other_rewards, dtype=float)
     if rewards.shape != other_rewards.shape or rewards.size == 0:
         raise ValueError(
-            f"Rewards of the shapes {rewards.shape} and {other_rewards.shape} were given, but both score the same "
-            "candidates. Pass arrays of one shape."
+            f"`rewards` and `other_rewards` must have one shape, got {rewards.shape} and {other_rewards.shape}. "
+            "Pass two rewards for each candidate."
         )
     if np.isnan(rewards).any() or np.isnan(other_rewards).any():
         raise ValueError("A reward is NaN, so candidates cannot be compared. Leave out candidates without a reward.")

@@ -1,4 +1,4 @@
-"""Reward models whose forward takes the place where the completion begins."""
+"""Scorer for reward models whose forward takes `completion_mask`."""
 
 from typing import cast
 
@@ -13,22 +13,22 @@ from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer
 
 class CompletionScorer(ModelScorer):
     """
-    Rewards by a model whose forward takes `completion_mask`.
+    Scorer of a model whose forward takes `completion_mask`.
 
-    Texts and messages are tokenized as in training: EOS ends the completion, whether it was written or not, and one of
-    no tokens is EOS alone. A completion that continues the assistant's message of its prompt counts from there.
+    Texts and messages are tokenized as in training: EOS ends the completion even if it was not generated, and an
+    empty completion is EOS alone. A completion that continues the assistant's message of its prompt counts from there.
 
     Args:
-        model (`PreTrainedModel`): [`GenARMRewardModel`], [`ELHSRForSequenceClassification`], or one alike.
+        model (`PreTrainedModel`): [`GenARMRewardModel`], [`ELHSRForSequenceClassification`], or a similar model.
         tokenizer: Its tokenizer.
         batch_size (`int`, *optional*, defaults to 16): Completions per forward.
-        reader (`nn.Module`, *optional*): The language model inside.
+        reader (`nn.Module`, *optional*): Language model inside `model`.
     """
 
     def encode(self, prompt: TextOrChat, completion: TextOrChat) -> EncodedText:
         prompt, completion = read_conversation(prompt, completion)
         if isinstance(prompt, str):
-            # Trainers refuse completions of whitespace, but a policy may write one.
+            # Trainers reject completions of whitespace only, but a policy may generate one.
             answer = cast(str, completion) if completion.strip() else f"{completion}{self.tokenizer.eos_token}"  # pyright: ignore[reportAttributeAccessIssue]
             prompt_ids, completion_ids = tokenize_completion(prompt, answer, self.tokenizer)
             return EncodedText(prompt_ids + completion_ids, len(prompt_ids))

@@ -1,4 +1,4 @@
-"""Prompt and completion as one chat."""
+"""Joining of a prompt and a completion to one chat."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ TextOrChat = str | Sequence[dict]
 
 def read_conversation(prompt: TextOrChat, completion: TextOrChat) -> tuple[str, str] | tuple[Messages, Messages]:
     """
-    Prompt and completion in one form: two texts, or two lists of messages.
+    Return prompt and completion in the same form: two texts, or two lists of messages.
 
     Args:
         prompt (`str` or messages): The prompt.
@@ -30,13 +30,13 @@ def read_conversation(prompt: TextOrChat, completion: TextOrChat) -> tuple[str, 
 
 
 def starts_answer(prompt: TextOrChat) -> bool:
-    """`True` if a chat ends with the beginning of the assistant's answer, which completions continue."""
+    """Return `True` if a chat ends with the beginning of the assistant's answer, which completions continue."""
     return not isinstance(prompt, str) and len(prompt) > 0 and prompt[-1].get("role") == "assistant"
 
 
 def join_turns(prompt: Messages, completion: Messages) -> Messages:
     """
-    The whole chat. A completion continues the assistant's message that the prompt ends with, if it does.
+    Return the whole chat. If the prompt ends with an assistant message, the completion continues it.
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""A reward function, called as its signature asks."""
+"""Reward functions, called according to their signature."""
 
 import asyncio
 import inspect
@@ -10,13 +10,13 @@ from typing import Any
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _SIDES = ("prompts", "completions")
-# What TRL's trainers pass beside the columns of the data: never prompts or completions by another name.
+# Arguments that TRL's trainers add to the columns of the data; they are never prompts or completions.
 _TRL_COLUMNS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 
 
 class RewardFunction:
     """
-    One way to call every reward function, bound to its signature when it is made.
+    Uniform way to call reward functions, bound to the signature at construction.
 
     | signature | call |
     |---|---|
@@ -31,7 +31,7 @@ class RewardFunction:
 
     Attributes:
         name (`str`): Name for messages and logs.
-        columns (`frozenset[str]`): Columns without which it cannot be called.
+        columns (`frozenset[str]`): Columns that the function requires.
 
     Raises:
         TypeError: If it can be called in none of these ways.
@@ -66,13 +66,13 @@ class RewardFunction:
 
     def check_columns(self, available: Collection[str]) -> None:
         """
-        Refuses a function that needs more than there is.
+        Reject a function that requires columns that are not available.
 
         Args:
             available (`set[str]`): Names of the columns that calls will pass.
 
         Raises:
-            TypeError: If no column fills an argument.
+            TypeError: If an argument has no column.
         """
         missing = sorted(self.columns - set(available))
         if missing:
@@ -83,20 +83,20 @@ class RewardFunction:
 
     def __call__(self, prompts: Sequence, completions: Sequence, columns: Mapping[str, Sequence] | None = None) -> Any:
         """
-        Calls the function.
+        Call the function.
 
         Args:
             prompts, completions (`list`): One prompt per completion.
             columns (`dict` from `str` to `list`, *optional*): Columns of the prompts.
 
         Returns:
-            What the function returned, awaited if it is asynchronous.
+            The return value of the function, awaited if it is asynchronous.
         """
         columns = columns or {}
         self.check_columns(columns)
         values: dict[str, list] = {"prompts": list(prompts), "completions": list(completions)}
         columns = {name: value for name, value in columns.items() if name not in _SIDES}
-        # An argument of another name means the column of its name, where there is one.
+        # An argument of another name gets the column of that name, if there is one.
         given = {name: columns.get(name, values[side]) for name, side in self._sides.items()}
         if self._accepts_any:
             unbound = {side: value for side, value in values.items() if side not in self._sides.values()}
@@ -118,7 +118,7 @@ def _parameters(function: Callable, name: str) -> list[Parameter]:
 
 
 def _bind_sides(parameters: Sequence[Parameter]) -> dict[str, str]:
-    """Side, prompts or completions, of each argument that gets one."""
+    """Return the name of each argument that gets prompts or completions, and which of them it gets."""
     order = [one.name for one in parameters]
     sides = {one.name: one.name for one in parameters if one.name in _SIDES and one.kind not in _VARIADIC}
     required = [one.name for one in parameters if one.kind in _POSITIONAL and one.default is Parameter.empty]

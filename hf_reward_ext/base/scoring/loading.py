@@ -1,4 +1,4 @@
-"""Reward models and their tokenizers by name or folder."""
+"""Loading of reward models and their tokenizers by name or folder."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from hf_reward_ext.base.saving.base_model import load_base_tokenizer
 
 def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
     """
-    A reward model of ours, of TRL or of the Hub, through `AutoModelForSequenceClassification`.
+    Load a reward model (of this library, TRL or the Hub) with `AutoModelForSequenceClassification`.
 
     Args:
         name (`str` or `Path`): Name or folder.
         **model_kwargs: Arguments of `from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
-        ValueError: If it is no reward model: a causal LM, or a model whose head would be random.
+        ValueError: If it is not a reward model: a causal LM, or a model without a trained head.
 
     Example:
     ```python
@@ -29,7 +29,7 @@ def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
     if not has_file(name, "config.json") and find_adapter_config_file(name) is not None:
         return AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **model_kwargs)
     config = _config(name, model_kwargs)
-    if not type(config).__module__.startswith("transformers."):  # a class of ours, or code from the Hub
+    if not type(config).__module__.startswith("transformers."):  # a class of this library, or code from the Hub
         return AutoModelForSequenceClassification.from_pretrained(name, **model_kwargs)
     architectures = config.architectures or []
     if any(architecture.endswith("ForCausalLM") for architecture in architectures):
@@ -53,7 +53,7 @@ def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
 
 def load_reward_tokenizer(name: str | Path, **kwargs: Any) -> Any:
     """
-    The tokenizer of a reward model; that of its base, where it is saved without one.
+    Load the tokenizer of a reward model, or that of its base model if it was saved without one.
 
     Args:
         name (`str` or `Path`): Name or folder of the reward model.
@@ -68,7 +68,7 @@ def load_reward_tokenizer(name: str | Path, **kwargs: Any) -> Any:
 
 
 def has_file(name: str, file: str) -> bool:
-    """`True` if a folder, or a repository on the Hub, holds a file."""
+    """Return whether a folder, or a repository on the Hub, has a file."""
     return cached_file(name, file, _raise_exceptions_for_missing_entries=False) is not None
 
 

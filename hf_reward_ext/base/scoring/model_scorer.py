@@ -1,4 +1,4 @@
-"""Common part of models that score text: tokens in, one reward per row out."""
+"""Base class of scorers that run a model: tokens in, one reward per row out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hf_reward_ext.base.scoring.conversation import TextOrChat
 
 class EncodedText(NamedTuple):
     """
-    A text as a model reads it.
+    A tokenized text.
 
     Args:
         ids (`list[int]`): Tokens of prompt and completion.
@@ -27,14 +27,14 @@ class EncodedText(NamedTuple):
 
 class ModelScorer(ABC):
     """
-    Rewards of prompts and completions by a model, in batches padded on the right.
+    Scorer of prompts and completions by a model, in batches padded on the right.
 
     Args:
-        model (`PreTrainedModel`): Its `logits[:, 0]` are the rewards.
-        tokenizer: Its tokenizer.
-        batch_size (`int`, *optional*, defaults to 16): Texts per forward.
-        reader (`nn.Module`, *optional*): The language model inside `model`, whose context bounds the texts. Default:
-            `model`.
+        model (`PreTrainedModel`): Reward model whose `logits[:, 0]` are the rewards.
+        tokenizer: Tokenizer of the model.
+        batch_size (`int`, *optional*, defaults to 16): Number of texts per forward.
+        reader (`nn.Module`, *optional*): Language model inside `model`, whose context limits the length of texts.
+            Default: `model`.
 
     Raises:
         ValueError: If `batch_size` is not positive.
@@ -56,15 +56,17 @@ class ModelScorer(ABC):
 
     @abstractmethod
     def encode(self, prompt: TextOrChat, completion: TextOrChat) -> EncodedText:
-        """Tokens of one prompt with its completion."""
+        """Return the tokens of one prompt with its completion."""
 
     @abstractmethod
     def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
-        """Rewards `(rows,)` of a batch."""
+        """Return the rewards `(rows,)` of a batch."""
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence, completions: Sequence, **_) -> Float[Tensor, " batch"]:
         """
+        Score completions.
+
         Args:
             prompts (`list` of `str` or of message lists): One per completion.
             completions (`list` of `str` or of message lists): The completions to score.
@@ -73,7 +75,7 @@ class ModelScorer(ABC):
             `torch.Tensor` of shape `(batch,)`, float32, on the CPU.
 
         Raises:
-            ValueError: If a text is empty, or longer than the model reads; the message names it.
+            ValueError: If a text is empty or longer than the context of the model; the message names it.
         """
         texts = [self.encode(*pair) for pair in zip(prompts, completions, strict=True)]
         for index, text in enumerate(texts):
@@ -104,7 +106,7 @@ class ModelScorer(ABC):
 def _pad(
     texts: Sequence[EncodedText], pad_token_id: int
 ) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
-    """Ids, attention mask and completion mask."""
+    """Return the ids, attention mask and completion mask."""
     width = max(len(text.ids) for text in texts)
     input_ids = torch.full((len(texts), width), pad_token_id, dtype=torch.long)
     attention_mask = torch.zeros_like(input_ids)

@@ -10,15 +10,15 @@ from hf_reward_ext.base.scoring.rewards import check_rewards
 
 class PairScorer:
     """
-    Marks a callable that compares two responses, for [`evaluate_preferences`].
+    Wrapper of a callable that compares two responses, for [`evaluate_preferences`].
 
     Args:
         log_odds (`callable`): `(prompts, responses_a, responses_b) -> numbers`, above 0 where a is better; the first
-            response is the one shown first. `None` is no answer.
+            response is shown first. `None` means no answer.
 
     Example:
     ```python
-    >>> PairScorer(lambda prompts, a, b: [len(one) - len(other) for one, other in zip(a, b)])
+    >>> PairScorer(lambda prompts, a, b: [len(x) - len(y) for x, y in zip(a, b)])
     ```
     """
 
@@ -30,10 +30,10 @@ class PairScorer:
 
     def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> Float[np.ndarray, "pairs 3"]:
         """
-        Log-odds of a over b: with a shown first, with b shown first, and what decides, here the mean of both.
+        Return the log-odds of a over b: with a shown first, with b shown first, and the mean of both.
 
         Returns:
-            `np.ndarray` of shape `(pairs, 3)`; NaN where an order has no answer.
+            `np.ndarray` of shape `(pairs, 3)`; NaN if there is no answer for an order.
         """
         first = self._numbers(prompts, responses_a, responses_b)
         second = -self._numbers(prompts, responses_b, responses_a)

@@ -1,24 +1,24 @@
-"""Protocol of models that score text in their own way."""
+"""Protocol of models with a custom way of scoring text."""
 
 from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
 class ScoresText(Protocol):
-    """A model, or a set of models, with a way of its own to score prompts and completions."""
+    """Protocol of a model, or a set of models, that provides its own scorer."""
 
     def scorer(self, tokenizer: Any = None, batch_size: int = 16) -> Any:
         """
-        Scores in its own way, for [`as_scorer`].
+        Return the scorer of the model, for [`as_scorer`].
 
         Args:
-            tokenizer (*optional*): Its tokenizer.
+            tokenizer (*optional*): Tokenizer of the model.
             batch_size (`int`, *optional*, defaults to 16): Texts per forward.
 
         Returns:
-            [`Scorer`], or [`PairScorer`] of a judge that compares two responses.
+            [`Scorer`], or [`PairScorer`] for a judge that compares two responses.
 
         Raises:
-            TypeError: If the tokenizer is needed and missing.
+            TypeError: If a tokenizer is required and missing.
         """
         ...

@@ -1,4 +1,4 @@
-"""Values returned by a scorer as numbers: one check for every kind of scorer."""
+"""Conversion of a scorer's return values to numbers, with one check for all kinds of scorers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +15,17 @@ Rewards = list[float | None]
 
 def check_rewards(returned: Any, prompts: Sequence, name: str, *, nan_is_missing: bool = False) -> Rewards:
     """
-    Plain numbers from whatever a scorer returned.
+    Convert the return value of a scorer to plain numbers.
 
     Args:
-        returned (`list`, `torch.Tensor`, `np.ndarray` or another iterable): One real number or `None` per completion.
-        prompts (`list`): The prompts of the completions, for the message.
-        name (`str`): Name of the scorer, for the message.
-        nan_is_missing (`bool`, *optional*, defaults to `False`): Read NaN as `None`, as TRL's trainers do.
+        returned (`list`, `torch.Tensor`, `np.ndarray` or another iterable): Return value of the scorer: one real number
+            or `None` per completion.
+        prompts (`list`): The prompts of the completions, for messages.
+        name (`str`): Name of the scorer, for messages.
+        nan_is_missing (`bool`, *optional*, defaults to `False`): Whether NaN means `None`, as in TRL's trainers.
 
     Raises:
-        TypeError: If it is no list of numbers; the message names the first value that is none.
+        TypeError: If it is not a list of numbers; the message names the first other value.
         ValueError: If a number is missing, NaN or infinite; the message names the completion.
 
     Example:

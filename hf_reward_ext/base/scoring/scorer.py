@@ -1,4 +1,4 @@
-"""Whatever scores text, as one kind of thing: the only resolver."""
+"""Scorers: the only module that resolves models, names, judges and functions that score text."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
@@ -22,19 +22,20 @@ from hf_reward_ext.base.scoring.text import TextScorer
 
 class Scorer:
     """
-    Rewards of prompts and completions: one finite number each, or `None` where there is no answer.
+    Scorer of prompts and completions: one finite reward per completion, or `None` for no answer.
 
-    Also a reward function for TRL's `reward_funcs`.
+    A scorer can also be passed to TRL as one of the `reward_funcs`.
 
     Args:
-        function (`callable`): Reward function, called as its signature asks, see [`RewardFunction`].
-        name (`str`, *optional*): Name in results and logs. Default: that of the function.
-        models (`list` of `nn.Module`, *optional*): The models in it, which [`to`] moves.
+        function (`callable`): Reward function, called according to its signature, see [`RewardFunction`].
+        name (`str`, *optional*): Name in results and logs. Default: the name of the function.
+        models (`list` of `nn.Module`, *optional*): Models of the scorer, which [`to`] moves.
         reads_messages (`bool`, *optional*, defaults to `False`): `True` if a text prompt should come as a
             user's message.
-        joins_answers (`bool`, *optional*, defaults to `True`): `True` if the function gets an answer whose beginning is
-            the last message of its prompt as one message of the completion, as from TRL's trainers.
-        parts (`list` of [`Scorer`], *optional*): Scorers that it asks; their models, columns and messages are its.
+        joins_answers (`bool`, *optional*, defaults to `True`): `True` if an answer that begins in the last message of
+            the prompt is passed to the function as one message of the completion, as TRL's trainers do.
+        parts (`list` of [`Scorer`], *optional*): Scorers that the function calls; their models and columns are
+            added to those of this scorer.
 
     Example:
     ```python
@@ -62,23 +63,25 @@ class Scorer:
 
     @classmethod
     def from_model_scorer(cls, scorer: ModelScorer) -> "Scorer":
-        """The scorer of one model."""
+        """Return the scorer of one model."""
         return cls(
             scorer,
             name=scorer.__name__,
             models=[scorer.model],
             reads_messages=scorer.reads_messages,
-            joins_answers=False,  # it looks at where the completion begins
+            joins_answers=False,  # the model uses the start of the completion
         )
 
     def __call__(self, prompts: Sequence, completions: Sequence, **columns: Any) -> Rewards:
         """
+        Score completions.
+
         Args:
             prompts, completions (`list` of `str` or of message lists): One prompt per completion.
             **columns: Columns of the prompts, for functions that read them.
 
         Raises:
-            TypeError: If a column is missing, or no list of numbers comes back.
+            TypeError: If a column is missing, or the function does not return a list of numbers.
             ValueError: If a number is missing, NaN or infinite.
         """
         return self.score(prompts, completions, columns)
@@ -86,19 +89,19 @@ class Scorer:
     def score(
         self, prompts: Sequence, completions: Sequence, columns: dict[str, Any] | None = None, *, nan_is_missing=False
     ) -> Rewards:
-        """The same, with the columns as a `dict`; `nan_is_missing` as for [`check_rewards`]."""
+        """Score completions, with the columns as a `dict`; `nan_is_missing` as for [`check_rewards`]."""
         if self.joins_answers:
             prompts, completions = _join_answers(prompts, completions)
         returned = self.function(prompts, completions, columns)
         return check_rewards(returned, prompts, self.__name__, nan_is_missing=nan_is_missing)
 
     def check_columns(self, available: Collection[str]) -> None:
-        """Raises `TypeError` if a function has an argument that no column fills."""
+        """Raise `TypeError` if an argument of a function has no column."""
         for function in (self.function, *(part.function for part in self.parts)):
             function.check_columns(available)
 
     def to(self, device: torch.device | str) -> "Scorer":
-        """Moves the models to a device, but those that are spread over several."""
+        """Move the models to a device, except models that are spread over several devices."""
         for model in self.models:
             if not hasattr(model, "hf_device_map"):
                 model.to(device)
@@ -107,13 +110,13 @@ class Scorer:
 
 def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Scorer | PairScorer:
     """
-    One scorer for whatever scores text.
+    Return a scorer for anything that scores text.
 
     Args:
-        scorer: A reward model of ours, of TRL or of the Hub, its name or folder; a judge; a weighted set of scorers; a
-            reward function; or a [`PairScorer`].
-        tokenizer (*optional*): Tokenizer of a model given as an object.
-        batch_size (`int`, *optional*, defaults to 16): Texts per forward of a model.
+        scorer: A reward model (of this library, TRL or the Hub), its name or folder; a judge; a weighted set of
+            scorers; a reward function; or a [`PairScorer`].
+        tokenizer (*optional*): Tokenizer of a model that is passed as an object.
+        batch_size (`int`, *optional*, defaults to 16): Number of texts per forward of a model.
 
     Returns:
         [`Scorer`], or [`PairScorer`] if it compares two responses.
@@ -121,7 +124,7 @@ def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Score
     Raises:
         TypeError: For a model without tokenizer, a function that cannot be called with prompts and completions, or
             something that does not score text.
-        ValueError: For a name that is no reward model.
+        ValueError: For a name of something else than a reward model.
 
     Example:
     ```python
@@ -153,23 +156,23 @@ def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Score
 
 def as_single_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Scorer:
     """
-    [`as_scorer`] for those who need a reward of each completion by itself.
+    Return the scorer of [`as_scorer`], which must score single completions.
 
     Raises:
-        ValueError: If it compares pairs.
+        ValueError: If the scorer compares pairs.
     """
     resolved = as_scorer(scorer, tokenizer, batch_size)
     if isinstance(resolved, PairScorer):
         raise ValueError(
-            f"A judge of pairs was given (`{resolved.__name__}`), but candidates are ranked by rewards of single "
-            "completions. Use one with pointwise verdicts (`('Yes', 'No')` or digits)."
+            f"The scorer must reward single completions, got the judge of pairs `{resolved.__name__}`. Use a "
+            "judge with pointwise verdicts (`('Yes', 'No')` or digits)."
         )
     return resolved
 
 
 def completion_scorer(model: Any, tokenizer: Any, batch_size: int, reader: nn.Module) -> Scorer:
     """
-    The scorer of a model whose forward takes `completion_mask`.
+    Return the scorer of a model whose forward takes `completion_mask`.
 
     Args:
         model, tokenizer, batch_size, reader: As for [`CompletionScorer`].
@@ -196,13 +199,13 @@ def _read_chat(prompt: Sequence[dict], completion: Any) -> tuple[Messages, Messa
 
 
 def require_tokenizer(model: Any, tokenizer: Any) -> None:
-    """Raises `TypeError` if a model was given as an object without its tokenizer."""
+    """Raise `TypeError` if a model is passed as an object without its tokenizer."""
     if tokenizer is None:
         raise TypeError(
-            f"`{type(model).__name__}` was given without its tokenizer, which must be there to score text. Pass "
+            f"A `{type(model).__name__}` must have a tokenizer to score text, got it without its tokenizer. Pass "
             "`tokenizer=...` (of a callback or the pipeline: `reward_processing_class=...`) too."
         )
 
 
 def _tokenizer_of(model: Any, name: str | Path) -> Any:
-    return getattr(model, "tokenizer", None) or load_reward_tokenizer(name)  # a judge brings its own
+    return getattr(model, "tokenizer", None) or load_reward_tokenizer(name)  # a judge has its own tokenizer

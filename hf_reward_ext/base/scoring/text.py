@@ -1,4 +1,4 @@
-"""A sequence-classification reward model as a callable on texts."""
+"""Scorer of texts by a sequence-classification reward model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +18,19 @@ from hf_reward_ext.base.scoring.protocol import ScoresText
 
 class TextScorer(ModelScorer):
     """
-    Raw rewards of prompt-completion pairs from any model that TRL's `RewardTrainer` could have trained.
+    Scorer of prompt-completion pairs by any reward model in the format of TRL's `RewardTrainer`.
 
     Prompt and completion are joined to one text and tokenized without special tokens, as TRL's `reward_funcs` do.
-    A model that scores text in its own way (one of ours) does so where there is a prompt; a text without one is read as
-    it is.
+    A model that provides its own scorer (a model of this library) uses it if there is a prompt; a text without a prompt
+    is read unchanged.
 
     Args:
-        model (`PreTrainedModel`): Reward model with one label; its `logits[:, 0]` is the reward. No sigmoid is applied.
-        tokenizer: Its tokenizer. Messages go through its chat template.
-        batch_size (`int`, *optional*, defaults to 16): Pairs per forward.
+        model (`PreTrainedModel`): Reward model with one label; its `logits[:, 0]` is the reward, without a sigmoid.
+        tokenizer: Tokenizer of the model, whose chat template renders messages.
+        batch_size (`int`, *optional*, defaults to 16): Number of pairs per forward.
 
     Raises:
-        ValueError: If the model has more than one label, or the tokenizer no padding token.
+        ValueError: If the model has more than one label, or the tokenizer has no padding token.
 
     Example:
     ```python
@@ -54,12 +54,12 @@ class TextScorer(ModelScorer):
         super().__init__(model, tokenizer, batch_size)
         config = model.config.get_text_config()
         if getattr(config, "pad_token_id", None) is None:
-            config.pad_token_id = tokenizer.pad_token_id  # as TRL does: the model looks for the last other token
+            config.pad_token_id = tokenizer.pad_token_id  # as TRL does, to find the last token
         self._own_way = model.scorer(tokenizer, batch_size) if isinstance(model, ScoresText) else None
 
     @classmethod
     def from_pretrained(cls, name: str | Path, batch_size: int = 16, **model_kwargs: Any) -> Self:
-        """Loads model and tokenizer by name or from a folder."""
+        """Load model and tokenizer by name or from a folder."""
         return cls(load_reward_model(name, **model_kwargs), load_reward_tokenizer(name), batch_size)
 
     def __call__(self, prompts: Sequence, completions: Sequence, **_) -> Float[Tensor, " batch"]:

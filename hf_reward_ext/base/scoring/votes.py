@@ -1,4 +1,4 @@
-"""Candidates vote with their answers."""
+"""Majority votes over the answers of candidates."""
 
 from collections.abc import Hashable, Sequence
 
@@ -7,15 +7,15 @@ def majority_vote(
     answers: Sequence[Hashable | None], weights: Sequence[float] | None = None
 ) -> tuple[int | None, dict[Hashable, float]]:
     """
-    The answer with the largest total weight.
+    Return the answer with the largest total weight.
 
     Args:
-        answers (`list`): One per candidate; `None` abstains.
+        answers (`list`): One answer per candidate; `None` is not counted.
         weights (`list[float]`, *optional*): Weight of each candidate, not negative. Default: 1.
 
     Returns:
-        `(winner, tally)`: index of the first candidate with the winning answer (`None` if all abstain; ties go to the
-        answer that came first), and the total weight of each answer.
+        `(winner, tally)`: index of the first candidate with the winning answer (`None` without answers; ties go to the
+        earlier answer), and the total weight of each answer.
 
     Raises:
         ValueError: If a weight is negative or the lengths differ.
@@ -29,8 +29,8 @@ def majority_vote(
     weights = [1.0] * len(answers) if weights is None else list(weights)
     if len(weights) != len(answers) or any(weight < 0 for weight in weights):
         raise ValueError(
-            f"{len(answers)} answers and the weights {weights} were given, but each answer needs one weight that is "
-            "not negative. Pass for example a softmax of the rewards."
+            f"`weights` must be one number of at least 0 for each of the {len(answers)} answers, got {weights}. "
+            "Pass for example a softmax of the rewards."
         )
     tally: dict[Hashable, float] = {}
     for answer, weight in zip(answers, weights, strict=True):

@@ -1,4 +1,4 @@
-"""Several reward models become one reward."""
+"""Weighted sums of several reward models."""
 
 import math
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ class WeightedReward:
 
     $$ r = \sum_k w_k \frac{r_k - \mu_k}{\sigma_k} $$
 
-    Without [`fit`], $\mu_k = 0$ and $\sigma_k = 1$: rewards of different scales are added as they are.
+    Without [`fit`], $\mu_k = 0$ and $\sigma_k = 1$: rewards are added without scaling.
 
     Args:
         scorers (`list`): [`TextScorer`]s, names or folders of reward models, or reward functions, see [`as_scorer`].
-        weights (`list[float]`, *optional*): One per scorer. Default: equal ones that sum to one.
+        weights (`list[float]`, *optional*): One weight per scorer. Default: equal weights with the sum 1.
 
     Attributes:
         scorers (`list` of [`Scorer`]): The scorers.
         mean, scale (`torch.Tensor` of shape `(scorers,)`): $\mu_k$ and $\sigma_k$.
 
     Raises:
-        ValueError: If there is no scorer, or not one finite weight for each.
+        ValueError: If there is no scorer, or the number of finite weights differs.
 
     Example:
     ```python
@@ -38,7 +38,7 @@ class WeightedReward:
     ```
     """
 
-    __name__ = "weighted_reward"  # TRL logs it under this name
+    __name__ = "weighted_reward"  # the name in TRL's logs
 
     def __init__(self, scorers: Sequence[Any], weights: Sequence[float] | None = None):
         self.scorers = [as_single_scorer(scorer) for scorer in scorers]
@@ -47,21 +47,21 @@ class WeightedReward:
         self.weights = torch.tensor([float(weight) for weight in given], dtype=torch.float64)
         if not count or len(self.weights) != count or not self.weights.isfinite().all():
             raise ValueError(
-                f"`weights={weights}` were given for {count} scorers, but each scorer needs one finite weight. Pass as "
-                "many as scorers."
+                f"`weights` must be one finite number for each of the {count} scorers, got {weights}. Pass as many "
+                "weights as scorers."
             )
         self.mean = torch.zeros(count, dtype=torch.float64)
         self.scale = torch.ones(count, dtype=torch.float64)
 
     def fit(self, prompts: Sequence, completions: Sequence) -> Self:
         """
-        Takes mean and standard deviation of each reward from completions, so that weights compare like with like.
+        Estimate mean and standard deviation of each reward, so that the weights apply to rewards of one scale.
 
         Args:
-            prompts, completions: As for the call, for example some tens of the policy's samples.
+            prompts, completions: Prompts and completions, for example some tens of samples of the policy.
 
         Raises:
-            ValueError: If a reward is the same for all of them, or missing for one.
+            ValueError: If a reward is equal for all completions, or missing for one.
         """
         rewards = self.separate(prompts, completions)
         scale = rewards.std(0) if len(rewards) > 1 else torch.zeros(len(self.scorers))
@@ -75,7 +75,7 @@ class WeightedReward:
         return self
 
     def separate(self, prompts: Sequence, completions: Sequence, **kwargs) -> Float[Tensor, "batch scorers"]:
-        """Rewards of every scorer as they come, double precision; NaN where a scorer gives `None`."""
+        """Return the unscaled rewards of every scorer in double precision; NaN for `None`."""
         columns = []
         for scorer in self.scorers:
             values = [torch.nan if reward is None else reward for reward in scorer(prompts, completions, **kwargs)]
@@ -83,7 +83,7 @@ class WeightedReward:
         return torch.stack(columns, dim=-1)
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
-        """The sum as a scorer without an answer where one of its scorers has none; for [`as_scorer`]."""
+        """Return the sum as a scorer, for [`as_scorer`]; it has no answer if one of its scorers has none."""
 
         def score(prompts, completions, **columns) -> Rewards:
             rewards = self(prompts, completions, **columns).tolist()
@@ -93,13 +93,15 @@ class WeightedReward:
 
     def __call__(self, prompts: Sequence, completions: Sequence, **kwargs) -> Float[Tensor, " batch"]:
         """
+        Compute the weighted rewards of completions.
+
         Args:
             prompts (`list` of `str` or of message lists): One per completion.
             completions (`list` of `str` or of message lists): The completions to score.
             **kwargs: Columns that TRL passes to reward functions, for scorers that read them.
 
         Returns:
-            `torch.Tensor` of shape `(batch,)`, float32, on the CPU; NaN where a scorer gives `None`.
+            `torch.Tensor` of shape `(batch,)`, float32, on the CPU; NaN if a scorer returns `None`.
         """
         rewards = (self.separate(prompts, completions, **kwargs) - self.mean) / self.scale
         return (rewards @ self.weights).float()

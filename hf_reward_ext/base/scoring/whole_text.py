@@ -1,4 +1,4 @@
-"""Reward models of finished texts, as everything that loads sequence-classification models expects them."""
+"""Base class of reward models that score finished texts, in the sequence-classification format."""
 
 from abc import ABC, abstractmethod
 
@@ -14,10 +14,10 @@ from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 
 class WholeTextRewardModel(PreTrainedModel, ABC):
     """
-    A small trained part together with the language model that reads the text for it.
+    A small trained part together with the language model that computes its inputs.
 
-    Where a completion begins is not known to `GRPOTrainer` and the like: it begins after `completion_start_ids`, which
-    the trainers find in their prompts, or with the text where there are none. Pass `completion_mask` to decide it.
+    Callers such as `GRPOTrainer` do not pass the start of the completion. It begins after `completion_start_ids`, which
+    the trainers find in their prompts, or with the text if the config has none. Pass `completion_mask` to override it.
     """
 
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
@@ -25,12 +25,12 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
     @property
     @abstractmethod
     def reader(self) -> PreTrainedModel:
-        """The language model that reads the text."""
+        """Language model that reads the text."""
 
     @property
     @abstractmethod
     def trained_part(self) -> PreTrainedModel:
-        """What is saved and uploaded, with the pointer to the reader."""
+        """Part that is saved and uploaded, with a pointer to the language model."""
 
     @abstractmethod
     def text_rewards(
@@ -39,14 +39,14 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
         attention_mask: Int[Tensor, "batch seq"],
         completion_mask: Bool[Tensor, "batch seq"],
     ) -> Float[Tensor, " batch"]:
-        """Reward of every completion."""
+        """Return the reward of every completion."""
 
     def save_pretrained(self, save_directory, **kwargs):
-        """Saves the trained part alone, with the pointer to the model that reads for it."""
+        """Save the trained part alone, with a pointer to the language model."""
         self.trained_part.save_pretrained(save_directory, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Uploads what [`save_pretrained`] writes; arguments as for `push_to_hub` of the trained part."""
+        """Upload the files of [`save_pretrained`]; arguments as for `push_to_hub` of the trained part."""
         return self.trained_part.push_to_hub(repo_id, **kwargs)  # pyright: ignore[reportArgumentType]
 
     def forward(
@@ -57,10 +57,12 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
         **kwargs,
     ) -> SequenceClassifierOutput:
         """
+        Score texts.
+
         Args:
             input_ids (`torch.Tensor` of shape `(batch, seq)`): Texts, padded on either side.
-            attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: the padding
-                token of the config, or else of the reader, is padding at the ends.
+            attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: inferred from
+                the padding token of the config, or else of the language model, at both ends.
             completion_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): `True` on tokens that count.
 
         Returns:
@@ -82,12 +84,12 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
         return SequenceClassifierOutput(logits=rewards[:, None])  # pyright: ignore[reportArgumentType]
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
-        """Scores completions after their prompts; for [`as_scorer`]."""
+        """Score completions after their prompts; for [`as_scorer`]."""
         return completion_scorer(self, tokenizer, batch_size, reader=self.reader)
 
     @property
     def _pad_token_id(self) -> int | None:
-        own = self.config.pad_token_id  # TRL sets it
+        own = self.config.pad_token_id  # set by TRL
         return own if own is not None else self.reader.config.get_text_config().pad_token_id
 
     def get_input_embeddings(self):
@@ -95,6 +97,6 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
 
 
 def check_one_label(num_labels: int) -> None:
-    """Raises `ValueError` for more than one label: a reward is one number per text."""
+    """Raise `ValueError` for more than one label: a reward is one number per text."""
     if num_labels != 1:
         raise ValueError(f"`num_labels` must be 1, since a reward is one number per text, got {num_labels}.")

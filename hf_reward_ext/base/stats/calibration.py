@@ -1,4 +1,4 @@
-"""Calibration of probabilities: its error, and the temperature that makes it small."""
+"""Calibration of probabilities: calibration error and temperature fitting."""
 
 from collections.abc import Callable
 
@@ -9,15 +9,15 @@ _WIDEST = np.log(1e4)
 
 def fit_temperature(nats: Callable[[float], np.ndarray]) -> float:
     r"""
-    Temperature with the lowest negative log-likelihood.
+    Return the temperature with the lowest negative log-likelihood.
 
     $$ \tau = \arg\min_\tau -\sum_i \log \sigma(z_i(\tau)) $$
 
     Args:
-        nats (`callable`): Log-odds of the truth at a temperature, `(decisions,)`.
+        nats (`callable`): Function from a temperature to the log-odds of the truth, `(decisions,)`, in nats.
 
     Returns:
-        `float`: Between 1e-4 and 1e4.
+        `float`: Temperature between 1e-4 and 1e4.
 
     Example:
     ```python
@@ -28,7 +28,7 @@ def fit_temperature(nats: Callable[[float], np.ndarray]) -> float:
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0, -nats(float(np.exp(log_temperature)))).mean())
 
-    # A grid first: written verdicts that are averaged may have several minima.
+    # A grid first, because averages of written verdicts may have several minima.
     grid = np.linspace(-_WIDEST, _WIDEST, 61)
     best = int(np.argmin([loss(point) for point in grid]))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
@@ -36,7 +36,7 @@ def fit_temperature(nats: Callable[[float], np.ndarray]) -> float:
 
 
 def minimize_between(loss: Callable[[float], float], low: float, high: float) -> float:
-    """The point between two others where a function of one number is lowest."""
+    """Return the minimizer of a function of one variable between two bounds."""
     from scipy.optimize import minimize_scalar
 
     return float(minimize_scalar(loss, bounds=(low, high), method="bounded").x)  # pyright: ignore[reportAttributeAccessIssue]
@@ -44,12 +44,14 @@ def minimize_between(loss: Callable[[float], float], low: float, high: float) ->
 
 def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, num_bins: int = 10) -> float:
     r"""
-    $\mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|$ over equal-width bins.
+    Return the expected calibration error over equal-width bins.
+
+    $$ \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b| $$
 
     Args:
         probability (`np.ndarray`): Probability that response a is better.
-        truth (`np.ndarray`): `True` where it is.
-        num_bins (`int`, *optional*, defaults to 10): Bins between confidences 0.5 and 1.
+        truth (`np.ndarray`): `True` if it is better.
+        num_bins (`int`, *optional*, defaults to 10): Number of bins between confidences 0.5 and 1.
 
     Example:
     ```python
@@ -63,7 +65,7 @@ def expected_calibration_error(probability: np.ndarray, truth: np.ndarray, num_b
 
 
 def reliability(probability: np.ndarray, truth: np.ndarray, num_bins: int = 10) -> list[tuple[float, float, float]]:
-    """Mean confidence, accuracy and share of the decisions of each bin that has any."""
+    """Return mean confidence, accuracy and share of decisions of each nonempty bin."""
     probability, truth = np.asarray(probability, float), np.asarray(truth, bool)
     confidence, right = np.maximum(probability, 1 - probability), (probability > 0.5) == truth
     bins = np.minimum(((confidence - 0.5) * 2 * num_bins).astype(int), num_bins - 1)

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A mean and the ends of its confidence interval."""
+    """A mean and its confidence interval."""
 
     value: float
     lower: float
@@ -21,7 +21,7 @@ def mean_with_interval(
     values: np.ndarray, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
 ) -> Estimate:
     """
-    Mean over prompts with a percentile bootstrap interval.
+    Return the mean over prompts with a percentile bootstrap confidence interval.
 
     Args:
         values (`np.ndarray` of shape `(prompts,)`): One number per prompt; average candidates and seeds first.
@@ -45,8 +45,8 @@ def mean_with_interval(
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or values.size == 0 or np.isnan(values).any():
         raise ValueError(
-            f"Values of shape {values.shape} were given, {int(np.isnan(values).sum())} of them NaN, but an interval "
-            "needs one number per prompt. Average over candidates first."
+            f"`values` must be one number per prompt, got shape {values.shape} with {int(np.isnan(values).sum())} NaN. "
+            "Average over candidates first."
         )
     if values.size == 1 or (values == values[0]).all():
         return Estimate(float(values[0]), float(values[0]), float(values[0]))
@@ -65,9 +65,9 @@ def share_with_interval(
     right: np.ndarray, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
 ) -> Estimate:
     """
-    [`mean_with_interval`] of values between 0 and 1, with an honest end where all of them are 0 or all are 1.
+    Return [`mean_with_interval`] of values between 0 and 1, with an exact bound if all are 0 or all are 1.
 
-    A bootstrap of equal values has no width. There the far end is the exact one of Clopper and Pearson.
+    A bootstrap of equal values has no width. In that case one bound is the exact bound of Clopper and Pearson.
 
     Example:
     ```python
@@ -86,7 +86,7 @@ def share_with_interval(
 
 def clopper_pearson_upper(errors: float, count: int, confidence: float = 0.95) -> float:
     """
-    Upper bound of an error rate after `errors` in `count` decisions, exact and one-sided.
+    Return the upper bound of an error rate after `errors` in `count` decisions, exact and one-sided.
 
     Example:
     ```python
@@ -109,10 +109,10 @@ def composite_with_interval(
     seed: int = 0,
 ) -> Estimate:
     r"""
-    A weighted sum of group means, $\sum_g w_g \bar v_g$, with a percentile bootstrap that resamples within groups.
+    Return a weighted sum of group means, $\sum_g w_g \bar v_g$, with a bootstrap within groups.
 
     Args:
-        groups (`dict` from `str` to `np.ndarray`): One number per row of each group.
+        groups (`dict` from `str` to `np.ndarray`): Values of each group, one number per row.
         weights (`dict` from `str` to `float`): Weights of the groups that count; they need not sum to 1.
         confidence, num_resamples, seed: As for [`mean_with_interval`].
 
@@ -127,7 +127,7 @@ def composite_with_interval(
     for name, weight in weights.items():
         values = np.asarray(groups[name], dtype=float)
         value += weight * float(values.mean())
-        for start in range(0, num_resamples, 200):  # keeps the drawn indices small
+        for start in range(0, num_resamples, 200):  # limits the memory of the drawn indices
             picked = rng.integers(len(values), size=(min(200, num_resamples - start), len(values)))
             draws[start : start + len(picked)] += weight * values[picked].mean(1)
     lower, upper = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])

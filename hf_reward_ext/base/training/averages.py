@@ -1,4 +1,4 @@
-"""Weighted means of what batches log, exact whatever the batches' sizes."""
+"""Weighted means of logged values, exact for any batch sizes."""
 
 from collections.abc import Iterable
 
@@ -21,19 +21,19 @@ class Averages:
 
     def add(self, name: str, values: Iterable[float], counts: Iterable[float]) -> None:
         """
-        Adds sums over items.
+        Add sums over items to a mean.
 
         Args:
             name (`str`): Name of the mean.
             values (`list[float]`): Sums over the items of each row.
-            counts (`list[float]`): Numbers of items of each row.
+            counts (`list[float]`): Number of items of each row.
         """
         total = self._sums.setdefault(name, [0.0, 0.0])
         total[0] += sum(values)
         total[1] += sum(counts)
 
     def pop(self) -> dict[str, float]:
-        """Means of what was added since the last call; names without an item are left out."""
+        """Return the means since the last call; names without items are left out."""
         means = {name: total / count for name, (total, count) in self._sums.items() if count}
         self._sums = {}
         return means

@@ -1,4 +1,4 @@
-"""Callbacks of every trainer: tokens counted across restarts, and a stop before a broken update."""
+"""Callbacks of all trainers: a token count that survives restarts, and a check of gradients before each update."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ class TokenCount(TrainerCallback, ExportableState):
         self.num_tokens = num_tokens
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Takes up the count of the checkpoint that training resumes from; 0 without one."""
+        """Restore the count of the checkpoint that training resumes from; 0 without one."""
         saved = state.stateful_callbacks.get(type(self).__name__, {})  # pyright: ignore[reportAttributeAccessIssue]
         self.num_tokens = saved.get("args", {}).get("num_tokens", 0) if state.global_step else 0
 
@@ -24,7 +24,7 @@ class TokenCount(TrainerCallback, ExportableState):
 
 
 class FiniteGradients(TrainerCallback):
-    """Stops before an update that would make weights infinite or NaN. A gradient scaler skips such updates itself."""
+    """Callback that raises before an update with non-finite gradients, unless a gradient scaler skips it."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         if args.fp16 or model is None:
@@ -36,7 +36,7 @@ class FiniteGradients(TrainerCallback):
 
 def non_finite_message(what: str, args, state) -> str:
     """
-    Message for a loss or gradient that is infinite or NaN.
+    Return the error message for an infinite or NaN loss or gradient.
 
     Args:
         what (`str`): Name of the value.

@@ -1,4 +1,4 @@
-"""The loss of a batch as sums over items, so that it does not depend on how items are split into batches."""
+"""Losses as sums over items, so that they do not depend on how items are split into batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +12,16 @@ from torch import Tensor
 @dataclass(frozen=True)
 class LossTerm:
     r"""
-    Mean over items (pairs, say, or tokens), kept as its sum.
+    Mean over items (such as pairs or tokens), stored as sum and count.
 
     $$ w \, \frac{\sum_i v_i}{\sum_i n_i} $$
 
     Args:
-        name (`str`): Name in the log; terms of one name are added up there.
+        name (`str`): Name in the log, where terms of the same name are added.
         values (`torch.Tensor` of shape `(rows,)`): $v$, the sum over the items of each row.
         counts (`torch.Tensor` of shape `(rows,)`): $n$, the number of items of each row.
         unit (`str`): Kind of item, a key of `BaseRewardTrainer._count_items`.
-        weight (`float`, defaults to 1.0): $w$, which the log leaves out.
+        weight (`float`, defaults to 1.0): Weight $w$, which is not applied in the log.
     """
 
     name: str
@@ -38,8 +38,8 @@ class BatchLoss:
 
     Args:
         terms (`list` of [`LossTerm`]): Summands of the loss.
-        metrics (`dict` of `str` to `torch.Tensor` of shape `(rows,)`): Values to log, one of each row of the data; or
-            pairs of such tensors, sums over the items of each row and their numbers.
+        metrics (`dict` of `str` to `torch.Tensor` of shape `(rows,)`): Values to log, one per row of the data; or
+            pairs of such tensors, the sums over the items of each row and the numbers of items.
         rewards (`torch.Tensor` of shape `(rows, ...)`): Predictions; for pairs `(pairs, 2)`, chosen first.
     """
 
@@ -48,7 +48,7 @@ class BatchLoss:
     rewards: Tensor
 
     def only(self, counted: Bool[Tensor, " rows"]) -> "BatchLoss":
-        """The same without the values of some rows."""
+        """Return the loss of selected rows."""
 
         def kept(values: Tensor) -> Tensor:
             return values.where(counted.to(values.device), 0)
@@ -63,7 +63,7 @@ class BatchLoss:
 
 def total_loss(terms: Sequence[LossTerm], items: Mapping[str, Tensor] | None = None) -> Float[Tensor, ""]:
     """
-    Scalar loss.
+    Return the scalar loss.
 
     Args:
         terms (`list` of [`LossTerm`]): Summands.

@@ -1,4 +1,4 @@
-"""Pairwise losses on the rewards of a chosen and a rejected completion, one value a pair."""
+"""Pairwise losses on the rewards of a chosen and a rejected completion, one value per pair."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +17,7 @@ def bradley_terry_loss(
     label_smoothing: float = 0.0,
 ) -> Rewards:
     r"""
-    Negative log-likelihood that the chosen completion is preferred, in the model of Bradley and Terry.
+    Return the negative log-likelihood of the preferences in the Bradley-Terry model.
 
     $$ L = -(1-\epsilon) \log\sigma(h) - \epsilon \log\sigma(-h), \quad h = \beta (r^+ - r^-) - \gamma - m $$
 
@@ -25,7 +25,7 @@ def bradley_terry_loss(
         chosen, rejected (`torch.Tensor` of shape `(batch,)`): Rewards $r^+$ and $r^-$.
         margin (`torch.Tensor` of shape `(batch,)`, *optional*): $m$, in scaled reward units.
         beta (`float`, *optional*): Scale of the rewards.
-        gamma (`float`, *optional*): A margin that all pairs share, in scaled reward units.
+        gamma (`float`, *optional*): Margin $\gamma$ of all pairs, in scaled reward units.
         label_smoothing (`float`, *optional*): $\epsilon$, the probability that a label is wrong.
 
     Returns:
@@ -45,7 +45,9 @@ def bradley_terry_loss(
 
 def hinge_pair_loss(chosen: Rewards, rejected: Rewards, *, margin: Rewards | float = 0.0, beta: float = 1.0) -> Rewards:
     r"""
-    $\max(0, 1 - (\beta (r^+ - r^-) - m))$, with the arguments of [`bradley_terry_loss`].
+    Return the hinge loss of each pair, with the arguments of [`bradley_terry_loss`].
+
+    $$ L = \max(0, 1 - (\beta (r^+ - r^-) - m)) $$
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""The causal LM and the tokenizer that a trainer starts from, loaded alike by all trainers."""
+"""Loading of the causal LM and the tokenizer, shared by all trainers."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ _HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
 
 def load_causal_lm(name: str, args: BaseRewardConfig, quantization_config=None):
     """
-    Causal LM to train, in float32 unless `args.model_init_kwargs` has a `dtype`, as TRL's trainers load theirs.
+    Load the causal LM to train, in float32 unless `args.model_init_kwargs` has a `dtype`, as TRL's trainers do.
 
     Args:
         name (`str`): Repository or folder of a causal LM, or of an adapter, which is loaded trainable on its base.
@@ -22,7 +22,7 @@ def load_causal_lm(name: str, args: BaseRewardConfig, quantization_config=None):
         quantization_config (*optional*): Quantization of the weights.
 
     Raises:
-        ValueError: If options are given twice or do not fit a reward model, or the checkpoint has no LM head.
+        ValueError: If options are given twice or are not those of a reward model, or the checkpoint has no LM head.
     """
     options = cast(dict[str, Any], dict(args.model_init_kwargs or {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
     if options.pop("num_labels", 1) != 1:
@@ -50,7 +50,7 @@ def load_causal_lm(name: str, args: BaseRewardConfig, quantization_config=None):
 
 def check_causal_lm(model) -> PreTrainedModel:
     """
-    The causal LM inside of adapters.
+    Return the causal LM without its adapters.
 
     Raises:
         TypeError: If the model is not a decoder-only language model with an LM head.
@@ -68,14 +68,14 @@ def check_causal_lm(model) -> PreTrainedModel:
 
 
 def router_loss_weight(causal_lm) -> float:
-    """Weight of the load-balancing loss of a mixture of experts, as in its own forward; 0 unless its config asks."""
+    """Return the weight of the load-balancing loss of a mixture of experts; 0 unless its config enables the loss."""
     config = causal_lm.config.get_text_config()
     return getattr(config, "router_aux_loss_coef", 0.0) if getattr(config, "output_router_logits", False) else 0.0
 
 
 def load_processing_class(causal_lm, args: BaseRewardConfig) -> PreTrainedTokenizerBase:
     """
-    Tokenizer of a model, by its name and at its revision.
+    Load the tokenizer of a model, by its name and at its revision.
 
     Raises:
         ValueError: If the model has no name.
@@ -92,13 +92,13 @@ def load_processing_class(causal_lm, args: BaseRewardConfig) -> PreTrainedTokeni
 
 
 def model_name(model) -> str:
-    """Name or folder of a model, `""` for one that was built in memory."""
+    """Return the name or folder of a model, `""` for one that was built in memory."""
     return model if isinstance(model, str) else getattr(model.config, "_name_or_path", "")
 
 
 def check_peft_config(model, peft_config) -> None:
     """
-    Refuses what cannot be wrapped around a model.
+    Reject an adapter config that cannot be applied to a model.
 
     Raises:
         TypeError: If `peft_config` is not a `PeftConfig`.

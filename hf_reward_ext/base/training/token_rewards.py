@@ -1,4 +1,4 @@
-"""Pure tensor maths between token scores and sequence rewards."""
+"""Tensor functions between token scores and sequence rewards."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -7,7 +7,7 @@ from torch import Tensor
 
 def masked_sum(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"]:
     """
-    Sum of the marked positions of each row. Unmarked values may be anything, NaN included.
+    Return the sum of the marked positions of each row. Other values are ignored, even NaN.
 
     Example:
     ```python
@@ -20,7 +20,7 @@ def masked_sum(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq
 
 def masked_mean(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, " batch"]:
     """
-    Mean of the marked positions of each row; 0 where a row has none.
+    Return the mean of the marked positions of each row; 0 for rows without any.
 
     Example:
     ```python
@@ -35,11 +35,12 @@ def gather_token_logps(
     logits: Float[Tensor, "batch seq vocab"], targets: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch seq"]:
     r"""
-    Log-probability of each target under the logits of the same position, without a log-softmax of `logits`' shape.
+    Return the log-probability of each target under the logits of the same position.
 
     $$ \log \pi(y_t) = z_{y_t} - \log \sum_v \exp z_v $$
 
-    Shift before the call: the logits at position $t-1$ predict the token at $t$.
+    Shift the inputs before the call: the logits at position $t-1$ predict the token at $t$. No tensor of the shape of
+    `logits` is allocated.
 
     Args:
         logits (`torch.Tensor` of shape `(batch, seq, vocab)`): Scores before the softmax, any float type.
@@ -56,6 +57,6 @@ def gather_token_logps(
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     chosen = logits.gather(-1, targets[..., None]).squeeze(-1).to(dtype)
-    # Row by row, so that the float32 copy of a half-precision block never exceeds one row.
+    # Row by row, so that the float32 copy of half-precision logits never exceeds one row.
     normalizer = torch.stack([row.to(dtype).logsumexp(-1) for row in logits])
     return chosen - normalizer

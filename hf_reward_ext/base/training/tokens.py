@@ -1,4 +1,4 @@
-"""Special tokens and chat template, which tokenizer and model must agree on before data is prepared."""
+"""Special tokens and chat template of tokenizer and model, set before data is prepared."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ def set_special_tokens(
     causal_lm, processing_class: PreTrainedTokenizerBase, args: BaseRewardConfig, *, may_grow: bool
 ) -> None:
     """
-    Applies `eos_token`, `chat_template_path` and `pad_token` of the training arguments to tokenizer and model.
+    Apply `eos_token`, `chat_template_path` and `pad_token` of the training arguments to tokenizer and model.
 
     Args:
-        causal_lm (`PreTrainedModel`): The model that reads the tokens, changed in place.
-        processing_class (`PreTrainedTokenizerBase`): Its tokenizer, changed in place.
+        causal_lm (`PreTrainedModel`): Model to change in place.
+        processing_class (`PreTrainedTokenizerBase`): Tokenizer to change in place.
         args ([`BaseRewardConfig`]): Training arguments.
         may_grow (`bool`): Whether all weights are trained and saved, so that tokens may be added to the model.
 
@@ -47,7 +47,7 @@ def _set_chat_template(causal_lm, processing_class, args: BaseRewardConfig, may_
     tokens = [token for token in source.added_tokens_decoder.values() if token.content not in known]
     processing_class.add_tokens(tokens)
     # TRL's `clone_chat_template` also rounds the vocabulary to a multiple of 64, up or down: a guide would no longer
-    # share the policy's. Rows that the model has beyond its tokenizer serve the new tokens first.
+    # share the policy's. Embedding rows beyond the tokenizer are used for new tokens first.
     if len(processing_class) > causal_lm.get_input_embeddings().num_embeddings:
         if not may_grow:
             raise ValueError(

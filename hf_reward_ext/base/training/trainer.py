@@ -1,4 +1,4 @@
-"""The trainer that all methods share: TRL's `RewardTrainer` with a model, data, loss and card of our kind."""
+"""Base class of all trainers: TRL's `RewardTrainer` with the model, data, loss and card of a method."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,15 +38,15 @@ class BaseRewardTrainer(RewardTrainer):
     over the items of an optimizer step, whatever the batch size, the accumulation steps and the number of devices.
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): Causal LM, or its name; one by name is loaded in float32
+        model (`str`, `PreTrainedModel` or `PeftModel`): Causal LM, or its name. A model is loaded by name in float32
             unless `args.model_init_kwargs` has a `dtype`.
         args ([`BaseRewardConfig`], *optional*): Training arguments.
         data_collator (`callable`, *optional*): Function from prepared rows to a batch.
         train_dataset (`Dataset` or `IterableDataset`): Training data.
         eval_dataset (`Dataset`, `IterableDataset` or `dict` of them, *optional*): Evaluation data; each set of a
             `dict` has its own metrics, `eval_<name>_accuracy` for example.
-        processing_class (`PreTrainedTokenizerBase`, *optional*): Tokenizer. Default: the model's, by its name and at
-            its revision.
+        processing_class (`PreTrainedTokenizerBase`, *optional*): Tokenizer. Default: the tokenizer of the model, loaded
+            by its name and at its revision.
         compute_metrics, callbacks, optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics: As for
             [`~trl.RewardTrainer`].
         quantization_config (*optional*): Quantization of a model that is loaded by name.
@@ -55,7 +55,7 @@ class BaseRewardTrainer(RewardTrainer):
     Raises:
         TypeError: If the model is no causal LM, or data or tokenizer have another type.
         ValueError: If an argument is missing, given twice, or without effect.
-        RuntimeError: While training, if the loss or its gradient is not finite; weights stay as they were.
+        RuntimeError: If the loss or its gradient is not finite during training; the weights are not updated.
     """
 
     args: BaseRewardConfig
@@ -64,7 +64,7 @@ class BaseRewardTrainer(RewardTrainer):
     _config_class: ClassVar[type[BaseRewardConfig]] = BaseRewardConfig
     _columns: ClassVar[list[str]] = []
     _tag_names = ["trl", "hf-reward-ext"]
-    _card_settings: ClassVar[list[str]] = []  # training arguments in the card
+    _card_settings: ClassVar[list[str]] = []  # training arguments that the card lists
 
     def __init__(
         self,
@@ -125,39 +125,39 @@ class BaseRewardTrainer(RewardTrainer):
         self.add_callback(FiniteGradients)
 
     def _check_rows(self, dataset: Dataset | IterableDataset, name: str, args: Any) -> None:
-        """Refuses malformed data before anything is loaded."""
+        """Reject malformed data before anything is loaded."""
         check_preference_rows(dataset, name)
 
     def _load_model(self, model, args: Any, quantization_config):
-        """Causal LM with or without adapters, from what the user gave as `model`."""
+        """Return the causal LM, with or without adapters, for the argument `model`."""
         return load_causal_lm(model, args, quantization_config) if isinstance(model, str) else model
 
     def _trains_all_weights(self, args: BaseRewardConfig) -> bool:
-        """Whether a causal LM without adapters is trained and saved whole."""
+        """Return whether a causal LM without adapters is trained and saved whole."""
         return True
 
     def _build_model(self, model, args: Any, processing_class, peft_config):
-        """Model to train on top of a causal LM, and the adapter that TRL shall still add to it."""
+        """Build the model to train from a causal LM, and return it with the adapter config that TRL has to apply."""
         return model, peft_config
 
     def _split(self, train_dataset, eval_dataset, args: Any, processing_class):
-        """Training and evaluation data; a subclass may hold out some of the former."""
+        """Return training and evaluation data; a subclass may hold out some of the former."""
         return train_dataset, eval_dataset
 
     def _collator(self, args: Any, processing_class):
         return PairCollator(processing_class.pad_token_id, cast(int | None, args.pad_to_multiple_of))
 
     def _batch_loss(self, model, inputs: dict[str, Tensor]) -> BatchLoss:
-        """Loss, metrics and predictions of one batch."""
+        """Return the loss, metrics and predictions of one batch."""
         raise NotImplementedError(f"`{type(self).__name__}` has no loss.")
 
     def _count_items(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Number of items of each unit in each row of a batch of [`PairCollator`]."""
+        """Return the number of items of each unit in each row of a batch of [`PairCollator`]."""
         chosen, rejected = inputs["completion_mask"].sum(-1).chunk(2)
         return {"pairs": torch.ones_like(chosen), "chosen_tokens": chosen, "rejected_tokens": rejected}
 
     def _evaluation_metrics(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
-        """Metrics that are computed once, from those of a whole evaluation set."""
+        """Return the metrics that are computed once, from those of a whole evaluation set."""
         return {}
 
     def _set_signature_columns_if_needed(self):
@@ -168,7 +168,7 @@ class BaseRewardTrainer(RewardTrainer):
         return super().get_batch_samples(self._marking_repeats(epoch_iterator), num_batches, device)
 
     def _marking_repeats(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        """Says which rows of an epoch's last batch count: accelerate repeats rows where processes would have fewer."""
+        """Mark the rows of an epoch's last batch that count; accelerate adds repeated rows to it."""
         for batch in batches:
             state = self.accelerator.gradient_state
             if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
@@ -178,7 +178,7 @@ class BaseRewardTrainer(RewardTrainer):
             yield batch
 
     def _get_num_items_in_batch(self, batch_samples, device) -> dict[str, Tensor]:  # pyright: ignore
-        """Number of items by unit in all batches of an optimizer step, as a mean over devices has to divide by."""
+        """Return the number of items by unit in all batches of an optimizer step, the divisor of means over devices."""
         counts: dict[str, Tensor] = {}
         for batch in batch_samples:
             for unit, rows in self._count_items(batch).items():
@@ -199,7 +199,7 @@ class BaseRewardTrainer(RewardTrainer):
         return (loss, {"rewards": batch.rewards.detach()}) if return_outputs else loss
 
     def _record(self, batch: BatchLoss, inputs: dict[str, Tensor]) -> None:
-        """Adds the values of each row on all devices to the averages."""
+        """Add the values of each row on all devices to the averages."""
         mode = "train" if self.model.training else "eval"
         self._terms = {f"{term.name}:{term.unit}": (term.name, term.weight) for term in batch.terms}
         sums = dict(zip(self._terms, [(term.values, term.counts) for term in batch.terms], strict=True))
@@ -220,11 +220,11 @@ class BaseRewardTrainer(RewardTrainer):
             return
         tokens = int(cast(Tensor, self.accelerator.gather(inputs["attention_mask"].sum())).sum())
         counter = next(one for one in self.callback_handler.callbacks if isinstance(one, TokenCount))
-        counter.num_tokens += tokens // self._tp_size  # ranks of one group read the same tokens  # pyright: ignore[reportOperatorIssue]
+        counter.num_tokens += tokens // self._tp_size  # ranks of one group process the same tokens  # pyright: ignore[reportOperatorIssue]
         self._total_train_tokens = counter.num_tokens
 
     def _means(self, mode: str) -> tuple[dict[str, float], float | None]:
-        """Means since the last log, those of several losses among them, and the loss itself."""
+        """Return the means since the last log, including those of the loss and its terms."""
         means = self._averages[mode].pop()
         if not any(key in means for key in self._terms):
             return means, None
@@ -239,7 +239,7 @@ class BaseRewardTrainer(RewardTrainer):
         return {**means, **(losses if len(losses) > 1 else {})}, total
 
     def predict(self, test_dataset, ignore_keys=None, metric_key_prefix="test"):
-        """As [`~transformers.Trainer.predict`], also of rows that are not tokenized yet."""
+        """Run [`~transformers.Trainer.predict`], tokenizing rows that are not tokenized yet."""
         prepared = self._prepare_dataset(test_dataset, self.processing_class, self.args, "test")  # pyright: ignore[reportArgumentType]
         return super().predict(prepared, ignore_keys, metric_key_prefix)  # pyright: ignore[reportArgumentType]
 
@@ -251,10 +251,10 @@ class BaseRewardTrainer(RewardTrainer):
         means, loss = self._means("eval")
         means.update(self._evaluation_metrics(means, metric_key_prefix))
         metrics = cast(dict[str, float], output.metrics)
-        if loss is not None:  # the trainer's own mean weighs batches, not items
+        if loss is not None:  # the mean of `Trainer` weights batches, not items
             metrics[f"{metric_key_prefix}_loss"] = loss
         for name, value in means.items():
-            metrics.setdefault(f"{metric_key_prefix}_{name}", value)  # `compute_metrics` may have computed its own
+            metrics.setdefault(f"{metric_key_prefix}_{name}", value)  # metrics of `compute_metrics` take precedence
         return output
 
     def log(self, logs, start_time=None):
@@ -263,15 +263,15 @@ class BaseRewardTrainer(RewardTrainer):
         super().log(logs, start_time)
 
     def _card_name(self) -> str:
-        """Name or folder that the card's snippet loads the model from."""
+        """Return the name or folder that the card's snippet loads the model from."""
         return self.args.hub_model_id or str(self.args.output_dir)
 
     def _card(self) -> CardText:
-        """Text of the card, with a snippet that loads the saved model."""
+        """Return the text of the card, with a snippet that loads the saved model."""
         raise NotImplementedError(f"`{type(self).__name__}` has no card.")
 
     def _card_metrics(self) -> dict[str, float]:
-        """Metrics of the weights that are kept: of the best checkpoint where it is loaded, else of the last step."""
+        """Return the metrics of the final weights: of the best checkpoint if it is loaded, else of the last step."""
         rows = [row for row in self.state.log_history if any(key.startswith("eval_") for key in row)]
         step = self.state.best_global_step if self.args.load_best_model_at_end else None
         if step is None and rows:
@@ -285,7 +285,7 @@ class BaseRewardTrainer(RewardTrainer):
         }
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
-        """Writes our card; the snippet of TRL's passes rewards through a sigmoid."""
+        """Write the card of this library, because the example in TRL's card applies a sigmoid to rewards."""
         if not self.is_world_process_zero():
             return
         added = [tags] if isinstance(tags, str) else list(tags or [])
@@ -315,7 +315,7 @@ def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConf
 
 
 def _keep_batches_whole(args: BaseRewardConfig) -> None:
-    """Streams are read by every process: cutting a batch by its first tensor would part a pair from its rows."""
+    """Let every process read a stream itself, because accelerate would split a batch between a pair and its rows."""
     if args.accelerator_config.dispatch_batches:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError(
             "`dispatch_batches` must be False or None, got True: a batch has several rows for each row of the data, "
@@ -348,7 +348,7 @@ def _check_unused(args: BaseRewardConfig, quantization_config) -> None:
 
 @contextmanager
 def _one_label(config) -> Iterator[None]:
-    """TRL asks a reward model for one label; a causal LM has no use for labels, and keeps those it came with."""
+    """Set one label, which TRL requires of a reward model, and restore the labels of the causal LM afterwards."""
     fields = {field: getattr(config, field, None) for field in ("id2label", "label2id")}
     config.num_labels = 1
     try:
@@ -360,7 +360,7 @@ def _one_label(config) -> Iterator[None]:
 
 @contextmanager
 def _consumed(args: BaseRewardConfig, *names: str) -> Iterator[None]:
-    """Hides arguments that were applied to the causal LM already, so that TRL does not apply them again."""
+    """Hide arguments that were applied to the causal LM already, so that TRL does not apply them again."""
     values = {name: getattr(args, name) for name in names}
     for name in names:
         setattr(args, name, None)

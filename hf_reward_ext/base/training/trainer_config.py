@@ -1,4 +1,4 @@
-"""Training arguments that all methods share."""
+"""Training arguments shared by all methods."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,13 +12,13 @@ from hf_reward_ext.base.options import check_choice, check_count, check_number
 @dataclass
 class BaseRewardConfig(RewardConfig):
     """
-    [`~trl.RewardConfig`] with defaults that work without an accelerator, and without options that are deprecated.
+    [`~trl.RewardConfig`] with defaults that work without an accelerator, and without deprecated options.
 
     Args:
-        chat_template_kwargs (`dict`, *optional*): Arguments of the chat template (`enable_thinking`, ...), which those
-            of a row replace.
+        chat_template_kwargs (`dict`, *optional*): Arguments of the chat template (`enable_thinking`, ...); arguments in
+            a row take precedence.
 
-    A subclass adds the bounds of its own options to `_numbers`, `_counts` and `_choices`.
+    A subclass adds the bounds of its options to `_numbers`, `_counts` and `_choices`.
 
     Raises:
         TypeError: If an option has another type.
@@ -26,7 +26,7 @@ class BaseRewardConfig(RewardConfig):
             no accelerator.
     """
 
-    _numbers: ClassVar[dict[str, dict[str, float]]] = {  # bounds of finite numbers
+    _numbers: ClassVar[dict[str, dict[str, float]]] = {  # bounds of numbers
         "learning_rate": {"least": 0},
         "weight_decay": {"least": 0},
         "max_grad_norm": {"least": 0},
@@ -37,7 +37,7 @@ class BaseRewardConfig(RewardConfig):
         "adam_epsilon": {"least": 0},
         "center_rewards_coefficient": {"least": 0},
     }
-    _counts: ClassVar[dict[str, int]] = {  # least integers
+    _counts: ClassVar[dict[str, int]] = {  # lower bounds of integers
         "per_device_train_batch_size": 1,
         "per_device_eval_batch_size": 1,
         "gradient_accumulation_steps": 1,
@@ -59,7 +59,7 @@ class BaseRewardConfig(RewardConfig):
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*RewardConfig._VALID_DICT_FIELDS, "chat_template_kwargs"]
 
     chat_template_kwargs: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Arguments of the chat template, as JSON. Those of a row replace them."}
+        default=None, metadata={"help": "Arguments of the chat template, as JSON. Arguments in a row take precedence."}
     )
     gradient_checkpointing: bool | None = field(
         default=None, metadata={"help": "Deprecated name of activation_checkpointing."}
@@ -70,7 +70,7 @@ class BaseRewardConfig(RewardConfig):
         if self.bf16 is None and not has_accelerator:
             self.bf16 = False
         if not torch.accelerator.is_available():
-            self.dataloader_pin_memory = False  # torch warns once per epoch otherwise
+            self.dataloader_pin_memory = False  # avoids a warning of torch in every epoch
         if self.activation_checkpointing is None and self.gradient_checkpointing is None:
             self.activation_checkpointing = self._activation_checkpointing
         super().__post_init__()
@@ -86,7 +86,7 @@ class BaseRewardConfig(RewardConfig):
         for name in self._numbers.keys() & given.keys():
             check_number(name, given[name], **self._numbers[name])
         for name in self._counts.keys() & given.keys():
-            if given[name] != "auto":  # of `pad_to_multiple_of`
+            if given[name] != "auto":  # `pad_to_multiple_of`
                 check_count(name, given[name], self._counts[name])
         for name in self._choices.keys() & given.keys():
             check_choice(name, given[name], self._choices[name])

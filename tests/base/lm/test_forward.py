@@ -98,5 +98,5 @@ def test_keywords_that_a_forward_would_ignore_are_refused():
 
 
 def test_rows_cannot_be_padded_where_a_forward_takes_no_mask():
-    with pytest.raises(ValueError, match="takes no attention mask"):
+    with pytest.raises(ValueError, match="has no attention mask"):
         run_forward(named("use_cache"), torch.tensor([[0, 3]]), torch.tensor([[0, 1]]))

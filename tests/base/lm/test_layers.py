@@ -13,7 +13,7 @@ SEVERAL_STREAMS = ("deepseek_v4", "hy_v4", "qwen4_exp_text")
 
 def test_layers_ascend_and_unknown_ones_are_refused():
     assert ascending_layers([-1, 0], 3, "policy") == [0, 3]
-    with pytest.raises(ValueError, match=r"`layers=\[4\]` was given"):
+    with pytest.raises(ValueError, match=r"`layers` must be hidden states of the policy.*got \[4\]"):
         ascending_layers([4], 3, "policy")
 
 
@@ -22,7 +22,7 @@ def test_states_of_one_stream_pass():
     check_streams(states, [0, 2], 16, "head")
     with pytest.raises(ValueError, match=r"Hidden state 2 must have the shape \(batch, seq, 8\), got \(2, 4, 16\)"):
         check_streams(states, [2], 8, "head")
-    with pytest.raises(ValueError, match="width 16 were given, but this head reads 5. Load the model"):
+    with pytest.raises(ValueError, match="the width 5 of this head, got 16. Load the model"):
         check_streams(states, [0], 5, "head")
 
 

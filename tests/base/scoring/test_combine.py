@@ -30,7 +30,7 @@ def test_fitted_weighs_the_better_reward_more():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"one shape, got \(2,\) and \(3,\)"):
         min_max(np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match="NaN"):
         max_rank(np.array([np.nan]), np.zeros(1))

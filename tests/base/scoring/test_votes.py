@@ -12,5 +12,5 @@ def test_by_hand():
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -0.5]])
 def test_refuses_bad_weights(weights):
-    with pytest.raises(ValueError, match="each answer needs one weight"):
+    with pytest.raises(ValueError, match="at least 0 for each of the 2 answers"):
         majority_vote(["a", "b"], weights)

@@ -53,7 +53,7 @@ def test_trl_trains_on_it(tmp_path):
 
 def test_what_has_no_weight_or_no_scale_is_refused():
     for scorers, weights in (([], None), ([length], [0.5, 0.5]), ([length], [float("nan")])):
-        with pytest.raises(ValueError, match=f"were given for {len(scorers)} scorers"):
+        with pytest.raises(ValueError, match=f"each of the {len(scorers)} scorers"):
             WeightedReward(scorers, weights)
     with pytest.raises(ValueError, match="Scorer 0 gives 2 completions rewards with the deviation 0.0"):
         WeightedReward([length]).fit(["w1", "w2"], [" w3", " w4"])
