@@ -136,7 +136,7 @@ def test_head_trained_with_an_adapter_needs_it():
     [
         (dict(layers=[4]), r"`layers=\[4\]`.*0 \(embedding\) to 3"),
         (dict(layers=[]), "Choose among them"),
-        (dict(layers=[3, -1]), "names a layer twice"),
+        (dict(layers=[3, -1]), "must not repeat a layer"),
         (dict(features="attention"), "'hidden_states' or 'logits'"),
         (dict(features="logits"), "vocab_size"),
     ],

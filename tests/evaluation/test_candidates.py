@@ -64,5 +64,5 @@ def test_refusals():
         evaluate_best_of_n(table, [{"prompt": "p", "completions": ["a"]}])
     with pytest.raises(ValueError, match=r"\[1, 2\] candidates or labels"):
         evaluate_best_of_n(table, [{"prompt": "p", "completions": ["a", "b"], "labels": [1]}])
-    with pytest.raises(ValueError, match="candidates are ranked by rewards"):
+    with pytest.raises(ValueError, match="must reward single completions"):
         evaluate_best_of_n(pair_judge(), ROWS)

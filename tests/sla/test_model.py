@@ -233,7 +233,7 @@ def test_a_head_on_the_last_state_alone():
     [
         (dict(layers=[4]), r"`layers=\[4\]`.*0 \(embedding\) to 3"),
         (dict(layers=[]), "Choose among them"),
-        (dict(layers=[3, -1]), "names a layer twice"),
+        (dict(layers=[3, -1]), "must not repeat a layer"),
         (dict(channel_size=0), "`channel_size=0`"),
     ],
 )
