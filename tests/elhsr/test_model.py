@@ -134,7 +134,7 @@ def test_head_trained_with_an_adapter_needs_it():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(layers=[4]), r"`layers=\[4\]`.*0 \(embedding\) to 3"),
+        (dict(layers=[4]), r"`layers` must be .*0 \(embedding\) to 3.*got \[4\]"),
         (dict(layers=[]), "Choose among them"),
         (dict(layers=[3, -1]), "must not repeat a layer"),
         (dict(features="attention"), "'hidden_states' or 'logits'"),

@@ -231,7 +231,7 @@ def test_a_head_on_the_last_state_alone():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(layers=[4]), r"`layers=\[4\]`.*0 \(embedding\) to 3"),
+        (dict(layers=[4]), r"`layers` must be .*0 \(embedding\) to 3.*got \[4\]"),
         (dict(layers=[]), "Choose among them"),
         (dict(layers=[3, -1]), "must not repeat a layer"),
         (dict(channel_size=0), "`channel_size=0`"),
@@ -253,5 +253,5 @@ def test_wrong_hidden_states_are_refused():
         channel([torch.zeros(1, 1, 4)] * 2)
     with pytest.raises(ValueError, match="gave no hidden states"):
         channel(None)
-    with pytest.raises(ValueError, match="width 5.*reads 4"):
+    with pytest.raises(ValueError, match="width 4 of this channel, got 5"):
         channel([torch.zeros(1, 1, 5)] * 3)
