@@ -15,9 +15,27 @@ _MODULES = {
     "hf_reward_ext.base.scoring.combine": ("FittedCombination", "max_rank", "min_max"),
     "hf_reward_ext.base.scoring.text": ("TextScorer",),
     "hf_reward_ext.base.scoring.weighted": ("WeightedReward",),
-    "hf_reward_ext.best_of_n": ("BestOfNPipeline", "ResumableWriter", "preference_rows", "sft_rows", "write_best_of_n"),
+    "hf_reward_ext.best_of_n": (
+        "BestOfNPipeline",
+        "Pruning",
+        "ResumableWriter",
+        "preference_rows",
+        "sft_rows",
+        "warm_up_threshold",
+        "write_best_of_n",
+    ),
     "hf_reward_ext.callbacks": ("BestOfNCallback", "GuidedGenerationCallback"),
     "hf_reward_ext.checks": ("Finding", "RewardModelReport", "check_reward_model"),
+    "hf_reward_ext.confidence": (
+        "GroupConfidence",
+        "Length",
+        "LogitsReward",
+        "LogitsRewardModel",
+        "MeanLogProbability",
+        "Measure",
+        "NegativeEntropy",
+        "SelfCertainty",
+    ),
     "hf_reward_ext.elhsr": (
         "ELHSRConfig",
         "ELHSRForSequenceClassification",
@@ -25,7 +43,6 @@ _MODULES = {
         "ELHSRModelConfig",
         "ELHSRTrainer",
         "HiddenStateReward",
-        "Pruning",
     ),
     "hf_reward_ext.evaluation": (
         "BestOfNEvaluation",
@@ -124,13 +141,25 @@ if TYPE_CHECKING:
     from hf_reward_ext.base.scoring.weighted import WeightedReward
     from hf_reward_ext.best_of_n import (
         BestOfNPipeline,
+        Pruning,
         ResumableWriter,
         preference_rows,
         sft_rows,
+        warm_up_threshold,
         write_best_of_n,
     )
     from hf_reward_ext.callbacks import BestOfNCallback, GuidedGenerationCallback
     from hf_reward_ext.checks import Finding, RewardModelReport, check_reward_model
+    from hf_reward_ext.confidence import (
+        GroupConfidence,
+        Length,
+        LogitsReward,
+        LogitsRewardModel,
+        MeanLogProbability,
+        Measure,
+        NegativeEntropy,
+        SelfCertainty,
+    )
     from hf_reward_ext.elhsr import (
         ELHSRConfig,
         ELHSRForSequenceClassification,
@@ -138,7 +167,6 @@ if TYPE_CHECKING:
         ELHSRModelConfig,
         ELHSRTrainer,
         HiddenStateReward,
-        Pruning,
     )
     from hf_reward_ext.evaluation import (
         BestOfNEvaluation,
@@ -243,6 +271,7 @@ __all__ = [
     "GenARMRewardModel",
     "GenARMRewardModelConfig",
     "GenARMTrainer",
+    "GroupConfidence",
     "GuidanceTrace",
     "GuidedCausalLM",
     "GuidedGenerationCallback",
@@ -250,7 +279,13 @@ __all__ = [
     "JudgePrompt",
     "JudgeTemplate",
     "Judgment",
+    "Length",
+    "LogitsReward",
+    "LogitsRewardModel",
     "LookAheadSearch",
+    "MeanLogProbability",
+    "Measure",
+    "NegativeEntropy",
     "PairScorer",
     "PreferenceEvaluation",
     "Pruning",
@@ -266,6 +301,7 @@ __all__ = [
     "SLAOutput",
     "SLATrainer",
     "SearchSettings",
+    "SelfCertainty",
     "SharedPrefill",
     "TextScorer",
     "WeightedReward",
@@ -298,6 +334,7 @@ __all__ = [
     "sla_generate",
     "slow_verdict_reward",
     "trace_guidance",
+    "warm_up_threshold",
     "write_best_of_n",
 ]
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"base.saving"},
     {"base.scoring"},
     {"base.training"},
-    {"genarm", "sla", "fast_slow", "elhsr"},
+    {"confidence", "genarm", "sla", "fast_slow", "elhsr"},
     {"evaluation", "best_of_n", "hub", "checks"},
     {"callbacks"},
     {"demo"},

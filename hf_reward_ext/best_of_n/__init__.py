@@ -5,10 +5,19 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
+from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
 from hf_reward_ext.best_of_n.sft_rows import sft_rows
 from hf_reward_ext.best_of_n.write import write_best_of_n
 from hf_reward_ext.best_of_n.writer import ResumableWriter
 
 PIPELINE_REGISTRY.register_pipeline("reward-bon", BestOfNPipeline, pt_model=AutoModelForCausalLM, type="text")
 
-__all__ = ["BestOfNPipeline", "ResumableWriter", "preference_rows", "sft_rows", "write_best_of_n"]
+__all__ = [
+    "BestOfNPipeline",
+    "Pruning",
+    "ResumableWriter",
+    "preference_rows",
+    "sft_rows",
+    "warm_up_threshold",
+    "write_best_of_n",
+]

@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_reward_ext.base.scoring.combine import max_rank, min_max
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
-from hf_reward_ext.elhsr.pruning import Pruning
+from hf_reward_ext.best_of_n.pruning import Pruning
 
 _COMBINATIONS = {"max_rank": max_rank, "min_max": min_max}
 _VOTES = ("majority", "weighted")

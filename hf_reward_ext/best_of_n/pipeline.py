@@ -2,30 +2,28 @@
 
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoConfig, TextGenerationPipeline, set_seed
+from transformers import TextGenerationPipeline, set_seed
 from transformers.pipelines.text_generation import ReturnType
 from transformers.utils.chat_template_utils import Chat
 
 from hf_reward_ext.base.lm.context import longest_input
 from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.tokens import token_ids
-from hf_reward_ext.base.scoring.loading import has_file
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
 from hf_reward_ext.best_of_n.candidates import as_turn
 from hf_reward_ext.best_of_n.options import BestOfNOptions, check_generation
 from hf_reward_ext.best_of_n.prompts import check_prompt, check_prompts
+from hf_reward_ext.best_of_n.pruning import generate_pruned
 from hf_reward_ext.best_of_n.ranking import rank_by_vote, rank_candidates
+from hf_reward_ext.best_of_n.reading import ReadReward, as_read_reward, open_reader
 from hf_reward_ext.best_of_n.sampling import sample_candidates
 from hf_reward_ext.elhsr.model import ELHSRModel
-from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
-from hf_reward_ext.elhsr.pruning import generate_pruned
 
 _OPTIONS = frozenset(field.name for field in fields(BestOfNOptions))
 # What reward functions may read beside prompts and completions.
@@ -41,9 +39,10 @@ class BestOfNPipeline(TextGenerationPipeline):
     tokens: the text ends with EOS, which a candidate that was cut at `max_new_tokens` did not write.
 
     Args:
-        reward_model ([`ELHSRModel`], or anything that [`as_scorer`] takes): A head trained on this policy; a reward
-            model; the name or folder of either; or a function of prompts and completions, larger is better. For chats
-            a function gets messages, as from TRL's trainers.
+        reward_model ([`ELHSRModel`], [`Measure`], or anything that [`as_scorer`] takes): A head trained on this policy;
+            a training-free measure of its probabilities (`"confidence"`, `"mean_log_probability"`, `"self_certainty"`,
+            `"negative_entropy"`, `"length"`); a reward model; the name or folder of either; or a function of prompts
+            and completions, larger is better. For chats a function gets messages, as from TRL's trainers.
         num_candidates (`int`, *optional*, defaults to 16): N.
         reward_processing_class (*optional*): Tokenizer of a reward model given as an object; default: the policy's.
         second_reward_model (*optional*): Another text reward, combined with the first by `combine`.
@@ -56,7 +55,8 @@ class BestOfNPipeline(TextGenerationPipeline):
         vote (`str`, *optional*): `"majority"` or `"weighted"` (by reward): the best candidate among those with the
             winning answer comes first. Needs `extract_answer`.
         extract_answer (`callable`): Completion text to a hashable answer, or `None` where there is none.
-        prune ([`Pruning`], *optional*): Stop candidates whose running reward is low. Needs an ELHSR head.
+        prune ([`Pruning`], *optional*): Stop candidates whose running reward is low. Needs an ELHSR head or a
+            training-free measure.
         candidates_per_batch (`int`, *optional*): Sample at most this many candidates of a prompt at a time, when
             memory is short.
         combine (`str` or `callable`, defaults to `"min_max"`): `"max_rank"`, `"min_max"` or a fitted combination
@@ -97,16 +97,21 @@ class BestOfNPipeline(TextGenerationPipeline):
             )
         # `super().__init__` checks the options, for which it has to be known what there is.
         self.options = BestOfNOptions()
-        self.head = _as_head(reward_model)
+        self.read_reward = as_read_reward(reward_model)
         self._has_second = second_reward_model is not None
         super().__init__(*args, num_candidates=num_candidates, **kwargs)
         self.options = self._forward_params["options"]
         tokenizer = reward_processing_class or self.tokenizer
-        self.scorer = None if self.head is not None else _as_scorer(reward_model, tokenizer)
+        self.scorer = None if self.read_reward is not None else _as_scorer(reward_model, tokenizer)
         self.second_scorer = _as_scorer(second_reward_model, tokenizer) if self._has_second else None
         if self.head is not None:
             self.head.to(self.model.device)  # pyright: ignore[reportArgumentType]
             self.head.check_policy(self.model, self.tokenizer)
+
+    @property
+    def head(self) -> ELHSRModel | None:
+        """The ELHSR head, if the reward is one."""
+        return self.read_reward if isinstance(self.read_reward, ELHSRModel) else None
 
     def __call__(self, text_inputs, **kwargs):
         if kwargs.get("batch_size") is not None and kwargs["batch_size"] < 1:
@@ -132,10 +137,10 @@ class BestOfNPipeline(TextGenerationPipeline):
     def _sanitize_parameters(self, options: BestOfNOptions | None = None, **kwargs):
         given = {name: kwargs.pop(name) for name in list(kwargs) if name in _OPTIONS}
         options = (options or self.options).updated(given)
-        if options.prune is not None and self.head is None:
+        if options.prune is not None and self.read_reward is None:
             raise ValueError(
-                "`prune` was given, but only an ELHSR head gives rewards of unfinished candidates. "
-                "Pass a head as `reward_model`, or leave `prune` out."
+                "`prune` was given, but only an ELHSR head and training-free measures reward unfinished candidates. "
+                "Pass one as `reward_model`, or leave `prune` out."
             )
         if options.combine is not None and not self._has_second:
             raise ValueError("`combine` needs a `second_reward_model`, got none. Pass one, or leave `combine` out.")
@@ -174,13 +179,13 @@ class BestOfNPipeline(TextGenerationPipeline):
         pad = (token_ids(settings.get("pad_token_id", self.tokenizer.pad_token_id)) or eos or [0])[0]
         if options.prune is None:
             candidates = sample_candidates(
-                self.model, self.head, input_ids, attention_mask, options, pad, generate_kwargs
+                self.model, self.read_reward, input_ids, attention_mask, options, pad, generate_kwargs
             )
         else:
             length = settings.get("max_new_tokens") or settings["max_length"] - input_ids.shape[1]
             candidates = generate_pruned(
                 self.model,
-                cast(ELHSRModel, self.head),
+                open_reader(cast(ReadReward, self.read_reward), self.model),
                 input_ids,
                 attention_mask,
                 options.num_candidates,
@@ -227,13 +232,18 @@ class BestOfNPipeline(TextGenerationPipeline):
             ranked = rank_by_vote(records, texts, options.vote, options.extract_answer)
         return ranked if options.return_all else ranked[:1]
 
+    @property
+    def _reward_name(self) -> str:
+        reward = self.scorer or self.read_reward
+        return "head" if reward is self.head else reward.__name__  # pyright: ignore[reportOptionalMemberAccess]
+
     def _scores(
         self, prompt: Any, texts: list[str], completion_ids: list[list[int]], rewards: Tensor | None, options: Any
     ) -> Rewards:
         prompts = [prompt] * len(texts)
         completions = texts if isinstance(prompt, str) else [as_turn(prompt, text) for text in texts]
         if rewards is not None:
-            scores = check_rewards(rewards, prompts, "head")
+            scores = check_rewards(rewards, prompts, self._reward_name)
         else:
             scores = self.scorer.score(prompts, completions, {"completion_ids": completion_ids}, nan_is_missing=True)
         if self.second_scorer is not None:
@@ -242,26 +252,17 @@ class BestOfNPipeline(TextGenerationPipeline):
             scores = options.fuse(scores, second)
         if all(score is None for score in scores):
             raise ValueError(
-                f"`{self.scorer.__name__ if self.scorer else 'head'}` must reward at least one of the {len(texts)} "
+                f"`{self._reward_name}` must reward at least one of the {len(texts)} "
                 f"candidates of the prompt {str(prompt)[:80]!r}, got `None` or NaN for all. Leave the prompt out."
             )
         return scores
 
 
-def _as_head(reward_model: Any) -> ELHSRModel | None:
-    if isinstance(reward_model, ELHSRModel):
-        return reward_model
-    if isinstance(reward_model, str | Path) and has_file(str(reward_model), "config.json"):
-        if isinstance(AutoConfig.from_pretrained(reward_model), ELHSRModelConfig):
-            return ELHSRModel.from_pretrained(reward_model)  # pyright: ignore[reportReturnType]
-    return None
-
-
 def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:
-    if _as_head(reward_model) is not None:
+    if as_read_reward(reward_model) is not None:
         raise ValueError(
-            "`second_reward_model` is an ELHSR head, but only the first reward is read while generating. "
-            "Pass the head as `reward_model`."
+            "`second_reward_model` is an ELHSR head or a training-free measure, but only the first reward is read "
+            "while generating. Pass it as `reward_model`, or of a measure `LogitsRewardModel(policy, measure)`."
         )
     scorer = as_single_scorer(reward_model, tokenizer)
     scorer.check_columns(_COLUMNS)

@@ -11,13 +11,12 @@ from hf_reward_ext.base.lm.candidates import Candidates
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.best_of_n.options import BestOfNOptions
-from hf_reward_ext.elhsr.decoding import HiddenStateReward
-from hf_reward_ext.elhsr.model import ELHSRModel
+from hf_reward_ext.best_of_n.reading import ReadReward, open_reader
 
 
 def sample_candidates(
     policy: Any,
-    head: ELHSRModel | None,
+    reward: ReadReward | None,
     input_ids: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
     options: BestOfNOptions,
@@ -29,32 +28,32 @@ def sample_candidates(
 
     Args:
         policy (`PreTrainedModel`): The model that generates.
-        head ([`ELHSRModel`], *optional*): Scores the candidates while they are written.
+        reward ([`ELHSRModel`] or [`Measure`], *optional*): Read while the candidates are written.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
         options ([`BestOfNOptions`]): Options of the pipeline.
         pad_token_id (`int`): Fills shorter candidates.
         generate_kwargs (`dict`): Arguments of `generate`.
 
     Returns:
-        [`Candidates`], with rewards if there is a head.
+        [`Candidates`], with rewards if one is read.
     """
     prefill = SharedPrefill(policy, input_ids, attention_mask)
     chunk = min(options.candidates_per_batch or options.num_candidates, options.num_candidates)
     counts = [min(chunk, options.num_candidates - start) for start in range(0, options.num_candidates, chunk)]
     parts = [
-        _sample(prefill, head, count, input_ids.shape[1], {**generate_kwargs, "last_use": number == len(counts)})
+        _sample(prefill, reward, count, input_ids.shape[1], {**generate_kwargs, "last_use": number == len(counts)})
         for number, count in enumerate(counts, start=1)
     ]
     return _join(parts, len(input_ids), pad_token_id)
 
 
 def _sample(
-    prefill: SharedPrefill, head: ELHSRModel | None, count: int, prompt_length: int, generate_kwargs: dict[str, Any]
+    prefill: SharedPrefill, reward: ReadReward | None, count: int, prompt_length: int, generate_kwargs: dict[str, Any]
 ) -> Candidates:
-    if head is not None:
-        with HiddenStateReward(prefill.policy, head) as meter:
+    if reward is not None:
+        with open_reader(reward, prefill.policy) as reader:
             generated = prefill.generate(count, **generate_kwargs)
-        rewards, mask = meter.rewards, meter.completion_mask
+        rewards, mask = reader.rewards, reader.completion_mask
     else:
         with watch_row_ends(prefill.policy) as ends:
             generated = prefill.generate(count, **generate_kwargs)

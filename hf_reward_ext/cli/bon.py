@@ -14,6 +14,7 @@ from hf_reward_ext.cli.options import (
     PromptOptions,
     SamplingOptions,
     is_function,
+    is_training_free,
     option,
 )
 from hf_reward_ext.cli.parser import command_parser
@@ -21,7 +22,7 @@ from hf_reward_ext.cli.parser import command_parser
 SHORT = "best of N: sample candidates, score them, keep the best"
 DESCRIPTION = """\
 Samples N candidates of each prompt and ranks them by a reward: an ELHSR head (scored while they are written), a reward
-model, or a function. Writes candidates, or rows for TRL's trainers."""
+model, a function, or the policy's own confidence. Writes candidates, or rows for TRL's trainers."""
 EXAMPLES = (
     '--reward_model outputs/elhsr --prompt "6 1 3 3=12|" --num_candidates 16',
     "--reward_model outputs/elhsr --data prompts.jsonl --output pairs.jsonl --as preference",
@@ -35,7 +36,8 @@ class ModelOptions:
 
     title: ClassVar[str] = "models"
     reward_model: str | None = option(
-        "ELHSR head or any reward model, by name or folder; or MODULE:FUNCTION of (prompts, completions)",
+        "ELHSR head or any reward model, by name or folder; MODULE:FUNCTION of (prompts, completions); or a "
+        "training-free reward: confidence, mean_log_probability, self_certainty, negative_entropy, length",
         metavar="NAME",
         kind="scorer",
     )
@@ -64,6 +66,10 @@ class CandidateOptions:
     prune_at: Annotated[list[int] | None, Count()] = option("lengths at which weak candidates are dropped")
     prune_keep: Annotated[float, Number(above=0, most=1)] = option("share that stays", 0.5)
     prune_max_gap: Annotated[float | None, Number(least=0)] = option("largest distance from the best that stays")
+    prune_min_reward: Annotated[float | None, Number()] = option("least reward that stays")
+    confidence_window: Annotated[int | None, Count()] = option(
+        "tokens of a group, with --reward_model confidence; default: 2048"
+    )
 
 
 @dataclass
@@ -101,10 +107,11 @@ class BonOptions(
         self.check_prompts(self.data)
         if not self.reward_model:
             raise ValueError("--reward_model is missing: what ranks the candidates")
-        if is_function(self.reward_model) and not self.model:
-            raise ValueError(
-                "--model is missing: a function as --reward_model does not say which policy to sample from"
-            )
+        if (is_function(self.reward_model) or is_training_free(self.reward_model)) and not self.model:
+            what = "function" if is_function(self.reward_model) else "training-free reward"
+            raise ValueError(f"--model is missing: a {what} as --reward_model does not name the policy to sample from")
+        if self.confidence_window and self.reward_model != "confidence":
+            raise ValueError("--confidence_window goes with --reward_model confidence")
         if self.temperature == 0 and self.num_candidates > 1:
             raise ValueError("--temperature 0 makes all candidates the same; give a positive one")
         if self.answer_pattern and self.extract_answer:
@@ -182,6 +189,7 @@ def _pipeline(options: BonOptions) -> Any:
         loading_settings,
         on_device,
     )
+    from hf_reward_ext.confidence import GroupConfidence, LogitsRewardModel
     from hf_reward_ext.elhsr import ELHSRModel
 
     reward_model = str(options.reward_model)
@@ -190,12 +198,17 @@ def _pipeline(options: BonOptions) -> Any:
     tokenizer = load_tokenizer(name, **given)
     if is_head(reward_model):
         reward: Any = ELHSRModel.from_pretrained(reward_model)
+    elif is_training_free(reward_model):
+        window = options.confidence_window
+        reward = GroupConfidence(window=window) if window else reward_model
     else:
         reward = load_scorer(reward_model, "--reward_model", options, options.batch_size)
-    second = None
-    if options.second_reward_model:
-        second = load_scorer(options.second_reward_model, "--second_reward_model", options, options.batch_size)
     policy = on_device(load_causal_lm(name, revision=options.revision, **loading_settings(options)), options)
+    second: Any = None
+    if is_training_free(options.second_reward_model):
+        second = LogitsRewardModel(policy, str(options.second_reward_model))
+    elif options.second_reward_model:
+        second = load_scorer(options.second_reward_model, "--second_reward_model", options, options.batch_size)
     return BestOfNPipeline(
         model=policy,
         tokenizer=tokenizer,
@@ -220,8 +233,8 @@ def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
 
 def _settings(options: BonOptions) -> dict[str, Any]:
     """Arguments of the pipeline's call, checked before a model is loaded."""
+    from hf_reward_ext.best_of_n import Pruning
     from hf_reward_ext.cli.models import is_head, load_function
-    from hf_reward_ext.elhsr import Pruning
 
     settings: dict[str, Any] = dict(
         return_all=True,
@@ -240,11 +253,13 @@ def _settings(options: BonOptions) -> dict[str, Any]:
     if options.second_reward_model:
         settings["combine"] = options.combine
     if options.prune_at:
-        settings["prune"] = Pruning(tuple(options.prune_at), options.prune_keep, options.prune_max_gap)
-        if not is_head(str(options.reward_model)):
+        settings["prune"] = Pruning(
+            tuple(options.prune_at), options.prune_keep, options.prune_max_gap, options.prune_min_reward
+        )
+        if not is_training_free(options.reward_model) and not is_head(str(options.reward_model)):
             raise ValueError(
-                f"`--prune_at` must come with an ELHSR head, got `--reward_model {options.reward_model}`: other "
-                "rewards cannot score unfinished candidates. Leave it out."
+                f"`--prune_at` must come with an ELHSR head or a training-free reward, got `--reward_model "
+                f"{options.reward_model}`: other rewards cannot score unfinished candidates. Leave it out."
             )
     return settings
 

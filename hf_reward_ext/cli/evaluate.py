@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from hf_reward_ext.base.options import SEED, Count, Number
-from hf_reward_ext.cli.options import DataOptions, LoadingOptions, option
+from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_training_free, option
 from hf_reward_ext.cli.parser import command_parser
 
 SHORT = "measure a reward model on preference rows, benchmarks or candidates"
@@ -29,11 +29,15 @@ class EvaluationOptions:
 
     title: ClassVar[str] = "evaluation"
     scorer: str | None = option(
-        "reward model, judge, head, channel or causal LM by name or folder; or MODULE:FUNCTION of (prompts, "
-        "completions)",
+        "reward model, judge, head, channel or causal LM by name or folder; MODULE:FUNCTION of (prompts, "
+        "completions); or a training-free reward of --policy: confidence, mean_log_probability, self_certainty, "
+        "negative_entropy, length",
         metavar="NAME",
         kind="scorer",
         revision=True,
+    )
+    policy: str | None = option(
+        "model whose probabilities a training-free --scorer reads", metavar="NAME", kind="model", revision=True
     )
     format: Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n"] = option(
         "columns of the rows", "preference"
@@ -75,6 +79,11 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
             raise ValueError("--scorer is missing: what is measured")
         if not self.data:
             raise ValueError("--data is missing: the rows to measure it on")
+        if is_training_free(self.scorer) != bool(self.policy):
+            raise ValueError(
+                "--policy goes with a training-free --scorer (confidence, ...), whose probabilities it has; give both "
+                "or neither"
+            )
         if self.extract_answer and self.format != "best-of-n":
             raise ValueError("--extract_answer goes with --format best-of-n")
         if self.rows and self.format == "best-of-n":
@@ -132,19 +141,32 @@ def _read(options: EvaluateOptions, rows: Any) -> list:
 
 def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     from hf_reward_ext.cli.folders import loading
-    from hf_reward_ext.cli.models import load_function, load_scorer
+    from hf_reward_ext.cli.models import load_function
     from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences
 
     extract = load_function(options.extract_answer, "--extract_answer", ("",)) if options.extract_answer else None
     settings: dict[str, Any] = dict(
         batch_size=options.batch_size, confidence=options.confidence, seed=options.seed, show_progress=True
     )
-    with loading(str(options.scorer), "--scorer"):
-        loaded = load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
+    with loading(str(options.policy or options.scorer), "--policy" if options.policy else "--scorer"):
+        loaded = _load_scorer(options)
     scorer = files.resume(loaded, options.seed)
     if options.format == "best-of-n":
         return evaluate_best_of_n(scorer, rows, extract_answer=extract, **settings)
     return evaluate_preferences(scorer, rows, options.format, conversational=options.chat, **settings)
+
+
+def _load_scorer(options: EvaluateOptions) -> Any:
+    from hf_reward_ext.base.scoring.scorer import as_scorer
+    from hf_reward_ext.cli.models import load_causal_lm, load_scorer, load_tokenizer, loading_settings, on_device
+    from hf_reward_ext.confidence import LogitsRewardModel
+
+    if not is_training_free(options.scorer):
+        return load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
+    name, settings = str(options.policy), {"revision": options.revision, **loading_settings(options)}
+    tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    policy = on_device(load_causal_lm(name, **settings), options)
+    return as_scorer(LogitsRewardModel(policy, str(options.scorer)), tokenizer, options.batch_size)
 
 
 def _contents(result: Any) -> dict[str, Any]:

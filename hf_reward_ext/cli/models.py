@@ -20,7 +20,7 @@ from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_to
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.cli.folders import check_model_folder, is_path
-from hf_reward_ext.cli.options import LoadingOptions, is_function
+from hf_reward_ext.cli.options import LoadingOptions, is_function, is_training_free
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.genarm import GenARMRewardModel
@@ -279,4 +279,4 @@ def is_causal_lm(name: str) -> bool:
 
 def is_head(name: str) -> bool:
     """Whether a reward model is an ELHSR head, which scores while candidates are written."""
-    return not is_function(name) and model_type(name) == "elhsr"
+    return not is_function(name) and not is_training_free(name) and model_type(name) == "elhsr"

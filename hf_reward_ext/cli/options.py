@@ -100,6 +100,15 @@ class OutputOptions:
     batch_size: Annotated[int, Count()] = option("rows at a time", 8)
 
 
+# Rewards that no training made: from the policy's own probabilities.
+TRAINING_FREE = ("confidence", "mean_log_probability", "self_certainty", "negative_entropy", "length")
+
+
+def is_training_free(name: str | None) -> bool:
+    """Whether a name is that of a training-free reward."""
+    return name in TRAINING_FREE
+
+
 def is_function(name: str | None) -> bool:
     """
     Whether a name is `MODULE:FUNCTION`.

@@ -20,7 +20,7 @@ from hf_reward_ext.base.saving.fingerprint import model_files
 from hf_reward_ext.base.saving.json_values import digest
 from hf_reward_ext.best_of_n import ResumableWriter
 from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_function
-from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function
+from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function, is_training_free
 from hf_reward_ext.cli.rows import load_rows
 
 Batch = Callable[[list[dict]], list[dict]]
@@ -156,7 +156,7 @@ def settings_of(options: Any) -> dict[str, Any]:
         value, kind = getattr(options, field.name), field.metadata.get("kind")
         if kind in ("input", "place"):
             continue
-        if value is None or kind is None:
+        if value is None or kind is None or (kind == "scorer" and is_training_free(value)):
             settings[field.name] = value
         elif kind == "rows":
             settings[field.name] = digest(load_rows(value).to_list())

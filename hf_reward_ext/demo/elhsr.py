@@ -12,11 +12,11 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from hf_reward_ext.base.scoring.votes import majority_vote
+from hf_reward_ext.best_of_n.pruning import Pruning, generate_pruned
 from hf_reward_ext.demo import arithmetic, walk
 from hf_reward_ext.demo.sampling import Rollouts, sample
 from hf_reward_ext.demo.text_reward_model import train_text_reward_model
-from hf_reward_ext.elhsr import ELHSRConfig, ELHSRModel, ELHSRTrainer, Pruning
-from hf_reward_ext.elhsr.pruning import generate_pruned
+from hf_reward_ext.elhsr import ELHSRConfig, ELHSRModel, ELHSRTrainer, HiddenStateReward
 from hf_reward_ext.evaluation import Estimate, mean_with_interval
 
 CANDIDATES = 16
@@ -206,7 +206,7 @@ def sample_pruned(
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
         candidates = generate_pruned(
             policy,
-            head,
+            HiddenStateReward(policy, head),
             **inputs,
             num_candidates=num_candidates,
             prune=pruning,

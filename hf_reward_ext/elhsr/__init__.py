@@ -5,7 +5,6 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
-from hf_reward_ext.elhsr.pruning import Pruning
 from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification
 from hf_reward_ext.elhsr.trainer import ELHSRTrainer
 from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
@@ -21,5 +20,4 @@ __all__ = [
     "ELHSRModelConfig",
     "ELHSRTrainer",
     "HiddenStateReward",
-    "Pruning",
 ]

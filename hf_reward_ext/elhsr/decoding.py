@@ -18,8 +18,10 @@ from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_of, run_forward, un
 from hf_reward_ext.base.lm.generate_hook import effective_generation_config
 from hf_reward_ext.base.lm.row_ends import RowEnds, watch_row_ends
 from hf_reward_ext.base.lm.tokens import inferred_mask
+from hf_reward_ext.base.lm.watched_ids import watched_ids
 from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
 from hf_reward_ext.base.options import check_choice
+from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
 from hf_reward_ext.elhsr.token_trace import TokenTrace
@@ -131,6 +133,8 @@ class HiddenStateReward:
         self._call: _Call | None = None
         self._result: tuple[Tensor, Tensor, Tensor] | None = None
         self._is_finished: Tensor | None = None
+        self._sums_before: tuple[Tensor, Tensor] | None = None  # of the calls that the last one continues
+        self._carried: tuple[Tensor, Tensor] | None = None
 
     def __enter__(self) -> Self:
         with _lock:
@@ -149,8 +153,8 @@ class HiddenStateReward:
 
     @property
     def rewards(self) -> Float[Tensor, " rows"]:
-        gates, rewards, mask = self._scored()
-        return gated_mean(gates, rewards, mask)
+        weighted, gates = self._sums()
+        return weighted / gates.clamp(min=1e-8)
 
     @property
     def token_rewards(self) -> tuple[Float[Tensor, "rows seq"], Float[Tensor, "rows seq"]]:
@@ -183,6 +187,27 @@ class HiddenStateReward:
         gates, rewards, mask = self._score_tokens(self._call, getattr(sequences, "sequences", sequences))  # pyright: ignore
         return gated_mean(gates, rewards, mask)
 
+    def carry(self, rows: Int[Tensor, " kept"]) -> None:
+        """
+        The next call continues these rows of the last one, and `rewards` then cover both.
+
+        Args:
+            rows (`torch.Tensor` of shape `(kept,)`): Indices of rows of the last call, in the order of the next.
+
+        Raises:
+            RuntimeError: If there was no call.
+        """
+        weighted, gates = self._sums()
+        self._carried = weighted[rows], gates[rows]
+
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        """Sums over completion tokens of the gated rewards and of the gates, of all calls that were continued."""
+        gates, rewards, mask = self._scored()
+        sums = masked_sum(gates * rewards, mask), masked_sum(gates, mask)
+        if self._sums_before is None:
+            return sums
+        return sums[0] + self._sums_before[0], sums[1] + self._sums_before[1]
+
     def _scored(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._result is None:
             raise RuntimeError(
@@ -196,13 +221,14 @@ class HiddenStateReward:
         """Runs `generate` and scores what it writes."""
         arguments = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         config = effective_generation_config(self._model, arguments)
-        call = _Call(self.head, _checked_ids(arguments, config), arguments, config)
+        call = _Call(self.head, watched_ids(arguments, config, "HiddenStateReward"), arguments, config)
         with _lock:
             if self._is_running:
                 raise RuntimeError(
                     "This `HiddenStateReward` must score one `generate` at a time, and one is running in another task. "
                     "Make a meter for each task."
                 )
+            self._check_carried(len(call.ids) * (config.num_return_sequences or 1))
             self._is_running = True
         before = _calls.get()
         _calls.set({**before, id(self._model): call})
@@ -215,12 +241,20 @@ class HiddenStateReward:
                 self._read_last_token(call, sequences)
             call.cache, call.last_inputs = None, {}
             self._result = self._score_tokens(call, sequences)
+            self._sums_before, self._carried = self._carried, None
             self._is_finished = call.ends.is_finished(sequences)
             self._call = call
         finally:
             _calls.set(before)
             self._is_running = False
         return output
+
+    def _check_carried(self, num_rows: int) -> None:
+        if self._carried is not None and len(self._carried[0]) != num_rows:
+            raise RuntimeError(
+                f"`generate` must continue the {len(self._carried[0])} rows that were carried, got {num_rows} rows. "
+                "Pass them in that order."
+            )
 
     def _read_last_token(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> None:
         """Runs one more forward, on the cache that `generate` leaves, for the token that it never reads."""
@@ -281,22 +315,6 @@ class HiddenStateReward:
         return call.outputs_of_head(features)
 
 
-def _checked_ids(arguments: dict[str, Any], config: GenerationConfig) -> Int[Tensor, "rows seq"]:
-    ids = arguments.get("inputs")
-    ids = arguments.get("input_ids") if ids is None else ids
-    if not isinstance(ids, Tensor) or ids.dim() != 2 or arguments.get("inputs_embeds") is not None:
-        raise ValueError(
-            "`generate` must get `input_ids` of shape (rows, seq) with a `HiddenStateReward`, which finds rows by "
-            "their ids. Pass `input_ids` instead of `inputs_embeds`."
-        )
-    if config.cache_implementation == "paged":
-        raise ValueError(
-            "`cache_implementation` must not be 'paged' with a `HiddenStateReward`: continuous batching packs the rows "
-            "of many requests into one. Leave `cache_implementation` out."
-        )
-    return ids
-
-
 def _meter_of(model: nn.Module) -> HiddenStateReward | None:
     """The meter that is open on a model in this thread or task."""
     return next((meter for meter in _meters.get() if meter._model is model and meter._is_open), None)
@@ -316,8 +334,8 @@ def _watch(model: nn.Module) -> None:
 
 
 def _unwatch(model: nn.Module) -> None:
-    unwrap_method(model, "generate")
-    unwrap_method(model, "prepare_inputs_for_generation")
+    unwrap_method(model, "generate", _generate)
+    unwrap_method(model, "prepare_inputs_for_generation", _prepare)
     _hooks[model][0] -= 1
     if _hooks[model][0] == 0:
         for handle in _hooks.pop(model)[1:]:

@@ -7,7 +7,8 @@ from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import LlamaConfig, LlamaForSequenceClassification, pipeline
 
 import hf_reward_ext  # noqa: F401  registers "reward-bon"
-from hf_reward_ext.elhsr import ELHSRModel, Pruning
+from hf_reward_ext.best_of_n import Pruning
+from hf_reward_ext.elhsr import ELHSRModel
 
 SAMPLING = dict(max_new_tokens=6, temperature=1.0)
 CHAT = [{"role": "user", "content": "w1 w2"}]
@@ -70,6 +71,7 @@ def test_an_option_of_the_pipeline_is_one_of_its_calls(option, capsys):
         (dict(candidates_per_batch=2, prune=Pruning((2,))), ValueError, "must not be given together"),
         (dict(vote="majority"), ValueError, "without `extract_answer`"),
         (dict(vote="majority", extract_answer=3), TypeError, "`extract_answer` must be callable"),
+        (dict(prune=Pruning((2,), keep=1, min_reward=0.0), candidates_per_batch=1), ValueError, "together"),
         (dict(prune=(2, 4)), TypeError, "`prune` must be a `Pruning`"),
         (dict(combine="min_max"), ValueError, "needs a `second_reward_model`"),
         (dict(seed=-1), ValueError, "`seed` must be an integer from 0"),

@@ -5,7 +5,8 @@ from transformers import LlamaConfig, LlamaForSequenceClassification, pipeline
 
 import hf_reward_ext  # noqa: F401  registers "reward-bon"
 from hf_reward_ext.base.scoring.combine import FittedCombination
-from hf_reward_ext.elhsr import ELHSRModel, HiddenStateReward, Pruning
+from hf_reward_ext.best_of_n import Pruning
+from hf_reward_ext.elhsr import ELHSRModel, HiddenStateReward
 
 SAMPLING = dict(max_new_tokens=6, temperature=1.0)
 
@@ -193,7 +194,7 @@ def test_bad_inputs_are_refused(policy, tokenizer, head):
         bon(policy, tokenizer, head)("")
     with pytest.raises(ValueError, match="300 tokens.*at most 256"):
         bon(policy, tokenizer, head)("w1 " * 300)
-    with pytest.raises(ValueError, match="only an ELHSR head"):
+    with pytest.raises(ValueError, match="only an ELHSR head and training-free measures"):
         bon(policy, tokenizer, count_w9)("w1", prune=Pruning((2,)))
     with pytest.raises(ValueError, match="returned shape"):
         bon(policy, tokenizer, lambda prompts, completions: [1.0])("w1", **SAMPLING)

@@ -101,6 +101,16 @@ def test_functions_votes_labels_and_pruning(arguments, folder, functions, tmp_pa
     assert "has no attribute 'longest'. Pass MODULE:FUNCTION" in capsys.readouterr().err
 
 
+def test_the_policys_own_confidence_ranks_and_prunes(folder, capsys):
+    base = ["bon", "--num_candidates", "4", "--max_new_tokens", "5", "--prompt", "w3 w5", "--json"]
+    confident = [*base, "--model", f"{folder}/policy", "--reward_model", "confidence"]
+    for more in ([], ["--confidence_window", "2"], ["--second_reward_model", "length"], ["--prune_at", "2"]):
+        assert main([*confident, *more]) == 0
+        [row] = json.loads(capsys.readouterr().out)["rows"]
+        assert row["rewards"] == sorted(row["rewards"], reverse=True) or "--prune_at" in more
+        assert ("pruned" in row) == ("--prune_at" in more)
+
+
 @pytest.mark.parametrize(
     ("pattern", "text", "answer"), [(r"=(\d+)", "1+1=2;2+1=3", "3"), (r"\d$", "a 4", "4"), (r"\d", "none", None)]
 )
@@ -113,6 +123,8 @@ def test_answers_by_pattern(pattern, text, answer):
     [
         (["--prompt", "a"], "--reward_model is missing"),
         (["--reward_model", "r"], "give either --prompt or --data"),
+        (["--prompt", "a", "--reward_model", "confidence"], "a training-free reward as --reward_model"),
+        (["--prompt", "a", "--reward_model", "r", "--confidence_window", "3"], "goes with --reward_model confidence"),
         (["--prompt", "a", "--reward_model", "r", "--temperature", "0"], "all candidates the same"),
         (["--prompt", "a", "--reward_model", "r", "--vote", "majority"], "--vote counts answers"),
         (["--prompt", "a", "--reward_model", "r", "--as", "sft"], "--as sft shapes the file"),

@@ -101,6 +101,14 @@ def test_candidates(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "curves.png").exists()
 
 
+def test_a_training_free_reward_of_candidates(folder, tmp_path, capsys):
+    rows = [{"prompt": "w3 w5", "completions": [" w6", " w7 w8"], "labels": [0, 1]}]
+    arguments = ["--scorer", "length", "--policy", f"{folder}/policy", "--format", "best-of-n", "--json"]
+    assert main(["evaluate", *arguments, "--data", write_rows(tmp_path / "rows.jsonl", rows)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["scorer"] == "Length" and report["estimates"]["best-of-n@2"]["value"] == 1
+
+
 def test_a_benchmark_with_columns_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_words.py").write_text("def score(prompts, texts):\n    return [t.count('w6') for t in texts]\n")
@@ -120,6 +128,8 @@ def test_a_benchmark_with_columns_of_its_own(tmp_path, monkeypatch, capsys):
         ([], "--scorer is missing"),
         (["--scorer", "s"], "--data is missing"),
         (["--scorer", "s", "--data", "d", "--format", "mine"], "invalid choice: 'mine'"),
+        (["--scorer", "confidence", "--data", "d"], "--policy goes with a training-free --scorer"),
+        (["--scorer", "s", "--data", "d", "--policy", "p"], "--policy goes with a training-free --scorer"),
         (["--scorer", "s", "--data", "d", "--extract_answer", "m:f"], "goes with --format best-of-n"),
         (["--scorer", "s", "--data", "d", "--format", "best-of-n", "--rows", "r"], "--rows goes with pairs"),
     ],

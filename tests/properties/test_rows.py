@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
-from hf_reward_ext.elhsr.pruning import Pruning
+from hf_reward_ext.best_of_n.pruning import Pruning
 from hf_reward_ext.elhsr.token_trace import TokenTrace
 
 TOKENS = st.integers(0, 5)

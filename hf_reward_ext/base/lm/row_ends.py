@@ -67,6 +67,15 @@ class RowEnds:
         self._is_limited = self._is_limited | (new & ~ended)
         self._ended.append((ids[new], ~ended[new]))
 
+    def are_written(self, ids: Int[Tensor, "rows seq"]) -> Bool[Tensor, " rows"]:
+        """
+        Which rows hold a token that was written in the last column; the others ended before, and hold filler.
+
+        Args:
+            ids (`torch.Tensor` of shape `(rows, seq)`): What the criteria saw last.
+        """
+        return ((self._lengths == 0) | (self._lengths == ids.shape[1])).to(ids.device)
+
     def completion_mask(self, sequences: Int[Tensor, "rows seq"], prompt_length: int) -> Bool[Tensor, "rows new"]:
         """
         Return a mask of the generated tokens after the prompt.
@@ -136,7 +145,7 @@ def watch_row_ends(model) -> Iterator[RowEnds]:
         yield ends
     finally:
         _watching.set(tuple(one for one in _watching.get() if one[1] is not ends))
-        unwrap_method(model, "_get_stopping_criteria")
+        unwrap_method(model, "_get_stopping_criteria", _record_criteria)
 
 
 def _record_criteria(model, plain, generation_config, *args, **kwargs) -> StoppingCriteriaList:

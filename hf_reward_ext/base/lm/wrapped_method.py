@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,9 @@ _wrapped: WeakKeyDictionary[nn.Module, dict[str, "_Wrapped"]] = WeakKeyDictionar
 
 @dataclass
 class _Wrapped:
-    """A wrapped method: number of uses, the wrapper, and the previous attribute of the instance."""
+    """A wrapped method: number of uses of each `around`, the wrapper, and the previous attribute of the instance."""
 
-    count: int
+    arounds: Counter[Callable]
     wrapper: Callable
     before: Any
 
@@ -26,8 +27,9 @@ def wrap_method(model: nn.Module, name: str, around: Callable) -> None:
     """
     Replace calls of a model's method by `around(model, plain, *args, **kwargs)`, until [`unwrap_method`].
 
-    Wrapping may be repeated with the same `around`: the last [`unwrap_method`] restores the method. Other threads call
-    the method too, so `around` should use a context variable to decide which calls it changes.
+    Wrapping may be repeated: the last [`unwrap_method`] restores the method. Another `around` runs outside of those
+    before, which are its `plain`. Other threads call the method too, so `around` should use a context variable to
+    decide which calls it changes.
 
     Args:
         model (`nn.Module`): Instance whose method is wrapped.
@@ -37,24 +39,29 @@ def wrap_method(model: nn.Module, name: str, around: Callable) -> None:
     with _lock:
         methods = _wrapped.setdefault(model, {})
         if name in methods:
-            methods[name].count += 1
+            methods[name].arounds[around] += 1
             return
-        plain = getattr(model, name)
+        plain, arounds = getattr(model, name), Counter([around])
 
         @functools.wraps(plain)  # `generate` inspects signatures
         def wrapper(*args, **kwargs):
-            return around(model, plain, *args, **kwargs)
+            call = plain
+            for outer in tuple(arounds):
+                call = functools.partial(outer, model, call)
+            return call(*args, **kwargs)
 
-        methods[name] = _Wrapped(1, wrapper, vars(model).get(name))
+        methods[name] = _Wrapped(arounds, wrapper, vars(model).get(name))
         vars(model)[name] = wrapper
 
 
-def unwrap_method(model: nn.Module, name: str) -> None:
-    """Undo one [`wrap_method`]."""
+def unwrap_method(model: nn.Module, name: str, around: Callable) -> None:
+    """Undo one [`wrap_method`] with the same arguments."""
     with _lock:
         wrapped = _wrapped[model][name]
-        wrapped.count -= 1
-        if wrapped.count > 0:
+        wrapped.arounds[around] -= 1
+        if wrapped.arounds[around] == 0:
+            del wrapped.arounds[around]
+        if wrapped.arounds:
             return
         del _wrapped[model][name]
         if vars(model).get(name) is not wrapped.wrapper:

@@ -9,12 +9,17 @@ from transformers.generation import EosTokenCriteria
 
 from hf_reward_ext import GenARMLogitsProcessor
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
+from hf_reward_ext.best_of_n.pruning import Pruning, generate_pruned, warm_up_threshold
+from hf_reward_ext.confidence import GroupConfidence, Length, LogitsReward, LogitsRewardModel
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean
-from hf_reward_ext.elhsr.pruning import Pruning, generate_pruned
 
 ENDS = dict(eos_token_id=EOS, pad_token_id=PAD)
+
+
+def reader_of(policy, head=None):
+    return HiddenStateReward(policy, head or ELHSRModel.from_policy(policy))
 
 
 def rewards_of(policy, head, sequences, prompt_mask, lengths):
@@ -34,8 +39,8 @@ def test_all_are_scored_exactly(architecture):
     head = ELHSRModel.from_policy(policy)
     input_ids, attention_mask = left_padded_batch()
     candidates = generate_pruned(
-        policy, head, input_ids, attention_mask, 8, Pruning((3, 6)), max_new_tokens=14, do_sample=True,
-        suppress_tokens=[PAD], **ENDS,
+        policy, reader_of(policy, head), input_ids, attention_mask, 8, Pruning((3, 6)), max_new_tokens=14,
+        do_sample=True, suppress_tokens=[PAD], **ENDS,
     )  # fmt: skip
     expected = rewards_of(policy, head, candidates.sequences, attention_mask, candidates.num_tokens)
     torch.testing.assert_close(candidates.rewards, expected, atol=1e-5, rtol=1e-5)
@@ -49,7 +54,9 @@ def test_the_right_candidates_are_stopped():
     input_ids, attention_mask = left_padded_batch()
     settings = dict(max_new_tokens=10, do_sample=True, suppress_tokens=[PAD, EOS], **ENDS)
     torch.manual_seed(5)
-    candidates = generate_pruned(policy, head, input_ids, attention_mask, 8, Pruning((4,)), **settings)
+    candidates = generate_pruned(
+        policy, HiddenStateReward(policy, head), input_ids, attention_mask, 8, Pruning((4,)), **settings
+    )
     at_step = rewards_of(policy, head, candidates.sequences, attention_mask, torch.full((24,), 4)).view(3, 8)
     expected = at_step.argsort(-1, descending=True)[:, 4:].sort(-1).values
     stopped = candidates.pruned.view(3, 8)
@@ -64,7 +71,7 @@ def test_rows_that_stay_are_those_of_plain_decoding():
     policy = tiny_causal_lm()
     input_ids, attention_mask = left_padded_batch()
     candidates = generate_pruned(
-        policy, ELHSRModel.from_policy(policy), input_ids, attention_mask, 4, Pruning((2, 5)), max_new_tokens=9,
+        policy, reader_of(policy), input_ids, attention_mask, 4, Pruning((2, 5)), max_new_tokens=9,
         do_sample=True, top_k=1, **ENDS,
     )  # fmt: skip
     greedy = policy.generate(input_ids, attention_mask=attention_mask, do_sample=False, max_new_tokens=9)
@@ -78,7 +85,7 @@ def test_everyone_may_finish_before_the_end():
     bias = {(EOS,): 50.0}
     input_ids, attention_mask = left_padded_batch()
     candidates = generate_pruned(
-        policy, ELHSRModel.from_policy(policy), input_ids, attention_mask, 4, Pruning((3,)), max_new_tokens=50,
+        policy, reader_of(policy), input_ids, attention_mask, 4, Pruning((3,)), max_new_tokens=50,
         do_sample=True, sequence_bias=bias, **ENDS,
     )  # fmt: skip
     assert not candidates.pruned.any() and (candidates.num_tokens == 1).all()
@@ -92,7 +99,8 @@ def test_everyone_may_finish_before_the_end():
         (dict(steps=(2, 2)), "ascending"),
         (dict(steps=(0,)), "`steps` must be an integer of at least 1, got 0"),
         (dict(steps=(2.5,)), "`steps` must be an integer"),
-        (dict(steps=(2,), keep=1.0), "`keep` must be below 1 without `max_gap`"),
+        (dict(steps=(2,), keep=1.0), "`keep` must be below 1 without `max_gap` and `min_reward`"),
+        (dict(steps=(2,), keep=1, min_reward=math.inf), "`min_reward` must be a number, got inf"),
         (dict(steps=(2,), keep=0), "`keep` must be a number above 0 and at most 1, got 0"),
         (dict(steps=(2,), keep=math.nan), "`keep` must be a number above 0 and at most 1, got nan"),
         (dict(steps=(2,), max_gap=-1.0), "`max_gap` must be a number of at least 0, got -1"),
@@ -103,6 +111,38 @@ def test_everyone_may_finish_before_the_end():
 def test_bad_schedules_are_refused(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         Pruning(**arguments)
+
+
+@pytest.mark.parametrize("measure", ["confidence", "self_certainty", GroupConfidence(window=3), Length()], ids=str)
+def test_training_free_rewards_prune_too(measure):
+    policy = tiny_causal_lm()
+    ids, mask = left_padded_batch()
+    torch.manual_seed(0)
+    prune = Pruning((2, 4, 6), keep=0.6)
+    settings = dict(max_new_tokens=9, do_sample=True, sequence_bias={(EOS,): 4.0}, suppress_tokens=[PAD])
+    candidates = generate_pruned(policy, LogitsReward(policy, measure), ids, mask, 6, prune, **settings)
+    assert candidates.pruned.any() and not candidates.pruned.all()
+    written = torch.arange(candidates.sequences.shape[1] - ids.shape[1]) < candidates.num_tokens[:, None]
+    attention = torch.cat([mask.repeat_interleave(6, 0), written.long()], -1)
+    completion = torch.cat([torch.zeros(18, ids.shape[1], dtype=torch.bool), written], -1)
+    expected = LogitsRewardModel(policy, measure)(candidates.sequences, attention, completion).logits[:, 0]
+    torch.testing.assert_close(candidates.rewards, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_candidates_below_a_reward_are_dropped_but_the_best():
+    rewards = torch.tensor([[3.0, 1.0, 2.0, -torch.inf], [0.0, -1.0, -torch.inf, -2.0]])
+    stay = Pruning((2,), keep=1, min_reward=1.5).leaders(0, rewards)
+    assert stay.tolist() == [[True, False, True, False], [True, False, False, False]]
+
+
+def test_the_threshold_is_what_a_share_of_the_warm_up_reaches():
+    rewards = [5.0, 1.0, 4.0, 2.0, 3.0]
+    for keep in (0.2, 0.4, 0.6, 0.8, 1.0):
+        threshold = warm_up_threshold(rewards, keep)
+        assert sum(reward >= threshold for reward in rewards) == round(5 * keep), (keep, threshold)
+    for rewards, keep, message in [([], 0.5, "got none"), ([1.0], 0, "above 0"), ([1.0, None], 1, r"`rewards\[1\]`")]:
+        with pytest.raises((ValueError, TypeError), match=message):
+            warm_up_threshold(rewards, keep)
 
 
 def test_survivor_counts():
@@ -117,7 +157,7 @@ def test_candidates_far_behind_the_best_are_dropped_and_only_those():
 
     def run(pruning):
         torch.manual_seed(0)
-        return generate_pruned(policy, head, ids, mask, 8, pruning, **kwargs)
+        return generate_pruned(policy, reader_of(policy, head), ids, mask, 8, pruning, **kwargs)
 
     assert not run(Pruning((3, 6), keep=1.0, max_gap=1e6)).pruned.any()
     gap = 0.1
@@ -141,7 +181,9 @@ def greedy(policy, ids, mask, num_candidates=2, prune=None, **settings):
     """Candidates that all write the likeliest tokens; without `prune` none of them is dropped."""
     prune = prune or Pruning((2, 3, 7), keep=1.0, max_gap=1e9)
     sampling = {} if "generation_config" in settings else dict(do_sample=True, top_k=1)
-    return generate_pruned(policy, head_of(policy), ids, mask, num_candidates, prune, **sampling, **settings)
+    return generate_pruned(
+        policy, HiddenStateReward(policy, head_of(policy)), ids, mask, num_candidates, prune, **sampling, **settings
+    )
 
 
 @pytest.mark.parametrize("ending", ["EOS", "criterion", "stop string", "length"])
@@ -199,7 +241,13 @@ def test_settings_hold_for_all_stages_together(settings, way):
     elif way == "an object":
         arguments = dict(generation_config=GenerationConfig(**arguments))
     candidates = generate_pruned(
-        policy, head_of(policy), ids, mask, 2, Pruning((2, 3, 7), keep=1.0, max_gap=1e9), **arguments
+        policy,
+        HiddenStateReward(policy, head_of(policy)),
+        ids,
+        mask,
+        2,
+        Pruning((2, 3, 7), keep=1.0, max_gap=1e9),
+        **arguments,
     )
     with HiddenStateReward(policy, head_of(policy)) as meter:
         plain = policy.generate(ids, attention_mask=mask, **arguments)

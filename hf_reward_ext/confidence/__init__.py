@@ -1,0 +1,23 @@
+"""Training-free rewards: from the policy's own probabilities, while it writes or of finished texts."""
+
+from hf_reward_ext.confidence.decoding import LogitsReward
+from hf_reward_ext.confidence.measures import (
+    GroupConfidence,
+    Length,
+    MeanLogProbability,
+    Measure,
+    NegativeEntropy,
+    SelfCertainty,
+)
+from hf_reward_ext.confidence.model import LogitsRewardModel
+
+__all__ = [
+    "GroupConfidence",
+    "Length",
+    "LogitsReward",
+    "LogitsRewardModel",
+    "MeanLogProbability",
+    "Measure",
+    "NegativeEntropy",
+    "SelfCertainty",
+]

@@ -1,0 +1,50 @@
+"""Training-free rewards by name."""
+
+from pathlib import Path
+from typing import Any
+
+from hf_reward_ext.confidence.measures import (
+    GroupConfidence,
+    Length,
+    MeanLogProbability,
+    Measure,
+    NegativeEntropy,
+    SelfCertainty,
+)
+
+MEASURES: dict[str, type[Measure]] = {
+    "confidence": GroupConfidence,
+    "mean_log_probability": MeanLogProbability,
+    "self_certainty": SelfCertainty,
+    "negative_entropy": NegativeEntropy,
+    "length": Length,
+}
+
+
+def as_measure(reward: Any) -> Measure | None:
+    """
+    The training-free reward that something is or names; `None` for anything else.
+
+    Args:
+        reward ([`Measure`] or `str`): One of `"confidence"`, `"mean_log_probability"`, `"self_certainty"`,
+            `"negative_entropy"`, `"length"`.
+
+    Raises:
+        ValueError: If there is a folder of that name.
+
+    Example:
+    ```python
+    >>> as_measure("confidence")
+    GroupConfidence(window=2048, top_k=None)
+    ```
+    """
+    if isinstance(reward, Measure):
+        return reward
+    if not isinstance(reward, str) or reward not in MEASURES:
+        return None
+    if Path(reward).is_dir():
+        raise ValueError(
+            f"{reward!r} must name one reward, but it is a training-free reward and a folder here. Write "
+            f"'./{reward}' for the folder, or pass `{MEASURES[reward].__name__}()`."
+        )
+    return MEASURES[reward]()

@@ -1,0 +1,78 @@
+"""Rewards of rows from one value per token, in memory that does not grow with the length."""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Running(Protocol):
+    """A number per row that is updated with every token."""
+
+    def update(self, values: Float[Tensor, " rows"], is_written: Bool[Tensor, " rows"]) -> None:
+        """Adds one token of each row; rows whose token is filler stay as they are."""
+        ...
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Keeps only these rows."""
+        ...
+
+    def value(self) -> Float[Tensor, " rows"]:
+        """The number of each row so far; NaN before its first token."""
+        ...
+
+
+class RunningSum:
+    """
+    Sum, or mean, of the values of a row.
+
+    Args:
+        zeros (`torch.Tensor` of shape `(rows,)`): Zeros of the type and device of the values.
+        is_mean (`bool`, *optional*, defaults to `True`): Whether the sum is divided by the number of tokens.
+    """
+
+    def __init__(self, zeros: Float[Tensor, " rows"], is_mean: bool = True):
+        self.total, self.count = zeros.clone(), zeros.clone()
+        self.is_mean = is_mean
+
+    def update(self, values: Float[Tensor, " rows"], is_written: Bool[Tensor, " rows"]) -> None:
+        self.total = self.total + values.masked_fill(~is_written, 0)
+        self.count = self.count + is_written
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        self.total, self.count = self.total[rows], self.count[rows]
+
+    def value(self) -> Float[Tensor, " rows"]:
+        return self.total / self.count if self.is_mean else self.total
+
+
+class RunningLowest:
+    """
+    Lowest mean of any `window` values in succession; of fewer values their mean.
+
+    Args:
+        zeros (`torch.Tensor` of shape `(rows,)`): Zeros of the type and device of the values.
+        window (`int`): Number of tokens; that many values per row are kept.
+    """
+
+    def __init__(self, zeros: Float[Tensor, " rows"], window: int):
+        self.window = window
+        self.recent = zeros.new_zeros(len(zeros), window)
+        self.count = torch.zeros_like(zeros, dtype=torch.long)
+        self.lowest = torch.full_like(zeros, torch.inf)
+
+    def update(self, values: Float[Tensor, " rows"], is_written: Bool[Tensor, " rows"]) -> None:
+        place = (self.count % self.window)[:, None]
+        added = self.recent.scatter(1, place, values[:, None])
+        self.recent = torch.where(is_written[:, None], added, self.recent)
+        self.count = self.count + is_written
+        is_full = is_written & (self.count >= self.window)
+        lowest = torch.minimum(self.lowest, self.recent.mean(-1))
+        self.lowest = torch.where(is_full, lowest, self.lowest)
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        self.recent, self.count, self.lowest = self.recent[rows], self.count[rows], self.lowest[rows]
+
+    def value(self) -> Float[Tensor, " rows"]:
+        return torch.where(self.count >= self.window, self.lowest, self.recent.sum(-1) / self.count)
