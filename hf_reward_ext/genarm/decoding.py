@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import CompileConfig
 
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, WatchesGenerate
 from hf_reward_ext.base.lm.guide import CachedGuide
+from hf_reward_ext.base.lm.static_guide import StaticGuide
 from hf_reward_ext.genarm.causal_lms import as_guides
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.prompt_view import PromptView
@@ -47,6 +49,11 @@ class GenARMLogitsProcessor(WatchesGenerate):
             when the models score different numbers of ids.
         entropy_threshold (`float`, *optional*): Nats. Rows where the policy's entropy is below are not guided, and the
             guides do not run where that holds for all rows.
+        static_cache_length (`int`, *optional*): Number of tokens, prompt and continuation, for which the guides keep
+            static caches: a guide whose forward is compiled is then not compiled again at every step. Default: caches
+            that grow.
+        compile_config (`CompileConfig`, *optional*): How to compile the guides' steps; needs `static_cache_length`.
+            Default: the guides run as they are.
 
     Attributes:
         alpha: May be changed between calls.
@@ -54,7 +61,8 @@ class GenARMLogitsProcessor(WatchesGenerate):
 
     Raises:
         TypeError: If a guide is no causal LM.
-        ValueError: If weights or vocabularies do not fit, a prompt is invisible, or a guide gives NaN.
+        ValueError: If weights or vocabularies do not fit, a prompt is invisible, a guide gives NaN, or a static cache
+            is too short.
 
     Example:
     ```python
@@ -75,10 +83,22 @@ class GenARMLogitsProcessor(WatchesGenerate):
         tokenizer=None,
         guide_tokenizers: Sequence | None = None,
         entropy_threshold: float | None = None,
+        static_cache_length: int | None = None,
+        compile_config: CompileConfig | None = None,
     ):
         guides = as_guides(guides)
         self._weights = GuideWeights(alpha, len(guides))
-        self.guides = [CachedGuide(guide, pad_token_id) for guide in guides]
+        if compile_config is not None and static_cache_length is None:
+            raise ValueError(
+                "`static_cache_length` must be given with `compile_config`, got None: caches that grow would be "
+                "compiled for again and again. Pass the longest prompt plus `max_new_tokens`."
+            )
+        self.guides: list[CachedGuide] = [
+            CachedGuide(guide, pad_token_id)
+            if static_cache_length is None
+            else StaticGuide(guide, pad_token_id, length=static_cache_length, compile_config=compile_config)
+            for guide in guides
+        ]
         self.prompt = PromptView(prompt_ids, prompt_attention_mask)
         self.entropy_threshold = entropy_threshold
         self._checked_size = None
@@ -107,6 +127,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
                 f"The policy `{type(call.model).__name__}` is an encoder-decoder, but guides read prompt and "
                 "continuation as one text. Load a causal LM."
             )
+        self._check_length(call)
         with self.prompt.around(call) as is_outermost:
             try:
                 yield call.arguments
@@ -114,6 +135,20 @@ class GenARMLogitsProcessor(WatchesGenerate):
                 if is_outermost:
                     for guide in self.guides:
                         guide.forget()
+
+    def _check_length(self, call: GenerateCall) -> None:
+        """Refuses texts that static caches cannot hold; the last token is not read."""
+        static = [guide for guide in self.guides if isinstance(guide, StaticGuide)]
+        if not static or call.input_ids is None:
+            return
+        length = call.input_ids.shape[1]
+        new = call.config.max_new_tokens
+        if new is None and call.config.max_length is not None:
+            new = call.config.max_length - length
+        if self.prompt.prompt_ids is not None:
+            length = self.prompt.prompt_ids.shape[1]
+        for guide in static:
+            guide.check_length(length + (new or 0) - 1)
 
     @torch.no_grad()
     def __call__(

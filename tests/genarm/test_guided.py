@@ -124,17 +124,6 @@ def test_nan_names_the_model_and_the_step():
         guided.generate(torch.tensor([[4, 5]]), max_new_tokens=6, min_new_tokens=6)
 
 
-@pytest.mark.slow
-def test_a_compiled_forward_gives_the_same_tokens():
-    policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
-    ids, mask = left_padded_batch()
-    guided = GuidedCausalLM(policy, guide)
-    plain = run(guided, ids, mask, "greedy")
-    guided.forward = torch.compile(guided.forward, backend="eager")
-    assert torch.equal(run(guided, ids, mask, "greedy"), plain)
-    assert torch.equal(run(guided, ids, mask, "static cache"), plain)
-
-
 @pytest.mark.stack
 def test_streaming(capsys):
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)

@@ -1,6 +1,7 @@
 """The one forward of a causal language model: its keywords, its cache, and the logits of the last positions."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -14,7 +15,8 @@ CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 
 
 def unwrap_peft(model):
-    """Return the model inside a PEFT wrapper, with its adapters active; any other model is returned unchanged."""
+    """Return the model inside the wrappers of PEFT, with its adapters active, and of `torch.compile`."""
+    model = getattr(model, "_orig_mod", model)
     return model.get_base_model() if hasattr(model, "peft_config") and hasattr(model, "get_base_model") else model
 
 
@@ -80,14 +82,23 @@ def take_cache(kwargs: dict[str, Any]) -> Cache | None:
 
 def cache_of(output) -> Cache | None:
     """Return the cache of a model output, under any of its names."""
-    names = {field.name for field in fields(output)}
-    return next((getattr(output, name) for name in CACHE_NAMES if name in names), None)
+    name = _cache_field_name(type(output))
+    return None if name is None else getattr(output, name)
 
 
 def cache_field(output_class: type, cache: Cache | None) -> dict[str, Cache | None]:
     """Return the cache keyword of an output class; transformers itself adds the deprecated names."""
-    names = {field.name for field in fields(output_class)}
-    return {next(name for name in CACHE_NAMES if name in names): cache}
+    return {_cache_field_name(output_class): cache}  # pyright: ignore[reportReturnType]
+
+
+_cache_fields: dict[type, str | None] = {}  # by class, since compiled forwards cannot list the fields of a class
+
+
+def _cache_field_name(output_class: type) -> str | None:
+    if output_class not in _cache_fields:
+        names = {field.name for field in fields(output_class)}
+        _cache_fields[output_class] = next((name for name in CACHE_NAMES if name in names), None)
+    return _cache_fields[output_class]
 
 
 def check_keywords(model, names) -> None:
@@ -115,6 +126,7 @@ def run_forward(
     cache: Cache | None = None,
     position_ids: Tensor | None = None,
     logits_to_keep: int | Tensor = 0,
+    call: Callable | None = None,
     **kwargs,
 ):
     """
@@ -130,6 +142,7 @@ def run_forward(
             along a 2-D mask.
         logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0): Number of last positions that need logits,
             or their indices; 0 for all. Ignored by models that always compute all of them.
+        call (`callable`, *optional*): The compiled model, say. Default: the model.
         **kwargs: Other keywords of the model's forward.
 
     Returns:
@@ -152,7 +165,7 @@ def run_forward(
         inputs["use_cache"] = cache is not None
     inputs |= last_logits_only(model, logits_to_keep, input_ids.shape[1])
     check_keywords(model, inputs)
-    return model(**inputs)
+    return (model if call is None else call)(**inputs)
 
 
 def _is_needed(attention_mask, declared, model) -> bool:

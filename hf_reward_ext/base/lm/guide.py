@@ -2,11 +2,11 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache
 from transformers.cache_utils import DummyLayer, DynamicLayer
 
 from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
@@ -15,13 +15,13 @@ from hf_reward_ext.base.lm.per_thread import PerThread
 
 
 @dataclass
-class _Reading:
+class Reading:
     """Rows that one thread has read, and their cache."""
 
     ids: Tensor | None = None
     mask: Tensor | None = None
     last_logits: Tensor | None = None
-    cache: DynamicCache | None = None
+    cache: Any = None
 
 
 class CachedGuide:
@@ -66,7 +66,7 @@ class CachedGuide:
                 "exact, but slow. Use a guide with attention layers only if speed matters.",
                 stacklevel=3,
             )
-        self._readings = PerThread(_Reading)
+        self._readings = PerThread(Reading)
 
     @torch.no_grad()
     def next_token_logits(
@@ -97,7 +97,7 @@ class CachedGuide:
             reading.ids, reading.mask, reading.last_logits = ids.clone(), mask.clone(), logits
         return logits
 
-    def _read_distinct(self, reading: _Reading, ids: Tensor, mask: Tensor) -> Tensor:
+    def _read_distinct(self, reading: Reading, ids: Tensor, mask: Tensor) -> Tensor:
         """Read each distinct row once: beams and return sequences start as copies of their prompt."""
         both, rows = torch.cat([ids, mask], dim=-1).unique(dim=0, return_inverse=True)
         if len(both) == len(ids):
@@ -107,12 +107,14 @@ class CachedGuide:
         reading.cache.batch_select_indices(rows)
         return logits[rows]
 
-    def _run(self, reading: _Reading, ids: Tensor, mask: Tensor, known: int) -> Tensor:
+    def _run(self, reading: Reading, ids: Tensor, mask: Tensor, known: int) -> Tensor:
         """Return the logits after the last token of rows whose first `known` tokens are in the cache."""
-        output = run_forward(self.model, ids[:, known:], mask, cache=reading.cache, logits_to_keep=1)
+        logits = self._forward(reading, ids, mask, known).logits[:, -1]
         self.num_tokens_read += ids[:, known:].numel()
-        logits = output.logits[:, -1]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _forward(self, reading: Reading, ids: Tensor, mask: Tensor, known: int):
+        return run_forward(self.model, ids[:, known:], mask, cache=reading.cache, logits_to_keep=1)
 
     def forget(self) -> None:
         """Free the cache of this thread; its next call reads the prefix from the start."""
@@ -125,7 +127,7 @@ class CachedGuide:
         mask[:, -1] = 1  # a row that is all padding still needs one token to attend to
         return mask
 
-    def _line_up(self, reading: _Reading, ids: Tensor, mask: Tensor) -> int:
+    def _line_up(self, reading: Reading, ids: Tensor, mask: Tensor) -> int:
         """Make the cache hold the first tokens of `ids`, row by row, and return their number."""
         if not self.is_cacheable:
             return 0
@@ -134,7 +136,7 @@ class CachedGuide:
             reading.cache = new_cache(self.model)
         return known
 
-    def _reuse(self, reading: _Reading, ids: Tensor, mask: Tensor) -> int:
+    def _reuse(self, reading: Reading, ids: Tensor, mask: Tensor) -> int:
         read, read_mask = reading.ids, reading.mask
         width = min(ids.shape[1] - 1, read.shape[1])  # at least one token has to be read
         if width == 0:
@@ -142,7 +144,7 @@ class CachedGuide:
         if len(ids) == len(read) and _equal(ids, mask, read, read_mask, width):  # pyright: ignore[reportArgumentType]
             rows, known = None, width
         else:
-            rows, known = _common_prefix(ids[:, :width], mask[:, :width], read[:, :width], read_mask[:, :width])
+            rows, known = common_prefix(ids[:, :width], mask[:, :width], read[:, :width], read_mask[:, :width])
         surplus = read.shape[1] - known
         if known == 0 or (surplus > 0 and not _can_crop(reading.cache)):
             return 0
@@ -164,7 +166,7 @@ def _equal(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor, width: in
     return torch.equal(ids[:, :width], read[:, :width]) and torch.equal(mask[:, :width], read_mask[:, :width])
 
 
-def _common_prefix(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor) -> tuple[Tensor, int]:
+def common_prefix(ids: Tensor, mask: Tensor, read: Tensor, read_mask: Tensor) -> tuple[Tensor, int]:
     """Return the cached row with the longest common prefix for each row, and the prefix length of all rows."""
     differs = (ids[:, None] != read[None]) | (mask[:, None] != read_mask[None])
     agree = torch.where(differs.any(-1), differs.int().argmax(-1), ids.shape[1])

@@ -1,0 +1,154 @@
+"""A frozen model that follows another model's generation with a cache of one size, for compiled steps."""
+
+import torch
+from torch import Tensor
+from transformers import CompileConfig, StaticCache
+from transformers.cache_utils import DummyLayer, StaticLayer, StaticSlidingWindowLayer
+from transformers.masking_utils import create_masks_for_generate
+
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
+from hf_reward_ext.base.lm.forward import generate_cache_name, positions_of, run_forward, unwrap_peft
+from hf_reward_ext.base.lm.guide import CachedGuide, Reading, common_prefix
+
+
+class StaticGuide(CachedGuide):
+    """
+    A [`CachedGuide`] whose cache never changes its shape: a compiled forward is not compiled again at every step.
+
+    Appended tokens are read, and rows that beams permuted are selected; anything else is read afresh. The memory of the
+    cache is kept between calls, as `generate` keeps its own.
+
+    Args:
+        model, pad_token_id: As for [`CachedGuide`].
+        length (`int`): Number of tokens that the cache holds: prompt and continuation.
+        compile_config (`CompileConfig`, *optional*): How to compile the forward of single tokens; prompts are always
+            read without it. Default: the model is called as it is, compiled by the caller or not.
+
+    Raises:
+        ValueError: If the length is no positive number, or the model has layers other than attention.
+        TypeError: If `compile_config` is no `CompileConfig`.
+
+    Example:
+    ```python
+    >>> guide = StaticGuide(model, length=64, compile_config=CompileConfig())
+    >>> guide.next_token_logits(torch.tensor([[5, 6]])).shape
+    torch.Size([1, 32])
+    ```
+    """
+
+    def __init__(
+        self, model, pad_token_id: int | None = None, *, length: int, compile_config: CompileConfig | None = None
+    ):
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise ValueError(f"The length of a static cache must be a positive `int`, got {length!r}. Pass one.")
+        if compile_config is not None and not isinstance(compile_config, CompileConfig):
+            raise TypeError(
+                f"`compile_config` must be a `CompileConfig`, got `{type(compile_config).__name__}`. Make one with "
+                "`transformers.CompileConfig(...)`."
+            )
+        if not can_select_rows(new_cache(model)) or not all(map(_is_attention, _static_cache(model, length).layers)):
+            raise ValueError(
+                f"A guide with a static cache must have attention layers only, got `{type(model).__name__}` with "
+                "others. Leave out the length of the static cache."
+            )
+        super().__init__(model, pad_token_id)
+        self.length = length
+        self._step = model if compile_config is None else torch.compile(model.__call__, **compile_config.to_dict())
+
+    def check_length(self, length: int) -> None:
+        """
+        Refuses texts that the cache cannot hold.
+
+        Raises:
+            ValueError: If `length` tokens are too many.
+        """
+        if length > self.length:
+            raise ValueError(
+                f"The static cache of a guide must hold prompt and continuation, up to {length} tokens, got a length "
+                f"of {self.length}. Raise it to {length}."
+            )
+
+    def forget(self) -> None:
+        """The next call of this thread reads afresh; the memory is kept for it."""
+        self._readings.value.ids = None
+
+    def _line_up(self, reading: Reading, ids: Tensor, mask: Tensor) -> int:
+        self.check_length(ids.shape[1])
+        known = self._reuse(reading, ids, mask) if reading.ids is not None else 0
+        if known == 0:
+            self._empty(reading, len(ids))
+        return known
+
+    def _reuse(self, reading: Reading, ids: Tensor, mask: Tensor) -> int:
+        read, read_mask = reading.ids, reading.mask
+        known = read.shape[1]  # pyright: ignore[reportOptionalMemberAccess]
+        if ids.shape[1] <= known or len(ids) != len(read):  # pyright: ignore[reportArgumentType]
+            return 0
+        rows, common = common_prefix(ids[:, :known], mask[:, :known], read, read_mask)  # pyright: ignore[reportArgumentType]
+        if common < known:
+            return 0
+        if not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+            for layer in reading.cache.layers:
+                if isinstance(layer, StaticLayer):  # in place: compiled forwards have its address
+                    layer.keys.copy_(layer.keys.index_select(0, rows))
+                    layer.values.copy_(layer.values.index_select(0, rows))
+        return known
+
+    def _empty(self, reading: Reading, rows: int) -> None:
+        if reading.cache is not None and _can_reset(reading.cache, rows):
+            reading.cache.reset()
+        else:
+            reading.cache = _static_cache(self.model, self.length)
+
+    def _read_distinct(self, reading: Reading, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._run(reading, ids, mask, 0)  # a cache of fewer rows would have another shape
+
+    def _run(self, reading: Reading, ids: Tensor, mask: Tensor, known: int) -> Tensor:
+        return super()._run(reading, ids, mask, known).clone()  # a CUDA graph writes those of the next step over them
+
+    def _forward(self, reading: Reading, ids: Tensor, mask: Tensor, known: int):
+        positions = positions_of(mask)[:, known:]
+        is_step = known > 0 and ids.shape[1] - known == 1
+        return run_forward(
+            self.model,
+            ids[:, known:].contiguous(),
+            self._masks(mask, positions, reading.cache),  # pyright: ignore[reportArgumentType]
+            cache=reading.cache,
+            position_ids=positions.contiguous(),
+            logits_to_keep=1,
+            call=self._step if is_step else self.model,
+        )
+
+    def _masks(self, mask: Tensor, positions: Tensor, cache) -> Tensor | dict | None:
+        """Masks of one shape for all steps, as `generate` makes them for static caches."""
+        inner = unwrap_peft(self.model)
+        create = getattr(inner, "create_masks_for_generate", create_masks_for_generate)
+        masks = create(
+            config=inner.config,
+            inputs_embeds=torch.empty((*positions.shape, 0), dtype=inner.dtype, device=mask.device),
+            attention_mask=mask,
+            position_ids=positions,
+            is_first_iteration=cache.get_seq_length() == 0,
+            **{generate_cache_name(): cache},
+        )
+        return (
+            {name: _contiguous(part) for name, part in masks.items()} if isinstance(masks, dict) else _contiguous(masks)
+        )
+
+
+def _static_cache(model, length: int) -> StaticCache:
+    return StaticCache(config=unwrap_peft(model).config, max_cache_len=length)
+
+
+def _contiguous(mask):
+    return mask.contiguous() if isinstance(mask, Tensor) else mask
+
+
+def _is_attention(layer) -> bool:
+    return type(layer) in (StaticLayer, StaticSlidingWindowLayer, DummyLayer)
+
+
+def _can_reset(cache: StaticCache, rows: int) -> bool:
+    """Whether the memory fits; what was made in inference mode cannot be changed outside of it."""
+    keys = [layer.keys for layer in cache.layers if isinstance(layer, StaticLayer) and layer.keys is not None]
+    return all(len(key) == rows and key.is_inference() == torch.is_inference_mode_enabled() for key in keys)
