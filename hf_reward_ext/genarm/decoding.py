@@ -137,7 +137,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
                         guide.forget()
 
     def _check_length(self, call: GenerateCall) -> None:
-        """Refuses texts that static caches cannot hold; the last token is not read."""
+        """Refuse texts that static caches cannot hold; the last token is not read."""
         static = [guide for guide in self.guides if isinstance(guide, StaticGuide)]
         if not static or call.input_ids is None:
             return

@@ -86,7 +86,7 @@ class GroupedAdapters:
 
     @contextmanager
     def groups_of(self, rows: int) -> Iterator[None]:
-        """Within it a forward's rows come in groups of `rows`. Nothing stays behind after it."""
+        """Within it a forward's rows come in groups of `rows`. Nothing remains after it."""
         with _changing_forwards:
             layers = self._current_layers()
             replaced = []
@@ -155,7 +155,7 @@ class _ForwardByThread:
         return self.own(x, *args, **kwargs) if grouped is None else grouped.forward(x, *args, **kwargs)
 
     def own(self, x, *args, **kwargs):
-        """The layer's forward as it is without groups."""
+        """Run the layer's forward as it is without groups."""
         layer: Any = self._layer()
         own = self._own or vars(layer).get("forward")  # the latter if the last thread has just left
         if own is None or own is self:
@@ -187,7 +187,7 @@ class _GroupedLayer:
         self._state, self._stacks = None, []
 
     def replace_forward(self, rows: int) -> None:
-        """For this thread, until `by_thread.leave()`."""
+        """Replace the forward for this thread, until `by_thread.leave()`."""
         if self.layer.merged:
             raise ValueError(
                 f"The adapters {list(self.layer.merged_adapters)} were merged into the weights, but these are the "

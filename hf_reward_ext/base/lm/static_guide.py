@@ -57,7 +57,7 @@ class StaticGuide(CachedGuide):
 
     def check_length(self, length: int) -> None:
         """
-        Refuses texts that the cache cannot hold.
+        Refuse texts that the cache cannot hold.
 
         Raises:
             ValueError: If `length` tokens are too many.
@@ -69,7 +69,7 @@ class StaticGuide(CachedGuide):
             )
 
     def forget(self) -> None:
-        """The next call of this thread reads afresh; the memory is kept for it."""
+        """Make the next call of this thread read the prefix from the start; the memory is kept for it."""
         self._readings.value.ids = None
 
     def _line_up(self, reading: Reading, ids: Tensor, mask: Tensor) -> int:
@@ -120,7 +120,7 @@ class StaticGuide(CachedGuide):
         )
 
     def _masks(self, mask: Tensor, positions: Tensor, cache) -> Tensor | dict | None:
-        """Masks of one shape for all steps, as `generate` makes them for static caches."""
+        """Return masks of one shape for all steps, as `generate` makes them for static caches."""
         inner = unwrap_peft(self.model)
         create = getattr(inner, "create_masks_for_generate", create_masks_for_generate)
         masks = create(
@@ -149,6 +149,6 @@ def _is_attention(layer) -> bool:
 
 
 def _can_reset(cache: StaticCache, rows: int) -> bool:
-    """Whether the memory fits; what was made in inference mode cannot be changed outside of it."""
+    """Return whether the memory fits; what was made in inference mode cannot be changed outside of it."""
     keys = [layer.keys for layer in cache.layers if isinstance(layer, StaticLayer) and layer.keys is not None]
     return all(len(key) == rows and key.is_inference() == torch.is_inference_mode_enabled() for key in keys)
