@@ -14,11 +14,12 @@ from datasets import load_dataset
 from transformers import pipeline, set_seed
 from trl import DPOConfig, DPOTrainer
 
-from hf_reward_ext import mean_with_interval, write_best_of_n
+from hf_reward_ext import write_best_of_n
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import TEMPERATURE, prompts_of, rollouts_of, train_head
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
+from hf_reward_ext.evaluation import mean_with_interval
 
 
 def measure(policy, tokenizer, prompts: list[str]) -> dict[str, np.ndarray]:

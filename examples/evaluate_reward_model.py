@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset, load_dataset
 
-from hf_reward_ext import ELHSRForSequenceClassification, add_to_model_card, evaluate_best_of_n, evaluate_preferences
+from hf_reward_ext import ELHSRForSequenceClassification, evaluate_best_of_n, evaluate_preferences
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import TEMPERATURE, prompts_of, rollouts_of, train_head
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
+from hf_reward_ext.evaluation import add_to_model_card
 
 
 def demo(output: Path, num_labels: int, num_test: int) -> tuple:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 
-from hf_reward_ext import GenARMConfig, GenARMLogitsProcessor, GenARMTrainer, mean_with_interval
+from hf_reward_ext import GenARMConfig, GenARMLogitsProcessor, GenARMTrainer
 from hf_reward_ext.demo import arithmetic, walk
 from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import Rollouts, sample
+from hf_reward_ext.evaluation import mean_with_interval
 
 GUIDES = ("ARM", "style ARM", "untrained weak model", "weak ARM")
 FRONT = (0.0, 0.25, 0.5, 0.75, 1.0)

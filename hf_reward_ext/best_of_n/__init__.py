@@ -3,6 +3,7 @@
 from transformers import AutoModelForCausalLM
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from hf_reward_ext.base.scoring.combine import FittedCombination, max_rank, min_max
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
 from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
@@ -14,8 +15,11 @@ PIPELINE_REGISTRY.register_pipeline("reward-bon", BestOfNPipeline, pt_model=Auto
 
 __all__ = [
     "BestOfNPipeline",
+    "FittedCombination",
     "Pruning",
     "ResumableWriter",
+    "max_rank",
+    "min_max",
     "preference_rows",
     "sft_rows",
     "warm_up_threshold",

@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def guided_logps(
-    base_logits: Float[Tensor, "rows vocab"],
-    guide_logits: Sequence[Float[Tensor, "rows guide_vocab"]],
-    alpha: Float[Tensor, "rows guides"],
+    base_logits: Float[Tensor, "*positions vocab"],
+    guide_logits: Sequence[Float[Tensor, "*positions guide_vocab"]],
+    alpha: Float[Tensor, "*#positions guides"],
     size: int,
-) -> Float[Tensor, "rows vocab"]:
+) -> Float[Tensor, "*positions vocab"]:
     r"""
     Log-probabilities of the guided next-token distribution.
 

@@ -6,8 +6,7 @@ from datasets import Dataset
 from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import LlamaConfig, LlamaForSequenceClassification, pipeline
 
-import hf_reward_ext  # noqa: F401  registers "reward-bon"
-from hf_reward_ext.best_of_n import Pruning
+from hf_reward_ext.best_of_n import Pruning, sft_rows
 from hf_reward_ext.elhsr import ELHSRModel
 
 SAMPLING = dict(max_new_tokens=6, temperature=1.0)
@@ -176,7 +175,7 @@ def test_candidates_without_a_score_make_no_rows_and_no_weighted_votes():
     second = bon(length, second_reward_model=lambda p, c: [None, 5, 6, 7], num_candidates=4)
     scores = [record["score"] for record in second("w1 w2", return_all=True, **SAMPLING)]
     assert scores[-1] is None and None not in scores[:-1]
-    assert hf_reward_ext.sft_rows("w1 w2", [{"generated_text": "w1 w2 w3", "score": None}]) == []
+    assert sft_rows("w1 w2", [{"generated_text": "w1 w2 w3", "score": None}]) == []
 
 
 def test_answers_that_cannot_be_counted_are_refused():

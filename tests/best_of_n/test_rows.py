@@ -1,6 +1,6 @@
 import pytest
 
-from hf_reward_ext import preference_rows, sft_rows
+from hf_reward_ext.best_of_n import preference_rows, sft_rows
 
 PROMPT = "2+2="
 RECORDS = [

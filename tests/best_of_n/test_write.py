@@ -8,7 +8,8 @@ from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import pipeline
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from hf_reward_ext import preference_rows, sft_rows, write_best_of_n
+from hf_reward_ext import write_best_of_n
+from hf_reward_ext.best_of_n import preference_rows, sft_rows
 
 PROMPTS = [f"w{number} w{number + 1}" for number in range(3, 9)]
 CHATS = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]

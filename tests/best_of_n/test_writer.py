@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from datasets import Dataset, Json, load_dataset
 
-from hf_reward_ext import ResumableWriter, preference_rows, sft_rows, write_best_of_n
+from hf_reward_ext import write_best_of_n
+from hf_reward_ext.best_of_n import ResumableWriter, preference_rows, sft_rows
 
 PROMPTS = [f"{number}=" for number in range(10)]
 

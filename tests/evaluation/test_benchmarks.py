@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_reward_ext import PairScorer, evaluate_preferences
+from hf_reward_ext import evaluate_preferences
+from hf_reward_ext.evaluation import PairScorer
 
 
 def scorer(scores):

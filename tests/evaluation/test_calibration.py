@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hf_reward_ext import bradley_terry_calibration
+from hf_reward_ext.evaluation import bradley_terry_calibration
 
 
 def simulated(count, overconfidence, seed=0):

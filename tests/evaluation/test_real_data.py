@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from hf_reward_ext import PairScorer, evaluate_best_of_n, evaluate_preferences
-from hf_reward_ext.evaluation import best_of_n_curve
+from hf_reward_ext import evaluate_best_of_n, evaluate_preferences
+from hf_reward_ext.evaluation import PairScorer, best_of_n_curve
 
 
 def read(path):

@@ -5,7 +5,8 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_reward_ext import add_to_model_card, evaluate_best_of_n, evaluate_preferences
+from hf_reward_ext import evaluate_best_of_n, evaluate_preferences
+from hf_reward_ext.evaluation import add_to_model_card
 
 ROWS = [{"input": "i", "output_1": "a" * n, "output_2": "b", "label": 1 + n % 2, "subset": "Natural"} for n in range(9)]
 CANDIDATES = [{"prompt": "p", "completions": ["a", "bb", "cc"], "labels": [0, 1, n % 2]} for n in range(6)]

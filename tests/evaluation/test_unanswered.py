@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from hf_reward_ext import PairScorer, evaluate_best_of_n, evaluate_preferences
+from hf_reward_ext import evaluate_best_of_n, evaluate_preferences
+from hf_reward_ext.evaluation import PairScorer
 
 ROWS = [{"prompt": f"p{n}", "chosen": "good", "rejected": "bad", "id": str(n)} for n in range(6)]
 BENCH_2 = [

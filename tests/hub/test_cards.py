@@ -17,8 +17,8 @@ from hf_reward_ext import (
     GenARMConfig,
     GenARMRewardModel,
     GenARMTrainer,
-    add_to_model_card,
 )
+from hf_reward_ext.evaluation import add_to_model_card
 from hf_reward_ext.fast_slow import FastSlowConfig, FastSlowRewardModel, FastSlowTrainer
 from hf_reward_ext.hub import GenARMCustomGenerate, SLACustomGenerate, push_folder
 from hf_reward_ext.sla import (

@@ -6,11 +6,12 @@ import json
 import pytest
 from tiny import tiny_causal_lm
 
-from hf_reward_ext import GenARMCustomGenerate, RewardTransformer
+from hf_reward_ext import RewardTransformer
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.saving.markdown import escape_markdown
 from hf_reward_ext.base.stats.intervals import Estimate
 from hf_reward_ext.evaluation.table import estimates_to_markdown
+from hf_reward_ext.hub import GenARMCustomGenerate
 from hf_reward_ext.sla import RewardTransformerConfig
 
 OUTSIDE = ["../x", "..", "/etc", "a/../../b", "C:\\x", "\\\\host\\x", "..\\x", "", " ", ".", "policy/../../x"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_reward_ext import composite_with_interval, mean_with_interval, share_with_interval
+from hf_reward_ext.evaluation import composite_with_interval, mean_with_interval, share_with_interval
 
 
 def coverage(interval, truth, draw, trials=300):
