@@ -21,7 +21,8 @@ class SeparateModels(GuideReader):
         base (`PreTrainedModel`): The policy.
         guides (`PreTrainedModel` or a list of K): Causal LMs with the policy's tokenizer.
         use_streams (`bool`, *optional*, defaults to `False`): Whether models on the same CUDA device run in streams of
-            their own, so that small ones overlap. Models on several devices overlap in any case.
+            their own, so that small ones overlap. Models on several devices overlap in any case. Not yet run on a GPU;
+            see `tests/gpu` and `examples/benchmarks/gpu.py`.
 
     Raises:
         TypeError: If a model is no causal LM.
@@ -59,10 +60,12 @@ class SeparateModels(GuideReader):
         counts = [num_layers(model) for model in models]
         views = [None] * len(models) if cache is None else _views(cache, counts)
         outputs = []
-        with nullcontext() if self._streams is None else self._streams.forked():
+        # A CUDA graph is captured on a stream of its own.
+        streams = None if torch.compiler.is_compiling() else self._streams
+        with nullcontext() if streams is None else streams.forked():
             for number, (model, view) in enumerate(zip(models, views, strict=True)):
                 own = {} if number else {name: value for name, value in asked.items() if value}
-                with nullcontext() if self._streams is None else self._streams.of(number):
+                with nullcontext() if streams is None else streams.of(number):
                     outputs.append(read_model(model, input_ids, cache=view, **kwargs, **own))
         base, *guides = outputs
         return Reading(

@@ -22,7 +22,8 @@ class StaticGuide(CachedGuide):
         model, pad_token_id: As for [`CachedGuide`].
         length (`int`): Number of tokens that the cache holds: prompt and continuation.
         compile_config (`CompileConfig`, *optional*): How to compile the forward of single tokens; prompts are always
-            read without it. Default: the model is called as it is, compiled by the caller or not.
+            read without it. The default configuration captures CUDA graphs, which were not yet run on a GPU; see
+            `tests/gpu`. Default: the model is called as it is, compiled by the caller or not.
 
     Raises:
         ValueError: If the length is no positive number, or the model has layers other than attention.
