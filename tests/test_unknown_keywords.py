@@ -192,7 +192,8 @@ CALLS = {
         "GenARMTrainer", "GenARMConfig", lambda m: tiny_causal_lm(), processing_class=lambda m: m.tokenizer
     ),
     "GuidedCausalLM.generate": lambda m, **u: m.guided.generate(IDS, max_new_tokens=2, **ENDS, **u),
-    "GuidedCausalLM.generate_batch": lambda m, **u: m.guided.generate_batch(IDS, **u),
+    "GuidedCausalLM.init_continuous_batching": lambda m, **u: m.guided.init_continuous_batching(**u),
+    "RewardTransformer.init_continuous_batching": lambda m, **u: m.rt.init_continuous_batching(**u),
     "GuidedCausalLM.save_pretrained": lambda m, **u: m.guided.save_pretrained(m.folder / "x", **u),
     "GuidedCausalLM.forward": lambda m, **u: m.guided(IDS, **u),
     "RewardChannel.save_pretrained": lambda m, **u: m.rt.reward_channel.save_pretrained(m.folder / "x", **u),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.lm.composite_calls import check_composite_call
+from hf_reward_ext.base.lm.composite_calls import check_composite_call, refuse_continuous_batching
 from hf_reward_ext.base.lm.experts import optimized_for_decode
 from hf_reward_ext.base.lm.forward import as_index, cache_field, take_cache
 from hf_reward_ext.base.lm.generate_hook import named_call
@@ -146,10 +146,8 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         self._calls.value.prompt_length = 1 if call.input_ids is None else call.input_ids.shape[1]
         return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
-    def generate_batch(self, *args, **kwargs):
-        raise ValueError(
-            "`generate_batch` needs a paged cache, but that of policy and guides is not paged. Call `generate` instead."
-        )
+    def init_continuous_batching(self, *args, **kwargs):
+        refuse_continuous_batching(self)
 
     def _get_static_cache_init_shape(self) -> None:
         """No shape for a static cache before the first forward: the models' heads and numbers of rows may differ."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from hf_reward_ext.base.lm.composite_calls import check_composite_call
+from hf_reward_ext.base.lm.composite_calls import check_composite_call, refuse_continuous_batching
 from hf_reward_ext.base.lm.experts import optimized_for_decode
 from hf_reward_ext.base.lm.forward import cache_field, cache_name, cache_of, check_keywords, take_cache
 from hf_reward_ext.base.lm.generate_hook import install_generate_hook, named_call
@@ -218,6 +218,9 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         install_generate_hook()  # which refuses what `generate` would not pass to `sla_generate`
         check_composite_call(named_call(self, args, kwargs))
         return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def init_continuous_batching(self, *args, **kwargs):
+        refuse_continuous_batching(self)
 
     def backbone_hidden_states(self, input_ids, attention_mask) -> tuple[Tensor | None, ...]:
         """What the channel reads of right-padded texts; the LM head does not run."""

@@ -1,6 +1,24 @@
 """Checks of `generate` calls on a model that is composed of other models."""
 
+from typing import NoReturn
+
 from hf_reward_ext.base.lm.generate_hook import GenerateCall
+
+
+def refuse_continuous_batching(model) -> NoReturn:
+    """
+    Reject continuous batching, which calls a forward with other keywords.
+
+    Args:
+        model (`PreTrainedModel`): Composite model.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f"`generate_batch` needs a paged cache, but the models of `{type(model).__name__}` have none. Call `generate` "
+        "instead."
+    )
 
 
 def check_composite_call(call: GenerateCall) -> None:
