@@ -70,7 +70,7 @@ def read(folder: Path) -> dict:
     rows = {}
     for file in sorted(folder.glob("*.json")):
         rows[file.stem] = json.loads(file.read_text())
-    return {"title": f"transformers {folder.name}, torch {torch.__version__}, {date.today()}", "rows": rows}
+    return {"title": (folder / "title").read_text(), "rows": rows}
 
 
 def main() -> None:
@@ -84,6 +84,8 @@ def main() -> None:
     together = args.output / sources()
     folder = together / transformers.__version__
     folder.mkdir(parents=True, exist_ok=True)
+    title = f"transformers {transformers.__version__}, torch {torch.__version__}, {date.today()}"
+    (folder / "title").write_text(title)  # the page is also written by a run with other versions
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda model_type: run(model_type, folder, args.timeout), args.types))
     sweeps = [read(part) for part in sorted(together.iterdir())]
