@@ -4,10 +4,12 @@ from transformers import AutoModelForCausalLM
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_reward_ext.base.scoring.combine import FittedCombination, max_rank, min_max
+from hf_reward_ext.best_of_n.budget import allocate_candidates, best_within_budget
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
 from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
 from hf_reward_ext.best_of_n.sft_rows import sft_rows
+from hf_reward_ext.best_of_n.stopping import BetaVotes, Drawn, ExpectedImprovement
 from hf_reward_ext.best_of_n.write import write_best_of_n
 from hf_reward_ext.best_of_n.writer import ResumableWriter
 
@@ -15,9 +17,14 @@ PIPELINE_REGISTRY.register_pipeline("reward-bon", BestOfNPipeline, pt_model=Auto
 
 __all__ = [
     "BestOfNPipeline",
+    "BetaVotes",
+    "Drawn",
+    "ExpectedImprovement",
     "FittedCombination",
     "Pruning",
     "ResumableWriter",
+    "allocate_candidates",
+    "best_within_budget",
     "max_rank",
     "min_max",
     "preference_rows",

@@ -9,6 +9,7 @@ import numpy as np
 from hf_reward_ext.base.scoring.combine import max_rank, min_max
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
 from hf_reward_ext.best_of_n.pruning import Pruning
+from hf_reward_ext.best_of_n.stopping import BetaVotes, StopRule, as_stop_rule
 
 _COMBINATIONS = {"max_rank": max_rank, "min_max": min_max}
 _VOTES = ("majority", "weighted")
@@ -24,7 +25,8 @@ class BestOfNOptions:
         ValueError: If a value is out of range, or needs another one.
     """
 
-    num_candidates: int = 16
+    num_candidates: int | tuple[int, int] = 16
+    stop: str | StopRule | None = None
     return_all: bool = False
     vote: str | None = None
     extract_answer: Callable | None = None
@@ -35,7 +37,7 @@ class BestOfNOptions:
     show_progress: bool | None = None
 
     def __post_init__(self):
-        _check_count("num_candidates", self.num_candidates)
+        self._check_counts()
         if self.candidates_per_batch is not None:
             _check_count("candidates_per_batch", self.candidates_per_batch)
         if self.vote not in (None, *_VOTES):
@@ -58,6 +60,52 @@ class BestOfNOptions:
             raise ValueError(f"`combine` must be one of {sorted(_COMBINATIONS)} or a callable, got {self.combine!r}.")
         if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**32):
             raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1, got {self.seed!r}.")
+
+    def _check_counts(self) -> None:
+        counts = self.num_candidates
+        if not isinstance(counts, tuple | list):
+            _check_count("num_candidates", counts)
+            if self.stop is not None:
+                raise ValueError(
+                    f"`stop` was given with `num_candidates={counts}`, but it decides between the least and the most. "
+                    "Pass both, for example `num_candidates=(4, 64)`."
+                )
+            return
+        object.__setattr__(self, "num_candidates", tuple(counts))
+        if len(counts) != 2:
+            raise ValueError(
+                f"`num_candidates` must be a count, or the least and the most, got {counts!r}. Pass for example "
+                "`(4, 64)`."
+            )
+        for count in counts:
+            _check_count("num_candidates", count)
+        if counts[0] > counts[1]:
+            raise ValueError(f"`num_candidates` must be the least and the most, got {counts!r}. Swap them.")
+        if self.stop is None:
+            raise ValueError(
+                f"`num_candidates={counts!r}` was given without `stop`, which decides how many are drawn. Pass for "
+                "example `stop='beta'`, or one number."
+            )
+        if self.stop != "expected_improvement" and isinstance(as_stop_rule(self.stop), BetaVotes) and not self.vote:
+            raise ValueError(
+                "`stop` counts votes, but `vote` was not given. Pass `vote='majority'` and `extract_answer`, or "
+                "another rule."
+            )
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether a rule decides how many candidates are drawn."""
+        return self.stop is not None
+
+    @property
+    def least_candidates(self) -> int:
+        """Candidates that every prompt gets."""
+        return self.num_candidates[0] if isinstance(self.num_candidates, tuple) else self.num_candidates
+
+    @property
+    def most_candidates(self) -> int:
+        """Candidates that a prompt gets at most."""
+        return self.num_candidates[1] if isinstance(self.num_candidates, tuple) else self.num_candidates
 
     def updated(self, given: Mapping[str, Any]) -> Self:
         """These options with those of a call, where `None` means the default."""

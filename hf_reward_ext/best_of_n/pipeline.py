@@ -1,11 +1,11 @@
 """The `"reward-bon"` pipeline: best of N by any reward."""
 
+import functools
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import fields
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import TextGenerationPipeline, set_seed
 from transformers.pipelines.text_generation import ReturnType
@@ -14,17 +14,20 @@ from transformers.utils.chat_template_utils import Chat
 from hf_reward_ext.base.lm.context import longest_input
 from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.tokens import token_ids
-from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
+from hf_reward_ext.base.scoring.rewards import check_rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
-from hf_reward_ext.best_of_n.candidates import as_turn
 from hf_reward_ext.best_of_n.options import BestOfNOptions, check_generation
 from hf_reward_ext.best_of_n.prompts import check_prompt, check_prompts
-from hf_reward_ext.best_of_n.pruning import generate_pruned
 from hf_reward_ext.best_of_n.ranking import rank_by_vote, rank_candidates
-from hf_reward_ext.best_of_n.reading import ReadReward, as_read_reward, open_reader
-from hf_reward_ext.best_of_n.sampling import sample_candidates
+from hf_reward_ext.best_of_n.reading import as_read_reward
+from hf_reward_ext.best_of_n.sampling import CandidateSampler, sample_candidates
+from hf_reward_ext.best_of_n.scoring import CandidateScores
+from hf_reward_ext.best_of_n.stopping import ExpectedImprovement, StopRule, as_stop_rule
+from hf_reward_ext.best_of_n.waves import sample_in_waves
 from hf_reward_ext.elhsr.model import ELHSRModel
 
+# Of `stop="expected_improvement"`: 100 tokens for a percent of probability.
+_PRICE = 1e-4
 _OPTIONS = frozenset(field.name for field in fields(BestOfNOptions))
 # What reward functions may read beside prompts and completions.
 _COLUMNS = frozenset({"completion_ids"})
@@ -43,14 +46,19 @@ class BestOfNPipeline(TextGenerationPipeline):
             a training-free measure of its probabilities (`"confidence"`, `"mean_log_probability"`, `"self_certainty"`,
             `"negative_entropy"`, `"length"`); a reward model; the name or folder of either; or a function of prompts
             and completions, larger is better. For chats a function gets messages, as from TRL's trainers.
-        num_candidates (`int`, *optional*, defaults to 16): N.
+        num_candidates (`int` or a pair, *optional*, defaults to 16): N, or the least and the most with `stop`.
         reward_processing_class (*optional*): Tokenizer of a reward model given as an object; default: the policy's.
         second_reward_model (*optional*): Another text reward, combined with the first by `combine`.
         **kwargs: Arguments of [`~transformers.TextGenerationPipeline`] and default values of the call parameters.
 
     Call parameters, beside those of `text-generation`. Each may be given here or when the pipeline is made; `None`
     means the default:
-        num_candidates (`int`): N of this call.
+        num_candidates (`int` or a pair of `int`): N of this call; or the least and the most, between which `stop`
+            decides for every prompt.
+        stop (`str` or `callable`, *optional*): `"beta"` ([`BetaVotes`], of the votes), `"expected_improvement"`
+            ([`ExpectedImprovement`], at 1e-4 of a calibrated head's probability per token), a rule with other settings,
+            or any callable of [`Drawn`]. Candidates come in waves of `candidates_per_batch`, by default the least; the
+            same `seed` gives the same candidates in waves and batches of any size, but for rounding.
         return_all (`bool`, defaults to `False`): All N candidates per prompt, best first.
         vote (`str`, *optional*): `"majority"` or `"weighted"` (by reward): the best candidate among those with the
             winning answer comes first. Needs `extract_answer`.
@@ -66,8 +74,9 @@ class BestOfNPipeline(TextGenerationPipeline):
 
     Returns:
         Per prompt a list of `dict` with `generated_text`, `score` (raw), `num_tokens`, `pruned`; with a calibrated head
-        `probability`; with `vote` also `answer`. A candidate for which the reward has no answer (`None`, or NaN as in
-        TRL's trainers) comes last, with the score `None`.
+        `probability`; with `vote` also `answer`; with `stop` also `num_drawn` and
+        `stop_reason`. A candidate for which the reward has no answer (`None`, or NaN as in TRL's trainers) comes last,
+        with the score `None`.
 
     Raises:
         TypeError, ValueError: Before any work, if an option or a prompt does not fit (see the messages); after
@@ -85,7 +94,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         self,
         *args,
         reward_model: Any = None,
-        num_candidates: int = 16,
+        num_candidates: int | tuple[int, int] = 16,
         reward_processing_class: Any = None,
         second_reward_model: Any = None,
         **kwargs,
@@ -144,10 +153,13 @@ class BestOfNPipeline(TextGenerationPipeline):
             )
         if options.combine is not None and not self._has_second:
             raise ValueError("`combine` needs a `second_reward_model`, got none. Pass one, or leave `combine` out.")
-        check_generation({"do_sample": True, **kwargs}, options.num_candidates)
+        if options.is_adaptive:
+            self._stop_rule(options)
+        check_generation({"do_sample": True, **kwargs}, options.most_candidates)
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         check_generate_keywords(self.model, forward.keys() - {"prefix_length"})
-        return preprocess, {**forward, "options": options}, {**postprocess, "options": options}
+        forward |= {"options": options, "clean_up": postprocess.get("clean_up_tokenization_spaces")}
+        return preprocess, forward, {**postprocess, "options": options}
 
     def preprocess(self, prompt_text, **kwargs):
         prompt = prompt_text.messages if isinstance(prompt_text, Chat) else prompt_text
@@ -167,58 +179,75 @@ class BestOfNPipeline(TextGenerationPipeline):
         )
 
     @torch.no_grad()
-    def _forward(self, model_inputs, options: BestOfNOptions, prefix_length: int = 0, **generate_kwargs):
+    def _forward(self, model_inputs, options: BestOfNOptions, clean_up=None, prefix_length: int = 0, **generate_kwargs):
         input_ids = model_inputs["input_ids"]
         attention_mask = model_inputs.get("attention_mask")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         generate_kwargs = self._prepare_generate_kwargs(generate_kwargs)
         settings = self._get_set_generation_params(generate_kwargs)
-        check_generation(settings, options.num_candidates)
+        check_generation(settings, options.most_candidates)
         eos = token_ids(settings.get("eos_token_id", self.tokenizer.eos_token_id))
         pad = (token_ids(settings.get("pad_token_id", self.tokenizer.pad_token_id)) or eos or [0])[0]
-        if options.prune is None:
-            candidates = sample_candidates(
-                self.model, self.read_reward, input_ids, attention_mask, options, pad, generate_kwargs
-            )
-        else:
+        if options.prune is not None:
             length = settings.get("max_new_tokens") or settings["max_length"] - input_ids.shape[1]
-            candidates = generate_pruned(
-                self.model,
-                open_reader(cast(ReadReward, self.read_reward), self.model),
-                input_ids,
-                attention_mask,
-                options.num_candidates,
-                options.prune,
-                max_new_tokens=length,
-                eos_token_id=eos,
-                pad_token_id=pad,
-                **_without_ends(generate_kwargs),
-            )
-        groups = {
-            name: value.view(len(input_ids), options.num_candidates, *value.shape[1:])
-            for name, value in vars(candidates).items()
-            if value is not None
-        }
+            ends = {"max_new_tokens": length, "eos_token_id": eos, "pad_token_id": pad}
+            generate_kwargs = {**_without_ends(generate_kwargs), **ends}
+        sampler = CandidateSampler(
+            self.model, self.read_reward, input_ids, attention_mask, options.prune, generate_kwargs
+        )
+        prompts = model_inputs["prompt_text"]
+        if options.is_adaptive:
+            groups = self._draw(sampler, options, prompts, pad, clean_up)
+        else:
+            candidates = sample_candidates(sampler, options, pad)
+            groups = {
+                name: value.view(len(input_ids), options.most_candidates, *value.shape[1:])
+                for name, value in vars(candidates).items()
+                if value is not None
+            }
         groups["generated_sequence"] = groups.pop("sequences")
-        return {**groups, "input_ids": input_ids, "prompt_text": model_inputs["prompt_text"]}
+        return {**groups, "input_ids": input_ids, "prompt_text": prompts}
+
+    def _draw(
+        self, sampler: CandidateSampler, options: BestOfNOptions, prompts: Any, pad: int, clean_up: bool | None
+    ) -> dict[str, Any]:
+        """Draw candidates wave by wave, by the rule of the options."""
+        is_batch = isinstance(prompts, list)
+        seed = int(torch.randint(2**32, ())) if options.seed is None else options.seed
+        drawn = sample_in_waves(
+            sampler,
+            options,
+            self._stop_rule(options),
+            seed,
+            [self._scoring(prompt) for prompt in (prompts if is_batch else [prompts])],
+            functools.partial(self._decode, clean_up=clean_up),
+            pad,
+        )
+        reasons = drawn.stop_reasons if is_batch else drawn.stop_reasons[0]
+        return {**vars(drawn), "stop_reasons": reasons}
 
     def postprocess(self, model_outputs, return_type=ReturnType.FULL_TEXT, options=None, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
-        num_tokens, pruned = (model_outputs.pop(name)[0].tolist() for name in ("num_tokens", "pruned"))
+        drawn = {name: model_outputs.pop(name) for name in ("num_drawn", "stop_reasons") if name in model_outputs}
+        count = int(drawn["num_drawn"][0]) if drawn else options.most_candidates
+        model_outputs["generated_sequence"] = model_outputs["generated_sequence"][:, :count]
+        num_tokens, pruned = (model_outputs.pop(name)[0].tolist()[:count] for name in ("num_tokens", "pruned"))
         rewards = model_outputs.pop("rewards")[0] if "rewards" in model_outputs else None
         prompt = model_outputs["prompt_text"]
-        prompt = prompt.messages if isinstance(prompt, Chat) else prompt
         start = model_outputs["input_ids"].shape[-1]
         completion_ids = [
-            ids[start : start + count].tolist()
-            for ids, count in zip(model_outputs["generated_sequence"][0], num_tokens, strict=True)
+            ids[start : start + length].tolist()
+            for ids, length in zip(model_outputs["generated_sequence"][0], num_tokens, strict=True)
         ]
-        texts = self.tokenizer.batch_decode(
-            completion_ids,
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=kwargs.get("clean_up_tokenization_spaces"),
-        )
-        scores = self._scores(prompt, texts, completion_ids, rewards, options)
+        texts = self._decode(completion_ids, kwargs.get("clean_up_tokenization_spaces"))
+        if drawn:
+            scores = check_rewards(
+                model_outputs.pop("scores")[0, :count], texts, self._reward_name, nan_is_missing=True
+            )
+        else:
+            scoring = self._scoring(prompt)
+            scoring.add(texts, completion_ids, rewards)
+            scores = scoring.final_scores(options)
         records = super().postprocess(model_outputs, return_type=return_type, **kwargs)
         for index, record in enumerate(records):
             record["score"] = scores[index]
@@ -226,36 +255,38 @@ class BestOfNPipeline(TextGenerationPipeline):
             record["pruned"] = pruned[index]
             if self.head is not None and self.head.config.calibration and self.second_scorer is None:
                 record["probability"] = float(self.head.probability(torch.tensor(scores[index])))
+            if drawn:
+                record |= {"num_drawn": count, "stop_reason": drawn["stop_reasons"]}
         if options.vote is None:
             ranked = rank_candidates(records)
         else:
             ranked = rank_by_vote(records, texts, options.vote, options.extract_answer)
         return ranked if options.return_all else ranked[:1]
 
+    def _decode(self, completion_ids: list[list[int]], clean_up: bool | None) -> list[str]:
+        return self.tokenizer.batch_decode(
+            completion_ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean_up
+        )
+
     @property
     def _reward_name(self) -> str:
         reward = self.scorer or self.read_reward
         return "head" if reward is self.head else reward.__name__  # pyright: ignore[reportOptionalMemberAccess]
 
-    def _scores(
-        self, prompt: Any, texts: list[str], completion_ids: list[list[int]], rewards: Tensor | None, options: Any
-    ) -> Rewards:
-        prompts = [prompt] * len(texts)
-        completions = texts if isinstance(prompt, str) else [as_turn(prompt, text) for text in texts]
-        if rewards is not None:
-            scores = check_rewards(rewards, prompts, self._reward_name)
-        else:
-            scores = self.scorer.score(prompts, completions, {"completion_ids": completion_ids}, nan_is_missing=True)
-        if self.second_scorer is not None:
-            columns = {"completion_ids": completion_ids}
-            second = self.second_scorer.score(prompts, completions, columns, nan_is_missing=True)
-            scores = options.fuse(scores, second)
-        if all(score is None for score in scores):
+    def _scoring(self, prompt: Any) -> CandidateScores:
+        prompt = prompt.messages if isinstance(prompt, Chat) else prompt
+        return CandidateScores(prompt, self.scorer, self.second_scorer, self._reward_name)
+
+    def _stop_rule(self, options: BestOfNOptions) -> StopRule:
+        if options.stop != "expected_improvement":
+            return as_stop_rule(options.stop)
+        calibration = self.head.config.calibration if self.head is not None and not self._has_second else None
+        if calibration is None:
             raise ValueError(
-                f"`{self._reward_name}` must reward at least one of the {len(texts)} "
-                f"candidates of the prompt {str(prompt)[:80]!r}, got `None` or NaN for all. Leave the prompt out."
+                "`stop='expected_improvement'` needs the price of a token in units of the reward unless the reward is "
+                "a calibrated ELHSR head alone. Pass `ExpectedImprovement(price_per_token=...)`."
             )
-        return scores
+        return ExpectedImprovement(_PRICE, tuple(calibration))
 
 
 def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:

@@ -28,7 +28,7 @@ def rank_by_vote(
         TypeError: If an answer is not hashable.
     """
     for record, completion in zip(records, completions, strict=True):
-        record["answer"] = None if record["pruned"] else _check_hashable(extract_answer(completion))
+        record["answer"] = None if record["pruned"] else check_hashable(extract_answer(completion))
     answers = [record["answer"] for record in records]
     weights = _weights([record["score"] for record in records]) if vote == "weighted" else None
     winner, _ = majority_vote(answers, weights)
@@ -47,7 +47,8 @@ def _weights(scores: Sequence[float | None]) -> list[float]:
     return (weights / weights.sum()).tolist()
 
 
-def _check_hashable(answer: object) -> object:
+def check_hashable(answer: object) -> object:
+    """Return an answer; raise `TypeError` if votes for it cannot be counted."""
     if answer.__hash__ is None:
         raise TypeError(
             f"`extract_answer` must return a hashable answer or `None`, got a `{type(answer).__name__}`. Return text "

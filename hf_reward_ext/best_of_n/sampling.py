@@ -1,73 +1,108 @@
 """Candidates of prompts, sampled on a prompt that is read once."""
 
 from collections.abc import Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.candidates import Candidates
+from hf_reward_ext.base.lm.draws import Draws, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.best_of_n.options import BestOfNOptions
+from hf_reward_ext.best_of_n.pruning import Pruning, generate_pruned
 from hf_reward_ext.best_of_n.reading import ReadReward, open_reader
 
 
-def sample_candidates(
-    policy: Any,
-    reward: ReadReward | None,
-    input_ids: Int[Tensor, "batch seq"],
-    attention_mask: Int[Tensor, "batch seq"],
-    options: BestOfNOptions,
-    pad_token_id: int,
-    generate_kwargs: dict[str, Any],
-) -> Candidates:
+class CandidateSampler:
     """
-    Samples `options.num_candidates` completions of every prompt, at most `options.candidates_per_batch` at a time.
+    Samples completions of a batch of prompts.
 
     Args:
         policy (`PreTrainedModel`): The model that generates.
         reward ([`ELHSRModel`] or [`Measure`], *optional*): Read while the candidates are written.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
+        prune ([`Pruning`], *optional*): When weak candidates are stopped.
+        generate_kwargs (`dict`): Arguments of `generate`.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        reward: ReadReward | None,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        prune: Pruning | None,
+        generate_kwargs: dict[str, Any],
+    ):
+        self.policy = policy
+        self.reward = reward
+        self.input_ids = input_ids
+        self.attention_mask = attention_mask
+        self.prune = prune
+        self.generate_kwargs = generate_kwargs
+        self._prefill = SharedPrefill(policy, input_ids, attention_mask) if prune is None else None
+
+    def select(self, prompts: Sequence[int]) -> None:
+        """Keep only these prompts of those that are left."""
+        self.input_ids, self.attention_mask = self.input_ids[prompts], self.attention_mask[prompts]
+        if self._prefill is not None:
+            self._prefill.select(prompts)
+
+    def sample(self, count: int, draws: Draws | None = None, last_use: bool = True) -> Candidates:
+        """
+        Sample completions of every prompt that is left.
+
+        Args:
+            count (`int`): Completions per prompt.
+            draws ([`Draws`], *optional*): Random numbers of the rows; not with pruning, whose rows leave the batch.
+            last_use (`bool`, *optional*, defaults to `True`): Whether the prompts may be forgotten.
+
+        Returns:
+            [`Candidates`], with rewards if one is read.
+        """
+        if self.prune is not None:
+            reader = open_reader(cast(ReadReward, self.reward), self.policy)
+            return generate_pruned(
+                self.policy, reader, self.input_ids, self.attention_mask, count, self.prune, **self.generate_kwargs
+            )
+        prefill = cast(SharedPrefill, self._prefill)
+        watched = watch_row_ends(self.policy) if self.reward is None else open_reader(self.reward, self.policy)
+        with watched as watcher, drawing(self.policy, draws) if draws else nullcontext():
+            generated = prefill.generate(count, last_use=last_use, **self.generate_kwargs)
+        sequences = generated if isinstance(generated, Tensor) else generated.sequences
+        if self.reward is None:
+            rewards, mask = None, watcher.completion_mask(sequences, self.input_ids.shape[1])  # pyright: ignore
+        else:
+            rewards, mask = watcher.rewards, watcher.completion_mask  # pyright: ignore
+        num_tokens = mask.sum(-1)  # pyright: ignore
+        return Candidates(sequences, num_tokens, torch.zeros_like(num_tokens, dtype=torch.bool), rewards)
+
+
+def sample_candidates(sampler: CandidateSampler, options: BestOfNOptions, pad_token_id: int) -> Candidates:
+    """
+    Sample `options.num_candidates` completions of every prompt, at most `options.candidates_per_batch` at a time.
+
+    Args:
+        sampler ([`CandidateSampler`]): The prompts.
         options ([`BestOfNOptions`]): Options of the pipeline.
         pad_token_id (`int`): Fills shorter candidates.
-        generate_kwargs (`dict`): Arguments of `generate`.
 
     Returns:
         [`Candidates`], with rewards if one is read.
     """
-    prefill = SharedPrefill(policy, input_ids, attention_mask)
-    chunk = min(options.candidates_per_batch or options.num_candidates, options.num_candidates)
-    counts = [min(chunk, options.num_candidates - start) for start in range(0, options.num_candidates, chunk)]
-    parts = [
-        _sample(prefill, reward, count, input_ids.shape[1], {**generate_kwargs, "last_use": number == len(counts)})
-        for number, count in enumerate(counts, start=1)
-    ]
-    return _join(parts, len(input_ids), pad_token_id)
-
-
-def _sample(
-    prefill: SharedPrefill, reward: ReadReward | None, count: int, prompt_length: int, generate_kwargs: dict[str, Any]
-) -> Candidates:
-    if reward is not None:
-        with open_reader(reward, prefill.policy) as reader:
-            generated = prefill.generate(count, **generate_kwargs)
-        rewards, mask = reader.rewards, reader.completion_mask
-    else:
-        with watch_row_ends(prefill.policy) as ends:
-            generated = prefill.generate(count, **generate_kwargs)
-        rewards, mask = None, ends.completion_mask(_sequences(generated), prompt_length)
-    num_tokens = mask.sum(-1)
-    return Candidates(_sequences(generated), num_tokens, torch.zeros_like(num_tokens, dtype=torch.bool), rewards)
-
-
-def _sequences(generated: Any) -> Int[Tensor, "rows seq"]:
-    return generated if isinstance(generated, Tensor) else generated.sequences
+    count = options.most_candidates
+    chunk = min(options.candidates_per_batch or count, count)
+    counts = [min(chunk, count - start) for start in range(0, count, chunk)]
+    parts = [sampler.sample(part, last_use=number == len(counts)) for number, part in enumerate(counts, start=1)]
+    return _join(parts, len(sampler.input_ids), pad_token_id)
 
 
 def _join(parts: Sequence[Candidates], num_prompts: int, pad_token_id: int) -> Candidates:
-    """The candidates of several calls, those of a prompt side by side."""
+    """Join the candidates of several calls, those of a prompt side by side."""
     width = max(part.sequences.shape[1] for part in parts)
 
     def join(values: Sequence[Tensor]) -> Tensor:

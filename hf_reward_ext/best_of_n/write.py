@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import is_dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -90,6 +91,8 @@ def _describe(value):
         return [_describe(value.func), _describe(value.args), _describe(value.keywords)]
     if isinstance(value, dict):
         return {str(key): _describe(one) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, _describe(vars(value))]
     if isinstance(value, list | tuple):
         return [_describe(one) for one in value]
     if value is None or isinstance(value, str | int | float | bool):
@@ -104,6 +107,7 @@ def _describe_pipe(pipe):
     models = [pipe.model, pipe.head, *(model for scorer in scorers for model in scorer.models)]
     return {
         "models": [fingerprint_weights(model) for model in models if model is not None],
+        "measure": None if pipe.head is not None else _describe(pipe.read_reward),
         "scorers": [scorer.__name__ for scorer in scorers],
         "options": _describe(vars(pipe.options)),
     }

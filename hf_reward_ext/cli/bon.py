@@ -54,6 +54,20 @@ class CandidateOptions:
 
     title: ClassVar[str] = "candidates"
     num_candidates: Annotated[int, Count(most=100_000)] = option("candidates of a prompt", 16)
+    max_candidates: Annotated[int | None, Count(most=100_000)] = option(
+        "most candidates of a prompt, with --stop; --num_candidates is then the least"
+    )
+    stop: Literal["beta", "expected_improvement"] | None = option(
+        "rule that ends the drawing of candidates, prompt by prompt: once the vote is decided, or once another is not "
+        "worth its tokens"
+    )
+    stop_probability: Annotated[float | None, Number(above=0, below=1)] = option(
+        "probability of the leader's lead, with --stop beta; default: 0.95"
+    )
+    price_per_token: Annotated[float | None, Number(least=0)] = option(
+        "price in units of the reward, with --stop expected_improvement; default: 1e-4 of a calibrated head's "
+        "probability"
+    )
     candidates_per_batch: Annotated[int | None, Count()] = option("most candidates at a time, to save memory")
     vote: Literal["majority", "weighted"] | None = option("order: the best with the winning answer comes first")
     answer_pattern: str | None = option("pattern whose last match in a completion is its answer", metavar="REGEX")
@@ -112,7 +126,17 @@ class BonOptions(
             raise ValueError(f"--model is missing: a {what} as --reward_model does not name the policy to sample from")
         if self.confidence_window and self.reward_model != "confidence":
             raise ValueError("--confidence_window goes with --reward_model confidence")
-        if self.temperature == 0 and self.num_candidates > 1:
+        if bool(self.stop) != bool(self.max_candidates):
+            raise ValueError("--stop and --max_candidates go together: the rule, and where it ends at the latest")
+        if self.max_candidates and self.max_candidates < self.num_candidates:
+            raise ValueError("--max_candidates is lower than --num_candidates, the least; swap them")
+        if self.stop == "beta" and not self.vote:
+            raise ValueError("--stop beta counts votes; give --vote")
+        if self.stop_probability and self.stop != "beta":
+            raise ValueError("--stop_probability goes with --stop beta")
+        if self.price_per_token is not None and self.stop != "expected_improvement":
+            raise ValueError("--price_per_token goes with --stop expected_improvement")
+        if self.temperature == 0 and max(self.num_candidates, self.max_candidates or 1) > 1:
             raise ValueError("--temperature 0 makes all candidates the same; give a positive one")
         if self.answer_pattern and self.extract_answer:
             raise ValueError("--answer_pattern and --extract_answer exclude each other")
@@ -242,6 +266,10 @@ def _settings(options: BonOptions) -> dict[str, Any]:
         show_progress=False,
         **options.generation_settings(),
     )
+    if options.stop:
+        settings |= dict(num_candidates=(options.num_candidates, options.max_candidates), stop=_stop_rule(options))
+        if not options.prune_at:
+            settings["seed"] = options.seed  # candidates then do not depend on --batch_size
     if options.candidates_per_batch:
         settings["candidates_per_batch"] = options.candidates_per_batch
     if options.vote:
@@ -262,6 +290,14 @@ def _settings(options: BonOptions) -> dict[str, Any]:
                 f"{options.reward_model}`: other rewards cannot score unfinished candidates. Leave it out."
             )
     return settings
+
+
+def _stop_rule(options: BonOptions) -> Any:
+    from hf_reward_ext.best_of_n import BetaVotes, ExpectedImprovement
+
+    if options.stop == "beta":
+        return BetaVotes(options.stop_probability or 0.95)
+    return options.stop if options.price_per_token is None else ExpectedImprovement(options.price_per_token)
 
 
 def _by_pattern(pattern: str) -> Callable[[str], str | None]:
@@ -285,6 +321,8 @@ def _record(prompt: Any, group: list[dict], label: Callable | None, has_pruning:
     for name, column in (("answer", "answers"), ("probability", "probabilities")):
         if name in group[0]:
             record[column] = [one[name] for one in group]
+    if "stop_reason" in group[0]:
+        record["stop_reason"] = group[0]["stop_reason"]
     if has_pruning:
         record["pruned"] = [one["pruned"] for one in group]
     if label is not None:
@@ -312,6 +350,8 @@ def _summarize(records: Sequence[dict]) -> dict[str, float]:
             any_right.append(max(record["labels"]))
             mean_right.append(sum(record["labels"]) / len(record["labels"]))
     columns = {"best_reward": best, "mean_reward": mean}
+    if any("stop_reason" in record for record in records):
+        columns["mean_num_drawn"] = [len(record["rewards"]) for record in records]
     if right:
         columns |= {"best_label": right, "mean_label": mean_right, "any_label": any_right}
     return {name: sum(values) / len(values) for name, values in columns.items()}

@@ -30,6 +30,7 @@ def bon(reward_model=None, **kwargs):
 
 OPTIONS = {
     "num_candidates": dict(num_candidates=3),
+    "stop": dict(num_candidates=(2, 4), stop=lambda drawn: len(drawn.scores) >= 4),
     "return_all": dict(return_all=True),
     "vote": dict(vote="majority", extract_answer=last_word),
     "prune": dict(prune=Pruning((2, 4))),

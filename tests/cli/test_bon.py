@@ -101,6 +101,24 @@ def test_functions_votes_labels_and_pruning(arguments, folder, functions, tmp_pa
     assert "has no attribute 'longest'. Pass MODULE:FUNCTION" in capsys.readouterr().err
 
 
+def test_a_rule_decides_how_many_candidates_are_drawn(arguments, folder, functions, capsys):
+    adaptive = [*arguments, "--max_candidates", "12", "--data", f"{folder}/prompts.jsonl", "--max_rows", "3", "--json"]
+    voting = [*adaptive, "--stop", "beta", "--stop_probability", "0.6", "--vote", "majority"]
+    rows = []
+    for size in ("1", "3"):
+        assert main([*voting, "--extract_answer", "my_rewards:first", "--batch_size", size]) == 0
+        report = json.loads(capsys.readouterr().out)
+        rows.append([(row["completions"], row["stop_reason"]) for row in report["rows"]])
+        counts = [len(row["completions"]) for row in report["rows"]]
+        assert report["mean_num_drawn"] == sum(counts) / 3 and all(4 <= count <= 12 for count in counts)
+    assert rows[0] == rows[1]
+    assert main([*adaptive, "--stop", "expected_improvement", "--price_per_token", "1000"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [len(row["completions"]) for row in report["rows"]] == [4, 4, 4]
+    assert main([*adaptive, "--stop", "expected_improvement"]) == 1
+    assert "needs the price of a token" in capsys.readouterr().err
+
+
 def test_the_policys_own_confidence_ranks_and_prunes(folder, capsys):
     base = ["bon", "--num_candidates", "4", "--max_new_tokens", "5", "--prompt", "w3 w5", "--json"]
     confident = [*base, "--model", f"{folder}/policy", "--reward_model", "confidence"]
@@ -125,6 +143,12 @@ def test_answers_by_pattern(pattern, text, answer):
         (["--reward_model", "r"], "give either --prompt or --data"),
         (["--prompt", "a", "--reward_model", "confidence"], "a training-free reward as --reward_model"),
         (["--prompt", "a", "--reward_model", "r", "--confidence_window", "3"], "goes with --reward_model confidence"),
+        (["--prompt", "a", "--reward_model", "r", "--stop", "beta"], "--stop and --max_candidates go together"),
+        (["--prompt", "a", "--reward_model", "r", "--max_candidates", "4"], "--stop and --max_candidates go together"),
+        (["--prompt", "a", "--reward_model", "r", "--stop", "beta", "--max_candidates", "64"], "--stop beta counts"),
+        (["--prompt", "a", "--reward_model", "r", "--stop_probability", "0.9"], "goes with --stop beta"),
+        (["--prompt", "a", "--reward_model", "r", "--price_per_token", "1"], "with --stop expected_improvement"),
+        (["--prompt", "a", "--reward_model", "r", "--stop", "beta", "--max_candidates", "3"], "swap them"),
         (["--prompt", "a", "--reward_model", "r", "--temperature", "0"], "all candidates the same"),
         (["--prompt", "a", "--reward_model", "r", "--vote", "majority"], "--vote counts answers"),
         (["--prompt", "a", "--reward_model", "r", "--as", "sft"], "--as sft shapes the file"),

@@ -1,6 +1,7 @@
 """Shared prefill: a prompt is read once and continued many times."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
@@ -54,6 +55,12 @@ class SharedPrefill:
         if last_use:
             self._cache = None
         return cache
+
+    def select(self, prompts: Sequence[int]) -> None:
+        """Keep only these prompts, by their indices."""
+        self.input_ids, self.attention_mask = self.input_ids[prompts], self.attention_mask[prompts]
+        if self._cache is not None:
+            self._cache.batch_select_indices(torch.tensor(prompts, device=self.input_ids.device))
 
     def generate(self, num_candidates: int, last_use: bool = True, **generate_kwargs):
         """

@@ -1,0 +1,91 @@
+"""Draws of tokens that belong to a candidate, not to the batch that it is written in."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from hf_reward_ext.base.lm.forward import unwrap_peft
+from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
+
+_drawing: ContextVar[tuple[tuple[object, "Draws"], ...]] = ContextVar("hf_reward_ext_draws", default=())
+
+
+def candidate_generator(seed: int, prompt: Sequence[int], number: int) -> np.random.Generator:
+    """
+    The random numbers of one candidate, which depend on seed, prompt and number alone.
+
+    Args:
+        seed (`int`): Random seed.
+        prompt (`list[int]`): Token ids of the prompt, without padding.
+        number (`int`): Number of the candidate, from 0.
+    """
+    text = f"{seed}:{number}:{','.join(map(str, prompt))}"
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()))
+
+
+class Draws(LogitsProcessor):
+    r"""
+    Draw the token of every row with the random numbers of that row.
+
+    $$ y = \min \{ j : \textstyle\sum_{i \le j} p_i > u \sum_i p_i \} $$
+
+    Args:
+        generators (`list` of `np.random.Generator`): One for each row; each gives one uniform number per token.
+    """
+
+    def __init__(self, generators: Sequence[np.random.Generator]):
+        self.generators = list(generators)
+
+    def __call__(
+        self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "rows vocab"]:
+        """Return scores that leave each row its drawn token."""
+        if len(scores) != len(self.generators):
+            raise ValueError(
+                f"`generate` must write {len(self.generators)} rows, one for each candidate, got {len(scores)}. Leave "
+                "beams and `num_return_sequences` out."
+            )
+        numbers = torch.tensor([one.random() for one in self.generators], dtype=torch.float64, device=scores.device)
+        sums = scores.double().softmax(-1).cumsum(-1)
+        tokens = torch.searchsorted(sums, numbers[:, None] * sums[:, -1:], right=True)
+        return torch.full_like(scores, -torch.inf).scatter(-1, tokens, 0.0)
+
+
+@contextmanager
+def drawing(model, draws: Draws) -> Iterator[None]:
+    """
+    Let sampling calls of `generate` in this thread draw each row with its own random numbers.
+
+    The numbers are applied after every other processor, temperature and top-p included.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`): The model that generates, with `do_sample=True`.
+        draws ([`Draws`]): The random numbers of the rows.
+
+    Example:
+    ```python
+    >>> with drawing(policy, Draws([candidate_generator(0, prompt, number) for number in range(8)])):
+    ...     policy.generate(input_ids.expand(8, -1), do_sample=True)
+    ```
+    """
+    model = unwrap_peft(model)
+    wrap_method(model, "_get_logits_processor", _add_draws)
+    _drawing.set((*_drawing.get(), (model, draws)))
+    try:
+        yield
+    finally:
+        _drawing.set(tuple(one for one in _drawing.get() if one[1] is not draws))
+        unwrap_method(model, "_get_logits_processor", _add_draws)
+
+
+def _add_draws(model, plain, *args, **kwargs) -> LogitsProcessorList:
+    processors = plain(*args, **kwargs)
+    processors.extend(draws for drawn, draws in _drawing.get() if drawn is model)
+    return processors

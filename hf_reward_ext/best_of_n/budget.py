@@ -1,0 +1,142 @@
+"""A fixed number of candidates for a set of prompts, spent where it helps most."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from hf_reward_ext.base.options import check_count, check_number
+from hf_reward_ext.best_of_n.ranking import rank_candidates
+
+
+def allocate_candidates(
+    rewards: Sequence[Sequence[float]], budget: float, costs: Sequence[float] | None = None
+) -> list[int]:
+    r"""
+    Number of further candidates of each prompt that raise the sum of the best rewards most.
+
+    $$ E[\max(R_1, \dots, R_k, u^*)] - u^* = \int_{u^*}^\infty 1 - F(r)^k \, dr $$
+
+    [AdaBoN](https://huggingface.co/papers/2505.12050): rewards of a first round give each prompt a distribution $F$, a
+    Gaussian kernel estimate; candidates then go, one by one, where they raise the expected best most. Gains shrink with
+    every candidate, so that this is the best allocation under $F$. Reconstructed: Scott's rule for the bandwidth, and
+    costs.
+
+    Args:
+        rewards (`list[list[float]]`): Rewards of the first candidates of each prompt, at least two.
+        budget (`float`): What further candidates may cost in all.
+        costs (`list[float]`, *optional*): Cost of one candidate of each prompt, for example its mean number of tokens.
+            Default: 1, so that `budget` counts candidates.
+
+    Returns:
+        `list[int]`: Further candidates of each prompt.
+
+    Raises:
+        TypeError: If a reward, cost or the budget is not a number.
+        ValueError: If a prompt has fewer than two rewards, a number is not finite, or a cost is not positive.
+
+    Example:
+    ```python
+    >>> allocate_candidates([[1.0, 1.0, 1.0], [0.0, 4.0, 2.0]], budget=5)
+    [0, 5]
+    ```
+    """
+    check_number("budget", budget, least=0)
+    if not len(rewards):
+        raise ValueError("`rewards` must hold those of at least one prompt, got none. Draw some candidates first.")
+    for index, values in enumerate(rewards):
+        if len(values) < 2:
+            raise ValueError(
+                f"`rewards[{index}]` must hold at least two rewards, which show how much they vary, got {len(values)}. "
+                "Draw more first."
+            )
+        for value in values:
+            check_number(f"rewards[{index}]", value)
+    costs = [1.0] * len(rewards) if costs is None else list(costs)
+    if len(costs) != len(rewards):
+        raise ValueError(f"`costs` must have one value for each of {len(rewards)} prompts, got {len(costs)}.")
+    for cost in costs:
+        check_number("costs", cost, above=0)
+    gains = [
+        _gains(np.asarray(values, dtype=float), int(budget / cost)) for values, cost in zip(rewards, costs, strict=True)
+    ]
+    counts, left = [0] * len(rewards), float(budget)
+    while True:
+        # Gain per cost; a prompt whose next candidate costs more than what is left is out.
+        best = max(
+            (index for index, cost in enumerate(costs) if cost <= left and counts[index] < len(gains[index])),
+            key=lambda index: gains[index][counts[index]] / costs[index],
+            default=None,
+        )
+        if best is None or gains[best][counts[best]] <= 0:
+            return counts
+        counts[best] += 1
+        left -= costs[best]
+
+
+def best_within_budget(
+    pipe: Any, prompts: Sequence, *, num_candidates: int, min_candidates: int = 4, seed: int = 0, **call_kwargs
+) -> list[list[dict]]:
+    """
+    Best-of-N over a set of prompts, which share their candidates: every prompt gets a few, the others go where they
+    help most.
+
+    Args:
+        pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)` with one reward.
+        prompts (`list` of `str` or of messages): All prompts.
+        num_candidates (`int`): Mean number of candidates of a prompt.
+        min_candidates (`int`, *optional*, defaults to 4): What every prompt gets first; at least 2.
+        seed (`int`, *optional*, defaults to 0): Random seed.
+        **call_kwargs: For the pipeline's calls, such as `max_new_tokens`.
+
+    Returns:
+        For each prompt the `list` of all its candidates, best first, as of `pipe(prompts, return_all=True)`.
+
+    Raises:
+        TypeError, ValueError: If a count does not fit, or votes, a second reward or another number of candidates are
+            asked for.
+
+    Example:
+    ```python
+    >>> groups = best_within_budget(pipe, prompts, num_candidates=16, max_new_tokens=64)
+    >>> best = [group[0] for group in groups]
+    ```
+    """
+    check_count("num_candidates", num_candidates)
+    check_count("min_candidates", min_candidates, 2)
+    check_count("seed", seed, 0)
+    if min_candidates > num_candidates:
+        raise ValueError(
+            f"`min_candidates` must be at most the mean of {num_candidates}, got {min_candidates}. Lower it."
+        )
+    taken = sorted({"stop", "return_all", "vote", "extract_answer", "prune"} & call_kwargs.keys())
+    if taken or pipe.options.vote or pipe.options.prune or pipe.options.is_adaptive or pipe.second_scorer is not None:
+        raise ValueError(
+            "Candidates of a shared budget must be ranked by one reward, once they are finished, got "
+            f"{', '.join(f'`{name}`' for name in taken) or 'a pipeline with votes, pruning or a second reward'}. Leave "
+            "that out."
+        )
+    settings = {**call_kwargs, "return_all": True}
+    groups = pipe(list(prompts), num_candidates=min_candidates, seed=seed, **settings)
+    rewards = [[one["score"] for one in group if one["score"] is not None] for group in groups]
+    more = allocate_candidates(rewards, (num_candidates - min_candidates) * len(groups))
+    for count in sorted({*more} - {0}):
+        chosen = [index for index, wanted in enumerate(more) if wanted == count]
+        added = pipe([prompts[index] for index in chosen], num_candidates=count, seed=seed + 1 + count, **settings)
+        for index, group in zip(chosen, added, strict=True):
+            groups[index] = rank_candidates([*groups[index], *group])
+    return groups
+
+
+def _gains(rewards: np.ndarray, most: int) -> np.ndarray:
+    """Expected gains of the best by the first, second, ... of `most` further candidates."""
+    spread = float(rewards.std(ddof=1))
+    if spread == 0 or most == 0:
+        return np.zeros(most)
+    width = spread * len(rewards) ** -0.2
+    best = float(rewards.max())
+    grid = np.linspace(best, best + 6 * width, 400)  # a kernel beyond six of its widths is nothing
+    below = ndtr((grid[:, None] - rewards) / width).mean(-1)
+    powers = below[:, None] ** np.arange(most)
+    return np.trapezoid(powers * (1 - below)[:, None], grid, axis=0)

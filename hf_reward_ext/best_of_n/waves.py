@@ -1,0 +1,151 @@
+"""As many candidates as a prompt needs, drawn wave by wave."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hf_reward_ext.base.lm.candidates import Candidates
+from hf_reward_ext.base.lm.draws import Draws, candidate_generator
+from hf_reward_ext.best_of_n.options import BestOfNOptions
+from hf_reward_ext.best_of_n.ranking import check_hashable
+from hf_reward_ext.best_of_n.sampling import CandidateSampler
+from hf_reward_ext.best_of_n.scoring import CandidateScores
+from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, reason_to_stop
+
+
+@dataclass
+class DrawnCandidates:
+    """
+    Candidates of prompts, a different number for each.
+
+    Attributes:
+        sequences (`torch.Tensor` of shape `(prompts, most, seq)`): Prompt and completion, padded on the right.
+        num_tokens, pruned, scores (`torch.Tensor` of shape `(prompts, most)`): Of each candidate; scores are NaN where
+            there is none.
+        num_drawn (`torch.Tensor` of shape `(prompts,)`): How many of them are there.
+        stop_reasons (`list[str]`): Why no more were drawn.
+    """
+
+    sequences: Int[Tensor, "prompts most seq"]
+    num_tokens: Int[Tensor, "prompts most"]
+    pruned: Bool[Tensor, "prompts most"]
+    scores: Float[Tensor, "prompts most"]
+    num_drawn: Int[Tensor, " prompts"]
+    stop_reasons: list[str]
+
+
+@dataclass
+class _Prompt:
+    """All candidates of one prompt so far."""
+
+    ids: list[int]  # of the prompt, without padding
+    scoring: CandidateScores
+    sequences: list[Tensor] = field(default_factory=list)
+    num_tokens: list[int] = field(default_factory=list)
+    pruned: list[bool] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    stop_reason: str = "num_candidates"
+
+    def drawn(self, options: BestOfNOptions) -> Drawn:
+        answers = None
+        if options.vote is not None and options.extract_answer is not None:
+            answers = [
+                None if pruned else check_hashable(options.extract_answer(text))
+                for text, pruned in zip(self.texts, self.pruned, strict=True)
+            ]
+        scores = [
+            None if pruned else score for score, pruned in zip(self.scoring.scores(options), self.pruned, strict=True)
+        ]
+        return Drawn(scores, self.num_tokens, self.texts, answers)
+
+
+def sample_in_waves(
+    sampler: CandidateSampler,
+    options: BestOfNOptions,
+    rule: StopRule,
+    seed: int,
+    scorings: Sequence[CandidateScores],
+    decode: Callable[[list[list[int]]], list[str]],
+    pad_token_id: int,
+) -> DrawnCandidates:
+    """
+    Draw candidates until a rule stops or the most are there; prompts of a batch stop on their own.
+
+    Without pruning a candidate depends on seed, prompt and its number alone, not on waves and batches, but for the
+    rounding of a batched forward.
+
+    Args:
+        sampler ([`CandidateSampler`]): The prompts.
+        options ([`BestOfNOptions`]): Options of the pipeline: `num_candidates` are the least and the most.
+        rule (`callable`): Gets [`Drawn`] after each wave.
+        seed (`int`): Random seed.
+        scorings (`list` of [`CandidateScores`]): One for each prompt.
+        decode (`callable`): Ids of completions to texts.
+        pad_token_id (`int`): Fills shorter candidates.
+    """
+    width = sampler.input_ids.shape[1]
+    prompts = [
+        _Prompt(ids[mask.bool()].tolist(), scoring)
+        for ids, mask, scoring in zip(sampler.input_ids, sampler.attention_mask, scorings, strict=True)
+    ]
+    least, most = options.least_candidates, options.most_candidates
+    size = options.candidates_per_batch or least
+    waiting, number = list(prompts), 0
+    while waiting and number < most:
+        count = min(size, (least if number < least else most) - number)
+        draws = None
+        if options.prune is None:
+            numbers = range(number, number + count)
+            draws = Draws([candidate_generator(seed, one.ids, index) for one in waiting for index in numbers])
+        number += count
+        _add(waiting, sampler.sample(count, draws, last_use=number == most), width, decode)
+        if number < least or number == most:
+            continue
+        reasons = [reason_to_stop(rule, one.drawn(options)) for one in waiting]
+        going_on = [index for index, reason in enumerate(reasons) if reason is None]
+        for one, reason in zip(waiting, reasons, strict=True):
+            one.stop_reason = reason or one.stop_reason
+        if going_on and len(going_on) < len(waiting):
+            sampler.select(going_on)
+        waiting = [waiting[index] for index in going_on]
+    return _collect(prompts, options, pad_token_id)
+
+
+def _add(prompts: list[_Prompt], wave: Candidates, width: int, decode: Callable) -> None:
+    """Give every prompt its candidates of a wave."""
+    count = len(wave.sequences) // len(prompts)
+    for index, one in enumerate(prompts):
+        rows = slice(index * count, (index + 1) * count)
+        num_tokens = wave.num_tokens[rows].tolist()
+        sequences = [ids[: width + length] for ids, length in zip(wave.sequences[rows], num_tokens, strict=True)]
+        completion_ids = [ids[width:].tolist() for ids in sequences]
+        texts = decode(completion_ids)
+        one.scoring.add(texts, completion_ids, None if wave.rewards is None else wave.rewards[rows])
+        one.sequences += sequences
+        one.num_tokens += num_tokens
+        one.pruned += wave.pruned[rows].tolist()
+        one.texts += texts
+
+
+def _collect(prompts: list[_Prompt], options: BestOfNOptions, pad_token_id: int) -> DrawnCandidates:
+    counts = [len(one.sequences) for one in prompts]
+    most = max(counts)
+    width = max(len(ids) for one in prompts for ids in one.sequences)
+    first = prompts[0].sequences[0]
+    sequences = first.new_full((len(prompts), most, width), pad_token_id)
+    num_tokens = torch.zeros(len(prompts), most, dtype=torch.long)
+    pruned = torch.zeros(len(prompts), most, dtype=torch.bool)
+    scores = torch.full((len(prompts), most), math.nan, dtype=torch.float64)
+    for index, (one, count) in enumerate(zip(prompts, counts, strict=True)):
+        for place, ids in enumerate(one.sequences):
+            sequences[index, place, : len(ids)] = ids
+        num_tokens[index, :count] = torch.tensor(one.num_tokens)
+        pruned[index, :count] = torch.tensor(one.pruned)
+        values = [math.nan if score is None else score for score in one.scoring.final_scores(options)]
+        scores[index, :count] = torch.tensor(values, dtype=torch.float64)
+    reasons = [one.stop_reason for one in prompts]
+    return DrawnCandidates(sequences, num_tokens, pruned, scores, torch.tensor(counts), reasons)
