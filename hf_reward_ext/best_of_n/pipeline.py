@@ -247,7 +247,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         else:
             scoring = self._scoring(prompt)
             scoring.add(texts, completion_ids, rewards)
-            scores = scoring.final_scores(options)
+            scores = scoring.final_scores(cast(BestOfNOptions, options))
         records = super().postprocess(model_outputs, return_type=return_type, **kwargs)
         for index, record in enumerate(records):
             record["score"] = scores[index]
@@ -271,7 +271,7 @@ class BestOfNPipeline(TextGenerationPipeline):
     @property
     def _reward_name(self) -> str:
         reward = self.scorer or self.read_reward
-        return "head" if reward is self.head else reward.__name__  # pyright: ignore[reportOptionalMemberAccess]
+        return "head" if reward is self.head else cast(Any, reward).__name__
 
     def _scoring(self, prompt: Any) -> CandidateScores:
         prompt = prompt.messages if isinstance(prompt, Chat) else prompt
@@ -286,7 +286,7 @@ class BestOfNPipeline(TextGenerationPipeline):
                 "`stop='expected_improvement'` needs the price of a token in units of the reward unless the reward is "
                 "a calibrated ELHSR head alone. Pass `ExpectedImprovement(price_per_token=...)`."
             )
-        return ExpectedImprovement(_PRICE, tuple(calibration))
+        return ExpectedImprovement(_PRICE, cast(tuple[float, float], tuple(calibration)))
 
 
 def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:
