@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.best_of_n.ranking import rank_candidates
@@ -131,6 +130,8 @@ def best_within_budget(
 
 def _gains(rewards: np.ndarray, most: int) -> np.ndarray:
     """Expected gains of the best by the first, second, ... of `most` further candidates."""
+    from scipy.special import ndtr  # slow to import
+
     spread = float(rewards.std(ddof=1))
     if spread == 0 or most == 0:
         return np.zeros(most)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import betainc, expit
-from scipy.stats import t as student
 
 from hf_reward_ext.base.options import check_number
 
@@ -60,6 +58,8 @@ class BetaVotes:
         check_number("probability", self.probability, above=0, below=1)
 
     def __call__(self, drawn: Drawn) -> str | None:
+        from scipy.special import betainc  # scipy is slow to import, and few calls need it
+
         votes = Counter(answer for answer in drawn.answers or () if answer is not None)
         counts = [count for _, count in votes.most_common(2)]
         if not counts:
@@ -112,6 +112,9 @@ class ExpectedImprovement:
 
     def expected(self, rewards: Sequence[float]) -> float:
         """Expected improvement of the best by one more draw, from at least three rewards."""
+        from scipy.special import expit
+        from scipy.stats import t as student
+
         values = np.asarray(rewards, dtype=float)
         freedom, best = len(values) - 1, float(values.max())
         scale = float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))
