@@ -103,6 +103,10 @@ class GroupedAdapters:
             with _changing_forwards:
                 _restore(layers)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Layers are looked up again: what belongs to threads can be neither copied nor saved.
+        return {**vars(self), "_known": [], "_layers": []}
+
     def _current_layers(self) -> "list[_GroupedLayer]":
         configs = [(name, id(config)) for name, config in self.model.peft_config.items()]
         if configs != self._known:

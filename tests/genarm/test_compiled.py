@@ -1,5 +1,7 @@
 """Compiled forwards give the tokens of eager ones and are not compiled again at every step: graphs are counted."""
 
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -89,6 +91,11 @@ def test_guides_of_the_processor_are_compiled_for_one_token(architecture):
     assert once == 1 if architecture == "llama" else 1 < once < 4
     assert torch.equal(write(policy, logits_processor=[processor], prompts=1), expected[1])
     assert num_graphs() == once
+    if architecture == "llama":
+        other = copy.deepcopy(processor)
+        other.guides[0].model.load_state_dict(one_layer(2).state_dict())
+        plain = [GenARMLogitsProcessor(one_layer(2), 1.5)]
+        assert torch.equal(write(policy, logits_processor=[other]), write(policy, logits_processor=plain))
 
 
 @pytest.mark.slow

@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_causal_lm
 
+from hf_reward_ext import GuidedCausalLM
 from hf_reward_ext.genarm.lora_groups import GroupedAdapters
 
 
@@ -94,3 +97,14 @@ def test_disabled_adapters_guide_all_the_same_or_are_refused():
                     with grouped.groups_of(1):
                         pass
         assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_a_copy_has_groups_of_its_own():
+    guided = GuidedCausalLM.from_peft(adapted(target_modules="all-linear"), ["one"])
+    ids = torch.tensor([[4, 5, 6]])
+    before = guided(ids).logits
+    other = copy.deepcopy(guided)
+    with torch.no_grad():
+        for parameter in other.base.parameters():
+            parameter.mul_(0.5)
+    assert torch.equal(guided(ids).logits, before) and not torch.equal(other(ids).logits, before)

@@ -1,5 +1,7 @@
 """A frozen model that follows another model's generation with a cache of one size, for compiled steps."""
 
+import functools
+
 import torch
 from torch import Tensor
 from transformers import CompileConfig, StaticCache
@@ -54,7 +56,7 @@ class StaticGuide(CachedGuide):
             )
         super().__init__(model, pad_token_id)
         self.length = length
-        self._step = model if compile_config is None else torch.compile(model.__call__, **compile_config.to_dict())
+        self._step = _call if compile_config is None else torch.compile(_call, **compile_config.to_dict())
 
     def check_length(self, length: int) -> None:
         """
@@ -117,7 +119,7 @@ class StaticGuide(CachedGuide):
             cache=reading.cache,
             position_ids=positions.contiguous(),
             logits_to_keep=1,
-            call=self._step if is_step else self.model,
+            call=functools.partial(self._step if is_step else _call, self.model),
         )
 
     def _masks(self, mask: Tensor, positions: Tensor, cache) -> Tensor | dict | None:
@@ -135,6 +137,11 @@ class StaticGuide(CachedGuide):
         return (
             {name: _contiguous(part) for name, part in masks.items()} if isinstance(masks, dict) else _contiguous(masks)
         )
+
+
+def _call(model, **inputs):
+    """Call a model that is an argument, so that a copy of a guide compiles its own."""
+    return model(**inputs)
 
 
 def _static_cache(model, length: int) -> StaticCache:
