@@ -5,32 +5,13 @@ import pytest
 import torch
 from datasets import Dataset
 from method_trainers import trainer_of
+from quantized_weight import Quantized
 
 from hf_reward_ext.elhsr import ELHSRModelConfig
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
 
 GROUPS = Dataset.from_list([{"prompt_ids": [3, 4], "completion_ids": [[5, 2], [6, 2]], "labels": [1.0, 0.0]}])
 CONFIG = ELHSRModelConfig(hidden_size=4, num_layers=1)
-
-
-class Quantized(torch.Tensor):
-    """As torchao's weights: integers and a scale inside, and no sum of the whole."""
-
-    @staticmethod
-    def __new__(cls, data, scale):
-        return torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=scale.dtype)
-
-    def __init__(self, data, scale):
-        self.data_inside, self.scale = data, scale
-
-    def __tensor_flatten__(self):
-        return ["data_inside", "scale"], None
-
-    @classmethod
-    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.detach.default:
-            return args[0]
-        raise NotImplementedError(f"{function} of a quantized weight")
 
 
 def fingerprint(weight, folder):

@@ -108,6 +108,9 @@ def _require_file(name: str | Path, file: str, kind: str, hub_kwargs: dict[str, 
 
 
 def _is_finite(values: torch.Tensor) -> bool:
+    if hasattr(values, "__tensor_flatten__"):  # a quantized weight has no operations, but the tensors in it do
+        names, _ = values.__tensor_flatten__()  # pyright: ignore[reportAttributeAccessIssue]
+        return all(_is_finite(getattr(values, name)) for name in names)
     if not values.is_floating_point() or values.is_meta:
         return True
     values = values if values.dtype.itemsize > 1 else values.float()  # `isfinite` has no 8-bit floats

@@ -5,12 +5,14 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from quantized_weight import Quantized
 from safetensors.torch import load_file, save_file
 from tiny import tiny_causal_lm
 from tiny_judges import pair_judge
 from transformers import AutoModelForSequenceClassification
 
 from hf_reward_ext import ELHSRModel, FastSlowRewardModel, GenARMRewardModel, RewardTransformer
+from hf_reward_ext.base.saving.loading import check_finite
 
 FILE = "model.safetensors"
 
@@ -141,3 +143,15 @@ def test_the_report_is_still_given_and_pickles_are_not_read(tmp_path):
     assert isinstance(head, ELHSRModel) and not report["missing_keys"]
     with pytest.raises(ValueError, match="`use_safetensors` must be one of True"):
         ELHSRModel.from_pretrained(tmp_path, use_safetensors=False)
+
+
+def test_quantized_weights_are_finite_if_the_tensors_in_them_are():
+    model = torch.nn.Linear(3, 2)
+    for scale in (0.5, torch.nan, torch.inf):
+        weight = Quantized(torch.ones(2, 3, dtype=torch.int8), torch.full((2, 1), scale))
+        model.weight = torch.nn.Parameter(weight, requires_grad=False)
+        if scale == 0.5:
+            check_finite("folder", model)
+        else:
+            with pytest.raises(ValueError, match=r"holds NaN or infinity in \['weight'\]"):
+                check_finite("folder", model)
