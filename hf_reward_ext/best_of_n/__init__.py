@@ -8,6 +8,7 @@ from hf_reward_ext.best_of_n.budget import allocate_candidates, best_within_budg
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
 from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
+from hf_reward_ext.best_of_n.resampling import Resampling
 from hf_reward_ext.best_of_n.sft_rows import sft_rows
 from hf_reward_ext.best_of_n.stopping import BetaVotes, Drawn, ExpectedImprovement
 from hf_reward_ext.best_of_n.write import write_best_of_n
@@ -22,6 +23,7 @@ __all__ = [
     "ExpectedImprovement",
     "FittedCombination",
     "Pruning",
+    "Resampling",
     "ResumableWriter",
     "allocate_candidates",
     "best_within_budget",

@@ -9,6 +9,7 @@ import numpy as np
 from hf_reward_ext.base.scoring.combine import max_rank, min_max
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
 from hf_reward_ext.best_of_n.pruning import Pruning
+from hf_reward_ext.best_of_n.resampling import Resampling
 from hf_reward_ext.best_of_n.stopping import BetaVotes, StopRule, as_stop_rule
 
 _COMBINATIONS = {"max_rank": max_rank, "min_max": min_max}
@@ -30,7 +31,7 @@ class BestOfNOptions:
     return_all: bool = False
     vote: str | None = None
     extract_answer: Callable | None = None
-    prune: Pruning | None = None
+    prune: Pruning | Resampling | None = None
     candidates_per_batch: int | None = None
     combine: str | Callable | None = None
     seed: int | None = None
@@ -49,8 +50,8 @@ class BestOfNOptions:
             )
         if self.extract_answer is not None and not callable(self.extract_answer):
             raise TypeError(f"`extract_answer` must be callable, got a `{type(self.extract_answer).__name__}`.")
-        if self.prune is not None and not isinstance(self.prune, Pruning):
-            raise TypeError(f"`prune` must be a `Pruning`, got a `{type(self.prune).__name__}`.")
+        if self.prune is not None and not isinstance(self.prune, Pruning | Resampling):
+            raise TypeError(f"`prune` must be a `Pruning` or a `Resampling`, got a `{type(self.prune).__name__}`.")
         if self.prune is not None and self.candidates_per_batch is not None:
             raise ValueError(
                 "`candidates_per_batch` and `prune` must not be given together, because pruning compares all "

@@ -63,8 +63,8 @@ class BestOfNPipeline(TextGenerationPipeline):
         vote (`str`, *optional*): `"majority"` or `"weighted"` (by reward): the best candidate among those with the
             winning answer comes first. Needs `extract_answer`.
         extract_answer (`callable`): Completion text to a hashable answer, or `None` where there is none.
-        prune ([`Pruning`], *optional*): Stop candidates whose running reward is low. Needs an ELHSR head or a
-            training-free measure.
+        prune ([`Pruning`] or [`Resampling`], *optional*): Stop candidates whose running reward is low, or replace them
+            by copies of better ones. Needs an ELHSR head or a training-free measure.
         candidates_per_batch (`int`, *optional*): Sample at most this many candidates of a prompt at a time, when
             memory is short.
         combine (`str` or `callable`, defaults to `"min_max"`): `"max_rank"`, `"min_max"` or a fitted combination
@@ -301,7 +301,7 @@ def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:
 
 
 def _without_ends(generate_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that `generate_pruned` passes to `generate`: all but those that it sets itself."""
+    """Arguments that `generate_staged` passes to `generate`: all but those that it sets itself."""
     config = generate_kwargs.get("generation_config")
     settings = generate_kwargs if config is None else {**config.to_diff_dict(), **generate_kwargs}
     own = ("generation_config", "max_new_tokens", "eos_token_id", "pad_token_id")

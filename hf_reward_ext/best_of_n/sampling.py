@@ -13,8 +13,10 @@ from hf_reward_ext.base.lm.draws import Draws, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.best_of_n.options import BestOfNOptions
-from hf_reward_ext.best_of_n.pruning import Pruning, generate_pruned
+from hf_reward_ext.best_of_n.pruning import Pruning
 from hf_reward_ext.best_of_n.reading import ReadReward, open_reader
+from hf_reward_ext.best_of_n.resampling import Resampling
+from hf_reward_ext.best_of_n.staged import generate_staged
 
 
 class CandidateSampler:
@@ -25,7 +27,7 @@ class CandidateSampler:
         policy (`PreTrainedModel`): The model that generates.
         reward ([`ELHSRModel`] or [`Measure`], *optional*): Read while the candidates are written.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
-        prune ([`Pruning`], *optional*): When weak candidates are stopped.
+        prune ([`Pruning`] or [`Resampling`], *optional*): When weak candidates are stopped or replaced.
         generate_kwargs (`dict`): Arguments of `generate`.
     """
 
@@ -35,7 +37,7 @@ class CandidateSampler:
         reward: ReadReward | None,
         input_ids: Int[Tensor, "batch seq"],
         attention_mask: Int[Tensor, "batch seq"],
-        prune: Pruning | None,
+        prune: Pruning | Resampling | None,
         generate_kwargs: dict[str, Any],
     ):
         self.policy = policy
@@ -66,7 +68,7 @@ class CandidateSampler:
         """
         if self.prune is not None:
             reader = open_reader(cast(ReadReward, self.reward), self.policy)
-            return generate_pruned(
+            return generate_staged(
                 self.policy, reader, self.input_ids, self.attention_mask, count, self.prune, **self.generate_kwargs
             )
         prefill = cast(SharedPrefill, self._prefill)

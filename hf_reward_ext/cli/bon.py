@@ -81,6 +81,10 @@ class CandidateOptions:
     prune_keep: Annotated[float, Number(above=0, most=1)] = option("share that stays", 0.5)
     prune_max_gap: Annotated[float | None, Number(least=0)] = option("largest distance from the best that stays")
     prune_min_reward: Annotated[float | None, Number()] = option("least reward that stays")
+    resample_at: Annotated[list[int] | None, Count()] = option(
+        "lengths at which weak candidates are replaced by copies of better ones"
+    )
+    resample_temperature: Annotated[float, Number(above=0)] = option("temperature of the rewards there", 1.0)
     confidence_window: Annotated[int | None, Count()] = option(
         "tokens of a group, with --reward_model confidence; default: 2048"
     )
@@ -146,8 +150,11 @@ class BonOptions(
             raise ValueError("--label writes labels of all candidates; it goes with --as all")
         if self.shape != "all" and not self.output:
             raise ValueError(f"--as {self.shape} shapes the file; give --output")
-        if self.prune_at and self.candidates_per_batch:
-            raise ValueError("--prune_at compares all candidates of a prompt; leave --candidates_per_batch out")
+        if self.prune_at and self.resample_at:
+            raise ValueError("--prune_at and --resample_at exclude each other")
+        if (self.prune_at or self.resample_at) and self.candidates_per_batch:
+            given = "--prune_at" if self.prune_at else "--resample_at"
+            raise ValueError(f"{given} compares all candidates of a prompt; leave --candidates_per_batch out")
         try:
             re.compile(self.answer_pattern or "")
         except re.error as error:
@@ -257,7 +264,7 @@ def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
 
 def _settings(options: BonOptions) -> dict[str, Any]:
     """Arguments of the pipeline's call, checked before a model is loaded."""
-    from hf_reward_ext.best_of_n import Pruning
+    from hf_reward_ext.best_of_n import Pruning, Resampling
     from hf_reward_ext.cli.models import is_head, load_function
 
     settings: dict[str, Any] = dict(
@@ -268,7 +275,7 @@ def _settings(options: BonOptions) -> dict[str, Any]:
     )
     if options.stop:
         settings |= dict(num_candidates=(options.num_candidates, options.max_candidates), stop=_stop_rule(options))
-        if not options.prune_at:
+        if not options.prune_at and not options.resample_at:
             settings["seed"] = options.seed  # candidates then do not depend on --batch_size
     if options.candidates_per_batch:
         settings["candidates_per_batch"] = options.candidates_per_batch
@@ -284,11 +291,14 @@ def _settings(options: BonOptions) -> dict[str, Any]:
         settings["prune"] = Pruning(
             tuple(options.prune_at), options.prune_keep, options.prune_max_gap, options.prune_min_reward
         )
-        if not is_training_free(options.reward_model) and not is_head(str(options.reward_model)):
-            raise ValueError(
-                f"`--prune_at` must come with an ELHSR head or a training-free reward, got `--reward_model "
-                f"{options.reward_model}`: other rewards cannot score unfinished candidates. Leave it out."
-            )
+    elif options.resample_at:
+        settings["prune"] = Resampling(tuple(options.resample_at), options.resample_temperature)
+    if "prune" in settings and not is_training_free(options.reward_model) and not is_head(str(options.reward_model)):
+        given = "--prune_at" if options.prune_at else "--resample_at"
+        raise ValueError(
+            f"`{given}` must come with an ELHSR head or a training-free reward, got `--reward_model "
+            f"{options.reward_model}`: other rewards cannot score unfinished candidates. Leave it out."
+        )
     return settings
 
 

@@ -12,7 +12,8 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from hf_reward_ext.base.scoring.votes import majority_vote
-from hf_reward_ext.best_of_n.pruning import Pruning, generate_pruned
+from hf_reward_ext.best_of_n.pruning import Pruning
+from hf_reward_ext.best_of_n.staged import generate_staged
 from hf_reward_ext.demo import arithmetic, walk
 from hf_reward_ext.demo.sampling import Rollouts, sample
 from hf_reward_ext.demo.text_reward_model import train_text_reward_model
@@ -204,7 +205,7 @@ def sample_pruned(
     for start in tqdm(range(0, len(prompts), 32), desc="pruned"):
         batch = list(prompts[start : start + 32])
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
-        candidates = generate_pruned(
+        candidates = generate_staged(
             policy,
             HiddenStateReward(policy, head),
             **inputs,

@@ -6,7 +6,7 @@ from datasets import Dataset
 from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import LlamaConfig, LlamaForSequenceClassification, pipeline
 
-from hf_reward_ext.best_of_n import Pruning, sft_rows
+from hf_reward_ext.best_of_n import Pruning, Resampling, sft_rows
 from hf_reward_ext.elhsr import ELHSRModel
 
 SAMPLING = dict(max_new_tokens=6, temperature=1.0)
@@ -34,6 +34,7 @@ OPTIONS = {
     "return_all": dict(return_all=True),
     "vote": dict(vote="majority", extract_answer=last_word),
     "prune": dict(prune=Pruning((2, 4))),
+    "resampling": dict(prune=Resampling((2, 4))),
     "candidates_per_batch": dict(candidates_per_batch=3),
     "combine": dict(combine="max_rank"),
     "seed": dict(seed=7),
@@ -72,7 +73,7 @@ def test_an_option_of_the_pipeline_is_one_of_its_calls(option, capsys):
         (dict(vote="majority"), ValueError, "without `extract_answer`"),
         (dict(vote="majority", extract_answer=3), TypeError, "`extract_answer` must be callable"),
         (dict(prune=Pruning((2,), keep=1, min_reward=0.0), candidates_per_batch=1), ValueError, "together"),
-        (dict(prune=(2, 4)), TypeError, "`prune` must be a `Pruning`"),
+        (dict(prune=(2, 4)), TypeError, "`prune` must be a `Pruning` or a `Resampling`"),
         (dict(combine="min_max"), ValueError, "needs a `second_reward_model`"),
         (dict(seed=-1), ValueError, "`seed` must be an integer from 0"),
         (dict(batch_size=0), ValueError, "`batch_size` must be at least 1"),

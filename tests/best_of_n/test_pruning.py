@@ -9,7 +9,8 @@ from transformers.generation import EosTokenCriteria
 
 from hf_reward_ext import GenARMLogitsProcessor
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
-from hf_reward_ext.best_of_n.pruning import Pruning, generate_pruned, warm_up_threshold
+from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
+from hf_reward_ext.best_of_n.staged import generate_staged
 from hf_reward_ext.confidence import GroupConfidence, Length, LogitsReward, LogitsRewardModel
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
 from hf_reward_ext.elhsr.features import teacher_forced_features
@@ -38,7 +39,7 @@ def test_all_are_scored_exactly(architecture):
     policy = tiny_causal_lm(architecture)
     head = ELHSRModel.from_policy(policy)
     input_ids, attention_mask = left_padded_batch()
-    candidates = generate_pruned(
+    candidates = generate_staged(
         policy, reader_of(policy, head), input_ids, attention_mask, 8, Pruning((3, 6)), max_new_tokens=14,
         do_sample=True, suppress_tokens=[PAD], **ENDS,
     )  # fmt: skip
@@ -54,7 +55,7 @@ def test_the_right_candidates_are_stopped():
     input_ids, attention_mask = left_padded_batch()
     settings = dict(max_new_tokens=10, do_sample=True, suppress_tokens=[PAD, EOS], **ENDS)
     torch.manual_seed(5)
-    candidates = generate_pruned(
+    candidates = generate_staged(
         policy, HiddenStateReward(policy, head), input_ids, attention_mask, 8, Pruning((4,)), **settings
     )
     at_step = rewards_of(policy, head, candidates.sequences, attention_mask, torch.full((24,), 4)).view(3, 8)
@@ -70,7 +71,7 @@ def test_rows_that_stay_are_those_of_plain_decoding():
     """With greedy-like sampling (one token allowed by top_k) the survivors equal plain greedy decoding."""
     policy = tiny_causal_lm()
     input_ids, attention_mask = left_padded_batch()
-    candidates = generate_pruned(
+    candidates = generate_staged(
         policy, reader_of(policy), input_ids, attention_mask, 4, Pruning((2, 5)), max_new_tokens=9,
         do_sample=True, top_k=1, **ENDS,
     )  # fmt: skip
@@ -84,7 +85,7 @@ def test_everyone_may_finish_before_the_end():
     policy = tiny_causal_lm()
     bias = {(EOS,): 50.0}
     input_ids, attention_mask = left_padded_batch()
-    candidates = generate_pruned(
+    candidates = generate_staged(
         policy, reader_of(policy), input_ids, attention_mask, 4, Pruning((3,)), max_new_tokens=50,
         do_sample=True, sequence_bias=bias, **ENDS,
     )  # fmt: skip
@@ -120,7 +121,7 @@ def test_training_free_rewards_prune_too(measure):
     torch.manual_seed(0)
     prune = Pruning((2, 4, 6), keep=0.6)
     settings = dict(max_new_tokens=9, do_sample=True, sequence_bias={(EOS,): 4.0}, suppress_tokens=[PAD])
-    candidates = generate_pruned(policy, LogitsReward(policy, measure), ids, mask, 6, prune, **settings)
+    candidates = generate_staged(policy, LogitsReward(policy, measure), ids, mask, 6, prune, **settings)
     assert candidates.pruned.any() and not candidates.pruned.all()
     written = torch.arange(candidates.sequences.shape[1] - ids.shape[1]) < candidates.num_tokens[:, None]
     attention = torch.cat([mask.repeat_interleave(6, 0), written.long()], -1)
@@ -157,7 +158,7 @@ def test_candidates_far_behind_the_best_are_dropped_and_only_those():
 
     def run(pruning):
         torch.manual_seed(0)
-        return generate_pruned(policy, reader_of(policy, head), ids, mask, 8, pruning, **kwargs)
+        return generate_staged(policy, reader_of(policy, head), ids, mask, 8, pruning, **kwargs)
 
     assert not run(Pruning((3, 6), keep=1.0, max_gap=1e6)).pruned.any()
     gap = 0.1
@@ -181,7 +182,7 @@ def greedy(policy, ids, mask, num_candidates=2, prune=None, **settings):
     """Candidates that all write the likeliest tokens; without `prune` none of them is dropped."""
     prune = prune or Pruning((2, 3, 7), keep=1.0, max_gap=1e9)
     sampling = {} if "generation_config" in settings else dict(do_sample=True, top_k=1)
-    return generate_pruned(
+    return generate_staged(
         policy, HiddenStateReward(policy, head_of(policy)), ids, mask, num_candidates, prune, **sampling, **settings
     )
 
@@ -240,7 +241,7 @@ def test_settings_hold_for_all_stages_together(settings, way):
         arguments = {}
     elif way == "an object":
         arguments = dict(generation_config=GenerationConfig(**arguments))
-    candidates = generate_pruned(
+    candidates = generate_staged(
         policy,
         HiddenStateReward(policy, head_of(policy)),
         ids,

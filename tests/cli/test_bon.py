@@ -122,7 +122,13 @@ def test_a_rule_decides_how_many_candidates_are_drawn(arguments, folder, functio
 def test_the_policys_own_confidence_ranks_and_prunes(folder, capsys):
     base = ["bon", "--num_candidates", "4", "--max_new_tokens", "5", "--prompt", "w3 w5", "--json"]
     confident = [*base, "--model", f"{folder}/policy", "--reward_model", "confidence"]
-    for more in ([], ["--confidence_window", "2"], ["--second_reward_model", "length"], ["--prune_at", "2"]):
+    for more in (
+        [],
+        ["--confidence_window", "2"],
+        ["--second_reward_model", "length"],
+        ["--prune_at", "2"],
+        ["--resample_at", "2"],
+    ):
         assert main([*confident, *more]) == 0
         [row] = json.loads(capsys.readouterr().out)["rows"]
         assert row["rewards"] == sorted(row["rewards"], reverse=True) or "--prune_at" in more
@@ -143,6 +149,11 @@ def test_answers_by_pattern(pattern, text, answer):
         (["--reward_model", "r"], "give either --prompt or --data"),
         (["--prompt", "a", "--reward_model", "confidence"], "a training-free reward as --reward_model"),
         (["--prompt", "a", "--reward_model", "r", "--confidence_window", "3"], "goes with --reward_model confidence"),
+        (["--prompt", "a", "--reward_model", "r", "--prune_at", "1", "--resample_at", "2"], "exclude each other"),
+        (
+            ["--prompt", "a", "--reward_model", "r", "--resample_at", "2", "--candidates_per_batch", "2"],
+            "--resample_at compares all",
+        ),
         (["--prompt", "a", "--reward_model", "r", "--stop", "beta"], "--stop and --max_candidates go together"),
         (["--prompt", "a", "--reward_model", "r", "--max_candidates", "4"], "--stop and --max_candidates go together"),
         (["--prompt", "a", "--reward_model", "r", "--stop", "beta", "--max_candidates", "64"], "--stop beta counts"),

@@ -54,7 +54,10 @@ class Draws(LogitsProcessor):
             )
         numbers = torch.tensor([one.random() for one in self.generators], dtype=torch.float64, device=scores.device)
         sums = scores.double().softmax(-1).cumsum(-1)
-        tokens = torch.searchsorted(sums, numbers[:, None] * sums[:, -1:], right=True)
+        total = sums[:, -1:]
+        # Below the total also after rounding, so that no token without probability is drawn.
+        places = torch.minimum(numbers[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+        tokens = torch.searchsorted(sums, places, right=True)
         return torch.full_like(scores, -torch.inf).scatter(-1, tokens, 0.0)
 
 

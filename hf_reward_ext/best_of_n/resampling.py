@@ -1,0 +1,83 @@
+"""Best-of-N whose weak candidates are replaced by copies of better ones."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hf_reward_ext.base.options import check_number
+from hf_reward_ext.best_of_n.pruning import check_steps
+
+
+@dataclass(frozen=True)
+class Resampling:
+    r"""
+    Particle filtering by the reward of what is written so far.
+
+    $$ w_i \propto \exp\big((r_{i,t} - r_{i,s}) / \tau\big), \qquad E[\text{copies of } i] = N w_i $$
+
+    After `steps[k]` tokens the candidates of each prompt are drawn anew, with replacement, from themselves: weak ones
+    end, good ones go on in several copies, which then write different tokens. $s$ is the step before
+    ($r_{i,0} = 0$), so that the weights multiply to $e^{r/\tau}$: with many candidates the prefixes follow
+    $p(y) e^{r(y)/\tau}$, whatever the number of steps.
+    [Particle filtering](https://huggingface.co/papers/2502.01618) multiplies rewards of single steps; for the reward of a prefix, which contains those before, this is reconstructed with their differences.
+    Drawing is systematic: a candidate gets one of the two integers around $N w_i$ copies.
+
+    Finished candidates take part, and their copies cost nothing.
+
+    Args:
+        steps (`tuple[int, ...]`): Completion lengths, ascending, at which candidates are drawn anew.
+        temperature (`float`, *optional*, defaults to 1): $\tau$, in units of the reward; lower ones select more
+            strictly.
+
+    Example:
+    ```python
+    >>> pipe(prompt, num_candidates=16, prune=Resampling(steps=(16, 32, 64), temperature=0.5))
+    ```
+    """
+
+    steps: tuple[int, ...]
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "steps", check_steps(self.steps))
+        check_number("temperature", self.temperature, above=0)
+
+    def ancestors(
+        self, gains: Float[Tensor, "prompts candidates"], offsets: Float[Tensor, " prompts"]
+    ) -> Int[Tensor, "prompts candidates"]:
+        """
+        Return which candidate of its prompt each one continues.
+
+        Args:
+            gains (`torch.Tensor` of shape `(prompts, candidates)`): Increase of the rewards since the step before.
+            offsets (`torch.Tensor` of shape `(prompts,)`): Uniform random numbers in [0, 1).
+        """
+        weights = (gains.double() / self.temperature).softmax(-1)
+        return systematic_ancestors(weights, offsets.double())
+
+
+def systematic_ancestors(
+    weights: Float[Tensor, "prompts candidates"], offsets: Float[Tensor, " prompts"]
+) -> Int[Tensor, "prompts candidates"]:
+    """
+    Draw as many candidates as there are, with replacement, by one random number for each prompt.
+
+    Args:
+        weights (`torch.Tensor` of shape `(prompts, candidates)`): Shares, of sum 1.
+        offsets (`torch.Tensor` of shape `(prompts,)`): Uniform random numbers in [0, 1).
+
+    Example:
+    ```python
+    >>> systematic_ancestors(torch.tensor([[0.5, 0.1, 0.4]]), torch.tensor([0.5]))
+    tensor([[0, 0, 2]])
+    ```
+    """
+    count = weights.shape[-1]
+    sums = weights.cumsum(-1)
+    points = (torch.arange(count, device=weights.device) + offsets[:, None]) / count
+    total = sums[:, -1:]
+    # Below the total also after rounding, so that nobody without weight is drawn.
+    points = torch.minimum(points * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(sums, points, right=True)
