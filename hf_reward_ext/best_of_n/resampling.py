@@ -21,8 +21,9 @@ class Resampling:
     end, good ones go on in several copies, which then write different tokens. $s$ is the step before
     ($r_{i,0} = 0$), so that the weights multiply to $e^{r/\tau}$: with many candidates the prefixes follow
     $p(y) e^{r(y)/\tau}$, whatever the number of steps.
-    [Particle filtering](https://huggingface.co/papers/2502.01618) multiplies rewards of single steps; for the reward of a prefix, which contains those before, this is reconstructed with their differences.
-    Drawing is systematic: a candidate gets one of the two integers around $N w_i$ copies.
+    [Particle filtering](https://huggingface.co/papers/2502.01618) multiplies rewards of single steps; for
+    the reward of a prefix, which contains those before, this is reconstructed with their differences. Drawing is
+    systematic: a candidate gets one of the two integers around $N w_i$ copies.
 
     Finished candidates take part, and their copies cost nothing.
 
