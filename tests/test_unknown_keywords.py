@@ -21,6 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from trl import GRPOConfig
 
 import hf_reward_ext as ours
+from hf_reward_ext import best_of_n, evaluation, fast_slow
+from hf_reward_ext import hub as hub_package
 from hf_reward_ext.fast_slow import FastSlowGenerationMixin, Gate
 
 UNKNOWN = {"unknown_keyword": 1}
@@ -40,7 +42,7 @@ PLAIN = [place for place, function in PUBLIC.items() if not takes_any(function) 
 
 @pytest.mark.parametrize("place", PLAIN)
 def test_python_refuses_it(place):
-    with pytest.raises(TypeError, match="unknown_keyword"):
+    with pytest.raises(TypeError, match="unknown_keyword|takes no arguments"):
         PUBLIC[place](**UNKNOWN)
 
 
@@ -50,8 +52,8 @@ PROTOCOLS = {
     "Scorer.__call__": "TRL passes every column of the data to reward functions",
     "WeightedReward.__call__": "TRL passes every column of the data to reward functions",
     "WeightedReward.separate": "TRL passes every column of the data to reward functions",
-    "FastSlowRewardFunction.__call__": "TRL passes every column of the data to reward functions",
-    "slow_verdict_reward": "TRL passes every column of the data to reward functions",
+    "fast_slow.FastSlowRewardFunction.__call__": "TRL passes every column of the data to reward functions",
+    "fast_slow.slow_verdict_reward": "TRL passes every column of the data to reward functions",
     "BestOfNCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_train_begin": "trainers pass all that they have to callbacks",
@@ -142,7 +144,9 @@ CALLS = {
     "BestOfNPipeline.__call__": lambda m, **u: m.pipe("w9 w8", **u),
     "write_best_of_n": lambda m, **u: ours.write_best_of_n(m.pipe, ["w9"], m.folder / "rows.jsonl", **u),
     "ELHSRModel.from_pretrained": lambda m, **u: ours.ELHSRModel.from_pretrained(m.folder / "head", **u),
-    "RewardChannel.from_pretrained": lambda m, **u: ours.sla.RewardChannel.from_pretrained(m.folder / "channel", **u),
+    "sla.RewardChannel.from_pretrained": lambda m, **u: ours.sla.RewardChannel.from_pretrained(
+        m.folder / "channel", **u
+    ),
     "ELHSRForSequenceClassification.from_pretrained": lambda m, **u: (
         ours.ELHSRForSequenceClassification.from_pretrained(m.folder / "head", **u)
     ),
@@ -171,15 +175,17 @@ CALLS = {
     "FastSlowGRPOTrainer": lambda m, **u: ours.FastSlowGRPOTrainer(
         tiny_causal_lm(),
         new(m, GRPOConfig),
-        ours.counterfactual_prefixes(PAIRS, pair_prompt()),
+        fast_slow.counterfactual_prefixes(PAIRS, pair_prompt()),
         judge_prompt=pair_prompt(),
         processing_class=m.tokenizer,
         **u,
     ),
-    "GenARMCustomGenerate.push_to_hub": lambda m, **u: ours.GenARMCustomGenerate(
+    "hub.GenARMCustomGenerate.push_to_hub": lambda m, **u: hub_package.GenARMCustomGenerate(
         [str(m.folder / "base")], policy="me/policy"
     ).push_to_hub("me/x", **u),
-    "SLACustomGenerate.push_to_hub": lambda m, **u: ours.SLACustomGenerate(m.rt, **SEARCH).push_to_hub("me/x", **u),
+    "hub.SLACustomGenerate.push_to_hub": lambda m, **u: hub_package.SLACustomGenerate(m.rt, **SEARCH).push_to_hub(
+        "me/x", **u
+    ),
     "GenARMRewardModel.from_causal_lm": lambda m, **u: ours.GenARMRewardModel.from_causal_lm(m.base, **u),
     "GenARMRewardModel.from_pretrained": lambda m, **u: ours.GenARMRewardModel.from_pretrained(
         m.folder / "genarm", **u
@@ -196,8 +202,8 @@ CALLS = {
     "RewardTransformer.init_continuous_batching": lambda m, **u: m.rt.init_continuous_batching(**u),
     "GuidedCausalLM.save_pretrained": lambda m, **u: m.guided.save_pretrained(m.folder / "x", **u),
     "GuidedCausalLM.forward": lambda m, **u: m.guided(IDS, **u),
-    "RewardChannel.save_pretrained": lambda m, **u: m.rt.reward_channel.save_pretrained(m.folder / "x", **u),
-    "RewardChannel.push_to_hub": lambda m, **u: m.rt.reward_channel.push_to_hub("me/x", **u),
+    "sla.RewardChannel.save_pretrained": lambda m, **u: m.rt.reward_channel.save_pretrained(m.folder / "x", **u),
+    "sla.RewardChannel.push_to_hub": lambda m, **u: m.rt.reward_channel.push_to_hub("me/x", **u),
     "RewardTransformer.from_base": lambda m, **u: ours.RewardTransformer.from_base(m.base, **u),
     "RewardTransformer.from_pretrained": lambda m, **u: ours.RewardTransformer.from_pretrained(
         m.folder / "channel", **u
@@ -219,13 +225,16 @@ CALLS = {
     "SLATrainer": trainer("SLATrainer", "SLAConfig", lambda m: m.rt, processing_class=lambda m: m.tokenizer),
     "SharedPrefill.generate": lambda m, **u: m.prefill.generate(2, max_new_tokens=2, do_sample=True, **ENDS, **u),
     "TextScorer.from_pretrained": lambda m, **u: ours.TextScorer.from_pretrained(str(m.folder / "classifier"), **u),
-    "best_of_n_curve": lambda m, **u: ours.best_of_n_curve(REWARDS, CORRECT, **u),
-    "majority_curve": lambda m, **u: ours.majority_curve([["a", "b"], ["a", "a"]], CORRECT, **u),
-    "pass_at_k": lambda m, **u: ours.pass_at_k(CORRECT, **u),
-    "generate_guided": lambda m, **u: ours.generate_guided(
+    "best_of_n.best_within_budget": lambda m, **u: best_of_n.best_within_budget(
+        m.pipe, ["w9"], num_candidates=4, max_new_tokens=2, **u
+    ),
+    "evaluation.best_of_n_curve": lambda m, **u: evaluation.best_of_n_curve(REWARDS, CORRECT, **u),
+    "evaluation.majority_curve": lambda m, **u: evaluation.majority_curve([["a", "b"], ["a", "a"]], CORRECT, **u),
+    "evaluation.pass_at_k": lambda m, **u: evaluation.pass_at_k(CORRECT, **u),
+    "hub.generate_guided": lambda m, **u: hub_package.generate_guided(
         m.policy, [m.base], 1.0, place=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
     ),
-    "generate_look_ahead": lambda m, **u: ours.generate_look_ahead(
+    "hub.generate_look_ahead": lambda m, **u: hub_package.generate_look_ahead(
         m.rt, **SEARCH, place=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
     ),
     "sla_generate": lambda m, **u: m.rt.generate(
