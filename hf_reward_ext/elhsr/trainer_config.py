@@ -106,6 +106,11 @@ class ELHSRConfig(BaseRewardConfig):
     bf16: bool | None = field(default=False, metadata={"help": "Train the head in bfloat16."})
 
     def __post_init__(self):
+        if self.center_rewards_coefficient is not None:
+            raise ValueError(
+                f"`center_rewards_coefficient` must be None for ELHSR, got {self.center_rewards_coefficient}: its "
+                "losses compare single completions with labels, not pairs. Leave it out."
+            )
         self._check_strategies()
         super().__post_init__()
         if not 0 <= self.validation_fraction < 1:

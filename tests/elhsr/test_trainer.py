@@ -268,6 +268,8 @@ def test_refusals(policy, tmp_path):
         ELHSRConfig(str(tmp_path), validation_fraction=1.5, use_cpu=True)
     with pytest.raises(ValueError, match="`standardize=True` was given with"):
         ELHSRConfig(str(tmp_path), standardize=True, feature_cache="none", use_cpu=True)
+    with pytest.raises(ValueError, match="`center_rewards_coefficient` must be None for ELHSR, got 0.1"):
+        ELHSRConfig(str(tmp_path), center_rewards_coefficient=0.1, use_cpu=True)
 
 
 def test_calibration_by_hand():
