@@ -38,7 +38,7 @@ def test_a_malformed_row_is_named_before_a_model_is_loaded(method, name, tmp_pat
     row, message = BAD[name]
     rows = [good_row(row), good_row(row), row, good_row(row)]
     if method == "Fast-Slow" and "chosen_ids" in row:
-        message = "a judge learns from pairs.*token ids do not serve"
+        message = "a judge learns from pairs.*token ids cannot be used"
     elif method == "ELHSR" and "margin" in row:
         message = "`margin` must not be a column of ELHSR's data"
     else:

@@ -1,4 +1,4 @@
-"""ELHSR: a linear reward head on the policy's own hidden states (arXiv 2505.12225)."""
+"""ELHSR: a linear reward head on the hidden states of the policy (arXiv 2505.12225)."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 

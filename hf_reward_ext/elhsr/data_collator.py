@@ -1,4 +1,4 @@
-"""Batches of prompts with all their candidates."""
+"""Collator of prompts with all their candidates."""
 
 from collections.abc import Callable
 
@@ -11,12 +11,12 @@ from hf_reward_ext.elhsr.feature_cache import FeatureCache
 
 class GroupCollator:
     """
-    Turns rows `{cache, row, labels}` or `{prompt_ids, completion_ids, labels}` into one flat batch of candidates.
+    Collator of rows `{cache, row, labels}` or `{prompt_ids, completion_ids, labels}` into one batch of candidates.
 
     Args:
-        caches (`dict` of `str` to [`FeatureCache`]): Features of cached rows, by the rows' `cache`.
-        compute_features (`callable`): `(input_ids, attention_mask) -> features` for rows without a cache.
-        pad_to_multiple_of (`int`, *optional*): Divisor of the padded length.
+        caches (`dict` of `str` to [`FeatureCache`]): Caches by the name in the column `cache`.
+        compute_features (`callable`): Function `(input_ids, attention_mask) -> features` for rows without a cache.
+        pad_to_multiple_of (`int`, *optional*): Number that divides the padded length.
     """
 
     def __init__(
@@ -31,6 +31,8 @@ class GroupCollator:
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
         """
+        Collate rows.
+
         Returns:
             `labels` `(prompts, width)`, NaN where a prompt has fewer candidates (`width` is that of the rows, or the
             most candidates in the batch), and of all candidates in that order `features` `(candidates, seq, features)`
@@ -38,7 +40,7 @@ class GroupCollator:
         """
         width = max(row.get("width") or len(row["labels"]) for row in rows)
         labels = [[*row["labels"], *[torch.nan] * (width - len(row["labels"]))] for row in rows]
-        # First, so that the trainer counts prompts.
+        # First, because the trainer counts the rows of the first tensor.
         return {"labels": torch.tensor(labels), **(self._cached(rows) if "cache" in rows[0] else self._computed(rows))}
 
     def _cached(self, rows: list[dict]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Rewards from the hidden states of a running `generate`."""
+"""Rewards from the hidden states of a running `generate` call."""
 
 import copy
 import inspect
@@ -27,15 +27,15 @@ from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean,
 from hf_reward_ext.elhsr.token_trace import TokenTrace
 
 _POSITIONAL = tuple(inspect.signature(GenerationMixin.generate).parameters)[1:]  # pyright: ignore[reportAttributeAccessIssue]
-# Meters that are open, and calls that run, in this thread or task alone.
+# Open meters and running calls of this thread or task.
 _meters: ContextVar[tuple["HiddenStateReward", ...]] = ContextVar("hf_reward_ext_meters", default=())
 _calls: ContextVar[Mapping[int, "_Call | None"]] = ContextVar("hf_reward_ext_metered_calls", default={})  # noqa: B039
 _lock = threading.Lock()
-_hooks: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # how many meters, and the handles of the hooks
+_hooks: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # number of meters, and the handles of the hooks
 
 
 class _Call:
-    """What one `generate` call has shown so far."""
+    """State of one `generate` call."""
 
     def __init__(
         self, head: ELHSRModel, ids: Int[Tensor, "rows seq"], arguments: dict[str, Any], config: GenerationConfig
@@ -49,23 +49,23 @@ class _Call:
         self.cache_is_visible = bool(config.return_dict_in_generate) or any(
             arguments.get(name) is not None for name in CACHE_NAMES
         )
-        self.prepared: Tensor | None = None  # all ids of the forward that comes next
-        self.reading: Tensor | None = None  # all ids of the forward that runs
+        self.prepared: Tensor | None = None  # all ids of the next forward
+        self.reading: Tensor | None = None  # all ids of the current forward
         self.last_inputs: dict[str, Any] = {}
         self.cache = None
 
     def num_unread(self, ids: Int[Tensor, "rows seq"], num_new: int) -> int:
-        """How many of the tokens that a forward reads are completion."""
+        """Return the number of completion tokens that the next forward reads."""
         return max(0, min(num_new, ids.shape[1] - self.trace.prompt_length))
 
     def prompt_masks(self, sequences: Int[Tensor, "rows seq"]) -> Int[Tensor, "rows prompt"]:
-        """Mask of each sequence's prompt: outputs of the call have it by their order, others by its ids."""
+        """Return the mask of each sequence's prompt, found by the order of outputs or by the ids of the prompt."""
         copies, remainder = divmod(len(sequences), len(self.ids))
         rows = torch.arange(len(self.ids), device=sequences.device).repeat_interleave(copies)
         same = (sequences[:, None, : self.ids.shape[1]] == self.ids[None].to(sequences.device)).all(-1)
         if same.any(-1).all() and (remainder or not same[torch.arange(len(rows)), rows].all()):
             rows = same.int().argmax(-1)
-        elif remainder:  # without one the prompts may be healed ones
+        elif remainder:  # otherwise the prompts may have been changed by token healing
             raise ValueError(
                 "`sequences` must begin with prompts of the last `generate` call, but row "
                 f"{int((~same.any(-1)).nonzero()[0])} does not. Pass what that call returned."
@@ -79,40 +79,40 @@ class _Call:
 
 class HiddenStateReward:
     r"""
-    Scores every row with an ELHSR head while any `generate` of the policy runs, without storing hidden states.
+    Context manager that scores the rows of `generate` calls with an ELHSR head, without storing hidden states.
 
     $$ z_t = b + \sum_l W_l h_{l,t}, \qquad R = \frac{\sum_t g_t \rho_t}{\sum_t g_t} $$
 
     Section 3 of [ELHSR](https://huggingface.co/papers/2505.12225). The forward that samples $y_{t+1}$ reads $y_t$, so
-    its states give $z_t$: two dot products per layer and token, two numbers kept. The states of the very last token
+    its states give $z_t$: two dot products per layer and token, two numbers stored. The states of the very last token
     are never computed by `generate`; one more forward on the same cache adds them.
 
     Works with greedy decoding, sampling, `num_return_sequences`, left padding, beams, assisted decoding and prompt
-    lookup. After beams, which finish late and reuse rows, the sequences whose last token was not read are completed
-    by a teacher-forced pass, and so are those that other forwards wrote (`sla_generate`). Inside the context every
-    `generate` call starts afresh.
+    lookup. Sequences whose tokens were not all read (with beams, which reuse rows, or `sla_generate`, which runs
+    other forwards) are completed by a teacher-forced pass. Each `generate` call in the context replaces the rewards of
+    the previous one.
 
-    Rows end where the stopping criteria of the call end them: neither the filler after a stop string nor the other rows
-    of a batch change a reward. Only calls of the thread or task that entered the context are scored; others on the same
-    policy are left alone, and every thread can have a meter of its own.
+    Rows end where the stopping criteria of the call end them: neither padding after a stop string nor other rows of the
+    batch change a reward. Only calls of the thread or task that entered the context are scored. Other calls of the same
+    policy are not affected, and each thread can have its own meter.
 
     Args:
         policy (`PreTrainedModel` or `PeftModel`): The model that generates.
-        head ([`ELHSRModel`]): A head trained on it.
-        last_token (`str`, *optional*, defaults to `"forward"`): `"forward"` scores the last token exactly; `"skip"`
-            leaves it out of the mean and saves the forward (an effect of one token in the completion's length).
+        head ([`ELHSRModel`]): Head trained on the policy.
+        last_token (`str`, *optional*, defaults to `"forward"`): Treatment of the last token: `"forward"` scores it
+            exactly; `"skip"` leaves it out of the mean and saves a forward.
 
     Attributes:
         rewards (`torch.Tensor` of shape `(rows,)`): Reward of each output row.
         token_rewards (`tuple` of two `torch.Tensor` of shape `(rows, seq)`): Gates and rewards of completion tokens.
         prefix_rewards (`torch.Tensor` of shape `(rows, seq)`): Reward of the completion up to each token.
-        completion_mask (`torch.Tensor` of shape `(rows, seq)`): Which of them are completion (EOS included).
-        is_finished (`torch.Tensor` of shape `(rows,)`): Which rows an EOS token, a stop string or a criterion ended;
-            the length limit cut the others.
+        completion_mask (`torch.Tensor` of shape `(rows, seq)`): `True` on completion tokens, EOS included.
+        is_finished (`torch.Tensor` of shape `(rows,)`): `True` for rows that an EOS token, a stop string or a criterion
+            ended, and not the length limit.
 
     Raises:
         ValueError: If head and policy do not match, or `generate` is called in a way that hides the tokens.
-        RuntimeError: If two meters, or two calls at a time, compete for one policy in one thread or task.
+        RuntimeError: If there are two meters, or two calls at a time, on one policy in one thread or task.
 
     Example:
     ```python
@@ -139,7 +139,9 @@ class HiddenStateReward:
     def __enter__(self) -> Self:
         with _lock:
             if self._is_open or _meter_of(self._model) is not None:
-                raise RuntimeError("Another `HiddenStateReward` watches this policy already. Leave its context first.")
+                raise RuntimeError(
+                    "A policy must have one open `HiddenStateReward`, got a second. Leave the first context."
+                )
             self._is_open = True
             _watch(self._model)
         _meters.set((*_meters.get(), self))
@@ -175,7 +177,7 @@ class HiddenStateReward:
 
     def score(self, sequences) -> Float[Tensor, " rows"]:
         """
-        Rewards of given sequences (ids or a `generate` output) of the last call, whatever rows they came from.
+        Return the rewards of sequences (ids or a `generate` output) of the last call, in any order.
 
         Args:
             sequences (`torch.Tensor` of shape `(rows, seq)` or `ModelOutput`): Prompt and completion.
@@ -218,7 +220,7 @@ class HiddenStateReward:
 
     @torch.no_grad()
     def _measure(self, plain, args: tuple, kwargs: dict[str, Any]):
-        """Runs `generate` and scores what it writes."""
+        """Run `generate` and score its output."""
         arguments = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         config = effective_generation_config(self._model, arguments)
         call = _Call(self.head, watched_ids(arguments, config, "HiddenStateReward"), arguments, config)
@@ -257,7 +259,7 @@ class HiddenStateReward:
             )
 
     def _read_last_token(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> None:
-        """Runs one more forward, on the cache that `generate` leaves, for the token that it never reads."""
+        """Run one more forward on the final cache of `generate`, for the last token."""
         trace, cache = call.trace, call.cache
         read = sequences.shape[1] - 1 if trace.ids is None else trace.ids.shape[1]
         unchanged = trace.ids is None or (len(trace.ids) == len(sequences) and not trace.permuted)
@@ -265,7 +267,7 @@ class HiddenStateReward:
         if not unchanged or sequences.shape[1] != read + 1 or not _can_append(cache, read):
             return
         if mask is None and not bool(call.prompt_mask.all()):
-            return  # the forward did not show how it was masked
+            return  # the mask of the forward is unknown
         if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
             return
         can_take_back = all(type(layer) is DynamicLayer for layer in cache.layers)  # pyright: ignore
@@ -316,12 +318,12 @@ class HiddenStateReward:
 
 
 def _meter_of(model: nn.Module) -> HiddenStateReward | None:
-    """The meter that is open on a model in this thread or task."""
+    """Return the open meter of a model in this thread or task."""
     return next((meter for meter in _meters.get() if meter._model is model and meter._is_open), None)
 
 
 def _watch(model: nn.Module) -> None:
-    """Puts the hooks of meters on a model; its calls elsewhere pass through them untouched."""
+    """Install the hooks of meters on a model; they do not affect calls of other threads."""
     if model not in _hooks:
         _hooks[model] = [
             0,
@@ -348,7 +350,7 @@ def _generate(model: nn.Module, plain, *args, **kwargs):
         return plain(*args, **kwargs)
     if id(model) not in before:
         return meter._measure(plain, args, kwargs)
-    # A draft of the policy for itself (early exit) is not what the outer call writes.
+    # Drafts of the policy for itself (early exit) are not part of the output.
     _calls.set({**before, id(model): None})
     try:
         return plain(*args, **kwargs)
@@ -363,10 +365,10 @@ def _prepare(model: nn.Module, plain, input_ids, *args, **kwargs):
     return plain(input_ids, *args, **kwargs)
 
 
-@torch.compiler.disable  # what is recorded changes with every step, which would compile again
+@torch.compiler.disable  # the recorded shapes change in every step, which would recompile
 def _before_forward(module: nn.Module, args, kwargs=None):
     call = _calls.get().get(id(module))
-    # Forwards that nothing was prepared for are not those of `generate`: a search or a guide on the policy.
+    # Unprepared forwards are not those of `generate`, but of a search or a guide on the policy.
     if call is None or call.prepared is None or kwargs is None:
         return None
     call.reading, call.prepared = call.prepared, None
@@ -383,7 +385,7 @@ def _before_forward(module: nn.Module, args, kwargs=None):
 @torch.compiler.disable
 def _after_forward(module: nn.Module, args, *kwargs_and_output) -> None:
     call = _calls.get().get(id(module))
-    # In a thread that runs while the hook is removed, torch may leave the keywords out.
+    # In a thread that runs while the hook is removed, torch may omit the keywords.
     if call is None or call.reading is None or len(kwargs_and_output) < 2:
         return
     kwargs, output = kwargs_and_output
@@ -402,5 +404,5 @@ def _num_unread(call: _Call, kwargs: dict[str, Any], ids: Tensor | None = None) 
 
 
 def _can_append(cache, read: int) -> bool:
-    """Whether the cache holds exactly what was read and has room for one more token."""
+    """Return whether the cache has exactly the tokens read so far, and room for one more."""
     return cache is not None and not cache.is_compileable and cache.get_seq_length() == read

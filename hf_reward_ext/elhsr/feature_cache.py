@@ -1,4 +1,4 @@
-"""The policy's features of every training token, computed once and kept in memory or on disk."""
+"""Cache of the policy's features of every training token, in memory or on disk."""
 
 import hashlib
 import json
@@ -14,19 +14,19 @@ from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
-_SAVE_EVERY = 20  # batches between two notes of progress
+_SAVE_EVERY = 20  # number of batches between two updates of the progress file
 
 
 class FeatureCache:
     """
-    Features of the completion tokens of grouped rows, `(tokens, features)`, with the place of each completion.
+    Cache of the features `(tokens, features)` of completion tokens, with the offset of each completion.
 
     Args:
         groups (`Dataset`): Rows `{prompt_ids, completion_ids, labels}`.
-        config ([`ELHSRModelConfig`]): Which features.
-        policy (`PreTrainedModel` or `PeftModel`): Whose features.
-        folder (`Path`, *optional*): Keep them there as memory-mapped bfloat16, and go on from there when interrupted;
-            otherwise in memory as float32.
+        config ([`ELHSRModelConfig`]): Configuration that selects the features.
+        policy (`PreTrainedModel` or `PeftModel`): Policy whose features are cached.
+        folder (`Path`, *optional*): Folder of a memory-mapped cache in bfloat16, from which an interrupted run resumes.
+            Default: a cache in memory, in float32.
 
     Example:
     ```python
@@ -60,23 +60,23 @@ class FeatureCache:
         )
 
     def completion(self, row: int, candidate: int) -> Tensor:
-        """Features `(tokens, features)` of one candidate of one prompt."""
+        """Return the features `(tokens, features)` of one candidate of one prompt."""
         start, end = self._spans[self._first[row] + candidate]
         return self.features[start:end]
 
     def fill(self, batch_size: int, show_progress: bool = True) -> None:
         """
-        Runs the policy once over every completion that is not there yet.
+        Run the policy once over every completion that is not cached yet.
 
         Raises:
-            ValueError: If the features of a completion hold NaN or infinity.
+            ValueError: If the features of a completion have NaN or infinity.
         """
         done = (
             json.loads(self._note.read_text(encoding="utf-8"))["completions"]
             if self._note and self._note.exists()
             else 0
         )
-        # By length, so that a batch wastes little padding; the order is fixed, so that a second run can go on.
+        # Sorted by length to save padding, in a fixed order, so that a second run can resume.
         order = sorted(range(len(self._completions)), key=self._length)
         was_training = self.policy.training
         self.policy.eval()
@@ -92,7 +92,7 @@ class FeatureCache:
         self.policy.train(was_training)
 
     def mean_and_scale(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of every feature over all tokens, float32; constant features get scale 1."""
+        """Return mean and standard deviation of every feature over all tokens; 1 as deviation of constant ones."""
         total = torch.zeros(self.config.num_features, dtype=torch.float64)
         squares = torch.zeros_like(total)
         for block in self.features.split(4096):
@@ -138,7 +138,7 @@ class FeatureCache:
 
 
 def _describe(weight: Tensor) -> list:
-    """Type, shape and sum of a weight, or of the tensors that a quantized one consists of."""
+    """Return type, shape and sum of a weight, or of the tensors of a quantized weight."""
     described = [str(weight.dtype), list(weight.shape)]
     if hasattr(weight, "__tensor_flatten__"):
         names, _ = weight.__tensor_flatten__()  # pyright: ignore[reportAttributeAccessIssue]
@@ -152,7 +152,7 @@ def _describe(weight: Tensor) -> list:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Takes the room of a file now: a full disk would kill the process when a mapped page is written."""
+    """Allocate the space of a file; otherwise a full disk would kill the process when a mapped page is written."""
     try:
         with path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -163,6 +163,6 @@ def _reserve(path: Path, size: int) -> None:
         path.unlink(missing_ok=True)
         raise OSError(
             error.errno,
-            f"The feature cache needs {size / 2**20:,.0f} MiB in '{path.parent}', and the disk does not give them "
+            f"The feature cache needs {size / 2**20:,.0f} MiB in '{path.parent}', and the disk does not have them "
             f"({error.strerror}). Free room, set `feature_cache_dir`, or use `feature_cache='none'`.",
         ) from error

@@ -1,4 +1,4 @@
-"""From the outputs of a policy to the feature vector of each token."""
+"""Feature vector of each token, from the outputs of a policy."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,18 +11,18 @@ from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 def policy_features(output, config: ELHSRModelConfig, last: int | None = None) -> Float[Tensor, "batch seq features"]:
     """
-    Features of the last `last` tokens (default: all) that a forward of the policy has read.
+    Return the features of the last `last` tokens (default: all) of a forward of the policy.
 
     Args:
-        output (`ModelOutput`): With the `hidden_states` that `config.layers` names, or with `logits`.
+        output (`ModelOutput`): Output with the `hidden_states` in `config.layers`, or with `logits`.
         config ([`ELHSRModelConfig`]): Which features.
-        last (`int`, *optional*): How many positions, counted from the end.
+        last (`int`, *optional*): Number of positions, counted from the end.
 
     Returns:
         `torch.Tensor` of shape `(batch, seq, features)`, in the policy's dtype.
 
     Raises:
-        ValueError: If the policy shows no hidden states.
+        ValueError: If the output has no hidden states.
     """
     start = -last if last is not None else 0
     if config.features == "logits":
@@ -52,7 +52,7 @@ def teacher_forced_features(
     input_ids: Int[Tensor, "batch seq"],
     attention_mask: Int[Tensor, "batch seq"],
 ) -> Float[Tensor, "batch seq features"]:
-    """Features of every position of given texts, right- or left-padded, by one forward of the policy."""
+    """Return the features of every position of given texts, right- or left-padded, by one forward of the policy."""
     kwargs = {"output_hidden_states": list(config.layers)} if config.features == "hidden_states" else {}
     output = policy(
         input_ids=input_ids,

@@ -1,4 +1,4 @@
-"""Training rows of every format become one form: a prompt with all its candidates and their labels."""
+"""Conversion of training rows of any format to prompts with all their candidates and labels."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ from hf_reward_ext.base.preference.validation import (
 
 logger = logging.getLogger(__name__)
 GROUP_COLUMNS = ["prompt_ids", "completion_ids", "labels"]
-SHARES = ("bce", "hinge")  # losses whose labels are 0, 1 or between
+SHARES = ("bce", "hinge")  # losses with labels from 0 to 1
 _FORMATS = (
     "{prompt, completion, label}, {prompt, completions, labels}, {prompt, chosen, rejected} or {chosen, rejected}"
 )
@@ -38,9 +38,9 @@ class Candidates(NamedTuple):
     Candidates of one prompt, as text, messages or token ids.
 
     Args:
-        prompt (`str`, messages or `list[int]`): The prompt.
-        completions (`list`): Its completions.
-        labels (`list[float]`): Their labels.
+        prompt (`str`, messages or `list[int]`): Prompt of the candidates.
+        completions (`list`): Completions of the prompt.
+        labels (`list[float]`): Labels of the completions.
         template_kwargs (`dict`): Arguments of the chat template.
     """
 
@@ -52,13 +52,13 @@ class Candidates(NamedTuple):
 
 def read_candidates(row: Mapping, loss_type: str = "bce") -> Candidates:
     """
-    The labeled candidates in a row.
+    Return the labeled candidates in a row.
 
     Args:
         row (`dict`): `{prompt, completion, label}` or `{prompt, completions, labels}` of text or messages, with
-            optional `tools` and `chat_template_kwargs`; or `{prompt_ids, completion_ids, label}` and, as
-            [`group_by_prompt`] makes them, `{prompt_ids, completion_ids, labels}`.
-        loss_type (`str`, *optional*): Loss, which says what labels may be.
+            optional `tools` and `chat_template_kwargs`; or `{prompt_ids, completion_ids, label}` and
+            `{prompt_ids, completion_ids, labels}`, as returned by [`group_by_prompt`].
+        loss_type (`str`, *optional*): Loss, which determines the valid labels.
 
     Raises:
         ValueError: If a value is malformed; the column is named.
@@ -95,15 +95,15 @@ def read_candidates(row: Mapping, loss_type: str = "bce") -> Candidates:
 
 def check_group_rows(dataset: Dataset | IterableDataset, loss_type: str, name: str) -> None:
     """
-    Checks all rows of a map-style dataset, and the first of a stream, before anything is loaded.
+    Check all rows of a map-style dataset, and the first of a stream, before anything is loaded.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows of [`group_by_prompt`].
-        loss_type (`str`): Loss, which says what labels may be.
+        loss_type (`str`): Loss, which determines the valid labels.
         name (`str`): Name of the data.
 
     Raises:
-        TypeError: If this is no dataset.
+        TypeError: If `dataset` is no dataset.
         ValueError: If columns are missing or a row is malformed; its number and column are named.
     """
     dataset = plain_dataset(dataset, name)
@@ -126,25 +126,27 @@ def group_by_prompt(
     name: str = "train",
 ) -> Dataset | IterableDataset:
     """
-    Rows `{prompt_ids, completion_ids, labels}`, one per prompt, from any of the formats.
+    Convert rows of any format to rows `{prompt_ids, completion_ids, labels}`, one per prompt.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows of [`read_candidates`], or preference pairs of text, messages or
-            ids, whose chosen side has the label 1. Rows that share a prompt are gathered; streamed rows are not.
+            ids, whose chosen side has the label 1. Rows with the same prompt are grouped, except streamed rows.
         processing_class (`PreTrainedTokenizerBase`): Tokenizer of the policy.
-        max_length (`int`, *optional*): Most tokens of prompt and candidate; longer ones are left out, and counted in
-            the log.
-        max_candidates (`int`, *optional*): Candidates per prompt at most.
-        loss_type (`str`, *optional*): Loss, which says what labels may be.
-        chat_template_kwargs (`dict`, *optional*): Arguments of `apply_chat_template`, which those of a row replace.
-        name (`str`, *optional*): Name of the data in messages.
+        max_length (`int`, *optional*): Maximum number of tokens of prompt and candidate; longer ones are dropped, and
+            their number is logged.
+        max_candidates (`int`, *optional*): Maximum number of candidates per prompt.
+        loss_type (`str`, *optional*): Loss, which determines the valid labels.
+        chat_template_kwargs (`dict`, *optional*): Arguments of `apply_chat_template`; arguments in a row take
+            precedence.
+        name (`str`, *optional*): Name of the data, for messages.
 
     Returns:
         A dataset of the same kind.
 
     Raises:
-        TypeError: If this is no dataset.
-        ValueError: If columns are missing, a row is malformed (its number and column are named), or nothing is left.
+        TypeError: If `dataset` is no dataset.
+        ValueError: If columns are missing, a row is malformed (its number and column are named), or no candidate is
+            left.
     """
     dataset = plain_dataset(dataset, name)
     columns = columns_of(dataset)
@@ -174,7 +176,7 @@ def group_by_prompt(
 
 def check_labels(groups: Dataset, loss_type: str) -> None:
     """
-    Refuses data from which nothing can be learned.
+    Reject labels from which nothing can be learned.
 
     Raises:
         ValueError: If all labels are the same, or a grouped loss has no prompt with both kinds.
@@ -193,7 +195,7 @@ def check_labels(groups: Dataset, loss_type: str) -> None:
 
 
 def _has_pairs(columns: list[str]) -> bool:
-    """Whether columns hold preference pairs rather than labeled candidates."""
+    """Return whether the columns are those of preference pairs and not of labeled candidates."""
     given = set(columns)
     if {"prompt_ids", "completion_ids"} <= given and given & {"label", "labels"}:
         return False
@@ -233,7 +235,7 @@ def _tokenize_candidates(row: Mapping, processing_class, loss_type: str, chat_te
         return prompt, list(zip(completions, labels, strict=True))
     kwargs = {**chat_template_kwargs, **template_kwargs} if is_chat(prompt) else {}
     pairs = [tokenize_completion(prompt, completion, processing_class, **kwargs) for completion in completions]
-    # A token over the boundary is its completion's; all candidates begin where the first of them does.
+    # A token across the boundary belongs to the completion; all candidates begin at the earliest start.
     start = min(len(prompt_ids) for prompt_ids, _ in pairs)
     texts = [prompt_ids + completion_ids for prompt_ids, completion_ids in pairs]
     return texts[0][:start], [(text[start:], label) for text, label in zip(texts, labels, strict=True)]

@@ -1,7 +1,8 @@
 r"""
-The five losses of ELHSR on rewards $R$ of completions with labels $y \in \{0, 1\}$.
+Losses of ELHSR on rewards $R$ of completions with labels $y \in \{0, 1\}$.
 
-The grouped ones compare completions of one prompt; `groups` numbers the prompts. All return a scalar.
+Grouped losses compare completions of one prompt; `groups` has the index of each completion's prompt. All functions
+return a scalar.
 """
 
 import torch
@@ -15,7 +16,7 @@ Groups = Int[Tensor, " completions"]
 
 def bce_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
     r"""
-    Binary cross-entropy: $R$ is the logit of a correct completion. The paper's default.
+    Return the binary cross-entropy with $R$ as logit of a correct completion, the paper's default.
 
     Example:
     ```python
@@ -28,7 +29,7 @@ def bce_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor,
 
 def hinge_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
     r"""
-    $\operatorname{mean} \max(0, 1 - (2y-1) R)$.
+    Return the hinge loss, $\operatorname{mean} \max(0, 1 - (2y-1) R)$.
 
     Example:
     ```python
@@ -41,9 +42,11 @@ def hinge_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tenso
 
 def pairwise_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
     r"""
-    $-\log\sigma(R_i - R_j)$, mean over all pairs of a correct $i$ and a wrong $j$ of the same prompt.
+    Return the pairwise loss, mean over all pairs of a correct $i$ and a wrong $j$ of the same prompt.
 
-    Zero, with a gradient of zero, where no prompt has both.
+    $$ L = -\log\sigma(R_i - R_j) $$
+
+    The loss and its gradient are zero if no prompt has both.
     """
     pairs = (labels[:, None] > labels[None]) & (groups[:, None] == groups[None])
     losses = -F.logsigmoid(rewards[:, None] - rewards[None])
@@ -52,9 +55,11 @@ def pairwise_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Te
 
 def infonca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float = 0.01) -> Float[Tensor, ""]:
     r"""
-    $-\sum_i \operatorname{softmax}(y/\alpha)_i \log\operatorname{softmax}(R)_i$ per prompt, mean over prompts.
+    Return the InfoNCA loss, mean over prompts.
 
-    Prompts without a correct completion are left out: the soft target would be uniform over wrong ones.
+    $$ L = -\sum_i \operatorname{softmax}(y/\alpha)_i \log\operatorname{softmax}(R)_i $$
+
+    Prompts without a correct completion are ignored, because their soft target would be uniform.
     """
     losses = []
     for group in _usable_groups(labels, groups):
@@ -65,8 +70,11 @@ def infonca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float
 
 def nca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float = 0.01) -> Float[Tensor, ""]:
     r"""
-    $-\sum_i [\operatorname{softmax}(y/\alpha)_i \log\sigma(R_i) + \frac{1}{K} \log\sigma(-R_i)]$ per prompt of $K$
-    completions, mean over prompts. Prompts without a correct completion are left out.
+    Return the NCA loss of prompts with $K$ completions, mean over prompts.
+
+    $$ L = -\sum_i [\operatorname{softmax}(y/\alpha)_i \log\sigma(R_i) + \frac{1}{K} \log\sigma(-R_i)] $$
+
+    Prompts without a correct completion are ignored.
     """
     losses = []
     for group in _usable_groups(labels, groups):
@@ -83,7 +91,7 @@ def _usable_groups(labels: Tensor, groups: Tensor) -> list[Tensor]:
 
 def count_items(loss_type: str, labels: Rewards) -> int:
     """
-    Number of values that a loss averages over for the candidates of one prompt: candidates, pairs, or one prompt.
+    Return the number of items in the loss of one prompt: its candidates, its pairs, or 1.
 
     Example:
     ```python

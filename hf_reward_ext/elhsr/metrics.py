@@ -1,4 +1,4 @@
-"""How well rewards tell correct candidates from wrong ones."""
+"""Metrics of how well rewards distinguish correct from wrong candidates."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import numpy as np
 
 def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> dict[str, float]:
     """
-    Accuracy, area under the ROC curve, and best-of-N on groups of candidates.
+    Return the accuracy, area under the ROC curve, and best-of-N on groups of candidates.
 
     Args:
-        rewards, labels: One array per prompt; labels are 0 or 1.
+        rewards, labels: Rewards and labels (0 or 1), one array per prompt.
 
     Returns:
-        `dict` with `accuracy` (sign of the reward against the label), `auc` (left out when all labels agree) and, over
-        the prompts with several candidates, `best_of_n` (share whose highest reward is correct) beside `pass_at_1`
+        `dict` with `accuracy` (sign of the reward against the label), `auc` (missing if all labels are equal) and, over
+        the prompts with several candidates, `best_of_n` (share whose highest reward is correct) and `pass_at_1`
         (mean label).
 
     Example:
@@ -26,7 +26,7 @@ def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -
     flat_rewards, flat_labels = np.concatenate(rewards), np.concatenate(labels)
     metrics = {"accuracy": float(((flat_rewards > 0) == (flat_labels > 0.5)).mean())}
     if flat_labels.min() < flat_labels.max():
-        from sklearn.metrics import roc_auc_score  # a second to import
+        from sklearn.metrics import roc_auc_score  # importing it takes a second
 
         metrics["auc"] = float(roc_auc_score(flat_labels > 0.5, flat_rewards))
     several = [index for index, group in enumerate(labels) if len(group) > 1]
@@ -37,10 +37,10 @@ def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -
 
 
 def fit_calibration(rewards: np.ndarray, labels: np.ndarray) -> list[float] | None:
-    """Slope and intercept of the logistic map from reward to probability; `None` where all labels agree."""
+    """Fit slope and intercept of the logistic map from reward to probability; `None` if all labels are equal."""
     if labels.min() == labels.max():
         return None
-    from sklearn.linear_model import LogisticRegression  # a second to import
+    from sklearn.linear_model import LogisticRegression  # importing it takes a second
 
     fit = LogisticRegression(C=1e6).fit(rewards[:, None], labels > 0.5)
     return [float(fit.coef_[0, 0]), float(fit.intercept_[0])]

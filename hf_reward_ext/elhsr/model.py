@@ -1,4 +1,4 @@
-"""The linear reward head on hidden states."""
+"""Linear reward head on hidden states."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,17 +25,17 @@ HiddenStates = Sequence[Tensor | None] | Tensor
 
 class ELHSRModel(BaseRewardModel):
     r"""
-    Efficient linear hidden-state reward (ELHSR, later SWIFT): one gated linear layer on the policy's own states.
+    Efficient linear hidden-state reward (ELHSR, later SWIFT): one gated linear layer on the policy's states.
 
     $$ z_t = W f_t + b, \quad g_t = \sigma(z_{t,0}), \quad R = \frac{\sum_t g_t z_{t,1}}{\sum_t g_t} $$
 
     Section 3 of [ELHSR](https://huggingface.co/papers/2505.12225). $f_t$ concatenates the chosen `hidden_states` at
     the position of completion token $y_t$ (where it is the input), EOS included. Row 0 of `linear` is the gate, row 1
-    the reward $\rho_t$; without a gate there is one row and $R$ is the mean. Since $R$ is a ratio of running sums, the
-    reward of every prefix comes for free.
+    the reward $\rho_t$; without a gate there is one row and $R$ is the mean. $R$ is a ratio of running
+    sums, so the reward of every prefix costs nothing extra.
 
     Args:
-        config ([`ELHSRModelConfig`]): Which states the head reads, and of which policy.
+        config ([`ELHSRModelConfig`]): Hidden states that the head reads, and the policy they belong to.
 
     Example:
     ```python
@@ -62,12 +62,12 @@ class ELHSRModel(BaseRewardModel):
 
     def _init_weights(self, module):
         if isinstance(module, nn.Linear):
-            module.reset_parameters()  # the authors' initialization: that of nn.Linear
+            module.reset_parameters()  # the authors use the initialization of nn.Linear
 
     @classmethod
     def from_policy(cls, policy, processing_class=None, **config_kwargs) -> Self:
         """
-        A fresh head for a policy; `config_kwargs` are those of [`ELHSRModelConfig`] (`layers`, `gate`, ...).
+        Create a head for a policy; `config_kwargs` are fields of [`ELHSRModelConfig`] (`layers`, `gate`, ...).
 
         Raises:
             TypeError: If the policy is not a causal LM.
@@ -89,18 +89,18 @@ class ELHSRModel(BaseRewardModel):
         self, hidden_states: HiddenStates, completion_mask: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, " batch"]:
         """
-        Reward of each completion.
+        Compute the reward of each completion.
 
         Args:
             hidden_states (`tuple` of `torch.Tensor`, or `torch.Tensor` of shape `(batch, seq, features)`):
-                `hidden_states` of the policy (entries the head does not read may be `None`), or ready features.
+                `hidden_states` of the policy (entries the head does not read may be `None`), or computed features.
             completion_mask (`torch.Tensor` of shape `(batch, seq)`): `True` on completion tokens, EOS included.
 
         Returns:
             `torch.Tensor` of shape `(batch,)`: rewards, float32; a logit of correctness after training with `"bce"`.
 
         Raises:
-            ValueError: If the features do not fit the head, hold NaN, or a row has no completion token.
+            ValueError: If the features have another width or NaN, or a row has no completion token.
         """
         completion_mask = completion_mask.bool()
         if not completion_mask.any(-1).all():
@@ -114,7 +114,7 @@ class ELHSRModel(BaseRewardModel):
         if rewards.isnan().any():
             raise ValueError(
                 "The features hold NaN at a completion token, so its reward is undefined. "
-                "Run the policy in bfloat16 or float32 instead of float16, or look for an empty attention mask."
+                "Run the policy in bfloat16 or float32 instead of float16, or check for an empty attention mask."
             )
         return rewards
 
@@ -122,7 +122,7 @@ class ELHSRModel(BaseRewardModel):
         self, hidden_states: HiddenStates
     ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         """
-        Gate in (0, 1) and reward of every position, float32; the gates of a head without one are 1.
+        Return gate, in (0, 1), and reward of every position in float32; gates are 1 for a head without a gate.
 
         Args:
             hidden_states: As for the call.
@@ -132,27 +132,30 @@ class ELHSRModel(BaseRewardModel):
         return split_gate(nn.functional.linear(features, weight, bias))
 
     def select_features(self, hidden_states: HiddenStates) -> Float[Tensor, "batch seq features"]:
-        """The chosen layers side by side. Raises `ValueError` where they are not there."""
+        """Return the selected layers, concatenated.
+
+        Raises:
+            ValueError: If a layer is missing or has another width.
+        """
         if isinstance(hidden_states, Tensor):
             features = hidden_states
         else:
             if len(hidden_states) != self.config.num_layers + 1:
                 raise ValueError(
-                    f"{len(hidden_states)} hidden states were given, but this head was made for a policy with "
-                    f"{self.config.num_layers + 1} of them. Pass `outputs.hidden_states` of the policy it was trained "
-                    "on."
+                    f"`hidden_states` must have {self.config.num_layers + 1} entries for this head, got "
+                    f"{len(hidden_states)}. Pass `outputs.hidden_states` of the policy it was trained on."
                 )
             check_streams(hidden_states, self.config.layers, self.config.hidden_size, "head")
             features = torch.cat([cast(Tensor, hidden_states[layer]) for layer in self.config.layers], dim=-1)
         if features.shape[-1] != self.config.num_features:
             raise ValueError(
-                f"{features.shape[-1]} features per token were given, but this head has weights for "
-                f"{self.config.num_features} ({len(self.config.layers)} layers). Load the policy it was trained on."
+                f"The features of a token must be {self.config.num_features} ({len(self.config.layers)} layers) for "
+                f"this head, got {features.shape[-1]}. Load the policy it was trained on."
             )
         return features
 
     def effective_linear(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias that act on raw features, with the standardization folded in; float32 or wider."""
+        """Return weight and bias for raw features, with the standardization folded in; float32 or wider."""
         dtype = torch.promote_types(self.linear.weight.dtype, torch.float32)
         weight, bias = self.linear.weight.to(dtype), self.linear.bias.to(dtype)
         if not self.config.standardize:
@@ -162,7 +165,7 @@ class ELHSRModel(BaseRewardModel):
 
     @torch.no_grad()
     def fold_standardization(self) -> Self:
-        """Turns a standardizing head, in place, into a plain one that gives the same rewards."""
+        """Convert a standardizing head, in place, to a plain head with the same rewards."""
         if self.config.standardize:
             weight, bias = self.effective_linear()
             self.linear.weight.copy_(weight)
@@ -173,10 +176,10 @@ class ELHSRModel(BaseRewardModel):
 
     def probability(self, rewards: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """
-        Probability of a correct completion, by the logistic map fitted on held-out data.
+        Return the probability of a correct completion, by the logistic map fitted on held-out data.
 
         Raises:
-            RuntimeError: If the head was never calibrated.
+            RuntimeError: If the head is not calibrated.
         """
         if self.config.calibration is None:
             raise RuntimeError(
@@ -188,7 +191,7 @@ class ELHSRModel(BaseRewardModel):
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
         """
-        Scores completions after their prompts with the policy that the head names; for [`as_scorer`].
+        Return the scorer of completions with the policy in the head's config, for [`as_scorer`].
 
         Raises:
             TypeError: If the head was trained on a policy without a name, or on an adapter.
@@ -203,7 +206,7 @@ class ELHSRModel(BaseRewardModel):
 
     def check_policy(self, policy, processing_class=None) -> None:
         """
-        Refuses a policy that this head was not trained on.
+        Reject a policy that this head was not trained on.
 
         Raises:
             TypeError: If the policy is not a causal LM.
@@ -220,7 +223,7 @@ class ELHSRModel(BaseRewardModel):
 def split_gate(
     scores: Float[Tensor, "*positions rows"],
 ) -> tuple[Float[Tensor, "*positions"], Float[Tensor, "*positions"]]:
-    """Gate and reward of each position from the outputs of the linear layer; one output means no gate."""
+    """Split the outputs of the linear layer into gate and reward; a single output means no gate."""
     if scores.shape[-1] == 1:
         rewards = scores[..., 0]
         return torch.ones_like(rewards), rewards
@@ -231,7 +234,9 @@ def gated_mean(
     gates: Float[Tensor, "batch seq"], rewards: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]
 ) -> Float[Tensor, " batch"]:
     r"""
-    $\sum_t g_t \rho_t / \max(\sum_t g_t, 10^{-8})$ over the marked positions.
+    Return the gated mean over the marked positions.
+
+    $$ R = \frac{\sum_t g_t \rho_t}{\max(\sum_t g_t, 10^{-8})} $$
 
     Example:
     ```python
@@ -245,7 +250,7 @@ def gated_mean(
 def prefix_gated_mean(
     gates: Float[Tensor, "batch seq"], rewards: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch seq"]:
-    """[`gated_mean`] of every prefix; positions outside the mask repeat the value before them."""
+    """Return [`gated_mean`] of every prefix; positions outside the mask repeat the previous value."""
     gates = gates.masked_fill(~mask, 0)
     weighted = (gates * rewards.masked_fill(~mask, 0)).cumsum(-1)
     return weighted / gates.cumsum(-1).clamp(min=1e-8)

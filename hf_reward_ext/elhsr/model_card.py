@@ -1,4 +1,4 @@
-"""What the card of a head says."""
+"""Model card of a head."""
 
 from hf_reward_ext.base.saving.card import CardText, hub_name
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
@@ -26,9 +26,11 @@ print(pipe("Once upon a time", num_candidates=8, max_new_tokens=32))"""
 
 def card_text(config: ELHSRModelConfig, place: str, tokenizer: str) -> CardText:
     """
+    Return the text of the card of a head.
+
     Args:
-        config ([`ELHSRModelConfig`]): Of the head.
-        place, tokenizer (`str`): Where head and tokenizer are loaded from.
+        config ([`ELHSRModelConfig`]): Configuration of the head.
+        place, tokenizer (`str`): Locations of head and tokenizer.
     """
     is_named = config.base_model_name_or_path is not None and config.adapter is None
     snippet = _SNIPPET.format(

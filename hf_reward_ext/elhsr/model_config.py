@@ -1,4 +1,4 @@
-"""What a saved ELHSR head says of itself."""
+"""Configuration of an ELHSR reward head."""
 
 from typing import Literal
 
@@ -14,27 +14,28 @@ class ELHSRModelConfig(RewardModelConfig):
         hidden_size (`int`): Width of the policy's hidden states.
         num_layers (`int`): Number of the policy's decoder layers $L$. Its `hidden_states` have $L+1$ entries: 0 is the
             embedding, $L$ the state after the final norm.
-        layers (`list[int]`, *optional*): Which entries the head reads, negatives counted from the end. Stored in
+        layers (`list[int]`, *optional*): Entries that the head reads, negative numbers counted from the end, stored in
             ascending order. Default: all $L+1$, as in the paper.
-        gate (`bool`, *optional*, defaults to `True`): Weigh tokens by a learned gate; otherwise plain mean.
-        features (`str`, *optional*, defaults to `"hidden_states"`): `"hidden_states"` or `"logits"`, the scores for
-            the next token at the position of $y_t$ (for policies that show nothing else).
+        gate (`bool`, *optional*, defaults to `True`): Whether to weight tokens by a learned gate instead of a plain
+            mean.
+        features (`str`, *optional*, defaults to `"hidden_states"`): Features, `"hidden_states"` or `"logits"`. The
+            logits are those for the next token at the position of $y_t$ (for policies without hidden states).
         vocab_size (`int`, *optional*): Number of logits; required by `features="logits"` without `top_logprobs`.
-        top_logprobs (`int`, *optional*): With `features="logits"`: read that many of the largest log-probabilities, in
-            descending order, instead of all logits.
-        standardize (`bool`, *optional*, defaults to `False`): The head carries the mean and scale of its features and
-            standardizes them. [`ELHSRModel.fold_standardization`] turns such a head into a plain one.
+        top_logprobs (`int`, *optional*): Number of largest log-probabilities to read, in descending order, instead of
+            all logits, with `features="logits"`.
+        standardize (`bool`, *optional*, defaults to `False`): Whether the head stores mean and scale of its features
+            and standardizes them. [`ELHSRModel.fold_standardization`] converts such a head to a plain one.
         calibration (`list[float]`, *optional*): Slope and intercept of the logistic map from reward to the
             probability of a correct completion, fitted on held-out data.
-        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
-            Where a text comes without a mask, its completion begins after them.
-        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` in a
-            text that counts, `"first"` or `"last"`.
-        base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The policy that the
-            head was trained on; checked by [`ELHSRModel.check_policy`].
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (such as a chat's assistant
+            header). The completion of a text without a mask begins after them.
+        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` that
+            ends the prompt, `"first"` or `"last"`.
+        base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): Policy that the
+            head was trained on, checked by [`ELHSRModel.check_policy`].
 
     Raises:
-        ValueError: If a layer lies outside $[-(L+1), L]$, is named twice, or the features are not fully described.
+        ValueError: If a layer is outside $[-(L+1), L]$ or repeated, or the number of features is not specified.
 
     Example:
     ```python
@@ -80,13 +81,11 @@ class ELHSRModelConfig(RewardModelConfig):
         self.template_hash = template_hash
         self.adapter = adapter
         if features not in ("hidden_states", "logits"):
-            raise ValueError(
-                f"`features={features!r}` was given, but ELHSR reads 'hidden_states' or 'logits'. Choose one of them."
-            )
+            raise ValueError(f"`features` must be 'hidden_states' or 'logits', got {features!r}. Choose one of them.")
         if features == "logits" and not (vocab_size or top_logprobs):
             raise ValueError(
-                "`features='logits'` was given without `vocab_size` and `top_logprobs`, but the head needs the number "
-                "of its features. Pass `vocab_size=policy.config.vocab_size`, or `top_logprobs`."
+                "`vocab_size` or `top_logprobs` must be given with `features='logits'`, got neither. Pass "
+                "`vocab_size=policy.config.vocab_size`, or `top_logprobs`."
             )
         kwargs.setdefault("problem_type", "regression")  # keeps text-classification from applying a sigmoid
         kwargs.setdefault("pad_token_id", None)

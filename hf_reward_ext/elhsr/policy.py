@@ -1,18 +1,18 @@
-"""What a policy must be for a head on its hidden states."""
+"""Checks of a policy for a head on its hidden states."""
 
 from hf_reward_ext.base.lm.causal_lm import require_causal_lm
 
 
 def require_states(policy) -> None:
     """
-    Refuses a policy whose hidden states are not those of its tokens.
+    Reject a policy whose hidden states do not correspond to its tokens.
 
     Args:
         policy (`PreTrainedModel` or `PeftModel`): A causal LM.
 
     Raises:
         TypeError: If it is not a causal LM.
-        ValueError: If it is an encoder-decoder, or its adapter reads virtual tokens before the text.
+        ValueError: If it is an encoder-decoder, or its adapter has virtual tokens.
     """
     require_causal_lm(policy, "policy")
     adapter = getattr(policy, "active_peft_config", None)

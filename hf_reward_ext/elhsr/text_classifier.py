@@ -1,4 +1,4 @@
-"""A head with its policy as a scorer of whole texts, for everything that loads reward models by name."""
+"""ELHSR head and policy in the sequence-classification format, which can be loaded as a reward model by name."""
 
 from typing import Any, Self
 
@@ -14,18 +14,17 @@ from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 
 class ELHSRForSequenceClassification(WholeTextRewardModel):
     r"""
-    Reward of finished texts: a frozen policy reads them, its head scores the states, as
-    `AutoModelForSequenceClassification` loads it.
+    Sequence-classification model of a frozen policy and its head, which scores finished texts.
 
     $$ R = \frac{\sum_t g_t \rho_t}{\sum_t g_t} $$
 
-    `GRPOTrainer(reward_funcs="folder")` works after `import hf_reward_ext`. The policy here is the frozen one that the
-    head was trained on, not the one in training. See [`WholeTextRewardModel`] for where the completion begins. TRL
-    decodes completions without EOS, which the head then does not read.
+    `GRPOTrainer(reward_funcs="folder")` works after `import hf_reward_ext`. The policy is the frozen one that the head
+    was trained on, not the one in training. See [`WholeTextRewardModel`] for the start of the completion. TRL decodes
+    completions without EOS, so the head does not read it.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): Policy that the head was trained on; it is frozen.
-        head ([`ELHSRModel`]): The head.
+        policy (`PreTrainedModel` or `PeftModel`): Policy that the head was trained on, which is frozen.
+        head ([`ELHSRModel`]): Reward head.
 
     Raises:
         ValueError: If the head was trained on another policy.
@@ -52,26 +51,26 @@ class ELHSRForSequenceClassification(WholeTextRewardModel):
         cls, pretrained_model_name_or_path, base=None, *, num_labels: int = 1, config=None, revision=None, **base_kwargs
     ) -> Self:
         """
-        Loads the head, and the policy by the name in the head's config.
+        Load the head, and the policy by the name in the head's config.
 
         Args:
             pretrained_model_name_or_path (`str`): Name or folder of the head.
-            base (`PreTrainedModel` or `PeftModel`, *optional*): The policy, where it has no name to load it by.
-            config ([`ELHSRModelConfig`], *optional*): Default: the saved one.
-            revision (`str`, *optional*): Of the head; that of the policy is in the head's config.
-            **base_kwargs: For the loading of the policy (`dtype`, `device_map`, ...).
+            base (`PreTrainedModel` or `PeftModel`, *optional*): Policy, required if it cannot be loaded by name.
+            config ([`ELHSRModelConfig`], *optional*): Configuration of the head. Default: the saved one.
+            revision (`str`, *optional*): Revision of the head; the revision of the policy is in its config.
+            **base_kwargs: Arguments for loading the policy (`dtype`, `device_map`, ...).
 
         Raises:
-            ValueError: If more than one label is asked for, or the policy is not the one of the head.
+            ValueError: If `num_labels` is not 1, or the head was trained on another policy.
         """
         check_one_label(num_labels)
-        base_kwargs.pop("adapter_kwargs", None)  # the Auto classes pass it along
+        base_kwargs.pop("adapter_kwargs", None)  # passed by the Auto classes
         head = AutoModel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision or "main")
         return cls(base if base is not None else _policy_of(head.config, base_kwargs), head).eval()
 
     @property
     def reader(self):
-        """The frozen policy."""
+        """Frozen policy."""
         return self.policy
 
     @property
@@ -85,7 +84,7 @@ class ELHSRForSequenceClassification(WholeTextRewardModel):
         attention_mask: Int[Tensor, "batch seq"],
         completion_mask: Bool[Tensor, "batch seq"],
     ) -> Float[Tensor, " batch"]:
-        """Gated mean of the head over each completion."""
+        """Return the gated mean of the head over each completion."""
         features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
         return self.head(features, completion_mask)
 
@@ -93,7 +92,5 @@ class ELHSRForSequenceClassification(WholeTextRewardModel):
 def _policy_of(config: ELHSRModelConfig, kwargs: dict):
     if config.base_model_name_or_path is None or config.adapter is not None:
         missing = "one without a name" if config.adapter is None else f"one with the adapter {config.adapter!r}"
-        raise ValueError(
-            f"No `base` was given, and the head was trained on {missing}, so the policy cannot be loaded. Pass `base=`."
-        )
+        raise ValueError(f"`base` must be given for a head that was trained on {missing}, got None. Pass `base=`.")
     return load_base(config, **kwargs)

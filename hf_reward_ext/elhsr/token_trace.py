@@ -1,4 +1,4 @@
-"""Per-token numbers recorded while rows are generated, permuted and rolled back."""
+"""Record of numbers per token while rows are generated, permuted and rolled back."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -7,14 +7,14 @@ from torch import Tensor
 
 class TokenTrace:
     """
-    Remembers `width` numbers for each token that a model has read after the prompt.
+    Record of `width` numbers for each token that a model has read after the prompt.
 
-    Rows may be permuted or copied between two reads (beams), and the ids may get shorter (assisted decoding takes
-    tokens back); `record` finds that out from the ids alone. Memory: `width` numbers a row and step, plus one token id
-    and one parent index a row and step once rows were permuted.
+    Rows may be permuted or copied between two reads (beams), and the ids may get shorter (assisted decoding
+    rejects tokens); `record` detects both from the ids alone. Memory per row and step: `width` numbers, and one token
+    id and one parent index after rows were permuted.
 
     Args:
-        prompt_length (`int`): Columns of the ids that are prompt; nothing is recorded for them.
+        prompt_length (`int`): Number of prompt columns, which are not recorded.
     """
 
     def __init__(self, prompt_length: int):
@@ -27,16 +27,16 @@ class TokenTrace:
 
     @property
     def ids(self) -> Int[Tensor, "rows seq"] | None:
-        """Everything the model has read, in today's row order."""
+        """All ids that the model has read, in the current order of rows."""
         return self._ids
 
     @property
     def permuted(self) -> bool:
-        """Whether rows ever changed places."""
+        """Whether rows were ever permuted."""
         return any(parents is not None for parents in self._parents)
 
     def record(self, ids: Int[Tensor, "rows seq"], values: Float[Tensor, "rows new width"]) -> None:
-        """Adds the values of the last `new` tokens of `ids`, which hold all tokens read so far."""
+        """Add the values of the last `new` tokens of `ids`, which are all tokens read so far."""
         first_new = ids.shape[1] - values.shape[1] - self.prompt_length
         self._roll_back(first_new)
         parents = self._find_parents(ids, ids.shape[1] - values.shape[1])
@@ -45,14 +45,14 @@ class TokenTrace:
         for step in range(values.shape[1]):
             self._values.append(values[:, step])
             self._parents.append(parents if step == 0 else None)
-            # A copy: a view would keep the ids of every step alive.
+            # A copy, because a view would keep the ids of every step in memory.
             self._tokens.append(ids[:, self.prompt_length + first_new + step].clone())
         self._ids = ids
 
     def lookup(
         self, sequences: Int[Tensor, "rows seq"]
     ) -> tuple[Float[Tensor, "rows new width"], Bool[Tensor, "rows new"]]:
-        """Recorded values of the completion tokens of any sequences, and where there are some."""
+        """Return the recorded values of completion tokens of any sequences, and a mask of recorded tokens."""
         steps = sequences.shape[1] - self.prompt_length
         if not self._values or steps <= 0:
             return sequences.new_zeros((len(sequences), max(steps, 0), 1), dtype=torch.float32), sequences.new_zeros(
@@ -85,7 +85,7 @@ class TokenTrace:
         if first_new > len(self._values):
             raise RuntimeError(
                 f"The model read token {first_new} of the completion, but only {len(self._values)} tokens before it "
-                "were seen. Enter the context before `generate` starts."
+                "were recorded. Enter the context before `generate` starts."
             )
         del self._values[first_new:], self._tokens[first_new:], self._parents[first_new:]
 

@@ -1,4 +1,4 @@
-"""Trains an ELHSR head on TRL's `RewardTrainer`."""
+"""Trainer of an ELHSR head, based on TRL's `RewardTrainer`."""
 
 from pathlib import Path
 from typing import cast
@@ -28,27 +28,29 @@ from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
 
 class ELHSRTrainer(BaseRewardTrainer):
     r"""
-    Trains a linear reward head on the hidden states of a frozen policy.
+    Trainer of a linear reward head on the hidden states of a frozen policy.
 
     $$ L = \operatorname{BCE}(R, y), \quad R = \frac{\sum_t g_t \rho_t}{\sum_t g_t} $$
 
-    Section 3 of [ELHSR](https://huggingface.co/papers/2505.12225). The policy reads every completion once; the epochs
-    run on its cached features. Unlike the authors' code the best epoch is kept, candidates of one prompt never fall
-    on both sides of the split, and the token ids are the generated ones.
+    Section 3 of [ELHSR](https://huggingface.co/papers/2505.12225). The policy reads every completion once, and the
+    epochs run on its cached features. Unlike in the authors' code, the best epoch is kept, candidates of one prompt are
+    never on both sides of the split, and the token ids are the generated ones.
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): The policy. It is not changed.
+        model (`str`, `PreTrainedModel` or `PeftModel`): Policy, which is not changed.
         args ([`ELHSRConfig`], *optional*): Training arguments.
-        train_dataset (`Dataset` or `IterableDataset`): `{prompt, completion, label}`, `{prompt, completions, labels}`,
-            preference pairs, or `{prompt_ids, completion_ids, label}`; see [`group_by_prompt`].
-        eval_dataset (*optional*): The same. Default: `validation_fraction` of the prompts of a map-style dataset.
-        processing_class (*optional*): The policy's tokenizer. Default: loaded by the policy's name.
-        head ([`ELHSRModel`], *optional*): A head to train on; default: a fresh one for the policy.
+        train_dataset (`Dataset` or `IterableDataset`): Rows `{prompt, completion, label}`,
+            `{prompt, completions, labels}`, preference pairs, or `{prompt_ids, completion_ids, label}`; see
+            [`group_by_prompt`].
+        eval_dataset (*optional*): Rows of the same formats. Default: `validation_fraction` of the prompts of a
+            map-style dataset.
+        processing_class (*optional*): Tokenizer of the policy. Default: loaded by the policy's name.
+        head ([`ELHSRModel`], *optional*): Head to train further. Default: a new head for the policy.
         **kwargs: Other arguments of [`BaseRewardTrainer`] (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: Before the policy runs: missing columns, labels that are all the same, a policy without hidden
-            states, options that exclude each other.
+        ValueError: Before the policy runs, if columns are missing, all labels are equal, the policy has no hidden
+            states, or options exclude each other.
 
     Example:
     ```python
@@ -117,7 +119,7 @@ class ELHSRTrainer(BaseRewardTrainer):
     def _build_model(self, model, args, processing_class, peft_config):
         if peft_config is not None:
             raise ValueError(
-                "`peft_config` must be None, got one: ELHSR trains a head and leaves the policy as it is. Leave it out."
+                "`peft_config` must be None, got one: ELHSR trains a head and does not change the policy. Leave it out."
             )
         self.policy = model if hasattr(model, "hf_device_map") else model.to(args.device)
         head = self._given_head
@@ -145,7 +147,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         return train_dataset, eval_dataset
 
     def _hold_out(self, dataset, processing_class, args: ELHSRConfig):
-        """Splits prompts, never candidates of one prompt."""
+        """Split the data by prompts, never between candidates of one prompt."""
         if isinstance(dataset, IterableDataset) or args.validation_fraction == 0 or "cache" in columns_of(dataset):
             return dataset, None
         groups = cast(Dataset, self._group(dataset, processing_class, args, "train"))
@@ -176,7 +178,7 @@ class ELHSRTrainer(BaseRewardTrainer):
             )
 
     def _group(self, dataset, processing_class, args: ELHSRConfig, name: str) -> Dataset | IterableDataset:
-        """One row per prompt, without the policy."""
+        """Group rows by prompt, without running the policy."""
         return group_by_prompt(
             dataset,
             processing_class,
@@ -188,14 +190,14 @@ class ELHSRTrainer(BaseRewardTrainer):
         )
 
     def _with_features(self, groups: Dataset | IterableDataset, args: ELHSRConfig, name: str):
-        """Rows that the collator finds features for: the policy reads every completion once, unless nothing is kept."""
+        """Return rows for the collator, after filling the feature cache if there is one."""
         streaming = isinstance(groups, IterableDataset)
         where = args.feature_cache or ("none" if streaming else "memory")
         if streaming and (where != "none" or args.standardize or args.loss_type not in SHARES):
             raise ValueError(
-                f"A streaming dataset was given with `feature_cache={where!r}`, `standardize={args.standardize}` and "
-                f"`loss_type={args.loss_type!r}`, but rows that pass once are neither cached nor gathered by prompt. "
-                "Use `feature_cache='none'` with 'bce' or 'hinge', or a map-style dataset."
+                "A streaming dataset must be used with `feature_cache='none'`, `standardize=False` and 'bce' or "
+                f"'hinge', got `feature_cache={where!r}`, `standardize={args.standardize}` and "
+                f"`loss_type={args.loss_type!r}`. Change them, or use a map-style dataset."
             )
         if isinstance(groups, IterableDataset):
             return groups
@@ -211,7 +213,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         )
 
     def _fill_cache(self, groups: Dataset, args: ELHSRConfig, name: str, where: str) -> str:
-        """Runs the policy over all completions, and returns the name of the cache."""
+        """Run the policy over all completions, and return the name of the cache."""
         folder = Path(args.feature_cache_dir or Path(str(args.output_dir)) / "features") if where == "disk" else None
         cache = FeatureCache(groups, self._head.config, self.policy, folder)
         with args.main_process_first(local=True, desc="features"):
@@ -220,7 +222,7 @@ class ELHSRTrainer(BaseRewardTrainer):
             mean, scale = cache.mean_and_scale()
             self._head.feature_mean.copy_(mean)
             self._head.feature_scale.copy_(scale)
-        place = f"{name}-{uuid4().hex[:8]}"  # no other trainer's
+        place = f"{name}-{uuid4().hex[:8]}"  # unique across trainers
         self._caches[place] = cache
         return place
 
@@ -256,7 +258,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         )
 
     def _prompt_loss(self, rewards: Tensor, labels: Tensor) -> Tensor:
-        """Mean over the candidates, or their pairs, of one prompt."""
+        """Return the mean loss over the candidates, or their pairs, of one prompt."""
         scaled = {"alpha": self.args.target_temperature} if self.args.loss_type in ("infonca", "nca") else {}
         return LOSSES[self.args.loss_type](rewards, labels, torch.zeros_like(labels, dtype=torch.long), **scaled)
 
@@ -275,7 +277,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         return group_metrics(*zip(*self._evaluated, strict=True))
 
     def train(self, *args, **kwargs):
-        """Trains, keeps the best epoch, folds the standardization and calibrates on the held-out prompts."""
+        """Train, keep the best epoch, fold the standardization, and calibrate on the held-out prompts."""
         result = super().train(*args, **kwargs)
         self._head.fold_standardization()
         if self.eval_dataset is not None:
@@ -284,7 +286,7 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     @torch.no_grad()
     def _held_out_rewards(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rewards and labels of all evaluation sets, by all processes."""
+        """Return the rewards and labels of all evaluation sets, from all processes."""
         self._evaluated = []
         self._head.eval()
         sets = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset]

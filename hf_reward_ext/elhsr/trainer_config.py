@@ -12,31 +12,35 @@ from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 @dataclass
 class ELHSRConfig(BaseRewardConfig):
     r"""
-    Training arguments of [`ELHSRTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] hold.
+    Training arguments of [`ELHSRTrainer`].
 
-    A batch counts *prompts*: every one comes with all its candidates. Defaults that differ from TRL's are the
+    Also accepts all arguments of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
+
+    The batch size counts prompts, each with all its candidates. Defaults that differ from TRL's are the
     paper's: 40 epochs at most, stopped after 3 without a lower validation loss, constant learning rate 1e-4, weight
     decay 1e-5, no gradient clipping. A small policy trains well with 1e-3.
 
     Parameters:
-        loss_type (`str`, defaults to `"bce"`): `"bce"` (the paper's), `"hinge"`, `"pairwise"`, `"infonca"`, `"nca"`.
-            The last three compare candidates of one prompt.
+        loss_type (`str`, defaults to `"bce"`): Loss on rewards: `"bce"` (the paper's), `"hinge"`, `"pairwise"`,
+            `"infonca"` or `"nca"`. The last three compare candidates of one prompt.
         target_temperature (`float`, defaults to 0.01): Temperature of the soft labels of `"infonca"` and `"nca"`.
         layers (`list[int]`, *optional*): Hidden states to read (0 embedding, -1 after the final norm). Default: all.
-        gate (`bool`, defaults to `True`): Learn a weight for each token.
-        features (`str`, defaults to `"hidden_states"`): Or `"logits"`.
-        top_logprobs (`int`, *optional*): With `features="logits"`: the largest log-probabilities instead of all logits.
-        standardize (`bool`, defaults to `False`): Standardize features (mean and scale of the training tokens) while
-            training; folded into the weights at the end. Not in the paper.
-        feature_cache (`str`, *optional*): `"memory"` (float32), `"disk"` (memory-mapped bfloat16) or `"none"` (the
-            policy runs in every epoch). Default: `"memory"`, and `"none"` for streaming data.
+        gate (`bool`, defaults to `True`): Whether to learn a weight for each token.
+        features (`str`, defaults to `"hidden_states"`): Features, `"hidden_states"` or `"logits"`.
+        top_logprobs (`int`, *optional*): Number of largest log-probabilities to read instead of all logits, with
+            `features="logits"`.
+        standardize (`bool`, defaults to `False`): Whether to standardize features by mean and scale of the training
+            tokens. The standardization is folded into the weights at the end. Not in the paper.
+        feature_cache (`str`, *optional*): Location of cached features: `"memory"` (float32), `"disk"` (memory-mapped
+            bfloat16) or `"none"` (the policy runs in every epoch). Default: `"memory"`, and `"none"` for streaming
+            data.
         feature_cache_dir (`str`, *optional*): Folder of the disk cache. Default: `output_dir/features`.
-        feature_batch_size (`int`, defaults to 16): Completions per forward of the policy.
-        validation_fraction (`float`, defaults to 0.2): Share of prompts held out when no `eval_dataset` is given. A
-            prompt's candidates stay together.
-        early_stopping_patience (`int`, *optional*, defaults to 3): Epochs without improvement before stopping; the best
-            epoch is kept, not the last. `None`: never stop early.
-        max_candidates_per_prompt (`int`, *optional*): Use at most this many candidates of a prompt.
+        feature_batch_size (`int`, defaults to 16): Number of completions per forward of the policy.
+        validation_fraction (`float`, defaults to 0.2): Share of prompts to hold out if there is no `eval_dataset`.
+            Candidates of one prompt are not separated.
+        early_stopping_patience (`int`, *optional*, defaults to 3): Number of epochs without improvement before
+            stopping; the best epoch is kept, not the last. `None` disables early stopping.
+        max_candidates_per_prompt (`int`, *optional*): Maximum number of candidates per prompt.
     """
 
     _numbers = {**BaseRewardConfig._numbers, "target_temperature": {"above": 0}}
@@ -71,39 +75,41 @@ class ELHSRConfig(BaseRewardConfig):
         default=None,
         metadata={"help": "Hidden states to read; 0 is the embedding, -1 the final one. Default: all."},
     )
-    gate: bool = field(default=True, metadata={"help": "Learn a weight for each token."})
+    gate: bool = field(default=True, metadata={"help": "Whether to learn a weight for each token."})
     features: Literal["hidden_states", "logits"] = field(
-        default="hidden_states", metadata={"help": "What the head reads."}
+        default="hidden_states", metadata={"help": "Features that the head reads: hidden_states or logits."}
     )
     top_logprobs: int | None = field(
-        default=None, metadata={"help": "With features=logits: read the k largest log-probabilities."}
+        default=None, metadata={"help": "Number of largest log-probabilities to read, with features=logits."}
     )
-    standardize: bool = field(default=False, metadata={"help": "Standardize features while training."})
+    standardize: bool = field(default=False, metadata={"help": "Whether to standardize features during training."})
     feature_cache: Literal["memory", "disk", "none"] | None = field(
-        default=None, metadata={"help": "Where features are kept: memory, disk or none."}
+        default=None, metadata={"help": "Location of cached features: memory, disk or none."}
     )
     feature_cache_dir: str | None = field(default=None, metadata={"help": "Folder of the disk cache."})
-    feature_batch_size: int = field(default=16, metadata={"help": "Completions per forward of the policy."})
+    feature_batch_size: int = field(default=16, metadata={"help": "Number of completions per forward of the policy."})
     validation_fraction: float = field(
-        default=0.2, metadata={"help": "Share of prompts held out when no evaluation data is given."}
+        default=0.2, metadata={"help": "Share of prompts to hold out if there is no evaluation data."}
     )
     early_stopping_patience: int | None = field(
-        default=3, metadata={"help": "Epochs without improvement before training stops."}
+        default=3, metadata={"help": "Number of epochs without improvement before training stops."}
     )
     max_candidates_per_prompt: int | None = field(
-        default=None, metadata={"help": "Use at most this many candidates of a prompt."}
+        default=None, metadata={"help": "Maximum number of candidates per prompt."}
     )
 
-    num_train_epochs: float = field(default=40, metadata={"help": "Most epochs to train."})
+    num_train_epochs: float = field(default=40, metadata={"help": "Maximum number of epochs."})
     learning_rate: float = field(default=1e-4, metadata={"help": "Learning rate of AdamW."})
     lr_scheduler_type: str = field(default="constant", metadata={"help": "Learning rate schedule."})
     weight_decay: float = field(default=1e-5, metadata={"help": "Weight decay of AdamW."})
-    max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient clipping; 0 for none."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints kept, the best among them."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best epoch."})
-    bf16: bool | None = field(default=False, metadata={"help": "Train the head in bfloat16."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Maximum gradient norm; 0 for no clipping."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "Evaluation strategy: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "Saving strategy: no, steps or epoch."})
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Maximum number of checkpoints, including the best."}
+    )
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Whether to keep the best epoch."})
+    bf16: bool | None = field(default=False, metadata={"help": "Whether to train the head in bfloat16."})
 
     def __post_init__(self):
         if self.center_rewards_coefficient is not None:
@@ -115,17 +121,17 @@ class ELHSRConfig(BaseRewardConfig):
         super().__post_init__()
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
-                f"`validation_fraction={self.validation_fraction}` was given, but it is a share in [0, 1). "
-                "Pass for example 0.2."
+                f"`validation_fraction` must be a share in [0, 1), got {self.validation_fraction}. Pass for example "
+                "0.2."
             )
         if self.feature_cache == "none" and self.standardize:
             raise ValueError(
-                "`standardize=True` was given with `feature_cache='none'`, but mean and scale come from the cached "
-                "features. Use `feature_cache='memory'` or 'disk'."
+                "`standardize` must be False with `feature_cache='none'`, got True: mean and scale come from the "
+                "cached features. Use `feature_cache='memory'` or 'disk'."
             )
 
     def _check_strategies(self) -> None:
-        """Names the option that is on by default here, before transformers refuses it as if the user had set it."""
+        """Check strategies before transformers does, whose error would not mention the default of this class."""
         save, evaluate = SaveStrategy(self.save_strategy).value, IntervalStrategy(self.eval_strategy).value
         if self.load_best_model_at_end and save not in ("best", evaluate):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Fast-Slow reward models: one token when sure, a written judgment when not (arXiv 2603.20212, reconstructed)."""
+"""Fast-Slow reward models: one token if confident, a written judgment otherwise (arXiv 2603.20212, reconstructed)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,9 @@ AutoModelForSequenceClassification.register(FastSlowRewardModelConfig, FastSlowR
 def __getattr__(name: str) -> Any:
     if name != "FastSlowGRPOTrainer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from hf_reward_ext.fast_slow.train.grpo_trainer import FastSlowGRPOTrainer  # TRL's takes half a second to import
+    from hf_reward_ext.fast_slow.train.grpo_trainer import (
+        FastSlowGRPOTrainer,
+    )  # importing TRL's trainer takes half a second
 
     return FastSlowGRPOTrainer
 

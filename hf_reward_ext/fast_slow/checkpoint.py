@@ -1,4 +1,4 @@
-"""A judge on disk: the causal LM's own weights (or adapter), its tokenizer, our config and a card."""
+"""Saving and loading of judges: the causal LM's weights (or adapter), tokenizer, config and model card."""
 
 from pathlib import Path
 
@@ -13,26 +13,26 @@ PAPER = {
     "title": "Fast-Slow Thinking RM: Efficient Integration of Scalar and Generative Reward Models",
     "id": "2603.20212",
 }
-WHAT = "A judge that answers in one token when it is sure and in writing when it is not."
+WHAT = "A judge that answers in one token if it is confident and with a written judgment otherwise."
 TAGS = ["hf-reward-ext", "fast-slow", "reward-model"]
 
 
 def describe(config: FastSlowRewardModelConfig, causal_lm, tokenizer) -> None:
-    """Writes into the config what it says of the causal LM."""
+    """Store the description of the causal LM in the config."""
     config.adapter = hasattr(causal_lm, "peft_config")
     config.causal_lm_config = None if config.adapter else causal_lm.config
     config.name_or_path = base_pointer(causal_lm, tokenizer)["base_model_name_or_path"] or ""
 
 
 def save_config(config: FastSlowRewardModelConfig, folder: str | Path) -> None:
-    """Writes `config.json` in place of the causal LM's, which it contains."""
+    """Write `config.json`, which contains that of the causal LM and replaces it."""
     config = FastSlowRewardModelConfig.from_dict(config.to_dict())  # pyright: ignore[reportAssignmentType]
     config.architectures = ["FastSlowRewardModel"]
     config.save_pretrained(folder)
 
 
 def save_judge(judge, folder: str | Path, **kwargs) -> None:
-    """What [`FastSlowRewardModel.save_pretrained`] writes."""
+    """Save a judge for [`FastSlowRewardModel.save_pretrained`]."""
     judge.causal_lm.save_pretrained(folder, **kwargs)
     judge.tokenizer.save_pretrained(folder)
     save_config(judge.config, folder)
@@ -41,7 +41,7 @@ def save_judge(judge, folder: str | Path, **kwargs) -> None:
 
 
 def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
-    """Causal LM, tokenizer and config of a saved judge; see [`FastSlowRewardModel.from_pretrained`]."""
+    """Load causal LM, tokenizer and config of a saved judge; see [`FastSlowRewardModel.from_pretrained`]."""
     hub = {key: kwargs[key] for key in ("revision", "cache_dir", "token", "local_files_only") if key in kwargs}
     kwargs.pop("num_labels", None)
     if config is None:
@@ -66,7 +66,7 @@ def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
 
 
 def card_text(place: str, is_pairwise: bool, base: str | None) -> CardText:
-    """What the card of a judge says, which is loaded from `place`."""
+    """Return the text of a judge's card, with an example that loads from `place`."""
     call = 'judge.judge(["2+2?"], ["4"], ["5"])[0]' if is_pairwise else 'judge.score(["2+2?", "2+2?"], ["4", "5"])'
     snippet = f"""\
 from hf_reward_ext import FastSlowRewardModel

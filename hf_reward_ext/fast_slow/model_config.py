@@ -1,4 +1,4 @@
-"""What a saved judge says of itself."""
+"""Configuration of Fast-Slow reward models."""
 
 from transformers import AutoConfig
 
@@ -11,27 +11,29 @@ from hf_reward_ext.fast_slow.judge.verdicts import VerdictKind, verdict_kind
 
 class FastSlowRewardModelConfig(RewardModelConfig):
     r"""
-    Configuration of [`FastSlowRewardModel`], saved as its `config.json` beside the causal LM's own weights.
+    Configuration of [`FastSlowRewardModel`], saved as `config.json` with the causal LM's weights.
 
     Args:
-        causal_lm_config (`PreTrainedConfig` or `dict`, *optional*): Of the causal LM; `None` with an adapter, whose
-            base is named by `adapter_config.json`.
+        causal_lm_config (`PreTrainedConfig` or `dict`, *optional*): Configuration of the causal LM; `None` with an
+            adapter, whose base is given by `adapter_config.json`.
         verdicts (`list[str]`): The verdict strings.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`; default: told by the strings.
-        template (`dict`, *optional*): Fields of [`JudgeTemplate`]; default: the one for `kind`.
+        kind (`str`, *optional*): Kind of verdicts, `"pairwise"`, `"binary"` or `"rating"`. Default: inferred from
+            the strings.
+        template (`dict`, *optional*): Fields of [`JudgeTemplate`]. Default: the template for `kind`.
         gate (`dict`, *optional*): Fields of [`Gate`], calibrated or not.
-        both_orders (`bool`, *optional*, defaults to `True`): Show each pair in both orders.
+        both_orders (`bool`, *optional*, defaults to `True`): Whether to show each pair in both orders.
         num_votes (`int`, *optional*, defaults to 1), sampling_temperature (`float`, *optional*, defaults to 0),
-            max_new_tokens (`int`, *optional*, defaults to 256): Of written judgments.
-        hard_votes (`bool`, *optional*): Count final verdicts instead of averaging their probabilities.
-        slow_temperature (`float`, *optional*, defaults to 1.0): $\tau$ of final verdicts.
-        fast_vote_weight (`float`, *optional*, defaults to 0): Weight of the fast probability beside the written one.
-        calibration (`dict`, *optional*): What [`FastSlowRewardModel.calibrate`] found.
-        adapter (`bool`, *optional*): Whether the folder holds an adapter instead of whole weights.
+            max_new_tokens (`int`, *optional*, defaults to 256): Options of written judgments.
+        hard_votes (`bool`, *optional*): Whether to count final verdicts instead of averaging their probabilities.
+        slow_temperature (`float`, *optional*, defaults to 1.0): Temperature Temperature $\tau$ of final verdicts.
+        fast_vote_weight (`float`, *optional*, defaults to 0): Weight of the fast log-odds in
+            escalated decisions.
+        calibration (`dict`, *optional*): Result of [`FastSlowRewardModel.calibrate`].
+        adapter (`bool`, *optional*): Whether the folder has an adapter instead of whole weights.
 
     Raises:
         TypeError: If a field has another type.
-        ValueError: If a field is out of its range, or `template` or `gate` has fields of its own.
+        ValueError: If a field is out of its range, or `template` or `gate` has unknown fields.
 
     Example:
     ```python
@@ -84,7 +86,7 @@ class FastSlowRewardModelConfig(RewardModelConfig):
         super().__init__(**kwargs)
 
     def check(self) -> None:
-        """Raises `ValueError` or `TypeError` for a field that no judge can have; fields may have been set since."""
+        """Raise `ValueError` or `TypeError` for an invalid field, which may have been set after construction."""
         verdict_kind(self.verdicts, self.kind)
         JudgeTemplate.from_dict(self.template).check_slots(self.kind)
         Gate.from_dict(self.gate)

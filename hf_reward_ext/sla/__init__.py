@@ -1,4 +1,4 @@
-"""SLA: a reward for every token, and look-ahead search with it (arXiv 2503.00029)."""
+"""SLA: token rewards and look-ahead search with them (arXiv 2503.00029)."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 

@@ -1,4 +1,4 @@
-"""Which next tokens the search tries."""
+"""Choice of the next tokens that the search tries."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Branching:
     """
-    The tokens of a branch point; between branch points it is the most probable one.
+    Choice of tokens at branch points; between branch points the most probable token is used.
 
     Args:
-        temperature (`float`, *optional*): Draw the tokens of a branch point without replacement from the policy at this
-            temperature (Gumbel top-n), instead of the most probable ones.
-        entropy_threshold (`float`, *optional*): Nats. A leaf whose next token has less entropy does not fork.
+        temperature (`float`, *optional*): Temperature at which the tokens of a branch point are drawn from the policy
+            without replacement (Gumbel top-n). Default: the most probable tokens are used.
+        entropy_threshold (`float`, *optional*): Minimum entropy of the next token, in nats, for a leaf to fork.
 
     Raises:
         ValueError: If a number is out of range.
@@ -33,12 +33,12 @@ class Branching:
     def __post_init__(self):
         if self.temperature is not None and self.temperature <= 0:
             raise ValueError(
-                f"`branch_temperature={self.temperature}` was given, but tokens are drawn at a temperature above 0. "
+                f"`branch_temperature` must be above 0, got {self.temperature}. "
                 "Leave it out for the most probable tokens."
             )
         if self.entropy_threshold is not None and self.entropy_threshold < 0:
             raise ValueError(
-                f"`branch_entropy={self.entropy_threshold}` was given, but an entropy is at least 0 nats. Leave it out "
+                f"`branch_entropy` must be at least 0 nats, got {self.entropy_threshold}. Leave it out "
                 "to fork at every branch point."
             )
 
@@ -46,10 +46,12 @@ class Branching:
         self, scores: Float[Tensor, "rows vocab"], counts: list[int]
     ) -> tuple[Int[Tensor, " proposals"], Int[Tensor, " proposals"]]:
         """
+        Choose the next tokens of each row.
+
         Args:
-            scores (`torch.Tensor` of shape `(rows, vocab)`): Of the next token; `-inf` is never chosen while there is
-                something else.
-            counts (`list[int]`): Most tokens to choose, for each row.
+            scores (`torch.Tensor` of shape `(rows, vocab)`): Logits of the next token; `-inf` is chosen only if there
+                is no other token.
+            counts (`list[int]`): Maximum number of tokens to choose for each row.
 
         Returns:
             Row and token of each proposal, rows in order, most probable (or first drawn) tokens first.
@@ -63,7 +65,7 @@ class Branching:
         keys = self._keys(scores, wanted)
         tokens, possible = [], []
         for _ in range(max(counts)):
-            best = keys.argmax(-1, keepdim=True)  # unlike topk, the same token for equal scores every time
+            best = keys.argmax(-1, keepdim=True)  # unlike `topk`, deterministic for equal scores
             tokens.append(best)
             possible.append(keys.gather(-1, best) > -torch.inf)
             keys.scatter_(-1, best, -torch.inf)

@@ -1,4 +1,4 @@
-"""The reward channel: a thin stream beside the layers of a causal LM that ends in a reward for every token."""
+"""Reward channel: a small network next to the layers of a causal LM that computes a reward for every token."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 
 class ChannelNorm(nn.Module):
-    """RMSNorm in float32 whatever comes in, as in the authors' model, and as precise in half precision."""
+    """RMSNorm computed in float32 for any input type, as in the authors' model."""
 
     def __init__(self, size: int, eps: float):
         super().__init__()
@@ -34,9 +34,9 @@ class ChannelNorm(nn.Module):
 
 class ChannelLayer(nn.Module):
     r"""
-    One step of the channel: $f(W \operatorname{RMSNorm}([h, c])) + c$, without $c$ in the first layer.
+    Layer of the channel: $f(W \operatorname{RMSNorm}([h, c])) + c$, without $c$ in the first layer.
 
-    What is added back is the channel as it came, not its normalized form.
+    The residual connection uses the channel before normalization.
     """
 
     def __init__(self, config: RewardTransformerConfig, is_first: bool):
@@ -56,16 +56,17 @@ class ChannelLayer(nn.Module):
 
 class RewardChannel(BaseRewardModel):
     r"""
-    Reads the hidden states of a causal LM and gives every token a reward.
+    Module that computes a reward for every token from the hidden states of a causal LM.
 
     $$ c_0 = f(W_0 N(h_0)), \quad c_i = f(W_i N([h_i, c_{i-1}])) + c_{i-1}, \quad r = w \cdot [h_L, c_{L-1}] $$
 
     Of [SLA](https://huggingface.co/papers/2503.00029), as in its published code: $N$ is RMSNorm over the whole
-    concatenation, $f$ SiLU, $h_0$ the embedding, $h_L$ the state after the final norm. It works position by position:
-    no attention, no cache. The authors' head has a second output that nothing trains; ours has one.
+    concatenation, $f$ SiLU, $h_0$ the embedding, $h_L$ the state after the final norm. It has no attention and no
+    cache: each position is computed separately. The authors' head has a second output that is not trained; ours has
+        one.
 
     Args:
-        config ([`RewardTransformerConfig`]): Sizes, layers, and the base it belongs to.
+        config ([`RewardTransformerConfig`]): Sizes, layers, and the base model it belongs to.
 
     Example:
     ```python
@@ -103,24 +104,24 @@ class RewardChannel(BaseRewardModel):
 
     def forward(self, hidden_states: Sequence[Tensor | None] | None) -> Float[Tensor, "batch seq"]:
         """
-        Reward after reading each token.
+        Compute the reward after reading each token.
 
         Args:
-            hidden_states (`tuple` of `torch.Tensor` of shape `(batch, seq, hidden)`): Those of the base; entries that
-                the channel does not read may be `None`. They may lie on any device and have any float type.
+            hidden_states (`tuple` of `torch.Tensor` of shape `(batch, seq, hidden)`): Hidden states of the base, on any
+                device and of any float type; entries that the channel does not read may be `None`.
 
         Returns:
             `torch.Tensor` of shape `(batch, seq)`: raw rewards, float32 or wider; larger is better.
 
         Raises:
-            ValueError: If their number or width does not fit.
+            ValueError: If the number or width of hidden states is not that of the config.
         """
         *lower, last = self._select(hidden_states)
         channel = None
         for layer, hidden in zip(self.layers, lower, strict=True):
             channel = layer(hidden, channel)
         features = last if channel is None else torch.cat([last, channel], dim=-1)
-        # The sum over features in half precision would tie rewards that a search has to tell apart.
+        # In half precision the sum over features would produce ties between rewards that a search has to distinguish.
         dtype = torch.promote_types(features.dtype, torch.float32)
         features = features.to(dtype)
         for module in self.head:
@@ -143,7 +144,7 @@ class RewardChannel(BaseRewardModel):
         return [state.to(weight.device, weight.dtype) for state in states]
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
-        """Raises `TypeError`: the channel alone reads hidden states, not text."""
+        """Raise `TypeError`, because the channel alone reads hidden states, not text."""
         raise TypeError(
             "A model that reads text must be given, got a `RewardChannel`, which reads hidden states. Pass the "
             "`RewardTransformer` of base and channel, and the tokenizer."
@@ -151,7 +152,7 @@ class RewardChannel(BaseRewardModel):
 
     def check_base(self, base, processing_class=None) -> None:
         """
-        Refuses a base that this channel was not trained on.
+        Reject a base that this channel was not trained on.
 
         Raises:
             ValueError: If hidden size, layer count, name, revision, adapter or chat template differ.

@@ -1,4 +1,4 @@
-"""The two ways to search with `generate`: a decoding loop, and a logits processor."""
+"""Look-ahead search with `generate`: as a decoding loop, and as a logits processor."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -34,13 +34,15 @@ PerPrompt = int | Sequence[int]
 @dataclass
 class SLAOutput(GenerateDecoderOnlyOutput):
     """
+    Output of [`sla_generate`].
+
     Args:
         sequences (`torch.Tensor` of shape `(batch, seq)`): Prompts and answers.
-        rewards (`torch.Tensor` of shape `(batch,)`): Mean token reward of each answer when it was chosen.
-        trees (`list[dict]`): With `return_tree=True`, per prompt nested `{tokens, score, is_finished, is_confirmed,
-            children}`.
-        num_forwards, num_row_tokens, max_rows (`int`): Forwards in all, rows summed over the forwards after the
-            prompt's, and the most rows of one forward.
+        rewards (`torch.Tensor` of shape `(batch,)`): Mean token reward of each answer at the last decision.
+        trees (`list[dict]`): Search tree of each prompt with `return_tree=True`: nested
+            `{tokens, score, is_finished, is_confirmed, children}`.
+        num_forwards, num_row_tokens, max_rows (`int`): Number of forwards, number of rows summed over the forwards
+            after the prefill, and maximum number of rows in a forward.
     """
 
     rewards: Tensor | None = None
@@ -57,7 +59,7 @@ def _check_call(call: GenerateCall) -> None:
                 f"`{name}=` must not be given with `custom_generate=sla_generate`: `generate` does not pass it on. "
                 f"{remedy}"
             )
-    if call.arguments.get("use_cache") is False:  # that of a checkpoint is no request: the search has its own cache
+    if call.arguments.get("use_cache") is False:  # of the call; a checkpoint's value is ignored
         raise ValueError("`use_cache` must not be False for a search, which keeps its leaves in a cache. Leave it out.")
 
 
@@ -83,32 +85,36 @@ def sla_generate(
     **model_kwargs,
 ):
     r"""
-    Streaming look-ahead search, as `generate(custom_generate=sla_generate)`.
+    Run streaming look-ahead search, as `generate(custom_generate=sla_generate)`.
 
     $$ \hat c = \arg\max_{c} \max_{l \in \text{leaves}(c)} \frac{1}{m_l} \sum_{t \le m_l} r_t $$
 
     The search of [SLA](https://huggingface.co/papers/2503.00029): every `step` tokens each leaf forks into its `width`
     most probable tokens, and a chunk is confirmed once its descendants are `depth` chunks deeper. One forward per token
-    reads all `width ** (depth + 1)` leaves of all prompts. Prompts end on their own; `max_new_tokens`, `max_time`,
+    reads all `width ** (depth + 1)` leaves of all prompts. Each prompt ends separately; `max_new_tokens`, `max_time`,
     `eos_token_id` and every stopping criterion end single leaves, and logits processors act on all of them. Stop
-    strings need a ready `StopStringCriteria` in `stopping_criteria`. A processor that keeps a state per row sees rows
-    come and go.
+    strings need a ready `StopStringCriteria` in `stopping_criteria`. Rows are added and removed
+    during the search, which processors with a state per row must support.
 
     The search is deterministic: `do_sample` has no effect, and with it temperature, top-k, top-p and the other settings
-    of sampling. Every option after `return_tree` goes beyond the paper.
+    of sampling. Options after `return_tree` are not in the paper.
 
     Args:
         width, step, depth (`int` or one per prompt, default to 2, 10, 2): The paper's $n$, $k$, $d$.
-        reward (*optional*): What gives the token rewards; see [`resolve_reward`]. Default: the model's own channel.
-        on_chunk (`callable` or streamer, *optional*): Gets each confirmed chunk, a [`ConfirmedChunk`] of token ids. A
-            `TextStreamer` or `TextIteratorStreamer` works too (one prompt, as always with these).
-        return_tree (`bool`, defaults to `False`): Return the search trees; the output is then an [`SLAOutput`].
-        aggregate (`str`, defaults to `"max"`): Value of a candidate from its leaves, `"max"` or `"mean"`.
-        score_prompt (`bool`, defaults to `True`): Count the reward at the last prompt token, as the authors' code does.
-        stop_when_finished_leads (`bool`, defaults to `False`): End where a finished sequence has the best score.
-        token_budget (`int` or one per prompt, *optional*): Leaf-tokens to read at most; the best leaf is the answer.
-        branch_temperature (`float`, *optional*): Draw branch tokens without replacement instead of the most probable.
-        branch_entropy (`float`, *optional*): Nats; a leaf that is surer of its next token does not fork.
+        reward (*optional*): Source of the token rewards, see [`resolve_reward`]. Default: the channel of the model.
+        on_chunk (`callable` or streamer, *optional*): Receiver of each confirmed chunk, a [`ConfirmedChunk`] of token
+            ids. A `TextStreamer` or `TextIteratorStreamer` works too, for one prompt.
+        return_tree (`bool`, defaults to `False`): Whether to return the search trees, in an [`SLAOutput`].
+        aggregate (`str`, defaults to `"max"`): Aggregation of the scores of a candidate's leaves, `"max"` or `"mean"`.
+        score_prompt (`bool`, defaults to `True`): Whether to count the reward at the last prompt token, as the authors'
+            code does.
+        stop_when_finished_leads (`bool`, defaults to `False`): Whether to end when a finished sequence has the
+            best score.
+        token_budget (`int` or one per prompt, *optional*): Maximum number of leaf tokens to read, after which the
+            best leaf is the answer.
+        branch_temperature (`float`, *optional*): Temperature at which branch tokens are drawn without
+            replacement. Default: the most probable tokens are used.
+        branch_entropy (`float`, *optional*): Minimum entropy of the next token, in nats, for a leaf to fork.
 
     Returns:
         `torch.Tensor` of shape `(batch, seq)`, or [`SLAOutput`] with `return_tree` or `return_dict_in_generate`.
@@ -161,7 +167,7 @@ def sla_generate(
 
 @dataclass
 class _Search:
-    """The search of one thread's call: prompts, and how much of the answers was forced."""
+    """Search of one thread's call, with the prompts and the number of forced tokens."""
 
     decoder: TreeDecoder | None = None
     prompts: Tensor | None = None
@@ -170,18 +176,19 @@ class _Search:
 
 class SLALogitsProcessor(WatchesGenerate):
     r"""
-    Streaming look-ahead search as a logits processor: plain `generate` writes the tokens of [`sla_generate`].
+    Logits processor that makes plain `generate` produce the tokens of [`sla_generate`].
 
-    It searches on a cache of its own and forces the confirmed tokens one by one, so `generate` and its streamers work
-    as usual, at the price of one more forward per token than [`sla_generate`]. Inside `generate` it gets the mask, the
-    stopping criteria and the other processors of the call; in a loop of your own, leading `pad_token_id`s count as
-    padding and nothing but EOS ends a leaf. One object serves any number of calls, also from several threads.
+    It searches with its own cache and forces the confirmed tokens one by one, so `generate` and its streamers work as
+    usual, with one more forward per token than [`sla_generate`]. Inside `generate` it receives the mask, the stopping
+    criteria and the other processors of the call. In a custom loop, leading `pad_token_id`s count as padding and only
+    EOS ends a leaf. An object can be used for any number of calls, also from several threads.
 
-    The first processor that is made wraps `generate`, which passes none of these to processors; see
+    Constructing the first processor wraps `generate`, which does not pass these to processors; see
     [`~base.lm.generate_hook.remove_generate_hook`].
 
     Args:
-        model ([`RewardTransformer`] or `PreTrainedModel`): The policy; without a channel it needs `reward`.
+        model ([`RewardTransformer`] or `PreTrainedModel`): Policy; `reward` is required if it has no
+            channel.
         width, step, depth (`int` or one per prompt, default to 2, 10, 2): The paper's $n$, $k$, $d$.
         reward, aggregate, score_prompt, stop_when_finished_leads, branch_temperature, branch_entropy (*optional*): As
             for [`sla_generate`].
@@ -222,7 +229,7 @@ class SLALogitsProcessor(WatchesGenerate):
 
     @contextmanager
     def around(self, call: GenerateCall) -> Iterator[dict[str, Any]]:
-        """Runs the call as sampling inside a `custom_generate` function, which gets mask, processors and criteria."""
+        """Run the call as sampling in a `custom_generate` function, which receives mask, processors and criteria."""
         if call.arguments.get("custom_generate") is not None:
             raise ValueError(
                 "`custom_generate=` must not be given with a `SLALogitsProcessor`, which decides every token. Leave "
@@ -249,7 +256,7 @@ class SLALogitsProcessor(WatchesGenerate):
         logits_processor: LogitsProcessorList | None = None,
         stopping_criteria: StoppingCriteriaList | None = None,
     ) -> None:
-        """Starts the search of new prompts; inside `generate` it is called by itself."""
+        """Start the search of new prompts; called automatically inside `generate`."""
         search = self._searches.value
         search.prompts, search.num_written = input_ids, 0
         search.decoder = TreeDecoder(
@@ -264,7 +271,7 @@ class SLALogitsProcessor(WatchesGenerate):
         )
 
     def end(self) -> None:
-        """Frees the search and its cache; inside `generate` it is called by itself."""
+        """Free the search and its cache; called automatically inside `generate`."""
         self._searches.clear()
 
     @torch.no_grad()
@@ -285,7 +292,7 @@ class SLALogitsProcessor(WatchesGenerate):
         return forced
 
     def _context(self, input_ids: Tensor) -> tuple[Tensor | None, None, StoppingCriteriaList]:
-        """Mask and criteria in a loop that passes none."""
+        """Return mask and criteria for a loop that passes none."""
         config = self.causal_lm.generation_config
         mask = None
         if config.pad_token_id is not None:
@@ -298,7 +305,7 @@ class SLALogitsProcessor(WatchesGenerate):
 
 
 def _answers(search: _Search) -> list[list[int]]:
-    """Confirmed tokens of every prompt, at least one more than were written so far."""
+    """Return the confirmed tokens of every prompt, at least one more than were forced so far."""
     decoder = search.decoder
     while True:
         answers = [sum(one.confirmed, []) for one in decoder.searches]
@@ -309,7 +316,7 @@ def _answers(search: _Search) -> list[list[int]]:
 
 
 def _continues(search: _Search, input_ids: Tensor) -> bool:
-    """Whether these are the prompts with what was forced so far."""
+    """Return whether the ids are the prompts with the tokens forced so far."""
     if search.decoder is None or search.prompts is None:
         return False
     length = search.prompts.shape[1]
@@ -334,7 +341,7 @@ def _search_then_sample(
     synced_gpus: bool,
     **model_kwargs,
 ):
-    """`custom_generate` function of a processor's call: starts the search, then samples as `generate` would."""
+    """Start the search, then sample as `generate` does; the `custom_generate` function of a processor's call."""
     others = LogitsProcessorList(one for one in logits_processor if not isinstance(one, SLALogitsProcessor))
     others = without_sampling(others, generation_config)
     processor.begin(input_ids, model_kwargs.get("attention_mask"), others, stopping_criteria)
@@ -354,9 +361,9 @@ def _search_then_sample(
 
 def without_sampling(logits_processor: LogitsProcessorList, generation_config) -> LogitsProcessorList:
     """
-    Processors without those that `generate` adds for sampling: temperature, top-k, top-p and the like.
+    Return the processors without those of sampling: temperature, top-k, top-p and others.
 
-    The search compares probabilities of the policy; today's checkpoints set `do_sample` with sampling settings that
+    The search compares probabilities of the policy; many checkpoints set `do_sample` with sampling settings that
     would change them. All of these processors are called `...LogitsWarper` in transformers.
     """
     if not generation_config.do_sample:
@@ -367,7 +374,7 @@ def without_sampling(logits_processor: LogitsProcessorList, generation_config) -
 def settings_per_prompt(
     prompts: int, width: PerPrompt, step: PerPrompt, depth: PerPrompt, token_budget: PerPrompt | None = None, **options
 ) -> list[SearchSettings]:
-    """Numbers hold for all prompts; lists give one each, also where `num_return_sequences` repeats the prompts."""
+    """Return search settings per prompt: numbers apply to all prompts, lists to one prompt each."""
     columns = [
         _per_prompt(name, value, prompts)
         for name, value in (("width", width), ("step", step), ("depth", depth), ("token_budget", token_budget))
@@ -403,7 +410,7 @@ _KNOWN = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "toke
 def _check_generation(model, input_ids: Tensor, generation_config, model_kwargs: dict) -> None:
     if generation_config.num_beams > 1:
         raise ValueError(
-            f"`num_beams={generation_config.num_beams}` was given, but the search keeps its own leaves. Leave it out, "
+            f"`num_beams` must be 1 for a search, got {generation_config.num_beams}. Leave it out, "
             "and set `width` and `depth`."
         )
     if getattr(model.config, "is_encoder_decoder", False):
@@ -412,9 +419,7 @@ def _check_generation(model, input_ids: Tensor, generation_config, model_kwargs:
             "a decoder-only model."
         )
     if model_kwargs.get("inputs_embeds") is not None or input_ids.shape[1] == 0:
-        raise ValueError(
-            "`inputs_embeds` was given, but the search reads token ids. Pass `input_ids` instead of `inputs_embeds`."
-        )
+        raise ValueError("`inputs_embeds` must be None for a search, which reads token ids. Pass `input_ids` instead.")
     unknown = sorted(name for name, value in model_kwargs.items() if name not in _KNOWN and value is not None)
     if unknown:
         raise ValueError(

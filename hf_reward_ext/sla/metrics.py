@@ -1,4 +1,4 @@
-"""How early and how surely token rewards tell a chosen completion from a rejected one."""
+"""Metrics of how early and how reliably token rewards distinguish chosen from rejected completions."""
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ def autrc(
     definition: str = "prefix",
 ) -> float:
     r"""
-    Area under the token-reward curve (AuTRC). The paper names the metric; its formula was not available to us, and
-    both definitions here are reconstructions.
+    Return the area under the token-reward curve (AuTRC).
+
+    The formula of the paper's metric was not available to us; both definitions here are reconstructions.
 
     $$ \text{prefix:}\quad \frac{1}{G} \sum_{g=1}^{G} \operatorname{acc}(g/G), \qquad
     \operatorname{acc}(p) = \operatorname{mean}[1(S^+_p > S^-_p) + \tfrac12 1(S^+_p = S^-_p)] $$
@@ -28,9 +29,9 @@ def autrc(
     and $G = 100$. `"token"` is the share of aligned positions $i$ (up to the shorter completion) with $r^+_i > r^-_i$.
 
     Args:
-        chosen_token_rewards, rejected_token_rewards (`torch.Tensor` of shape `(batch, seq)`): Rewards at the tokens.
+        chosen_token_rewards, rejected_token_rewards (`torch.Tensor` of shape `(batch, seq)`): Reward of each token.
         chosen_mask, rejected_mask (`torch.Tensor` of shape `(batch, seq)`): `True` on completion tokens, EOS included.
-        definition (`str`, defaults to `"prefix"`): `"prefix"` or `"token"`.
+        definition (`str`, defaults to `"prefix"`): Definition, `"prefix"` or `"token"`.
 
     Returns:
         `float` between 0 and 1; chance is 0.5 for `"prefix"`.
@@ -41,12 +42,12 @@ def autrc(
     Example:
     ```python
     >>> mask = torch.ones(1, 2, dtype=torch.bool)
-    >>> autrc(torch.tensor([[0.0, 3.0]]), mask, torch.tensor([[1.0, 0.0]]), mask)  # lost at first, won at the end
+    >>> autrc(torch.tensor([[0.0, 3.0]]), mask, torch.tensor([[1.0, 0.0]]), mask)
     0.5
     ```
     """
     if definition not in ("prefix", "token"):
-        raise ValueError(f"`definition={definition!r}` was given, but it is 'prefix' or 'token'. Choose one.")
+        raise ValueError(f"`definition` must be 'prefix' or 'token', got {definition!r}. Choose one.")
     sides = _sides(chosen_token_rewards, chosen_mask, rejected_token_rewards, rejected_mask)
     values, counts = _token_wins(*sides, share=1.0) if definition == "token" else _of_pairs(_area(*sides))
     return (values.sum() / counts.sum()).item()
@@ -56,7 +57,7 @@ def preference_metrics(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
 ) -> dict[str, float]:
     """
-    Metrics that the authors' trainer logs, and AuTRC.
+    Return the metrics of the authors' trainer, and AuTRC.
 
     Returns:
         `dict` with `accuracy` and `margin` of the mean rewards, `chosen_reward` and `rejected_reward`; for the first
@@ -71,7 +72,7 @@ def preference_sums(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
 ) -> dict[str, Sums]:
     """
-    Values of [`preference_metrics`] by pair: sums over the items that a metric averages, and the numbers of items.
+    Return the values of [`preference_metrics`] per pair, as sums over items and numbers of items.
 
     Returns:
         `dict` of pairs of `torch.Tensor` of shape `(batch,)`.
@@ -94,14 +95,14 @@ def preference_sums(
 
 
 def _sides(chosen, chosen_mask, rejected, rejected_mask) -> list[tuple[Tensor, Tensor]]:
-    """Rewards moved to the left in double precision, with the number of tokens of each row."""
+    """Return the rewards aligned to the left in double precision, with the number of tokens of each row."""
     sides = []
     for rewards, mask in ((chosen, chosen_mask), (rejected, rejected_mask)):
         mask = mask.bool()
         if not mask.any(-1).all():
             row = int((~mask.any(-1)).nonzero()[0])
             raise ValueError(
-                f"Row {row} of a mask marks no token, but its rewards are compared token by token. Leave empty "
+                f"Row {row} of a mask marks no token, but rewards are compared token by token. Leave empty "
                 "completions out."
             )
         rows, lengths = align_completions([rewards.detach().double()], [mask])
@@ -135,7 +136,7 @@ def _token_wins(*sides: tuple[Tensor, Tensor], share: float) -> Sums:
 
 
 def _first(share: float, lengths: Tensor) -> Tensor:
-    # Rounded first: 0.07 * 100 is a little more than 7, and its ceiling would be 8.
+    # Rounded first, because 0.07 * 100 is slightly more than 7 and its ceiling would be 8.
     return (lengths * share).double().round(decimals=9).ceil().long().clamp(min=1)
 
 

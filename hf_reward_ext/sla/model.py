@@ -1,4 +1,4 @@
-"""A causal LM that gives every token a reward beside its logits."""
+"""Causal LM that returns a reward for every token in addition to its logits."""
 
 import copy
 from collections.abc import Sequence
@@ -28,6 +28,8 @@ from hf_reward_ext.sla.text_classifier import RewardTransformerForSequenceClassi
 @dataclass
 class RewardTransformerOutput(CausalLMOutputWithPast):
     """
+    Output of [`RewardTransformer`].
+
     Args:
         token_rewards (`torch.Tensor` of shape `(batch, seq)`): Reward after reading each token, float32 or wider.
     """
@@ -37,21 +39,21 @@ class RewardTransformerOutput(CausalLMOutputWithPast):
 
 class RewardTransformer(PreTrainedModel, GenerationMixin):
     r"""
-    A causal LM with a [`RewardChannel`] beside its layers.
+    Causal LM with a [`RewardChannel`] next to its layers.
 
     $$ \text{logits}_t, r_t = \text{RT}(x, y_{\le t}) $$
 
     The Reward Transformer of [SLA](https://huggingface.co/papers/2503.00029): $r_t$ is the reward after *reading* $y_t$
-    (so it stands at the position of $y_t$, where the logits are for $y_{t+1}$). The base sees exactly what you pass and
-    its logits are untouched. The channel is saved alone; the base stays where it is.
+    (it is at the position of $y_t$, where the logits predict $y_{t+1}$). The inputs and logits of the base are not
+    changed. Only the channel is saved, not the base.
 
     Args:
         base (`PreTrainedModel` or `PeftModel`): Any causal LM that returns hidden states: half precision, LoRA,
             quantized or sharded.
-        reward_channel ([`RewardChannel`]): Made for this base.
+        reward_channel ([`RewardChannel`]): Channel of this base.
 
     Raises:
-        ValueError: If the two do not belong together.
+        ValueError: If the channel belongs to another base.
 
     Example:
     ```python
@@ -68,8 +70,8 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     def __init__(self, base, reward_channel: RewardChannel):
         reward_channel.check_base(base)
-        config = copy.deepcopy(base.config)  # `generate` builds its cache from it
-        config.num_labels = 1  # TRL's reward trainer asks for it
+        config = copy.deepcopy(base.config)  # `generate` builds its cache from this config
+        config.num_labels = 1  # read by TRL's reward trainer
         super().__init__(config)
         self.base = base
         self.reward_channel = reward_channel
@@ -85,22 +87,23 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         cls, base, channel_size: int = 256, *, processing_class=None, freeze_base: bool = True, **config_kwargs
     ) -> Self:
         """
-        A base with a fresh channel; `config_kwargs` are those of [`RewardTransformerConfig`] (`layers`, ...).
+        Create a Reward Transformer with a new channel.
 
         Args:
             base (`PreTrainedModel` or `PeftModel`): A causal LM.
-            channel_size (`int`, defaults to 256): Width of the channel; the paper's is 256.
-            processing_class (*optional*): Its tokenizer; the channel remembers the chat template.
-            freeze_base (`bool`, defaults to `True`): Switch off the gradients of the base.
+            channel_size (`int`, defaults to 256): Width of the channel; 256 in the paper.
+            processing_class (*optional*): Tokenizer, whose chat template is stored with the channel.
+            freeze_base (`bool`, defaults to `True`): Whether to disable the gradients of the base.
+            **config_kwargs: Fields of [`RewardTransformerConfig`] (`layers`, ...).
 
         Raises:
             TypeError: If `base` is no causal LM.
-            ValueError: If it is an encoder-decoder.
+            ValueError: If `base` is an encoder-decoder.
         """
         if not hasattr(base, "generation_config"):
             raise TypeError(
-                f"A base of type `{type(base).__name__}` was given, but the reward channel stands beside a causal LM. "
-                "Load it with `AutoModelForCausalLM.from_pretrained`."
+                f"`base` must be a causal LM, got a `{type(base).__name__}`. Load it with "
+                "`AutoModelForCausalLM.from_pretrained`."
             )
         pointer = base_pointer(base, processing_class)
         text_config = base.config.get_text_config(decoder=True)
@@ -129,20 +132,21 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         **base_kwargs,
     ) -> Self:
         """
-        Loads a channel and joins it with its base.
+        Load a channel and combine it with its base.
 
         Args:
             pretrained_model_name_or_path (`str`): Name or folder of the channel.
-            base (`PreTrainedModel` or `PeftModel`, *optional*): Default: loaded by the name in the channel's config.
-            processing_class (*optional*): The tokenizer; its chat template is compared with the one of the training.
-            config ([`RewardTransformerConfig`], *optional*): Default: the saved one.
-            revision (`str`, *optional*): Of the channel; that of the base is in the channel's config.
-            **base_kwargs: For the loading of the base (`dtype`, `device_map`, `quantization_config`, ...).
+            base (`PreTrainedModel` or `PeftModel`, *optional*): Base model. Default: loaded by the name in the
+                channel's config.
+            processing_class (*optional*): Tokenizer, whose chat template is compared with that of the training.
+            config ([`RewardTransformerConfig`], *optional*): Configuration of the channel. Default: the saved one.
+            revision (`str`, *optional*): Revision of the channel; the revision of the base is in its config.
+            **base_kwargs: Arguments for loading the base (`dtype`, `device_map`, `quantization_config`, ...).
 
         Raises:
             ValueError: If `base` is not the one the channel was trained on, or no base is known.
         """
-        base_kwargs.pop("adapter_kwargs", None)  # the Auto classes pass it along
+        base_kwargs.pop("adapter_kwargs", None)  # passed by the Auto classes
         revision = revision or "main"
         channel = RewardChannel.from_pretrained(pretrained_model_name_or_path, config=config, revision=revision)
         if base is None:
@@ -168,15 +172,17 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         **kwargs,
     ) -> RewardTransformerOutput:
         """
-        Logits as the base gives them, and `token_rewards` of every position that is read.
+        Compute the logits of the base, and `token_rewards` of every position.
 
         Args:
-            hidden_states (`tuple` of `torch.Tensor`, *optional*): The base's, computed before; then only the channel
-                runs and there are no logits.
-            cache, past_key_values (`Cache`, *optional*): The cache, under either name of transformers.
-            compute_logits (`bool`, defaults to `True`): Run the LM head. Without it texts are padded on the right.
-            detach_hidden_states (`bool`, defaults to `False`): Gradients of the rewards end at the channel.
-            **kwargs, other arguments: Those of the base.
+            hidden_states (`tuple` of `torch.Tensor`, *optional*): Precomputed hidden states of the base; only the
+                channel is run, without logits.
+            cache, past_key_values (`Cache`, *optional*): Cache, under either name of transformers.
+            compute_logits (`bool`, defaults to `True`): Whether to run the LM head. If `False`, texts must be padded
+                on the right.
+            detach_hidden_states (`bool`, defaults to `False`): Whether to stop the gradients of the rewards at the
+                channel.
+            **kwargs, other arguments: Arguments of the base.
         """
         if hidden_states is not None:
             return RewardTransformerOutput(token_rewards=self.reward_channel(hidden_states))
@@ -194,7 +200,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         cache = take_cache({"cache": cache, "past_key_values": past_key_values})
         if cache is not None:
             given[cache_name(self.base)] = cache
-        kwargs.pop("tokenizer", None)  # `generate` passes it with `stop_strings`, and no model reads it
+        kwargs.pop("tokenizer", None)  # `generate` passes it with `stop_strings`; no model uses it
         seen = {"attention_mask": attention_mask, "position_ids": position_ids, "inputs_embeds": inputs_embeds}
         check_keywords(self.base, kwargs.keys() | {name for name, value in seen.items() if value is not None})
         output = self.base(
@@ -215,7 +221,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         )
 
     def generate(self, *args, **kwargs):
-        install_generate_hook()  # which refuses what `generate` would not pass to `sla_generate`
+        install_generate_hook()  # rejects arguments that `generate` would not pass to `sla_generate`
         check_composite_call(named_call(self, args, kwargs))
         return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -223,7 +229,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         refuse_continuous_batching(self)
 
     def backbone_hidden_states(self, input_ids, attention_mask) -> tuple[Tensor | None, ...]:
-        """What the channel reads of right-padded texts; the LM head does not run."""
+        """Return the hidden states of right-padded texts for the channel, without running the LM head."""
         base = self.base.get_base_model() if hasattr(self.base, "peft_config") else self.base
         output = base.base_model(
             input_ids=input_ids,
@@ -234,7 +240,7 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
         return output.hidden_states
 
     def train(self, mode: bool = True) -> Self:
-        """A base that nothing trains stays in evaluation mode."""
+        """Set the training mode; a frozen base stays in evaluation mode."""
         super().train(mode)
         if mode and not any(parameter.requires_grad for parameter in self.base.parameters()):
             self.base.eval()
@@ -248,16 +254,16 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
-        return True  # asked for the experts that the base's configuration names, which the base has
+        return True  # the base already uses the experts that its configuration names
 
     def set_experts_implementation(self, experts_implementation: str | dict) -> None:
-        """As for any model, for the base; transformers skips models inside of the same configuration class."""
+        """Set the implementation of the base; transformers skips inner models with the same configuration class."""
         for model in (self.base,):
             model.set_experts_implementation(experts_implementation)
         self.config._experts_implementation = experts_implementation  # pyright: ignore[reportAttributeAccessIssue]
 
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
-        """As for any model, for the base; `generate` makes the masks of static caches by the configuration."""
+        """Set the implementation of the base, and in the config, which determines the masks of static caches."""
         for model in (self.base,):
             model.set_attn_implementation(attn_implementation, allow_all_kernels)
         self.config._attn_implementation = attn_implementation  # pyright: ignore[reportAttributeAccessIssue]
@@ -273,57 +279,56 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
 
     def save_pretrained(self, save_directory, *, state_dict=None, push_to_hub: bool = False, **kwargs):
         """
-        Saves the channel with the pointer to its base, and the policy beside it if it was trained with it.
+        Save the channel with a pointer to its base, and the policy if it was trained with the channel.
 
         Args:
-            save_directory (`str` or `Path`): The folder.
-            push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
+            save_directory (`str` or `Path`): Folder to save to.
+            push_to_hub (`bool`, *optional*): Whether to upload the folder, to `repo_id` or a repository with the name
+                of the folder.
             **kwargs: As for [`RewardChannel.save_pretrained`].
         """
         repo_id = kwargs.pop("repo_id", None)
         self.reward_channel.save_pretrained(save_directory, **kwargs)
         config = self.reward_channel.config
-        if config.policy_folder is not None and state_dict is None:  # a trainer, which passes one, saves it by itself
+        if config.policy_folder is not None and state_dict is None:  # a trainer passes one and saves the policy itself
             names = {} if config.adapter is None else {"selected_adapters": [config.adapter]}
             self.base.save_pretrained(Path(save_directory) / Path(config.policy_folder).parts[0], **names)
         if push_to_hub:
             push_folder(save_directory, repo_id or Path(save_directory).resolve().name, token=kwargs.get("token"))
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
-        """Scores completions by their mean token reward; for [`as_scorer`]."""
+        """Score completions by their mean token reward; for [`as_scorer`]."""
         return RewardTransformerForSequenceClassification(self).scorer(tokenizer, batch_size)
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Uploads what [`save_pretrained`] writes; arguments as for [`RewardChannel.push_to_hub`]."""
+        """Upload the files of [`save_pretrained`]; arguments as for [`RewardChannel.push_to_hub`]."""
         return push_model(self, repo_id, **kwargs)
 
     def load_state_dict(self, state_dict, strict: bool = True, assign: bool = False):
-        """Takes a state of the whole, or one of the channel alone, as saved."""
+        """Load a state of the whole model, or a saved state of the channel alone."""
         if set(state_dict) == set(self.reward_channel.state_dict()):
             return self.reward_channel.load_state_dict(state_dict, strict, assign)
         return super().load_state_dict(state_dict, strict, assign)
 
 
 def _beside(base, channel: RewardChannel) -> RewardChannel:
-    """On the device where the base ends, in its float type."""
+    """Move the channel to the last device of the base, in its float type."""
     output = base.get_output_embeddings()
     weights = [] if output is None else list(output.parameters())
     devices = [weight.device for weight in (*weights, *base.parameters())]
-    present = [device for device in devices if device.type != "meta"]  # offloaded weights lie nowhere
+    present = [device for device in devices if device.type != "meta"]  # offloaded weights have no device
     dtype = base.dtype if base.dtype.is_floating_point else torch.float32
     place = present[0] if present else torch.device("cpu")
     return channel.to(place, dtype)  # pyright: ignore[reportArgumentType]
 
 
 def _load_base(config: RewardTransformerConfig, place, kwargs: dict):
-    """The base by its name, or the policy that was trained beside the channel and lies in its folder."""
+    """Load the base by its name, or the policy that was trained with the channel from its folder."""
     if config.policy_folder is not None and config.adapter is None:
         return AutoModelForCausalLM.from_pretrained(place, subfolder=config.policy_folder, **kwargs)
     if config.base_model_name_or_path is None or (config.adapter is not None and config.policy_folder is None):
         missing = "one without a name" if config.adapter is None else f"the adapter {config.adapter!r} on its base"
-        raise ValueError(
-            f"No `base` was given, and the channel was trained on {missing}, so it cannot be loaded. Pass `base=`."
-        )
+        raise ValueError(f"`base` must be given for a channel that was trained on {missing}, got None. Pass `base=`.")
     base = load_base(config, **kwargs)
     if config.adapter is None:
         return base

@@ -1,11 +1,11 @@
-"""What the card of a reward channel says."""
+"""Model card of a reward channel."""
 
 from hf_reward_ext.base.saving.card import CardText, hub_name
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 PAPER = {"title": "Streaming Looking Ahead with Token-level Self-reward", "id": "2503.00029"}
 WHAT = (
-    "A reward channel beside the layers of its base model: every token gets a reward while it is read, for streaming "
+    "A reward channel next to the layers of its base model: it computes a reward for every token, for streaming "
     "look-ahead search. Rewards are raw; larger is better."
 )
 TAGS = ["hf-reward-ext", "sla", "reward-model"]
@@ -25,9 +25,11 @@ print(tokenizer.decode(out[0]))"""
 
 def card_text(config: RewardTransformerConfig, place: str, tokenizer: str) -> CardText:
     """
+    Return the text of the card of a channel.
+
     Args:
-        config ([`RewardTransformerConfig`]): Of the channel.
-        place, tokenizer (`str`): Where channel and tokenizer are loaded from.
+        config ([`RewardTransformerConfig`]): Configuration of the channel.
+        place, tokenizer (`str`): Locations of channel and tokenizer.
     """
     lies_beside = config.policy_folder is not None
     is_named = config.base_model_name_or_path is not None

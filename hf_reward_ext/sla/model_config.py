@@ -16,23 +16,24 @@ class RewardTransformerConfig(RewardModelConfig):
         num_layers (`int`): Number of the base's decoder layers $L$. Its `hidden_states` have $L+1$ entries: 0 is the
             embedding, $L$ the state after the final norm.
         channel_size (`int`, defaults to 256): Width of the channel, $h$.
-        layers (`list[int]`, *optional*): Which hidden states the channel reads, negatives counted from the end, stored
-            in ascending order; the last one goes to the head. Default: all $L+1$, as in the paper. `[-1]` is a head
-            on the final state alone.
+        layers (`list[int]`, *optional*): Hidden states that the channel reads, negative numbers counted from the end,
+            stored in ascending order. The head also reads the last one. Default: all $L+1$, as in the paper. `[-1]` is
+            a head on the final state alone.
         head_size (`int`, *optional*): Width of a hidden layer in the head. Default: none, a linear head.
-        hidden_act (`str`, defaults to `"silu"`), rms_norm_eps (`float`), initializer_range (`float`): Of the channel.
-        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
-            Where a text comes without a mask, its completion begins after them.
-        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` in a
-            text that counts, `"first"` or `"last"`.
-        policy_folder (`str`, *optional*): Folder beside the channel with the policy that was trained with it, whole
+        hidden_act (`str`, defaults to `"silu"`), rms_norm_eps (`float`), initializer_range (`float`):
+            Activation, epsilon and initialization of the channel.
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (such as a chat's assistant
+            header). The completion of a text without a mask begins after them.
+        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` that
+            ends the prompt, `"first"` or `"last"`.
+        policy_folder (`str`, *optional*): Subfolder with the policy that was trained with the channel, as whole weights
             or as an adapter.
-        base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): The base that the
-            channel was trained on; checked when the two meet.
+        base_model_name_or_path, base_model_revision, template_hash, adapter (`str`, *optional*): Base that the
+            channel was trained on, checked when they are combined.
 
     Raises:
-        ValueError: If a layer lies outside $[-(L+1), L]$ or is named twice, `channel_size` is not positive, or
-            `policy_folder` leads outside.
+        ValueError: If a layer is outside $[-(L+1), L]$ or repeated, `channel_size` is not positive, or
+            `policy_folder` is outside the folder of the channel.
 
     Example:
     ```python
@@ -63,10 +64,7 @@ class RewardTransformerConfig(RewardModelConfig):
         **kwargs,
     ):
         if channel_size < 1:
-            raise ValueError(
-                f"`channel_size={channel_size}` was given, but the channel needs at least one number per token. Pass "
-                "for example 256."
-            )
+            raise ValueError(f"`channel_size` must be at least 1, got {channel_size}. Pass for example 256.")
         if policy_folder is not None and not _is_inside(policy_folder):
             raise ValueError(
                 f"`policy_folder` must be a folder inside that of the channel, got {policy_folder!r}. Saving writes "
@@ -94,6 +92,6 @@ class RewardTransformerConfig(RewardModelConfig):
 
 
 def _is_inside(folder: str) -> bool:
-    """Whether a path from a config stays below the folder it is joined to, on every operating system."""
+    """Return whether a path from a config is inside the folder it is joined to, on every operating system."""
     paths = (PurePosixPath(folder), PureWindowsPath(folder))
     return bool(folder.strip()) and not any(path.anchor or ".." in path.parts or not path.parts for path in paths)

@@ -1,4 +1,4 @@
-"""Losses that train the policy beside its channel, on log-probabilities of chosen and rejected completions."""
+"""Losses of the policy on log-probabilities of chosen and rejected completions."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +16,7 @@ NAME = "policy_loss"
 
 def sft_loss(chosen: TokenLogps, chosen_mask: Mask) -> LossTerm:
     r"""
-    $-\log\pi(y^+_t)$, mean over all chosen tokens of the batch.
+    Return the negative log-likelihood of the chosen tokens, $-\log\pi(y^+_t)$, as mean over the batch.
 
     Example:
     ```python
@@ -37,8 +37,11 @@ def simpo_loss(
     gamma_beta_ratio: float = 0.55,
 ) -> LossTerm:
     r"""
-    $-\log\sigma(\beta (\bar{l}^+ - \bar{l}^- - \gamma/\beta))$ with $\bar l$ the mean log-probability of a token. The
-    defaults are those of the authors' code.
+    Return the SimPO loss on the mean log-probabilities $\bar l$ of tokens.
+
+    $$ L = -\log\sigma(\beta (\bar{l}^+ - \bar{l}^- - \gamma/\beta)) $$
+
+    The defaults are those of the authors' code.
     """
     pairs = bradley_terry_loss(
         masked_mean(chosen, chosen_mask),
@@ -59,11 +62,14 @@ def dpo_loss(
     beta: float = 0.1,
 ) -> LossTerm:
     r"""
-    $-\log\sigma(\beta [(l^+ - l_{ref}^+) - (l^- - l_{ref}^-)])$ with $l$ the log-probability of a completion.
+    Return the DPO loss on the log-probabilities $l$ of completions.
+
+    $$ L = -\log\sigma(\beta [(l^+ - l_{ref}^+) - (l^- - l_{ref}^-)]) $$
 
     Args:
-        reference (`torch.Tensor` of shape `(2 * batch,)`): $l_{ref}$ of the chosen, then of the rejected completions.
-        beta (`float`, defaults to 0.1): The usual value; the paper does not give its own.
+        reference (`torch.Tensor` of shape `(2 * batch,)`): Log-probabilities $l_{ref}$ of the chosen, then of the
+            rejected completions.
+        beta (`float`, defaults to 0.1): Scale $\beta$; a common value, since the paper does not state one.
     """
     reference_chosen, reference_rejected = reference.chunk(2)
     pairs = bradley_terry_loss(

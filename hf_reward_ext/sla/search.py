@@ -1,4 +1,4 @@
-"""The look-ahead search of one prompt as a state machine: no model, no tensors."""
+"""Look-ahead search of one prompt as a state machine, independent of models and tensors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,19 @@ Proposal = tuple[int, bool]  # a next token, and whether it ends its sequence
 @dataclass(frozen=True)
 class SearchSettings:
     """
-    How the search of one prompt branches and chooses.
+    Settings of the search of one prompt.
 
     Args:
-        width (`int`, defaults to 2): Next tokens tried at a branch point, the paper's $n$.
-        step (`int`, defaults to 10): Tokens of a chunk, from one branch point to the next, the paper's $k$.
-        depth (`int`, defaults to 2): Chunks looked ahead beyond the one to be confirmed, the paper's $d$.
-        aggregate (`str`, defaults to `"max"`): Value of a candidate from the scores of its leaves: `"max"` or `"mean"`.
+        width (`int`, defaults to 2): Number of next tokens tried at a branch point, the paper's $n$.
+        step (`int`, defaults to 10): Number of tokens of a chunk, from one branch point to the next, the paper's $k$.
+        depth (`int`, defaults to 2): Number of chunks after the one to be confirmed, the paper's $d$.
+        aggregate (`str`, defaults to `"max"`): Aggregation of the scores of a candidate's leaves, `"max"` or `"mean"`.
         score_prompt (`bool`, defaults to `True`): Whether the reward at the last prompt token counts, as in the
             authors' code.
-        stop_when_finished_leads (`bool`, defaults to `False`): End at a branch point where a finished sequence has the
-            best score of the whole tree.
-        token_budget (`int`, *optional*): Leaf-tokens to read at most; then the best leaf is the answer.
+        stop_when_finished_leads (`bool`, defaults to `False`): Whether to end at a branch point if a finished
+            sequence has the best score of the whole tree.
+        token_budget (`int`, *optional*): Maximum number of leaf tokens to read, after which the best leaf is the
+            answer.
 
     Raises:
         ValueError: If a number is out of range.
@@ -46,16 +47,13 @@ class SearchSettings:
             if value is None and name == "token_budget":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"`{name}={value!r}` was given, but the search needs a whole number of at least {least}. Change "
-                    f"`{name}`."
-                )
+                raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}. Change it.")
         if self.aggregate not in ("max", "mean"):
-            raise ValueError(f"`aggregate={self.aggregate!r}` was given, but it is 'max' or 'mean'. Choose one.")
+            raise ValueError(f"`aggregate` must be 'max' or 'mean', got {self.aggregate!r}. Choose one.")
 
     @property
     def max_leaves(self) -> int:
-        """Live leaves between two branch points once the tree is grown: $n^{d+1}$."""
+        """Number of live leaves between two branch points of a full tree, $n^{d+1}$."""
         return self.width ** (self.depth + 1)
 
 
@@ -65,11 +63,11 @@ class Chunk:
     A node of the tree: at most `step` tokens, of which the first was chosen at a branch point.
 
     Attributes:
-        tokens (`list[int]`): Its own tokens.
+        tokens (`list[int]`): Tokens of the node.
         total, weight (`float`): Sums of rewards and of their weights, ancestors included.
-        is_finished (`bool`): Whether its last token ends the sequence.
-        is_confirmed (`bool`): Whether its tokens are part of the answer.
-        children (`list[Chunk]`): What follows, most probable first.
+        is_finished (`bool`): Whether the last token ends the sequence.
+        is_confirmed (`bool`): Whether the tokens are part of the answer.
+        children (`list[Chunk]`): Next nodes, most probable first.
     """
 
     tokens: list[int]
@@ -81,18 +79,18 @@ class Chunk:
 
     @property
     def score(self) -> float:
-        """Weighted mean reward of everything read from the last prompt token on."""
+        """Weighted mean reward of all tokens read since the last prompt token."""
         return self.total / self.weight if self.weight else 0.0
 
     def paths(self) -> Iterator[list["Chunk"]]:
-        """From this node to each of its leaves."""
+        """Return the paths from this node to each of its leaves."""
         if not self.children:
             yield [self]
         for child in self.children:
             yield from ([self, *path] for path in child.paths())
 
     def as_dict(self) -> dict:
-        """The subtree as plain data, ready for JSON."""
+        """Return the subtree as JSON values."""
         return {
             "tokens": list(self.tokens),
             "score": self.score,
@@ -104,21 +102,23 @@ class Chunk:
 
 class LookAheadSearch:
     r"""
-    Streaming tree search: grows all live leaves token by token, forks them every `step` tokens, and confirms a chunk
-    once its descendants are `depth` chunks deeper.
+    Streaming tree search.
+
+    It extends all live leaves token by token, forks them every `step` tokens, and confirms a chunk once its
+    descendants are `depth` chunks deeper.
 
     $$ \hat c = \arg\max_{c} \max_{l \in \text{leaves}(c)} \frac{1}{m_l} \sum_{t \le m_l} r_t $$
 
-    The search of [SLA](https://huggingface.co/papers/2503.00029), as its published code runs it: deterministic, greedy
-    between branch points; a leaf's score is the plain mean of its token rewards; the reward of an EOS token is never
-    read; ties go to the more probable branch. A finished leaf stays in the tree with its score.
+    The search of [SLA](https://huggingface.co/papers/2503.00029), as in its published code: deterministic, and greedy
+    between branch points. The score of a leaf is the mean of its token rewards. The reward of an EOS token is never
+    read. Ties go to the more probable branch. A finished leaf stays in the tree with its score.
 
-    Each round the caller reads the last token of every leaf in `live` (at first: the prompt), and hands over its reward
-    and up to `num_proposals` next tokens for it.
+    In each round the caller reads the last token of every leaf in `live` (first the prompt), and passes its reward and
+    up to `num_proposals` next tokens to [`advance`].
 
     Args:
-        settings ([`SearchSettings`]): How to branch and choose.
-        keep_tree (`bool`, defaults to `False`): Keep dropped branches for [`LookAheadSearch.tree`].
+        settings ([`SearchSettings`]): Settings of the search.
+        keep_tree (`bool`, defaults to `False`): Whether to keep dropped branches for [`LookAheadSearch.tree`].
 
     Attributes:
         live (`list[Chunk]`): Leaves to read, in the order of the caller's rows.
@@ -130,7 +130,7 @@ class LookAheadSearch:
     Example:
     ```python
     >>> search = LookAheadSearch(SearchSettings(width=1, step=2, depth=0))
-    >>> search.advance([0.0], [[(5, False)]])  # the prompt was read; row 0 goes on with proposal 0
+    >>> search.advance([0.0], [[(5, False)]])  # the prompt was read; row 0 continues with proposal 0
     [(0, 0)]
     ```
     """
@@ -144,13 +144,13 @@ class LookAheadSearch:
         self.score = 0.0
         self.num_read = 0
         self._candidates = [root]
-        self._levels = 0  # how many chunks the live leaves are deeper than the candidates
+        self._levels = 0  # depth of the live leaves below the candidates, in chunks
         self._root = root if keep_tree else None
         self._is_prompt = True
 
     @property
     def num_proposals(self) -> int:
-        """How many next tokens each live leaf takes in this round."""
+        """Maximum number of next tokens of each live leaf in this round."""
         return self.settings.width if self._is_branching else 1
 
     @property
@@ -164,16 +164,16 @@ class LookAheadSearch:
         weights: Sequence[float] | None = None,
     ) -> list[tuple[int, int]]:
         """
-        Takes what was read in one round.
+        Advance the search by one round.
 
         Args:
             rewards (`list[float]`): Reward of each live leaf's last token.
-            proposals (`list[list[tuple[int, bool]]]`): For each live leaf its next tokens, most probable first, and
-                whether they end the sequence. At least one, at most `num_proposals`.
+            proposals (`list[list[tuple[int, bool]]]`): Next tokens of each live leaf, most probable first, and
+                whether they end the sequence; at least one, at most `num_proposals`.
             weights (`list[float]`, *optional*): Weight of each reward in the mean. Default: 1.
 
         Returns:
-            For each leaf of the new `live`: the leaf it comes from and which of its proposals it took.
+            Index of the parent leaf and of its proposal, for each leaf of the new `live`.
         """
         self._read(rewards, weights)
         out_of_budget = self.settings.token_budget is not None and self.num_read >= self.settings.token_budget
@@ -195,14 +195,14 @@ class LookAheadSearch:
 
     def tree(self) -> dict:
         """
-        The whole tree as nested dictionaries `{tokens, score, is_finished, is_confirmed, children}`.
+        Return the whole tree as nested dictionaries `{tokens, score, is_finished, is_confirmed, children}`.
 
         Raises:
-            RuntimeError: If the search was not asked to keep it.
+            RuntimeError: If the search was not created with `keep_tree=True`.
         """
         if self._root is None:
             raise RuntimeError(
-                "The tree was asked for, but this search drops branches as it goes. Make it with `keep_tree=True`."
+                "`keep_tree` must be True to return the tree, got False. Create the search with `keep_tree=True`."
             )
         return self._root.as_dict()
 
@@ -222,7 +222,7 @@ class LookAheadSearch:
         return [(index, 0) for index in range(len(self.live))]
 
     def _fork(self, proposals: Sequence[Sequence[Proposal]]) -> list[tuple[int, int]]:
-        """A fork carries its parent's score: its own token is read in the next round."""
+        """Fork a leaf; a fork starts with its parent's score, and its token is read in the next round."""
         origins = []
         for index, (leaf, own) in enumerate(zip(self.live, proposals, strict=True)):
             leaf.children = [Chunk([token], leaf.total, leaf.weight, ends) for token, ends in own]
@@ -232,7 +232,7 @@ class LookAheadSearch:
         return origins
 
     def _decide(self) -> None:
-        """After a fork: confirms a chunk if the leaves are deep enough."""
+        """Confirm a chunk after a fork, if the leaves are deep enough."""
         if self.settings.stop_when_finished_leads and self._best_path()[-1].is_finished:
             self._end()
         elif self._levels > self.settings.depth:
@@ -251,7 +251,7 @@ class LookAheadSearch:
         return max((path for one in self._candidates for path in one.paths()), key=lambda path: path[-1].score)
 
     def _end(self) -> None:
-        """Everything has ended: the best leaf is the answer."""
+        """End the search with the best leaf as answer."""
         path = self._best_path()
         self._confirm(path)
         self._finish(path[-1])

@@ -1,4 +1,4 @@
-"""Keeps what a frozen base says of every pair, so that later epochs run the channel alone."""
+"""Cache of a frozen base's hidden states of every pair, so that later epochs run the channel alone."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ HiddenStates = tuple[Tensor | None, ...]
 
 class StateCache:
     """
-    Hidden states of completion tokens, in memory, in the base's float type; filled as batches come by.
+    In-memory cache of hidden states of completion tokens, in the base's float type, filled batch by batch.
 
     One pair takes `layers * tokens * hidden_size` numbers: 3 KB a token for 3 layers of width 512 in bfloat16.
 
@@ -25,18 +25,18 @@ class StateCache:
 
     def __init__(self):
         self._kept: dict[tuple[int, int], Tensor] = {}
-        self._read: list[int] = []  # which hidden states are not None
+        self._read: list[int] = []  # indices of hidden states that are not None
         self._count = 0
 
     def get(
         self, batch: dict[str, Tensor], compute: Callable[[], HiddenStates]
     ) -> tuple[HiddenStates, Bool[Tensor, "rows seq"]]:
         """
-        States of the completion tokens of a batch, and the mask that belongs to them.
+        Return the states of the completion tokens of a batch, and their mask.
 
         Args:
-            batch (`dict`): With `row` `(pairs,)` and `completion_mask` `(2 * pairs, seq)`.
-            compute (`callable`): Gives the hidden states of the batch; called if a pair is new.
+            batch (`dict`): Batch with `row` `(pairs,)` and `completion_mask` `(2 * pairs, seq)`.
+            compute (`callable`): Function that computes the hidden states of the batch, called if a pair is not cached.
         """
         numbers = batch["row"].tolist()
         keys = [(number, side) for side in (0, 1) for number in numbers]

@@ -1,4 +1,4 @@
-"""Where the search gets the reward of a token from: the channel, another head, a guide, or any callable."""
+"""Sources of token rewards for the search: a channel, another head, a guide, or any callable."""
 
 import inspect
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from hf_reward_ext.sla.model import RewardTransformer
 
 class ReadStep(NamedTuple):
     """
-    What the search has just read.
+    Tokens that the search has just read.
 
     Attributes:
-        input_ids (`torch.Tensor` of shape `(rows, seq)`): Everything so far, padded on the left.
+        input_ids (`torch.Tensor` of shape `(rows, seq)`): All tokens so far, padded on the left.
         attention_mask (`torch.Tensor` of shape `(rows, seq)`): 0 on padding.
-        output (`ModelOutput`): Of the forward over the last positions, with the hidden states that were asked for.
+        output (`ModelOutput`): Output of the forward over the last positions, with the hidden states in `layers`.
     """
 
     input_ids: Int[Tensor, "rows seq"]
@@ -30,8 +30,8 @@ class ReadStep(NamedTuple):
 
 
 StepReward = Callable[[ReadStep], Tensor | tuple[Tensor, Tensor]]
-"""Rewards `(rows,)` of the last token of each row, or rewards and their weights in the mean. An attribute `layers`
-names the hidden states it reads."""
+"""Function that returns the rewards `(rows,)` of the last token of each row, or rewards and their weights in the mean.
+An attribute `layers` lists the hidden states that it reads."""
 
 
 class ChannelReward:
@@ -51,7 +51,7 @@ class HeadReward:
     def __init__(self, head):
         if head.config.features != "hidden_states":
             raise ValueError(
-                f"A head on {head.config.features!r} was given, but the search shows it hidden states. Use a head with "
+                f"`reward` must be a head on hidden states, got one on {head.config.features!r}. Use a head with "
                 "`features='hidden_states'`, or pass a callable."
             )
         self.head = head
@@ -63,7 +63,7 @@ class HeadReward:
 
 
 class GuideReward:
-    """Log-probability, in nats, of the last token under an autoregressive reward model that reads along."""
+    """Log-probability, in nats, of the last token under an autoregressive reward model."""
 
     def __init__(self, guide):
         self.guide = CachedGuide(guide)
@@ -78,23 +78,23 @@ class GuideReward:
 
 def resolve_reward(model, reward) -> tuple[Any, StepReward]:
     """
-    The causal LM to run and the reward of its steps.
+    Return the causal LM to run and the reward function of its steps.
 
     Args:
-        model ([`RewardTransformer`] or any causal LM): The model that `generate` was called on.
+        model ([`RewardTransformer`] or any causal LM): Model whose `generate` was called.
         reward (*optional*): [`RewardTransformer`] or [`RewardChannel`] on the same base, a head on hidden states, a
             causal LM as autoregressive reward model, or a callable (see [`ReadStep`]). Default: the model's channel.
 
     Raises:
         ValueError: If there is no reward, or it belongs to another base.
-        TypeError: If it is nothing of the above, such as a reward of whole texts.
+        TypeError: If it is none of these, such as a reward of whole texts.
     """
     causal_lm = model.base if isinstance(model, RewardTransformer) else model
     if reward is None:
         if not isinstance(model, RewardTransformer):
             raise ValueError(
-                f"A `{type(model).__name__}` was given, but the search needs the reward of each token. Generate with a "
-                "`RewardTransformer`, or pass `reward=`."
+                f"`reward` must be given for a `{type(model).__name__}`, which has no token rewards, got None. "
+                "Generate with a `RewardTransformer`, or pass `reward=`."
             )
         reward = model
     if isinstance(reward, RewardTransformer):
@@ -111,14 +111,14 @@ def resolve_reward(model, reward) -> tuple[Any, StepReward]:
         return causal_lm, GuideReward(reward)
     if not _reads_steps(reward):
         raise TypeError(
-            f"A reward of type `{type(reward).__name__}` was given, but the search needs the reward of each token: a "
-            "`RewardTransformer`, a head on hidden states, a causal LM or a callable on a `ReadStep`. Pass one of them."
+            "`reward` must be a `RewardTransformer`, a head on hidden states, a causal LM or a callable on a "
+            f"`ReadStep`, got a `{type(reward).__name__}`: the search needs the reward of each token. Pass one of them."
         )
     return causal_lm, reward  # pyright: ignore[reportReturnType]
 
 
 def _reads_steps(reward) -> bool:
-    """Whether something can be called with one step: no model of transformers, no reward of prompts and completions."""
+    """Return whether an object can be called with one step, unlike models and rewards of completions."""
     if not callable(reward) or inspect.isclass(reward) or isinstance(reward, PreTrainedModel):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Hands confirmed chunks on while the search runs."""
+"""Streaming of confirmed chunks during the search."""
 
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -11,11 +11,11 @@ from hf_reward_ext.sla.search import LookAheadSearch
 
 class ConfirmedChunk(list):
     """
-    Token ids of a confirmed chunk: they will not change any more.
+    Token ids of a confirmed chunk, which is final.
 
     Attributes:
-        prompt_index (`int`): Which prompt of the batch they answer.
-        is_last (`bool`): Whether the answer ends with them.
+        prompt_index (`int`): Index of the prompt in the batch.
+        is_last (`bool`): Whether the chunk ends the answer.
     """
 
     def __init__(self, tokens: Sequence[int], prompt_index: int, is_last: bool):
@@ -26,12 +26,12 @@ class ConfirmedChunk(list):
 
 class ChunkSender:
     """
-    Sends what was confirmed since the last call to a callable or a streamer.
+    Sender of newly confirmed chunks to a callable or a streamer.
 
     Args:
-        receiver (`callable` or streamer, *optional*): Called with each [`ConfirmedChunk`]. An object with `put` and
-            `end` gets what `generate` would give it: the prompt, then tensors of token ids, then the end.
-        input_ids (`torch.Tensor` of shape `(batch, seq)`): The prompts.
+        receiver (`callable` or streamer, *optional*): Callable that receives each [`ConfirmedChunk`], or an object with
+            `put` and `end`, which is called as by `generate`: with the prompt, then with tensors of token ids.
+        input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts.
 
     Raises:
         TypeError: If the receiver is neither.
@@ -41,8 +41,8 @@ class ChunkSender:
         is_streamer = hasattr(receiver, "put") and hasattr(receiver, "end")
         if receiver is not None and not is_streamer and not callable(receiver):
             raise TypeError(
-                f"`on_chunk` of type `{type(receiver).__name__}` was given, but chunks go to a callable or to a "
-                "streamer with `put` and `end`. Pass one of them."
+                f"`on_chunk` must be a callable or a streamer with `put` and `end`, got a `{type(receiver).__name__}`. "
+                "Pass one of them."
             )
         self._streamer = receiver if is_streamer else None
         self._callable = None if is_streamer else receiver
@@ -59,7 +59,7 @@ class ChunkSender:
             self._streamer.end()
 
     def send(self, searches: Sequence[LookAheadSearch]) -> None:
-        """New chunks of every search, in the order of the prompts."""
+        """Send the new chunks of every search, in the order of the prompts."""
         for index, search in enumerate(searches):
             for number in range(self._sent[index], len(search.confirmed)):
                 is_last = search.is_finished and number == len(search.confirmed) - 1

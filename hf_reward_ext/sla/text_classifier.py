@@ -1,4 +1,4 @@
-"""A Reward Transformer as a scorer of whole texts, for everything that loads reward models by name."""
+"""Reward Transformer in the sequence-classification format, which can be loaded as a reward model by name."""
 
 from typing import Any, Self
 
@@ -14,15 +14,15 @@ from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 class RewardTransformerForSequenceClassification(WholeTextRewardModel):
     r"""
-    Mean token reward of a completion, as `AutoModelForSequenceClassification` loads it.
+    Sequence-classification model whose logit is the mean token reward of a completion.
 
     $$ R = \frac{1}{T} \sum_t r_t $$
 
-    `GRPOTrainer(reward_funcs="folder")` works after `import hf_reward_ext`. See [`WholeTextRewardModel`] for where the
-    completion begins.
+    `GRPOTrainer(reward_funcs="folder")` works after `import hf_reward_ext`. See [`WholeTextRewardModel`] for the start
+    of the completion.
 
     Args:
-        reward_transformer ([`RewardTransformer`]): The model.
+        reward_transformer ([`RewardTransformer`]): Reward Transformer to wrap.
 
     Example:
     ```python
@@ -42,22 +42,22 @@ class RewardTransformerForSequenceClassification(WholeTextRewardModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, base=None, *, num_labels: int = 1, **kwargs) -> Self:
         """
-        Loads channel and base as [`RewardTransformer.from_pretrained`] does.
+        Load channel and base as [`RewardTransformer.from_pretrained`] does.
 
         Raises:
-            ValueError: If more than one label is asked for.
+            ValueError: If `num_labels` is not 1.
         """
         check_one_label(num_labels)
         return cls(AutoModel.from_pretrained(pretrained_model_name_or_path, base, **kwargs)).eval()
 
     @property
     def reader(self):
-        """The base of the channel."""
+        """Base of the channel."""
         return self.reward_transformer.base
 
     @property
     def trained_part(self):
-        """The Reward Transformer, which saves its channel alone."""
+        """Reward Transformer, which saves its channel alone."""
         return self.reward_transformer
 
     def text_rewards(
@@ -66,7 +66,7 @@ class RewardTransformerForSequenceClassification(WholeTextRewardModel):
         attention_mask: Int[Tensor, "batch seq"],
         completion_mask: Bool[Tensor, "batch seq"],
     ) -> Float[Tensor, " batch"]:
-        """Mean token reward of each completion."""
+        """Return the mean token reward of each completion."""
         out = self.reward_transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -1,8 +1,9 @@
 r"""
-The four losses of SLA on token rewards $r$ of chosen and rejected completions.
+Losses of SLA on token rewards $r$ of chosen and rejected completions.
 
-Masks are unshifted: position $t$ is that of token $y_t$ itself, EOS included. All return terms whose means are the
-loss, see [`total_loss`], and are computed with log-sigmoids, so that no reward, however large, loses its gradient.
+Masks are unshifted: position $t$ is that of token $y_t$ itself, EOS included. All functions return terms whose
+means are the loss, see [`total_loss`]. They are computed with log-sigmoids, so that gradients of large rewards do not
+vanish.
 """
 
 import torch
@@ -34,12 +35,14 @@ def sequence_bt_loss(
     margin: Margins | float = 0.0,
 ) -> list[LossTerm]:
     r"""
-    $-\log\sigma(\bar r^+ - \bar r^- - m)$ of the mean rewards, mean over pairs; the paper's default, with $m = 0$.
+    Return the Bradley-Terry loss on mean rewards, the paper's default with $m = 0$.
+
+    $$ L = -\log\sigma(\bar r^+ - \bar r^- - m) $$
 
     Example:
     ```python
-    >>> one = torch.ones(1, 2, dtype=torch.bool)
-    >>> total_loss(sequence_bt_loss(torch.tensor([[1.0, 3.0]]), one, torch.tensor([[2.0, 2.0]]), one))  # log 2
+    >>> mask = torch.ones(1, 2, dtype=torch.bool)
+    >>> total_loss(sequence_bt_loss(torch.tensor([[1.0, 3.0]]), mask, torch.tensor([[2.0, 2.0]]), mask))  # log 2
     tensor(0.6931)
     ```
     """
@@ -51,8 +54,11 @@ def sequence_ce_loss(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
 ) -> list[LossTerm]:
     r"""
-    $-\tfrac12 [\log P^+ + \log (1 - P^-)]$ with $P$ the mean of $\sigma(r_t)$, mean over pairs; in logs $1 - P$ is the
-    mean of $\sigma(-r_t)$.
+    Return the cross-entropy loss on mean probabilities $P$ of $\sigma(r_t)$, mean over pairs.
+
+    $$ L = -\tfrac12 [\log P^+ + \log (1 - P^-)] $$
+
+    $1 - P$ is computed as the mean of $\sigma(-r_t)$.
     """
     return [_of_pairs(-(_log_mean_sigmoid(chosen, chosen_mask) + _log_mean_sigmoid(-rejected, rejected_mask)) / 2)]
 
@@ -67,12 +73,17 @@ def token_bt_loss(
     margin: Margins | float = 0.0,
 ) -> list[LossTerm]:
     r"""
-    $\tfrac1T \sum_i -\log\sigma(a (r^+_i - r^-_i - b))$, mean over pairs: the i-th tokens of both completions are
-    compared, and the shorter one repeats its last reward up to the longer one's length $T$.
+    Return the Bradley-Terry loss on aligned tokens, mean over pairs.
+
+    $$ L = \tfrac1T \sum_i -\log\sigma(a (r^+_i - r^-_i - b)) $$
+
+    The i-th tokens of both completions are compared. The shorter completion is extended to the length $T$ of the
+    longer one by repeating its last reward.
 
     Args:
-        scale (`float`, defaults to 1): $a$.
-        margin (`float` or `torch.Tensor` of shape `(batch,)`, defaults to 0): $b$.
+        scale (`float`, defaults to 1): Scale $a$ of reward differences.
+        margin (`float` or `torch.Tensor` of shape `(batch,)`, defaults to 0): Margin $b$ of reward
+            differences.
 
     Example:
     ```python
@@ -93,8 +104,9 @@ def token_ce_loss(
     chosen: Chosen, chosen_mask: ChosenMask, rejected: Rejected, rejected_mask: RejectedMask
 ) -> list[LossTerm]:
     r"""
-    $-\tfrac12 [\operatorname{mean} \log\sigma(r^+_t) + \operatorname{mean} \log\sigma(-r^-_t)]$, means over all tokens
-    of the batch.
+    Return the cross-entropy loss on tokens, with means over all tokens of the batch.
+
+    $$ L = -\tfrac12 [\operatorname{mean} \log\sigma(r^+_t) + \operatorname{mean} \log\sigma(-r^-_t)] $$
     """
     return [
         LossTerm(NAME, -masked_sum(F.logsigmoid(rewards), mask) / 2, mask.sum(-1), unit)
@@ -107,10 +119,10 @@ def token_ce_loss(
 
 def align_completions(rewards: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """
-    Completion tokens moved to the left, the last reward repeated behind them.
+    Align completion rewards to the left, and repeat the last reward after them.
 
     Returns:
-        Rewards `(batch, longest)` of every side, and the lengths `(batch,)`.
+        Rewards `(batch, longest)` of each side, and the lengths `(batch,)`.
     """
     lengths = [mask.sum(-1) for mask in masks]
     longest = int(torch.stack(lengths).max())

@@ -1,4 +1,4 @@
-"""Trains a reward channel, and the policy beside it if asked, on TRL's `RewardTrainer`."""
+"""Trainer of a reward channel, and optionally of the policy, based on TRL's `RewardTrainer`."""
 
 import copy
 from contextlib import nullcontext
@@ -31,29 +31,30 @@ POLICY_FOLDER = "policy"
 
 class SLATrainer(BaseRewardTrainer):
     r"""
-    Trains a reward channel on preference pairs.
+    Trainer of a reward channel on preference pairs.
 
     $$ L = w_c L_{channel}(r^+, r^-) + w_p L_{policy} $$
 
     Training objective of [SLA](https://huggingface.co/papers/2503.00029), whose default is $-\log\sigma(\bar r^+ - \bar
     r^-)$ on mean token rewards with a frozen base. A frozen base runs without gradients and without its LM head. With
-    `policy_loss` the policy learns too (whole, or its adapter), and is saved beside the channel in `policy/`.
+    `policy_loss` the policy is trained too (whole, or its adapter), and is saved with the channel in `policy/`.
 
-    Logs beside the loss: `accuracy`, `margin`, `chosen_reward`, `rejected_reward`, `autrc`, `last_token_accuracy`, and
-    `prefix_accuracy_*` and `token_accuracy_*` for the first 25, 50 and 100 % of the tokens; see [`preference_metrics`].
+    Logs in addition to the loss: `accuracy`, `margin`, `chosen_reward`, `rejected_reward`, `autrc`,
+    `last_token_accuracy`, and `prefix_accuracy_*` and `token_accuracy_*` for the first 25, 50 and 100 % of the tokens;
+    see [`preference_metrics`].
 
     Args:
-        model ([`RewardTransformer`], `str`, `PreTrainedModel` or `PeftModel`): A transformer with its channel, or a
-            causal LM that gets a fresh one.
+        model ([`RewardTransformer`], `str`, `PreTrainedModel` or `PeftModel`): A Reward Transformer, or a causal LM to
+            which a new channel is added.
         args ([`SLAConfig`], *optional*): Training arguments.
         train_dataset (`Dataset` or `IterableDataset`): Preference pairs in any of TRL's formats, text or chat.
         eval_dataset, processing_class (*optional*): As for [`~trl.RewardTrainer`].
-        peft_config (`PeftConfig`, *optional*): An adapter on the base, trained with it.
-        **kwargs: Those of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
+        peft_config (`PeftConfig`, *optional*): Adapter of the base to train with the channel.
+        **kwargs: Other arguments of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
 
     Raises:
-        ValueError: Before training: missing data or columns, a quantized base that is to learn without an adapter,
-            streaming data with cached states.
+        ValueError: Before training, if data or columns are missing, a quantized base is trained without an adapter, or
+            hidden states of streaming data are cached.
 
     Example:
     ```python
@@ -113,8 +114,8 @@ class SLATrainer(BaseRewardTrainer):
             return pairs
         if not isinstance(pairs, Dataset):
             raise ValueError(
-                "A streaming dataset was given with `cache_hidden_states=True`, but rows that pass once are not found "
-                "again. Use a map-style dataset, or leave `cache_hidden_states` out."
+                "`cache_hidden_states` must be False for a streaming dataset, whose rows have no index, got True. "
+                "Use a map-style dataset, or leave `cache_hidden_states` out."
             )
         first, self._num_rows = self._num_rows, self._num_rows + len(pairs)
         return pairs.add_column("row", list(range(first, self._num_rows)))  # pyright: ignore[reportCallIssue]
@@ -141,7 +142,7 @@ class SLATrainer(BaseRewardTrainer):
         return [replace(term, weight=self.args.channel_loss_weight) for term in terms]
 
     def _forward(self, model, inputs) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Token rewards, the mask of those that count, and the logits if the policy has a loss of its own."""
+        """Return the token rewards, their mask, and the logits if the policy has its own loss."""
         texts = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
         if self.args.policy_loss is not None:
             out = model(**texts, use_cache=False, detach_hidden_states=self.args.freeze_base)
@@ -175,7 +176,7 @@ class SLATrainer(BaseRewardTrainer):
 
     @torch.no_grad()
     def _reference_logps(self, inputs: dict) -> Tensor:
-        """Of the policy as it was: a copy, or the base without its adapter."""
+        """Return the log-probabilities of the initial policy: a copy, or the base without its adapter."""
         model = self._reference if self._reference is not None else self._transformer.base
         without_adapter = model.disable_adapter() if self._reference is None else nullcontext()
         with without_adapter:
@@ -190,7 +191,7 @@ class SLATrainer(BaseRewardTrainer):
         return chosen, chosen_mask, rejected, rejected_mask
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """Saves the channel, and the policy beside it where it has learned."""
+        """Save the channel, and the policy if it was trained."""
         super().save_model(output_dir, _internal_call)
         if self._trains_policy and self.args.should_save:
             folder = Path(output_dir or str(self.args.output_dir)) / POLICY_FOLDER
@@ -221,11 +222,11 @@ class SLATrainer(BaseRewardTrainer):
 
 
 def _transformer(base, given: RewardTransformer | None, args: SLAConfig, processing_class) -> RewardTransformer:
-    """The transformer that was given, or one with its channel on a base with a new adapter, or a fresh one."""
+    """Return the given Reward Transformer, its channel on a base with a new adapter, or a new one."""
     has_same_tokens = args.eos_token is None and args.chat_template_path is None
     if given is not None and given.base is base and has_same_tokens:
         transformer = given
-    elif given is not None:  # its configuration is a copy of the base's as it was
+    elif given is not None:  # its configuration is a copy of the base's earlier one
         transformer = RewardTransformer(base, given.reward_channel)
         transformer.reward_channel.config.adapter = base.active_adapter if hasattr(base, "peft_config") else None
     else:
@@ -246,7 +247,7 @@ def _set_gradients(transformer: RewardTransformer, trains_policy: bool) -> None:
     if not trains_policy:
         return
     if hasattr(base, "peft_config"):
-        base.set_adapter(base.active_adapter)  # gives its weights their gradients back
+        base.set_adapter(base.active_adapter)  # enables the gradients of its weights again
     elif getattr(base, "is_quantized", False):
         raise ValueError(
             f"The base is quantized, but `policy_loss` or `freeze_base=False` trains its weights. Pass `peft_config=` "
@@ -259,20 +260,20 @@ def _set_gradients(transformer: RewardTransformer, trains_policy: bool) -> None:
 def _point_to_policy(transformer: RewardTransformer) -> None:
     config = transformer.reward_channel.config
     config.policy_folder = POLICY_FOLDER
-    if config.adapter is None:  # the whole policy changes, and goes by no name any more
+    if config.adapter is None:  # a fully fine-tuned policy no longer matches its name
         config.base_model_name_or_path = config.base_model_revision = None
     elif config.adapter != "default":
         config.policy_folder = f"{POLICY_FOLDER}/{config.adapter}"
 
 
 def _policy_folder(checkpoint: str, adapter: str | None) -> Path:
-    """PEFT gives every adapter but the default one a folder of its own."""
+    """Return the folder of the policy; PEFT saves adapters other than the default one in subfolders."""
     folder = Path(checkpoint) / POLICY_FOLDER
     return folder / adapter if adapter not in (None, "default") else folder
 
 
 def _token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:
-    """Log-probability of each token at its own position; that of the first, which nothing predicts, is 0."""
+    """Return the log-probability of each token at its own position; 0 for the first token."""
     return torch.nn.functional.pad(gather_token_logps(logits[:, :-1], input_ids[:, 1:]), (1, 0))
 
 

@@ -9,27 +9,32 @@ from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 @dataclass
 class SLAConfig(BaseRewardConfig):
     r"""
-    Training arguments of [`SLATrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`] hold.
+    Training arguments of [`SLATrainer`].
+
+    Also accepts all arguments of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
 
     Defaults that differ from TRL's are those of the authors' training script: learning rate 5e-5 with cosine schedule
     and 10 % warm-up, 3 epochs, 2048 tokens, no activation checkpointing. Their batch is 256 pairs. A small policy
     trains well at 1e-3.
 
     Parameters:
-        loss_type (`str`, defaults to `"sequence_bt"`): `"sequence_bt"` (the paper's), `"token_bt"`, `"sequence_ce"` or
-            `"token_ce"`.
-        freeze_base (`bool`, defaults to `True`): The channel's loss leaves the base as it is. A `policy_loss` trains
-            the policy all the same.
-        policy_loss (`str`, *optional*): `"sft"`, `"simpo"` or `"dpo"`: trains policy and channel together.
+        loss_type (`str`, defaults to `"sequence_bt"`): Loss on token rewards: `"sequence_bt"` (the paper's),
+            `"token_bt"`, `"sequence_ce"` or `"token_ce"`.
+        freeze_base (`bool`, defaults to `True`): Whether to stop the channel loss from updating the base. A
+            `policy_loss` still updates it.
+        policy_loss (`str`, *optional*): Loss that trains the policy together with the channel: `"sft"`, `"simpo"`
+            or `"dpo"`.
         channel_loss_weight, policy_loss_weight (`float`, default to 1): Weights of the two losses.
-        dpo_beta (`float`, defaults to 0.1): Of `"dpo"`. The paper does not give its own.
-        simpo_beta (`float`, defaults to 2.5), simpo_gamma_beta_ratio (`float`, defaults to 0.55): Of `"simpo"`.
-        token_bt_scale (`float`, defaults to 1), token_bt_margin (`float`, defaults to 0): Of `"token_bt"`.
-        channel_size (`int`, defaults to 256), layers (`list[int]`, *optional*), head_size (`int`, *optional*): Of a
-            fresh channel; see [`RewardTransformerConfig`].
-        turns (`str`, defaults to `"last"`): Which assistant turns of a chat count, `"last"` or `"all"`.
-        cache_hidden_states (`bool`, defaults to `False`): Keep the frozen base's states of all completion tokens in
-            memory after the first epoch.
+        dpo_beta (`float`, defaults to 0.1): Beta of `"dpo"`. The paper does not state a value.
+        simpo_beta (`float`, defaults to 2.5), simpo_gamma_beta_ratio (`float`, defaults to 0.55): Beta of
+            `"simpo"`, and its margin divided by beta.
+        token_bt_scale (`float`, defaults to 1), token_bt_margin (`float`, defaults to 0): Scale and margin of
+            reward differences in `"token_bt"`.
+        channel_size (`int`, defaults to 256), layers (`list[int]`, *optional*), head_size (`int`, *optional*): Sizes
+            and layers of a new channel, see [`RewardTransformerConfig`].
+        turns (`str`, defaults to `"last"`): Assistant turns of a chat that are scored, `"last"` or `"all"`.
+        cache_hidden_states (`bool`, defaults to `False`): Whether to keep the frozen base's hidden states of all
+            completion tokens in memory after the first epoch.
     """
 
     _activation_checkpointing: ClassVar[bool] = False  # a frozen base has no activations to keep
@@ -37,32 +42,33 @@ class SLAConfig(BaseRewardConfig):
     loss_type: Literal["sequence_bt", "token_bt", "sequence_ce", "token_ce"] = field(
         default="sequence_bt", metadata={"help": "Loss on the token rewards."}
     )
-    freeze_base: bool = field(default=True, metadata={"help": "The channel's loss leaves the base as it is."})
+    freeze_base: bool = field(default=True, metadata={"help": "Whether the channel loss leaves the base unchanged."})
     policy_loss: Literal["sft", "simpo", "dpo"] | None = field(
-        default=None, metadata={"help": "Train the policy too: sft, simpo or dpo."}
+        default=None, metadata={"help": "Loss that trains the policy too: sft, simpo or dpo."}
     )
     channel_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the channel's loss."})
     policy_loss_weight: float = field(default=1.0, metadata={"help": "Weight of the policy's loss."})
-    dpo_beta: float = field(default=0.1, metadata={"help": "beta of DPO."})
-    simpo_beta: float = field(default=2.5, metadata={"help": "beta of SimPO."})
-    simpo_gamma_beta_ratio: float = field(default=0.55, metadata={"help": "Margin of SimPO over its beta."})
+    dpo_beta: float = field(default=0.1, metadata={"help": "Beta of DPO."})
+    simpo_beta: float = field(default=2.5, metadata={"help": "Beta of SimPO."})
+    simpo_gamma_beta_ratio: float = field(default=0.55, metadata={"help": "Margin of SimPO divided by its beta."})
     token_bt_scale: float = field(default=1.0, metadata={"help": "Scale of reward differences in token_bt."})
     token_bt_margin: float = field(default=0.0, metadata={"help": "Margin of reward differences in token_bt."})
     channel_size: int = field(default=256, metadata={"help": "Width of the channel."})
     layers: list[int] | None = field(
-        default=None, metadata={"help": "Hidden states the channel reads; 0 is the embedding. Default: all."}
+        default=None, metadata={"help": "Hidden states that the channel reads; 0 is the embedding. Default: all."}
     )
     head_size: int | None = field(default=None, metadata={"help": "Width of a hidden layer in the head."})
-    turns: Literal["last", "all"] = field(default="last", metadata={"help": "Assistant turns that count."})
+    turns: Literal["last", "all"] = field(default="last", metadata={"help": "Scored assistant turns: last or all."})
     cache_hidden_states: bool = field(
-        default=False, metadata={"help": "Keep the frozen base's states in memory after the first epoch."}
+        default=False,
+        metadata={"help": "Whether to keep the frozen base's states in memory after the first epoch."},
     )
 
-    num_train_epochs: float = field(default=3, metadata={"help": "Epochs to train."})
+    num_train_epochs: float = field(default=3, metadata={"help": "Number of epochs."})
     learning_rate: float = field(default=5e-5, metadata={"help": "Learning rate of AdamW."})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Steps, or share of them, of linear warm-up."})
-    max_length: int | None = field(default=2048, metadata={"help": "Longer pairs are left out."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Number or share of linear warm-up steps."})
+    max_length: int | None = field(default=2048, metadata={"help": "Maximum length; longer pairs are dropped."})
 
     _numbers = {
         **BaseRewardConfig._numbers,
@@ -82,16 +88,15 @@ class SLAConfig(BaseRewardConfig):
         super().__post_init__()
         if self.cache_hidden_states and (self.policy_loss is not None or not self.freeze_base):
             raise ValueError(
-                f"`cache_hidden_states=True` was given with `freeze_base={self.freeze_base}` and "
-                f"`policy_loss={self.policy_loss!r}`, but the states of a base that learns change. Leave one of them "
-                "out."
+                "`cache_hidden_states` must be False for a base that is trained, got True with "
+                f"`freeze_base={self.freeze_base}` and `policy_loss={self.policy_loss!r}`. Leave one of them out."
             )
         if self.loss_type not in ("sequence_bt", "token_bt", "sequence_ce", "token_ce"):
             raise ValueError(
-                f"`loss_type={self.loss_type!r}` was given, but it is 'sequence_bt', 'token_bt', 'sequence_ce' or "
-                "'token_ce'. Choose one."
+                "`loss_type` must be 'sequence_bt', 'token_bt', 'sequence_ce' or 'token_ce', got "
+                f"{self.loss_type!r}. Choose one."
             )
         if self.policy_loss not in (None, "sft", "simpo", "dpo"):
             raise ValueError(
-                f"`policy_loss={self.policy_loss!r}` was given, but it is 'sft', 'simpo', 'dpo' or None. Choose one."
+                f"`policy_loss` must be 'sft', 'simpo', 'dpo' or None, got {self.policy_loss!r}. Choose one."
             )

@@ -1,4 +1,4 @@
-"""Runs the searches of many prompts on one model: every live leaf is a row of one batch with one cache."""
+"""Decoder that runs the searches of many prompts in one batch, with a row for each live leaf."""
 
 import math
 from collections.abc import Sequence
@@ -18,27 +18,29 @@ from hf_reward_ext.sla.step_reward import ReadStep, StepReward
 
 class TreeDecoder:
     """
-    Advances the look-ahead searches of a batch of prompts by one token per forward.
+    Decoder that advances the look-ahead searches of a batch of prompts by one token per forward.
 
-    A fork repeats rows of the cache, a decision selects them. All rows have one length, so that each forward reads one
-    token of every live leaf of every prompt.
+    A fork repeats rows of the cache, and a decision selects rows. All rows have one length, so that each forward reads
+    one token of every live leaf of every prompt.
 
     Args:
         model: A causal LM.
-        reward (`callable`): See [`ReadStep`].
-        settings (`list[SearchSettings]`): One per prompt.
+        reward (`callable`): Reward function, see [`ReadStep`].
+        settings (`list[SearchSettings]`): Settings of each prompt.
         input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
-        attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: there is none.
-        position_ids (`torch.Tensor` of shape `(batch, seq)`, *optional*): Default: counted along the mask.
-        cache (`Cache`, *optional*): May hold the beginning of the prompts. Default: an empty one.
-        logits_processor, stopping_criteria (*optional*): As `generate` prepares them; they see each leaf as a row.
-        branching ([`Branching`], *optional*): Which tokens to try.
-        keep_trees (`bool`, defaults to `False`): Keep dropped branches.
+        attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: no padding.
+        position_ids (`torch.Tensor` of shape `(batch, seq)`, *optional*): Position of each token. Default:
+            counted along the mask.
+        cache (`Cache`, *optional*): Cache, which may have the beginning of the prompts. Default: an empty one.
+        logits_processor, stopping_criteria (*optional*): Processors and criteria prepared by `generate`,
+            applied to leaves as rows.
+        branching ([`Branching`], *optional*): Choice of next tokens.
+        keep_trees (`bool`, defaults to `False`): Whether to keep dropped branches.
 
     Attributes:
-        searches (`list[LookAheadSearch]`): One per prompt.
-        num_forwards, num_row_tokens, max_rows (`int`): Forwards so far, rows summed over the forwards after the
-            prompt's, and the most rows of a forward.
+        searches (`list[LookAheadSearch]`): Search of each prompt.
+        num_forwards, num_row_tokens, max_rows (`int`): Number of forwards, number of rows summed over the forwards
+            after the prefill, and maximum number of rows in a forward.
 
     Raises:
         ValueError: If the cache cannot repeat and select rows.
@@ -75,12 +77,12 @@ class TreeDecoder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every prompt has its answer."""
+        """Whether all answers are complete."""
         return all(search.is_finished for search in self.searches)
 
     @torch.no_grad()
     def advance(self) -> None:
-        """One forward: every live leaf is read, and takes its next tokens."""
+        """Run one forward: read every live leaf, and extend it by its next tokens."""
         rows = len(self._ids)
         output = self._forward()
         rewards, weights = self._rewards(output)
@@ -120,7 +122,7 @@ class TreeDecoder:
             what = "NaN" if is_right_shape else f"shape {tuple(rewards.shape)}"
             raise ValueError(
                 f"The reward of a step has {what}, but the search compares one number for each of its "
-                f"{len(self._ids)} rows. Run the model in bfloat16 or float32 instead of float16, or mend `reward`."
+                f"{len(self._ids)} rows. Run the model in bfloat16 or float32 instead of float16, or correct `reward`."
             )
         return values, None if weights is None else torch.as_tensor(weights).tolist()
 
@@ -128,7 +130,7 @@ class TreeDecoder:
         return self.stopping_criteria(ids, scores).tolist() if self.stopping_criteria else [False] * len(ids)  # pyright: ignore
 
     def _survivors(self, rewards: list[float], weights: list[float] | None, proposals: list[list]) -> list[int]:
-        """Every search takes its rows; returns which proposals, counted over all rows, live on."""
+        """Advance every search, and return the indices of the proposals that are kept, counted over all rows."""
         offsets = [0]
         for own in proposals:
             offsets.append(offsets[-1] + len(own))
@@ -173,7 +175,7 @@ def _fixed_kwargs(reward) -> dict[str, Any]:
 
 
 def _checked_cache(given: Cache | None, model) -> Cache:
-    """The given cache or a new one, if the model fills it and it follows rows."""
+    """Return the given cache or a new one, after checking that rows can be repeated and selected."""
     cache = new_cache(model)
     if cache is not None and given is not None:
         cache = given

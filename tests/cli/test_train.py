@@ -80,7 +80,7 @@ def test_a_separate_evaluation_file(folder, tmp_path, capsys):
     ("method", "arguments", "message"),
     [
         ("elhsr", ["--learning_rate", "x"], "invalid float value: 'x'"),
-        ("elhsr", ["--validation_fraction", "2"], "it is a share in [0, 1)"),
+        ("elhsr", ["--validation_fraction", "2"], "must be a share in [0, 1), got 2"),
         ("elhsr", [], "--model_name_or_path is missing"),
         ("elhsr", ["--model_name_or_path", "m"], "--dataset_name is missing"),
         ("elhsr", ["--model_name_or_path", "m", "--dataset_name", "d"], "--output_dir is missing"),

@@ -203,7 +203,7 @@ def test_refusals():
     with HiddenStateReward(policy, head) as meter:
         with pytest.raises(RuntimeError, match="No `generate` has run"):
             _ = meter.rewards
-        with pytest.raises(RuntimeError, match="Another `HiddenStateReward`"):
+        with pytest.raises(RuntimeError, match="one open `HiddenStateReward`"):
             HiddenStateReward(policy, head).__enter__()
         with pytest.raises(ValueError, match="instead of `inputs_embeds`"):
             policy.generate(inputs_embeds=policy.get_input_embeddings()(input_ids), max_new_tokens=2)

@@ -275,7 +275,7 @@ def test_a_meter_in_one_thread_and_in_the_tasks_of_one_context():
     rewards = asyncio.run(main())
     torch.testing.assert_close(rewards, metered(policy, IDS, head=meter.head, **settings)[1].rewards)
 
-    with meter, ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="Another `HiddenStateReward`"):
+    with meter, ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="one open `HiddenStateReward`"):
         pool.submit(meter.__enter__).result()
 
 

@@ -149,9 +149,9 @@ def test_config_refuses(change, message):
 def test_bad_input_is_refused():
     head = ELHSRModel(ELHSRModelConfig(hidden_size=4, num_layers=1))
     mask = torch.ones(1, 3, dtype=torch.bool)
-    with pytest.raises(ValueError, match="12 features per token were given.*for 8"):
+    with pytest.raises(ValueError, match="must be 8 .*got 12"):
         head(torch.randn(1, 3, 12), mask)
-    with pytest.raises(ValueError, match="3 hidden states were given.*with 2"):
+    with pytest.raises(ValueError, match="must have 2 entries.*got 3"):
         head(tuple(torch.randn(3, 1, 3, 4)), mask)
     with pytest.raises(ValueError, match="Row 0 of `completion_mask` marks no token"):
         head(torch.randn(1, 3, 8), ~mask)

@@ -141,9 +141,9 @@ def test_responses_to_one_question_are_read_in_one_batch():
 
 def test_wrong_lists_are_refused():
     judge = pair_judge()
-    with pytest.raises(ValueError, match=r"Single responses were given, but the verdicts \('w10', 'w11'\)"):
+    with pytest.raises(ValueError, match=r"`responses_b` must be given for the verdicts \('w10', 'w11'\)"):
         judge.score(PROMPTS, ONE)
-    with pytest.raises(ValueError, match=r"Lists of the lengths \[1, 5\]"):
+    with pytest.raises(ValueError, match=r"must have one length, got \[1, 5\]"):
         judge.judge(PROMPTS[:1], ONE, TWO)
 
 

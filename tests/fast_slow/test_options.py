@@ -150,12 +150,12 @@ CALLS = {
     "one text": (lambda judge: judge.judge("w4", "w5", "w6"), "`prompts` must be a list with one entry per decision"),
     "None": (lambda judge: judge.judge(None, None, None), "`prompts` must be a list"),
     "a dictionary": (lambda judge: judge.judge({"w4": 1}, ["w5"], ["w6"]), "`prompts` must be a list"),
-    "lengths": (lambda judge: judge.judge(["w4"], ["w5", "w6"], ["w7"]), r"Lists of the lengths \[1, 2\]"),
+    "lengths": (lambda judge: judge.judge(["w4"], ["w5", "w6"], ["w7"]), r"must have one length, got \[1, 2\]"),
     "single": (lambda judge: judge.score(["w4"], ["w5"]), "compare two"),
     "long": (lambda judge: judge.judge(["w4 " * 300], ["w5"], ["w6"], mode="fast"), "must fit into the 256 tokens"),
     "long, written": (
         lambda judge: judge.judge(["w4 " * 246], ["w5"], ["w6"], mode="slow"),
-        "with room for 3 to write, got 254 for decision 0",
+        "with room for 3 new ones, got 254 for decision 0",
     ),
     "both aims": (lambda judge: judge.calibrate(PAIRS, 0.5, 0.5), "exactly one of `budget` and `risk`"),
     "no aim": (lambda judge: judge.calibrate(PAIRS), "exactly one of `budget` and `risk`"),
@@ -195,7 +195,7 @@ CALLS = {
         lambda judge: best_response(judge, "w4", ["w5", "w6"], threshold=NAN),
         "`threshold` must be",
     ),
-    "no responses": (lambda judge: best_response(judge, "w4", []), "No responses"),
+    "no responses": (lambda judge: best_response(judge, "w4", []), "at least one response"),
     "samples": (lambda judge: sample_judgments(judge, PAIRS, num_samples=3), "`num_samples` must be"),
     "greedy samples": (
         lambda judge: sample_judgments(judge, PAIRS, temperature=0),

@@ -56,8 +56,8 @@ def test_drawing_leaves_rows_alone_that_do_not_fork():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(temperature=0), "`branch_temperature=0`.*above 0"),
-        (dict(entropy_threshold=-1.0), "`branch_entropy=-1.0`.*at least 0 nats"),
+        (dict(temperature=0), "`branch_temperature` must be above 0, got 0"),
+        (dict(entropy_threshold=-1.0), "`branch_entropy` must be at least 0 nats, got -1.0"),
     ],
 )
 def test_refusals(settings, message):

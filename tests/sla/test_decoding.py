@@ -409,7 +409,7 @@ def test_refusals(rt):
     with pytest.raises(ValueError, match="only dynamic attention caches"):
         cache = StaticCache(config=rt.base.config, max_cache_len=16)
         rt.generate(input_ids, **search, **{generate_cache_name(): cache})
-    with pytest.raises(ValueError, match="`num_beams=2`"):
+    with pytest.raises(ValueError, match="`num_beams` must be 1 .*got 2"):
         rt.generate(input_ids, **search, num_beams=2)
     with pytest.raises(ValueError, match="beam search with a `SLALogitsProcessor`"):
         rt.generate(input_ids, logits_processor=processor, num_beams=2, max_new_tokens=4)
@@ -427,11 +427,11 @@ def test_refusals(rt):
     for way in (search, dict(logits_processor=processor)):
         with pytest.raises(ValueError, match="must not be 'paged'"):
             rt.generate(input_ids, **way, cache_implementation="paged")
-    with pytest.raises(ValueError, match="`inputs_embeds` was given"):
+    with pytest.raises(ValueError, match="`inputs_embeds` must be None"):
         rt.generate(inputs_embeds=torch.zeros(1, 3, 16, dtype=torch.float64), **search)
     with pytest.raises(ValueError, match="`use_cache` must not be False"):
         rt.generate(input_ids, **search, use_cache=False)
-    with pytest.raises(ValueError, match="A `LlamaForCausalLM` was given.*pass `reward=`"):
+    with pytest.raises(ValueError, match="must be given for a `LlamaForCausalLM`.*pass `reward=`"):
         rt.base.generate(input_ids, **search)
     with pytest.raises(TypeError, match="A reward of type `int`"):
         rt.base.generate(input_ids, **search, reward=3)

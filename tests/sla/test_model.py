@@ -234,7 +234,7 @@ def test_a_head_on_the_last_state_alone():
         (dict(layers=[4]), r"`layers` must be .*0 \(embedding\) to 3.*got \[4\]"),
         (dict(layers=[]), "Choose among them"),
         (dict(layers=[3, -1]), "must not repeat a layer"),
-        (dict(channel_size=0), "`channel_size=0`"),
+        (dict(channel_size=0), "`channel_size` must be .*got 0"),
     ],
 )
 def test_config_refuses(change, message):
@@ -243,7 +243,7 @@ def test_config_refuses(change, message):
 
 
 def test_what_is_no_causal_lm_is_refused():
-    with pytest.raises(TypeError, match="`Linear` was given.*AutoModelForCausalLM"):
+    with pytest.raises(TypeError, match="got a `Linear`.*AutoModelForCausalLM"):
         RewardTransformer.from_base(torch.nn.Linear(2, 2))
 
 

@@ -175,10 +175,10 @@ def test_a_finished_leader_ends_the_search_on_request():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(width=0), r"`width=0`.*at least 1"),
-        (dict(step=1.5), r"`step=1.5`.*whole number"),
-        (dict(depth=-1), r"`depth=-1`.*at least 0"),
-        (dict(token_budget=0), "`token_budget=0`"),
+        (dict(width=0), r"`width` must be .*at least 1, got 0"),
+        (dict(step=1.5), r"`step` must be an integer.*got 1.5"),
+        (dict(depth=-1), r"`depth` must be .*at least 0, got -1"),
+        (dict(token_budget=0), "`token_budget` must be .*got 0"),
         (dict(aggregate="sum"), "'max' or 'mean'"),
     ],
 )

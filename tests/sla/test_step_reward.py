@@ -41,7 +41,7 @@ def encoder_decoder():
 def test_rewards_of_whole_texts_are_refused(reward, monkeypatch):
     policy = tiny_causal_lm()
     monkeypatch.setattr(type(policy), "forward", lambda *_, **__: pytest.fail("work began"))
-    with pytest.raises(TypeError, match="was given.*but the search needs"):
+    with pytest.raises(TypeError, match="`reward` must be .*got a .*the search needs"):
         policy.generate(torch.tensor([[3, 4]]), custom_generate=sla_generate, reward=reward, max_new_tokens=2)
 
 

@@ -1,1 +1,1 @@
-"""Calibration of a judge on held-out pairs, and monitoring after it."""
+"""Calibration of a judge on held-out pairs, and monitoring of calibrated judges."""

@@ -1,4 +1,4 @@
-"""What the thresholds of a gate are chosen for."""
+"""Aim of the thresholds of a gate: a budget or an error rate."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ from hf_reward_ext.fast_slow.judge.gate import Gate
 @dataclass(frozen=True)
 class Aim:
     """
-    A budget of written judgments, or a bound on the error of fast verdicts.
+    Aim of a calibration: a budget of written judgments, or a bound on the error of fast verdicts.
 
     Args:
-        budget (`float`, *optional*): Largest share of decisions to escalate, in [0, 1].
-        risk (`float`, *optional*): Largest error rate of fast verdicts, in (0, 1).
-        confidence (`float`, *optional*, defaults to 0.95): Probability with which the bound of `risk` holds.
+        budget (`float`, *optional*): Maximum share of escalated decisions, in [0, 1].
+        risk (`float`, *optional*): Maximum error rate of fast verdicts, in (0, 1).
+        confidence (`float`, *optional*, defaults to 0.95): Probability that the bound of `risk` holds.
 
     Raises:
         TypeError: If a value is not a number.
-        ValueError: If one is out of its range, or not exactly one of `budget` and `risk` is given.
+        ValueError: If a value is out of its range, or not exactly one of `budget` and `risk` is given.
 
     Example:
     ```python
@@ -35,7 +35,7 @@ class Aim:
     def __post_init__(self):
         if (self.budget is None) == (self.risk is None):
             raise ValueError(
-                f"Give exactly one of `budget` and `risk`, got {self.budget} and {self.risk}: thresholds serve one aim."
+                f"Give exactly one of `budget` and `risk`, got {self.budget} and {self.risk}: thresholds have one aim."
             )
         if self.budget is not None:
             check_number("budget", self.budget, least=0, most=1)
@@ -44,12 +44,12 @@ class Aim:
         check_number("confidence", self.confidence, above=0, below=1)
 
     def check_decisions(self, count: int) -> None:
-        """Raises `ValueError` if so few decisions cannot certify the risk, even without an error."""
+        """Raise `ValueError` if there are too few decisions to certify the risk, even without an error."""
         if self.risk is not None:
             check_enough(count, self.risk, self.confidence)
 
     def gate(self, gate: Gate, outcomes: Outcomes) -> Gate:
-        """The gate with the thresholds for this aim on held-out decisions."""
+        """Return the gate with thresholds chosen for this aim on held-out decisions."""
         if self.risk is None:
             return thresholds_for_budget(gate, outcomes, float(self.budget or 0))
         return thresholds_for_risk(gate, outcomes, self.risk, self.confidence)

@@ -1,4 +1,4 @@
-"""Fits temperatures and thresholds of a judge to its judgments of held-out pairs."""
+"""Fitting of a judge's temperatures and thresholds to its judgments of held-out pairs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,12 +29,12 @@ _COLUMNS = ("prompt", "chosen", "rejected")
 @dataclass(frozen=True)
 class CalibrationResult:
     """
-    What was fitted to held-out judgments.
+    Result of a calibration on held-out judgments.
 
     Args:
         gate ([`Gate`]): Temperature and thresholds.
         score_calibration ([`ScoreCalibration`]): All temperatures, and the weight of the fast verdict.
-        report (`dict`): What was fitted and measured.
+        report (`dict`): Fitted and measured values.
     """
 
     gate: Gate
@@ -53,16 +53,16 @@ def fit_calibration(
     fuse: bool = False,
 ) -> CalibrationResult:
     """
-    Fits temperatures, and the thresholds that serve an aim.
+    Fit temperatures, and thresholds for an aim.
 
     Args:
         fast (`list` of [`Judgment`]): Fast verdicts on held-out pairs.
-        a_is_right (`np.ndarray` of shape `(decisions,)`): Whether response a is the better one.
-        aim ([`Aim`]): What the thresholds are for.
-        gate ([`Gate`]): Rule and distribution confidence.
-        score_calibration ([`ScoreCalibration`]): Kind of verdicts and what the rows of a decision are.
+        a_is_right (`np.ndarray` of shape `(decisions,)`): `True` if response a is better.
+        aim ([`Aim`]): Budget or error rate of the thresholds.
+        gate ([`Gate`]): Gate with the rule and the distribution confidence to use.
+        score_calibration ([`ScoreCalibration`]): Kind of verdicts and pairing of rows.
         written (`list` of [`Judgment`], *optional*): Written judgments on the same pairs.
-        fuse (`bool`, *optional*): Fit the weight of the fast probability beside the written one.
+        fuse (`bool`, *optional*): Whether to fit the weight of the fast probability.
 
     Returns:
         [`CalibrationResult`]
@@ -138,14 +138,14 @@ def _measured(data: Outcomes, gate: Gate, confidence: float) -> dict:
 
 def alternating_pairs(dataset: Iterable[dict]) -> tuple[tuple[list[str], list[str], list[str]], np.ndarray]:
     """
-    Prompts, responses a and b, and whether a is the chosen one: in every other row it is not.
+    Return prompts, responses a and b, and whether a is the chosen one, which holds for every other row.
 
     Args:
         dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}`, texts or messages.
 
     Raises:
-        TypeError: If an entry is neither a text nor messages; it is named.
-        ValueError: If there are no rows, or one lacks a column.
+        TypeError: If an entry is neither a text nor messages; the message names it.
+        ValueError: If there are no rows, or a row lacks a column.
     """
     rows = [_texts(index, row) for index, row in enumerate(dataset)]
     if not rows:
@@ -173,7 +173,7 @@ def _texts(index: int, row: dict) -> dict[str, str]:
 
 
 def rescored(judgment: Judgment, score_calibration: ScoreCalibration) -> Judgment:
-    """The judgment at other temperatures: probability, score and intuition."""
+    """Return a judgment with probability, score and intuition for other temperatures."""
     fast = torch.tensor([score_calibration.fast_score(judgment.fast_scores)], dtype=torch.float64)
     score = score_calibration.score(judgment.fast_scores, judgment.vote_scores)
     return replace(

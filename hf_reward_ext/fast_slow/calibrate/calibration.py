@@ -1,4 +1,4 @@
-"""Temperatures and weights of verdicts whose truth is known."""
+"""Temperatures and weights fitted to verdicts with known truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ Truth = Sequence[bool] | np.ndarray
 @dataclass(frozen=True)
 class Outcomes:
     """
-    Decisions whose truth is known; every field is an array with one value each.
+    Decisions with known truth; every field is an array with one value per decision.
 
     Args:
-        intuition, distribution (`np.ndarray`): The confidences.
-        fast_right (`np.ndarray`): Whether the fast verdict is right.
-        fast_tokens (`np.ndarray`): What it costs.
-        slow_right, slow_tokens (`np.ndarray`, *optional*): The same of the written one.
+        intuition, distribution (`np.ndarray`): Confidences of the fast verdicts.
+        fast_right (`np.ndarray`): `True` if the fast verdict is correct.
+        fast_tokens (`np.ndarray`): Number of tokens of the fast verdict.
+        slow_right, slow_tokens (`np.ndarray`, *optional*): The same for the written judgment.
     """
 
     intuition: np.ndarray
@@ -34,17 +34,17 @@ class Outcomes:
         return len(self.fast_right)
 
     def take(self, rows: np.ndarray) -> "Outcomes":
-        """Some of the decisions."""
+        """Return selected decisions."""
         parts = {name: values[rows] for name, values in vars(self).items() if values is not None}
         return Outcomes(**parts)
 
     def accuracy(self, escalated: np.ndarray) -> float:
-        """Share of right decisions if these are escalated; written ones count as right where they were not run."""
+        """Return the accuracy if `escalated` decisions are escalated; missing written judgments count as correct."""
         slow_right = np.ones(len(self)) if self.slow_right is None else self.slow_right
         return float(np.where(escalated, slow_right, self.fast_right).mean())
 
     def token_share(self, escalated: np.ndarray) -> float:
-        """Tokens if these are escalated, over those of escalating everyone."""
+        """Return the number of tokens relative to escalating all decisions."""
         if self.slow_tokens is None:
             raise ValueError(
                 "These outcomes have no written judgments, so their tokens are unknown. Judge with `mode='slow'` too."
@@ -54,12 +54,12 @@ class Outcomes:
 
 def outcomes(fast: Sequence[Judgment], a_is_right: Truth, slow: Sequence[Judgment] | None = None) -> Outcomes:
     """
-    Outcomes of fast judgments, and of written ones on the same decisions.
+    Return the outcomes of fast judgments, and of written judgments on the same decisions.
 
     Args:
-        fast (`list` of [`Judgment`]): By `judge(..., mode="fast")`.
+        fast (`list` of [`Judgment`]): Fast verdicts of `judge(..., mode="fast")`.
         a_is_right (`list` of `bool`): Whether response a is the better one.
-        slow (`list` of [`Judgment`], *optional*): By `judge(..., mode="slow")`.
+        slow (`list` of [`Judgment`], *optional*): Written judgments of `judge(..., mode="slow")`.
     """
     truth = np.asarray(a_is_right)
     return Outcomes(
@@ -74,13 +74,13 @@ def outcomes(fast: Sequence[Judgment], a_is_right: Truth, slow: Sequence[Judgmen
 
 def _right(judgments: Sequence[Judgment], truth: np.ndarray) -> np.ndarray:
     scores = np.array([one.score for one in judgments])
-    return np.where(scores == 0, 0.5, (scores > 0) == truth)  # a tie is a coin flip
+    return np.where(scores == 0, 0.5, (scores > 0) == truth)  # a tie counts half
 
 
 def fit_fast_temperature(
     judgments: Sequence[Judgment], a_is_right: Truth, score_calibration: ScoreCalibration
 ) -> float:
-    """Temperature of fast verdicts on decisions whose truth is known; see [`fit_temperature`]."""
+    """Fit the temperature of fast verdicts to decisions with known truth; see [`fit_temperature`]."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
     plain = replace(score_calibration, temperature=1.0)
     scores = sign * np.array([plain.fast_score(one.fast_scores) for one in judgments])
@@ -90,7 +90,7 @@ def fit_fast_temperature(
 def fit_slow_temperature(
     judgments: Sequence[Judgment], a_is_right: Truth, score_calibration: ScoreCalibration
 ) -> float:
-    """The same of final verdicts. `rating` has the fast temperature, for rows that wrote none."""
+    """Fit the temperature of final verdicts; rows without one use the fast temperature."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
 
     def nats(temperature: float) -> np.ndarray:
@@ -103,7 +103,7 @@ def fit_slow_temperature(
 def fit_fast_vote_weight(
     judgments: Sequence[Judgment], a_is_right: Truth, score_calibration: ScoreCalibration
 ) -> float:
-    """Weight in [0, 1] of the fast log-odds beside the written ones, by negative log-likelihood."""
+    """Fit the weight in [0, 1] of the fast log-odds by the negative log-likelihood."""
     sign = np.where(np.asarray(a_is_right), 1.0, -1.0)
     fast = sign * np.array([score_calibration.fast_score(one.fast_scores) for one in judgments])
     alone = replace(score_calibration, fast_vote_weight=0.0)

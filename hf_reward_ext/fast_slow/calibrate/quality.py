@@ -1,4 +1,4 @@
-"""Whether a judge can judge at all, by its verdicts on pairs whose truth is known."""
+"""Quality of a judge, measured by its verdicts on pairs with known truth."""
 
 from collections.abc import Sequence
 
@@ -17,23 +17,23 @@ def judge_quality(
     fast: Sequence[Judgment], fast_right: np.ndarray, written: Sequence[Judgment] | None, both_orders: bool
 ) -> dict:
     """
-    Numbers that show whether a judge can judge, and what is wrong in words.
+    Return measures of a judge's quality, and a description of its problems.
 
     Args:
         fast (`list` of [`Judgment`]): Fast verdicts.
-        fast_right (`np.ndarray`): Which of them are right; ties count half.
+        fast_right (`np.ndarray`): 1 for correct verdicts; ties count half.
         written (`list` of [`Judgment`], *optional*): Written judgments on the same pairs.
-        both_orders (`bool`): Whether each decision shows a pair in both orders.
+        both_orders (`bool`): Whether each decision includes both orders of a pair.
 
     Returns:
         `dict` with `fast_accuracy_interval` (95 %), `position_bias` (with both orders), `unparsed` and `cut` (shares of
-        written decisions with a row without verdict, and with one that reached `max_new_tokens`), and `problems`, a
-        list of sentences.
+        written decisions with a row that has no verdict, and with a row that reached `max_new_tokens`), and `problems`,
+        a list of sentences.
     """
     accuracy = share_with_interval(fast_right)
     found: dict = {"fast_accuracy_interval": [accuracy.lower, accuracy.upper]}
     problems = []
-    from scipy.stats import binomtest  # half a second to import
+    from scipy.stats import binomtest  # importing it takes half a second
 
     p_value = binomtest(int(fast_right.sum()), len(fast_right), alternative="greater").pvalue
     if p_value > _CHANCE_P:
@@ -44,7 +44,8 @@ def judge_quality(
     mass = float(np.mean([one.mass for one in fast]))
     if mass < LEAST_MASS:
         problems.append(
-            f"the model puts {mass:.2g} of its probability on the verdicts: choose verdicts that it writes, or train it"
+            f"the model puts {mass:.2g} of its probability on the verdicts: choose verdicts that it generates, or "
+            "train it"
         )
     if both_orders:
         found["position_bias"] = bias = position_bias(fast)

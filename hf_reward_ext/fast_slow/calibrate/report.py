@@ -1,4 +1,4 @@
-"""Calibration error and accuracy against tokens of a judge, measured and drawn."""
+"""Report of a judge: calibration error, and accuracy against tokens, as numbers and plots."""
 
 import json
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ BUDGETS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 def accuracy_token_curves(gate: Gate, chosen_on: Outcomes, measured_on: Outcomes) -> dict[str, list[dict[str, float]]]:
     """
-    Accuracy and token share at each budget: of the gate, of each confidence alone, and of a random gate.
+    Return accuracy and token share at each budget for the gate, each confidence alone, and a random gate.
 
     Args:
         gate ([`Gate`]): Rule and temperature.
-        chosen_on ([`Outcomes`]): Where thresholds are chosen, with written judgments.
-        measured_on ([`Outcomes`]): Other decisions, where they are measured.
+        chosen_on ([`Outcomes`]): Decisions on which thresholds are chosen, with written judgments.
+        measured_on ([`Outcomes`]): Other decisions, on which accuracy is measured.
 
     Returns:
         `dict` from `"both"`, `"intuition"`, `"distribution"`, `"random"` to a list of `{budget, rate, tokens,
-        accuracy}`. The random gate has the rate of `"both"` and its expected values.
+        accuracy}`. The random gate has the rate of `"both"`; its values are expectations.
     """
     curves: dict[str, list[dict[str, float]]] = {"both": [], "intuition": [], "distribution": [], "random": []}
     alone = replace(gate, rule="or")
@@ -53,7 +53,7 @@ def accuracy_token_curves(gate: Gate, chosen_on: Outcomes, measured_on: Outcomes
 
 
 def _only(data: Outcomes, confidence: str) -> Outcomes:
-    """The other confidence never escalates."""
+    """Return the gate with one confidence only; the other one never escalates."""
     other = "distribution" if confidence == "intuition" else "intuition"
     return replace(data, **{other: np.ones(len(data))})
 
@@ -71,20 +71,20 @@ def write_report(
     both_orders: bool,
 ) -> dict:
     """
-    Writes `report.json`, `reliability.png` and `accuracy_tokens.png`.
+    Write `report.json`, `reliability.png` and `accuracy_tokens.png`.
 
-    Thresholds of the curves are chosen on every other decision and measured on the rest.
+    Thresholds of the curves are chosen on every other decision, and accuracy is measured on the rest.
 
     Args:
-        folder (`str` or `Path`): Made if missing.
-        gate ([`Gate`]): In use.
-        fast, slow (`list` of [`Judgment`]): By either path, on the same decisions.
-        a_is_right (`list` of `bool`): The truth.
+        folder (`str` or `Path`): Output folder, created if missing.
+        gate ([`Gate`]): Gate of the judge.
+        fast, slow (`list` of [`Judgment`]): Judgments by each path, on the same decisions.
+        a_is_right (`list` of `bool`): `True` if response a is better.
         both_orders (`bool`): Whether each decision shows a pair in both orders.
 
     Returns:
-        `dict`: What `report.json` holds: accuracies, tokens, calibration errors, the gate in use, the curves, and what
-        [`judge_quality`] found: position bias, judgments without a verdict, problems.
+        `dict`: Content of `report.json`: accuracies, tokens, calibration errors, the gate, the curves, and the measures
+        of [`judge_quality`]: position bias, judgments without a verdict, problems.
     """
     folder, truth = Path(folder), np.asarray(a_is_right)
     folder.mkdir(parents=True, exist_ok=True)

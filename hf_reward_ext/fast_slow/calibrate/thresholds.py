@@ -16,24 +16,24 @@ _STEPS = 40
 
 
 def escalated(gate: Gate, outcomes: Outcomes) -> np.ndarray:
-    """Whom the gate escalates."""
+    """Return which decisions the gate escalates."""
     return gate.escalates(torch.tensor(outcomes.intuition), torch.tensor(outcomes.distribution)).numpy()
 
 
 def thresholds_for_budget(gate: Gate, outcomes: Outcomes, budget: float) -> Gate:
     """
-    The gate that is right most often while it escalates at most a share `budget` of the decisions.
+    Return the most accurate gate that escalates at most a share `budget` of the decisions.
 
-    Every pair of quantiles of the two confidences is tried. Where the written judgments were run, their accuracy
-    counts and their tokens stay within `budget` of always-slow's too; else they are taken to be right.
+    Every pair of quantiles of the two confidences is tried. If the outcomes have written judgments, their accuracy
+    counts, and their tokens are limited to the share `budget` too. Otherwise they are assumed to be correct.
 
     Args:
         gate ([`Gate`]): Rule and temperature.
         outcomes ([`Outcomes`]): Held-out decisions.
-        budget (`float`): In [0, 1].
+        budget (`float`): Maximum share, in [0, 1].
 
     Returns:
-        [`Gate`]: With the thresholds; of equally good ones the cheapest.
+        [`Gate`]: Gate with the thresholds; the cheapest of equally accurate gates.
 
     Raises:
         ValueError: If the budget is not a share.
@@ -48,7 +48,7 @@ def thresholds_for_budget(gate: Gate, outcomes: Outcomes, budget: float) -> Gate
 
 
 class TriedGate(NamedTuple):
-    """A gate on held-out decisions: how often it is right, and the larger of its shares of decisions and tokens."""
+    """Gate with its accuracy on held-out decisions, and the larger of its shares of decisions and tokens."""
 
     gate: Gate
     accuracy: float
@@ -56,12 +56,12 @@ class TriedGate(NamedTuple):
 
 
 def tried_gates(gate: Gate, outcomes: Outcomes) -> list[TriedGate]:
-    """Every pair of quantiles as thresholds."""
+    """Return a gate for every pair of quantiles as thresholds."""
     return [_tried(one, outcomes) for one in _candidates(gate, outcomes)]
 
 
 def best_within(budget: float, tried: Sequence[TriedGate]) -> Gate:
-    """The most accurate gate that costs at most `budget`, of equally good ones the cheapest; else one that never is."""
+    """Return the most accurate gate within `budget`, the cheapest of equal ones; else a gate that never escalates."""
     affordable = [one for one in tried if one.cost <= budget + 1e-9]
     if not affordable:
         return tried[0].gate.with_thresholds(NEVER, NEVER)
@@ -77,23 +77,24 @@ def _tried(gate: Gate, outcomes: Outcomes) -> TriedGate:
 
 def thresholds_for_risk(gate: Gate, outcomes: Outcomes, risk: float, confidence: float = 0.95) -> Gate:
     r"""
-    The most permissive gate whose fast verdicts err at most at the rate `risk`, with probability `confidence`.
+    Return the most permissive gate whose fast verdicts have at most the error rate `risk`.
 
-    Fixed-sequence testing: both thresholds go down together, quantile by quantile, as long as the Clopper-Pearson
-    bound on the error of the kept fast verdicts stays below `risk`; the first failure ends it. The sequence depends on
-    confidences only, never on the truth, and starts where a judge of a quarter of the risk would pass.
+    The error rate holds with probability `confidence`, by fixed-sequence testing: both thresholds decrease together,
+    quantile by quantile, as long as the Clopper-Pearson bound on the error of the kept fast verdicts is below `risk`.
+    The first failure ends the sequence. It depends on confidences only, never on the truth, and starts where a judge
+    with a quarter of the risk would pass.
 
     Args:
         gate ([`Gate`]): Rule and temperature.
-        outcomes ([`Outcomes`]): Held-out decisions, drawn like those to come.
-        risk (`float`): In (0, 1).
-        confidence (`float`, *optional*): Of the bound, over draws of the held-out set.
+        outcomes ([`Outcomes`]): Held-out decisions from the distribution of future decisions.
+        risk (`float`): Maximum error rate, in (0, 1).
+        confidence (`float`, *optional*): Confidence level of the bound, over draws of the held-out set.
 
     Returns:
-        [`Gate`]: Always escalating if nothing could be certified.
+        [`Gate`]: Gate with the thresholds; it always escalates if no thresholds can be certified.
 
     Raises:
-        ValueError: If the risk is no rate, or there are too few decisions to certify it even without any error.
+        ValueError: If the risk is not in (0, 1), or there are too few decisions to certify it even without any error.
     """
     check_enough(len(outcomes), risk, confidence)
     certified = gate.with_thresholds(ALWAYS, ALWAYS)
@@ -111,7 +112,7 @@ def thresholds_for_risk(gate: Gate, outcomes: Outcomes, risk: float, confidence:
 
 def check_enough(count: int, risk: float, confidence: float = 0.95) -> None:
     """
-    Refuses decisions that could not certify an error rate even if none of them were wrong.
+    Raise an error if there are too few decisions to certify an error rate even without an error.
 
     Args:
         count (`int`): Number of held-out decisions.
@@ -137,7 +138,7 @@ def check_enough(count: int, risk: float, confidence: float = 0.95) -> None:
 
 
 def _quantiles(values: np.ndarray) -> np.ndarray:
-    """Thresholds below which 0, 1/40, ... of the values lie, ascending, and one above all."""
+    """Return the quantiles 0, 1/40, ... of the values in ascending order, and a threshold above all values."""
     inner = np.quantile(values[~np.isnan(values)], np.linspace(0, 1, _STEPS + 1)[1:-1]) if len(values) else []
     return np.concatenate([[NEVER], np.unique(inner), [ALWAYS]])
 
@@ -156,7 +157,7 @@ def _candidates(gate: Gate, outcomes: Outcomes) -> list[Gate]:
 
 
 def _diagonal(gate: Gate, outcomes: Outcomes) -> list[Gate]:
-    """From always to never escalating, both thresholds at the same quantile."""
+    """Return gates from always to never escalating, with both thresholds at the same quantile."""
     if gate.rule == "weighted" or np.isnan(outcomes.intuition).all():
         return _candidates(gate, outcomes)[::-1]
     levels = np.linspace(1, 0, 2 * _STEPS + 1)[1:-1]
@@ -165,7 +166,7 @@ def _diagonal(gate: Gate, outcomes: Outcomes) -> list[Gate]:
 
 
 def _start(risk: float, confidence: float) -> int:
-    """Decisions at which a judge that errs at a quarter of the risk is expected to pass."""
+    """Return the number of decisions at which a judge with a quarter of the risk is expected to pass."""
     count = 1
     while clopper_pearson_upper(np.ceil(count * risk / 4), count, confidence) > risk:
         count += 1

@@ -1,1 +1,1 @@
-"""The fast path, the slow path, and the hook into generation."""
+"""Fast path, slow path, and stopping criterion for `generate`."""

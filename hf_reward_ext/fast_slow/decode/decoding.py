@@ -1,4 +1,4 @@
-"""Fast-Slow inside generation: confident rows stop after one token, the others go on from the same cache."""
+"""Fast-Slow during generation: confident rows stop after one token, the others continue from the same cache."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 
 class FirstLogits(LogitsProcessor):
-    """Keeps the scores of the first generated token as the model gave them, before temperature, top-k and top-p."""
+    """Logits processor that stores the raw scores of the first generated token, before temperature, top-k and top-p."""
 
     supports_continuous_batching = False
 
@@ -33,26 +33,28 @@ class FirstLogits(LogitsProcessor):
 
 class FastSlowStoppingCriteria(StoppingCriteria):
     """
-    Makes a plain `generate` stop confident rows after one token; the others write their judgment.
+    Stopping criterion that ends confident rows after one token; the others generate a written judgment.
 
     The first token's scores come from `generate(..., output_scores=True, return_dict_in_generate=True)` with greedy
-    decoding, or, whatever the decoding, from `logits_processor=[criteria.first_logits]`. One object serves any number
-    of calls. `generate` pads stopped rows if it knows an EOS token; without one it writes on in them. Beam search
+    decoding, or with any decoding from `logits_processor=[criteria.first_logits]`. An object can be used for any number
+    of calls. `generate` pads stopped rows if there is an EOS token; without one it continues them. Beam search
     reorders rows and is not supported.
 
     Args:
-        verdict_token_ids (`Sequence[int]` or `torch.Tensor`): Tokens of the verdicts.
-        prompt_length (`int`): Columns of the (left-padded) `input_ids`.
-        intuition_threshold, distribution_threshold (`float`, default to 0.5): 0 stops every row, above 1 none.
+        verdict_token_ids (`Sequence[int]` or `torch.Tensor`): Token ids of the verdicts.
+        prompt_length (`int`): Number of columns of the (left-padded) `input_ids`.
+        intuition_threshold, distribution_threshold (`float`, default to 0.5): Thresholds of the two confidences;
+            Thresholds of the two confidences;
+            0 stops every row, above 1 none.
         gate ([`Gate`], *optional*): Thresholds, temperature and rule, instead of the two thresholds.
-        values (`Sequence[float]`, *optional*): Worth of each rating.
-        pairing (`str`, *optional*): `"none"`, or rows $2i$ and $2i+1$ stop together: `"orders"`, `"responses"`; see
+        values (`Sequence[float]`, *optional*): Value of each rating.
+        pairing (`str`, *optional*): `"none"`, or `"orders"` or `"responses"` if rows $2i$ and $2i+1$ stop together; see
             [`read_verdicts`].
 
     Raises:
-        ValueError: For fewer than two verdicts, a `prompt_length` below 1, thresholds that are no confidences, or a
-            gate beside them.
-        RuntimeError: While generating, if the first token's scores are not there or were cut by top-k or top-p.
+        ValueError: For fewer than two verdicts, a `prompt_length` below 1, thresholds that are not confidences, or
+            both a gate and thresholds.
+        RuntimeError: During generation, if the first token's scores are missing or were cut by top-k or top-p.
 
     Example:
     ```python
@@ -78,8 +80,8 @@ class FastSlowStoppingCriteria(StoppingCriteria):
         self.verdict_token_ids = torch.as_tensor(verdict_token_ids, dtype=torch.long)
         if self.verdict_token_ids.numel() < 2:
             raise ValueError(
-                f"`verdict_token_ids={self.verdict_token_ids.tolist()}` was given, but a verdict is a choice among two "
-                "or more tokens. Pass the ids of all verdicts."
+                f"`verdict_token_ids` must have two or more ids, got {self.verdict_token_ids.tolist()}. Pass the ids "
+                "of all verdicts."
             )
         self.prompt_length = prompt_length
         if gate is not None and (intuition_threshold, distribution_threshold) != (0.5, 0.5):
@@ -121,7 +123,7 @@ class FastSlowStoppingCriteria(StoppingCriteria):
 
 
 class JudgmentBatch(NamedTuple):
-    """What [`generate_judgment`] found: fast verdicts, one list of writings a row (empty: fast), tokens a row."""
+    """Result of [`generate_judgment`]: fast verdicts, a list of written judgments per row, and tokens per row."""
 
     verdicts: FastVerdicts
     writings: list[list[WrittenJudgment]]
@@ -143,25 +145,25 @@ def judge_rows(
     eos_ids: Sequence[int] | None = None,
 ) -> JudgmentBatch:
     """
-    One prefill for all rows; confident ones leave the batch, the others write from the same cache.
+    Judge rows with one prefill: confident rows leave the batch, the others continue from the same cache.
 
     Args:
         model: A causal LM or `PeftModel`.
         prompts (`list` of `list[int]`): Judge prompts, see [`JudgePrompt.encode`].
         judge_prompt ([`JudgePrompt`]): Verdict tokens, prefix and marker.
-        gate ([`Gate`]): Who is escalated.
+        gate ([`Gate`]): Rule that escalates rows.
         pairing (`str`, *optional*): See [`read_verdicts`].
         shared (`list[int]`, *optional*): See [`read_prompts`].
-        first_verdicts (`torch.Tensor` of shape `(rows,)`, *optional*): Verdict from which each row writes, in place of
-            its likeliest one.
+        first_verdicts (`torch.Tensor` of shape `(rows,)`, *optional*): Index of the verdict with which each written
+            judgment starts. Default: the most likely one.
         num_votes, temperature, max_new_tokens, eos_ids: See [`write_judgments`].
 
     Raises:
-        ValueError: Before any forward, if an option is out of its range, or there is no room to write.
+        ValueError: Before any forward, if an option is out of its range, or `max_new_tokens` is too small.
 
     Returns:
-        [`JudgmentBatch`], on the CPU. A fast row costs one token; an escalated one all that it wrote, the first verdict
-        counted once.
+        [`JudgmentBatch`], on the CPU. A fast row counts one token, an escalated row all its generated tokens, with the
+        first verdict counted once.
     """
     check_pairing(pairing, len(prompts))
     empty = [row for row, prompt in enumerate(prompts) if len(prompt) == 0]
@@ -199,7 +201,7 @@ def judge_rows(
 
 class FastSlowGenerationMixin:
     """
-    Gives a causal LM class the method `generate_judgment`.
+    Mixin that adds the method `generate_judgment` to a causal LM class.
 
     Example:
     ```python
@@ -219,7 +221,7 @@ class FastSlowGenerationMixin:
         **kwargs,
     ) -> JudgmentBatch:
         """
-        Answers confident rows in one token and escalates the others from the same cache; see [`judge_rows`].
+        Answer confident rows in one token and escalate the others from the same cache; see [`judge_rows`].
 
         Args:
             input_ids, attention_mask (`torch.Tensor` of shape `(rows, seq)`): Judge prompts, padded on either side.

@@ -1,4 +1,4 @@
-"""The fast path: one forward over the judge prompts, which keeps what the slow path needs."""
+"""Fast path: one forward over the judge prompts, whose cache the slow path continues."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,23 @@ from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
 from hf_reward_ext.base.lm.forward import forward_parameters, run_forward
 from hf_reward_ext.base.lm.tokens import left_padded
 
-# Shorter shared beginnings cost more in an extra forward than they save.
+# For shorter shared prefixes the extra forward costs more than it saves.
 _MIN_SHARED = 16
 
 
 @dataclass
 class JudgePrefill:
     """
-    Judge prompts that were read once.
+    Judge prompts after the prefill.
 
     Args:
         logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token, float32.
-        cache (`Cache`, *optional*): Keys and values of the prompts; `None` if they were not kept.
-        attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
-        lengths (`torch.Tensor` of shape `(rows,)`): Tokens of each prompt, which is the position of the next token.
-        prompts (`list` of `list[int]`): The prompts.
-        pad_token_id (`int`): What filled short rows.
+        cache (`Cache`, *optional*): Keys and values of the prompts; `None` if they are not kept.
+        attention_mask (`torch.Tensor` of shape `(rows, seq)`): 1 on positions of the cache that are not padding.
+        lengths (`torch.Tensor` of shape `(rows,)`): Number of tokens of each prompt, which is the position of the next
+            token.
+        prompts (`list` of `list[int]`): Token ids of the prompts.
+        pad_token_id (`int`): Id that fills short rows.
     """
 
     logits: Float[Tensor, "rows vocab"]
@@ -44,17 +45,18 @@ def read_prompts(
     model, prompts: Sequence[list[int]], pad_token_id: int, shared: Sequence[int] | None = None, keep_cache: bool = True
 ) -> JudgePrefill:
     """
-    Reads judge prompts, left-padded, in one forward; nothing is sampled. Models without position ids, which count
-    padding as text, read rows of one length at a time.
+    Read judge prompts, left-padded, in one forward.
+
+    Nothing is sampled. Models without position ids count padding as text, so they read rows of one length at a time.
 
     Args:
         model: A causal LM or `PeftModel`.
         prompts (`list` of `list[int]`): Token ids of each prompt.
-        pad_token_id (`int`): What fills short rows; masked.
-        shared (`list[int]`, *optional*): Number of the question of each row. Rows of one question share the tokens
-            they begin with: those are read once per question and repeated in the cache. Only where the whole cache
-            keeps every position (no sliding window, no recurrent state).
-        keep_cache (`bool`, *optional*, defaults to `True`): Whether any row may write after its prompt.
+        pad_token_id (`int`): Id that fills short rows, which are masked.
+        shared (`list[int]`, *optional*): Number of the question of each row. The common prefix of the rows of one
+            question is read once and repeated in the cache. Used only if the cache keeps every position (no sliding
+            window, no recurrent state).
+        keep_cache (`bool`, *optional*, defaults to `True`): Whether to keep the cache, which written judgments need.
 
     Returns:
         [`JudgePrefill`].
@@ -101,17 +103,17 @@ def forward(
     cache: Cache | None,
     position_ids: Int[Tensor, "rows new"] | None = None,
 ) -> Float[Tensor, "rows vocab"]:
-    """Logits after the last of the new tokens, float32; the cache grows by the new tokens."""
+    """Return the logits after the last new token in float32; the cache is extended by the new tokens."""
     output = run_forward(model, input_ids, attention_mask, cache=cache, position_ids=position_ids, logits_to_keep=1)
     return output.logits[:, -1].float()
 
 
 def paddable_groups(model, prompts: Sequence[list[int]]) -> list[list[int]]:
     """
-    Indices of the rows that a model reads together.
+    Return the indices of rows that a model can read in one batch.
 
-    A forward without `position_ids` counts positions itself, most of them from the first padding token; of models that
-    only have recurrent states, the mask is enough.
+    A forward without `position_ids` counts positions itself, usually from the first padding token. Models with
+    recurrent states only need no positions, so their rows can be padded.
     """
     declared, cache = forward_parameters(model), new_cache(model)
     is_recurrent = cache is not None and all(cache.is_linear)
@@ -124,12 +126,12 @@ def paddable_groups(model, prompts: Sequence[list[int]]) -> list[list[int]]:
 
 
 def _keeps_every_position(cache: Cache | None) -> bool:
-    """Padding between prefix and suffix would shorten a sliding window."""
+    """Return whether the cache keeps every position; padding after a prefix would shorten a sliding window."""
     return cache is not None and can_select_rows(cache) and all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[list[list[int]], list[int]]:
-    """Each question's common beginning and each row's question; nothing if hardly a token would be saved."""
+    """Return the prefix of each question and the question of each row, or `None` if it would save little."""
     numbers = {question: place for place, question in enumerate(dict.fromkeys(shared))}
     owners = [numbers[question] for question in shared]
     groups: list[list[list[int]]] = [[] for _ in numbers]
@@ -143,8 +145,8 @@ def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[l
 
 
 def _common_prefix(group: list[list[int]]) -> list[int]:
-    """The longest one that leaves every row a token."""
-    first, last = min(group), max(group)  # in lexicographic order, these two differ first
+    """Return the longest common prefix that leaves at least one token in every row."""
+    first, last = min(group), max(group)  # the first and last rows in lexicographic order share the shortest prefix
     limit = min(map(len, group)) - 1
     same = 0
     while same < limit and first[same] == last[same]:

@@ -1,4 +1,4 @@
-"""Judgments that a model writes itself: those with a right verdict, from right and from wrong beginnings alike."""
+"""Sampling of a model's own judgments with correct verdicts, from correct and from wrong first verdicts."""
 
 import logging
 import random
@@ -29,18 +29,18 @@ def sample_judgments(
     seed: int = 0,
 ) -> Dataset:
     """
-    Adds a column `judgments` of written judgments whose final verdict is right: rejection sampling for stage 1.
+    Add a column `judgments` of written judgments with correct final verdicts: rejection sampling for stage 1.
 
-    Half of the samples of each judge prompt start from the right first verdict, half from a wrong one. Of those that
-    end right, as many of either kind are kept over the whole dataset, so that slow thinking learns to overturn.
+    Half of the samples of each judge prompt start with the correct first verdict, half with a wrong one. Of those with
+    a correct final verdict, equally many of both kinds are kept, so that the model learns to correct first verdicts.
 
     Args:
-        judge ([`FastSlowRewardModel`]): The model itself, or a teacher with the same verdicts.
+        judge ([`FastSlowRewardModel`]): Judge to train, or a teacher with the same verdicts.
         dataset (`Dataset` or `list` of `dict`): Preference pairs.
-        num_samples (`int`, *optional*): Per judge prompt; there are two a pair. Even.
-        temperature, max_new_tokens (*optional*): Of the sampling.
-        balance (`bool`, *optional*): Drop what one kind has more; `False` keeps everything that is right.
-        seed (`int`, *optional*): Of the choice of what is dropped. Sampling itself follows torch's generator.
+        num_samples (`int`, *optional*): Number of samples per judge prompt, of which there are two per pair; even.
+        temperature, max_new_tokens (*optional*): Sampling options.
+        balance (`bool`, *optional*): Whether to drop the surplus of one kind; `False` keeps all correct judgments.
+        seed (`int`, *optional*): Random seed for the choice of dropped judgments. Sampling uses torch's generator.
 
     Returns:
         `Dataset`: The rows with `judgments`, a list of `{about, first_verdict, text, verdict}` that may be empty.
@@ -81,7 +81,7 @@ def sample_judgments(
 def _sample(
     judge: FastSlowRewardModel, rows: list[dict], right: bool, votes: int, temperature: float, max_new_tokens: int
 ) -> list[tuple[int, dict]]:
-    """Right judgments and the number of their pair, all from right or all from wrong first verdicts."""
+    """Return correct judgments and the numbers of their pairs, all from correct or all from wrong first verdicts."""
     judge_prompt = judge.judge_prompt
     prompts = [ids for row in rows for ids in _prompts(row, judge_prompt)]
     sides = [side for _ in rows for side in SIDES]
@@ -107,11 +107,11 @@ def _sample(
 
 
 def judgment_row(writing: WrittenJudgment, about: str, judge_prompt: JudgePrompt) -> dict:
-    """A written judgment as a row of stage 1: the analysis without first verdict, prefix, marker and final verdict."""
+    """Return a written judgment as a row for stage 1, with the analysis without prefix, marker and verdicts."""
     ids = writing.ids[1 + len(judge_prompt.prefix_ids) : -1]
     text = str(judge_prompt.tokenizer.decode(ids, skip_special_tokens=True))
     marker = judge_prompt.template.final_marker.rstrip()
-    # Nothing in front of the marker: some tokenizers drop the space that it starts with.
+    # Decoded together with the marker, because some tokenizers drop a leading space.
     marker = marker if marker in text else marker.lstrip()
     first = judge_prompt.first_ids.tolist().index(writing.ids[0])
     return {
@@ -130,7 +130,7 @@ def _prompts(row: dict, judge_prompt: JudgePrompt) -> list[list[int]]:
 
 
 def _extremes(judge_prompt: JudgePrompt) -> tuple[int, int]:
-    """Places of the most and the least favorable verdict."""
+    """Return the indices of the most and the least favorable verdict."""
     values = judge_prompt.values
     return (0, 1) if values is None else (int(values.argmax()), int(values.argmin()))
 

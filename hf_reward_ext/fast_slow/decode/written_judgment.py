@@ -1,4 +1,4 @@
-"""The slow path: escalated rows go on writing from the cache of the fast path."""
+"""Slow path: escalated rows continue from the cache of the fast path."""
 
 import sys
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ class WrittenJudgment:
     One written judgment.
 
     Args:
-        ids (`list[int]`): Everything after the prompt: first verdict, prefix, analysis, marker and final verdict.
-        verdict (`int`, *optional*): Place of the final verdict; `None` if the text has none.
-        verdict_logits (`torch.Tensor` of shape `(verdicts,)`, *optional*): Logits of the verdicts where the final one
-            was written.
-        is_cut (`bool`): Whether it reached `max_new_tokens`, or the end of the context, before it ended.
+        ids (`list[int]`): Token ids after the prompt: first verdict, prefix, analysis, marker and final verdict.
+        verdict (`int`, *optional*): Index of the final verdict; `None` if the text has none.
+        verdict_logits (`torch.Tensor` of shape `(verdicts,)`, *optional*): Logits of the verdicts at the position of
+            the final verdict.
+        is_cut (`bool`): Whether it reached `max_new_tokens`, or the end of the context, before it was complete.
     """
 
     ids: list[int]
@@ -36,7 +36,7 @@ class WrittenJudgment:
 
 
 class MarkerMatcher:
-    """Whether token ids end with the final marker as text, however it was cut into tokens."""
+    """Matcher that detects the final marker at the end of token ids, under any tokenization."""
 
     def __init__(self, tokenizer, marker: str):
         self.tokenizer = tokenizer
@@ -65,29 +65,29 @@ def write_judgments(
     eos_ids: Sequence[int] = (),
 ) -> list[list[WrittenJudgment]]:
     """
-    Continues chosen rows of a prefill: first verdict, analysis, final verdict.
+    Continue chosen rows of a prefill: first verdict, analysis, final verdict.
 
-    The prefill's cache is used up: the other rows leave it. Rows that finish leave the batch too. Models whose cache
-    cannot select rows (linear attention) read the chosen prompts again; models without a cache read everything again
-    for every token.
+    The prefill's cache is consumed: other rows are removed from it, and finished rows leave the batch. Models whose
+    cache cannot select rows (linear attention) read the chosen prompts again. Models without a cache read all tokens
+    again for every new token.
 
     Args:
-        model: The judge.
-        prefill ([`JudgePrefill`]): Of the fast path.
-        rows (`torch.Tensor` of shape `(escalated,)`): Which rows go on.
-        first_verdicts (`torch.Tensor` of shape `(escalated,)`): Place of the verdict each of them starts from.
+        model: Causal LM of the judge.
+        prefill ([`JudgePrefill`]): Prefill of the fast path.
+        rows (`torch.Tensor` of shape `(escalated,)`): Indices of the escalated rows.
+        first_verdicts (`torch.Tensor` of shape `(escalated,)`): Index of the first verdict of each row.
         judge_prompt ([`JudgePrompt`]): Prefix, marker and verdict tokens.
-        num_votes (`int`, *optional*): Judgments per row.
-        temperature (`float`, *optional*): 0 is greedy.
-        max_new_tokens (`int`, *optional*): Most tokens of a row, first verdict included. A row also ends where the
-            model's context ends.
-        eos_ids (`list[int]`, *optional*): Tokens that end a text early.
+        num_votes (`int`, *optional*): Number of judgments per row.
+        temperature (`float`, *optional*): Sampling temperature; 0 for greedy decoding.
+        max_new_tokens (`int`, *optional*): Maximum number of tokens per row, first verdict included. A row also ends
+            at the end of the model's context.
+        eos_ids (`list[int]`, *optional*): Ids of tokens that end a text.
 
     Returns:
         One list of `num_votes` [`WrittenJudgment`] per chosen row.
 
     Raises:
-        ValueError: If several votes are asked of greedy decoding.
+        ValueError: If there are several votes with greedy decoding.
     """
     if len(rows) == 0:
         return []
@@ -106,7 +106,7 @@ def write_judgments(
         writer = _Writer(batch, writings, limits, judge_prompt, temperature)
         writer.write(batch.read(opening), set(eos_ids))
     else:
-        # Read again, opening included: recurrent states take one token at a time once there are some.
+        # Read again with the opening, because recurrent states can only be extended by one token at a time.
         opened = [prompt + writing.ids for prompt, writing in zip(prompts, writings, strict=True)]
         for group in paddable_groups(model, opened):
             again = read_prompts(model, [opened[row] for row in group], prefill.pad_token_id)
@@ -121,7 +121,7 @@ def write_judgments(
 
 
 def check_writing(judge_prompt: JudgePrompt, num_votes: int, temperature: float, max_new_tokens: int) -> None:
-    """Raises `ValueError` for votes that would be copies of one another, or judgments without a token of their own."""
+    """Raise `ValueError` for votes that would be identical, or for judgments without room for an analysis."""
     if num_votes > 1 and temperature <= 0:
         raise ValueError(
             f"`temperature` must be above 0 with `num_votes={num_votes}`, got {temperature}: greedy judgments of a row "
@@ -137,16 +137,16 @@ def check_writing(judge_prompt: JudgePrompt, num_votes: int, temperature: float,
 
 class CachedBatch:
     """
-    Rows that a model reads token by token.
+    Batch of rows that a model with a cache extends token by token.
 
     Args:
         model: A causal LM.
-        cache (`Cache`): What was read of each row.
+        cache (`Cache`): Cache of the tokens of each row.
         attention_mask (`torch.Tensor` of shape `(rows, seq)`): Which of the cache's positions count.
         positions (`torch.Tensor` of shape `(rows,)`): Position of the next token of each row.
     """
 
-    # Finished rows leave the batch once they are a quarter of it: each leaving copies the cache.
+    # Finished rows are removed once they are a quarter of the batch, because each removal copies the cache.
     leave_at = 0.25
 
     def __init__(self, model, cache, attention_mask: Int[Tensor, "rows seq"], positions: Int[Tensor, " rows"]):
@@ -156,14 +156,14 @@ class CachedBatch:
         self.attention_mask = attention_mask
         self.positions = positions
         self.can_select = can_select_rows(cache)
-        # Models of nothing but recurrent states mask what they read now, not what their states hold.
+        # Models with recurrent states only mask the tokens of this call, not those in their states.
         self._masks_new_tokens = all(cache.is_linear)
         self._last_position = (longest_input(unwrap_peft(model)) or sys.maxsize) - 1
 
     def read(self, new_ids: Int[Tensor, "rows new"]) -> Float[Tensor, "rows vocab"]:
-        """Logits after the new tokens."""
+        """Return the logits after the new tokens."""
         steps = torch.arange(new_ids.shape[1], device=new_ids.device)
-        # Rows that ended with the context and are still in the batch have no position left.
+        # Rows that reached the end of the context and are still in the batch have no position left.
         positions = (self.positions[:, None] + steps).clamp(max=self._last_position)
         self.attention_mask = torch.cat([self.attention_mask, torch.ones_like(new_ids)], -1)
         self.positions = self.positions + new_ids.shape[1]
@@ -171,19 +171,19 @@ class CachedBatch:
         return forward(self.model, new_ids, mask, self.cache, positions)
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        """Drops the other rows."""
+        """Keep the selected rows only."""
         self.cache.batch_select_indices(rows)
         self.attention_mask, self.positions = self.attention_mask[rows], self.positions[rows]
 
 
 class UncachedBatch:
     """
-    Rows of a model without a cache, or with one of its own kind: every token reads them from their beginning.
+    Batch of rows of a model without a (standard) cache, which are read from the start for every token.
 
     Args:
         model: A causal LM.
-        rows (`list` of `list[int]`): Tokens of each row so far.
-        pad_token_id (`int`): Fills short rows.
+        rows (`list` of `list[int]`): Token ids of each row.
+        pad_token_id (`int`): Id that fills short rows.
     """
 
     can_select = True
@@ -196,18 +196,18 @@ class UncachedBatch:
         self.pad_token_id = pad_token_id
 
     def read(self, new_ids: Int[Tensor, "rows new"]) -> Float[Tensor, "rows vocab"]:
-        """Logits after the new tokens."""
+        """Return the logits after the new tokens."""
         for row, ids in zip(self.rows, new_ids.tolist(), strict=True):
             row.extend(ids)
         return read_prompts(self.model, self.rows, self.pad_token_id, keep_cache=False).logits
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        """Drops the other rows."""
+        """Keep the selected rows only."""
         self.rows = [self.rows[row] for row in rows.tolist()]
 
 
 class _Writer:
-    """A batch of judgments that shrinks as they finish."""
+    """Writer of a batch of judgments, which shrinks as judgments finish."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Writer:
         self.temperature = temperature
 
     def write(self, logits: Float[Tensor, "rows vocab"], eos_ids: set[int]) -> None:
-        """Writes until every row has ended, the first tokens by `logits`."""
+        """Generate until every row has ended; `logits` are those of the first tokens."""
         while True:
             tokens = self._pick(logits)
             self._append(tokens.tolist(), logits[:, self.final_ids], eos_ids)

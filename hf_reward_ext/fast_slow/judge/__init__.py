@@ -1,1 +1,1 @@
-"""What a judge reads and what it answers: prompt, verdicts, confidences, gate, judgments."""
+"""Input and output of a judge: prompt, verdicts, confidences, gate, judgments."""

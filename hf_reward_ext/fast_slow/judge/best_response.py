@@ -1,4 +1,4 @@
-"""The best of many responses: fast scores for all, written duels only among close leaders."""
+"""Selection of the best response: fast scores for all, written judgments for close leaders only."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 
 class BestResponse(NamedTuple):
     """
-    What [`best_response`] found.
+    Result of [`best_response`].
 
     Args:
-        index (`int`): Of the best response.
+        index (`int`): Index of the best response.
         scores (`list[float]`): Fast score of each response, in nats; differences are log-odds.
-        leaders (`list[int]`): The best by fast scores and those too close to it to tell.
-        judgments (`list[Judgment]`): Of the leaders' written judgments or duels.
-        num_tokens (`int`): Generated in all.
+        leaders (`list[int]`): Indices of the best response by fast scores and of those not clearly worse.
+        judgments (`list[Judgment]`): Written judgments of the leaders or of their pairs.
+        num_tokens (`int`): Total number of generated tokens.
     """
 
     index: int
@@ -32,17 +32,19 @@ def best_response(
     judge: FastSlowRewardModel, prompt, responses: Sequence, max_leaders: int = 4, threshold: float | None = None
 ) -> BestResponse:
     r"""
-    Picks the best response to one prompt.
+    Pick the best response to one prompt.
 
-    Every response gets a fast score: its own with pointwise verdicts, its mean log-odds over duels with all others
-    with pairwise ones. Leaders are those whose comparison with the first is unsure, $\tanh(\Delta / 2) < \theta_I$.
-    If there are several, pointwise judges write about each of them, pairwise ones about each two of them.
+    Every response gets a fast score: its pointwise score, or its mean log-odds in comparisons with all others.
+    Leaders are responses whose comparison with the best one is uncertain, $\tanh(\Delta / 2) < \theta_I$. If there are
+    several, a pointwise judge writes about each of them, a pairwise judge about each pair of them.
 
     Args:
-        judge ([`FastSlowRewardModel`]): Calibrated.
-        prompt (`str` or messages), responses (`list` of `str` or of messages): The candidates.
-        max_leaders (`int`, *optional*, defaults to 4): At most as many are written about.
-        threshold (`float`, *optional*): $\theta_I$. Default: that of the judge's gate.
+        judge ([`FastSlowRewardModel`]): Calibrated judge.
+        prompt (`str` or messages): Prompt of all responses.
+        responses (`list` of `str` or of messages): Candidate responses.
+        max_leaders (`int`, *optional*, defaults to 4): Maximum number of responses that get a written
+            judgment.
+        threshold (`float`, *optional*): Threshold $\theta_I$. Default: the threshold of the judge's gate.
 
     Raises:
         ValueError: If there are no responses.
@@ -53,7 +55,7 @@ def best_response(
     ```
     """
     if len(responses) == 0:
-        raise ValueError("`responses` must have at least one response. No responses were given.")
+        raise ValueError("`responses` must have at least one response, got none. Pass the candidates.")
     check_count("max_leaders", max_leaders)
     if threshold is not None:
         check_number("threshold", threshold, least=0)
@@ -74,7 +76,7 @@ def _leaders(scores: Sequence[float], limit: float) -> list[int]:
 
 
 def _scores(judge: FastSlowRewardModel, prompt, responses, places, mode) -> tuple[list[float], list[Judgment], int]:
-    """Scores of some responses, the judgments they come from, and their tokens."""
+    """Return the scores of selected responses, the judgments behind them, and the number of tokens."""
     some = [responses[place] for place in places]
     if not judge.judge_prompt.is_pairwise:
         judgments = judge.judge([prompt] * len(some), some, mode=mode, show_progress=False)
@@ -92,11 +94,12 @@ def _scores(judge: FastSlowRewardModel, prompt, responses, places, mode) -> tupl
 
 def mean_log_odds_of_duels(players: Sequence[tuple[str, str]], duels: Mapping[tuple[str, ...], float]) -> list[float]:
     """
-    Mean log-odds of each completion over its duels; 0 for one that met nobody.
+    Return the mean log-odds of each completion over its comparisons; 0 for a completion without any.
 
     Args:
-        players (`list` of `(prompt, completion)`): Who gets a score.
-        duels (`dict` from `(prompt, completion, other completion)` to `float`): Log-odds of the first of the two.
+        players (`list` of `(prompt, completion)`): Completions to score.
+        duels (`dict` from `(prompt, completion, other completion)` to `float`): Log-odds of the first completion over
+            the second.
 
     Example:
     ```python

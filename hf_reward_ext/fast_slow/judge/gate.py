@@ -1,4 +1,4 @@
-"""From first-token logits to fast verdicts, their confidences, and who is escalated."""
+"""Gate: fast verdicts from first-token logits, their confidences, and the decision to escalate."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, NamedTuple, get_args
@@ -32,21 +32,21 @@ NEVER = 0.0
 @dataclass(frozen=True)
 class Gate:
     r"""
-    What decides between a fast verdict and a written one; calibrated values live in the checkpoint.
+    Rule that decides between a fast verdict and a written judgment; its values are stored in the checkpoint.
 
     Args:
-        intuition_threshold, distribution_threshold (`float`): $\theta_I$ and $\theta_D$; 0 never escalates, above 1
-            always.
-        temperature (`float`): $\tau$ of the fast verdict.
-        rule (`str`): `"or"`, `"and"` or `"weighted"` (with `weight` $w$ on intuition).
-        distribution (`str`): $C_{dist}$: `"verdict"` (mass times settledness), `"vocabulary"` (entropy over the whole
-            vocabulary) or `"top_gap"` (first less second probability).
-        reference_score (`float`, *optional*): Mean score of a reference set, for ratings without a partner;
-            without it their distribution confidence decides alone. Two verdicts have the natural reference 0.
+        intuition_threshold, distribution_threshold (`float`): Thresholds $\theta_I$ and $\theta_D$; 0 never
+            escalates, above 1 always does.
+        temperature (`float`): Temperature $\tau$ of the fast verdict.
+        rule (`str`): Rule, `"or"`, `"and"` or `"weighted"` (with `weight` $w$ on intuition).
+        distribution (`str`): Kind of $C_{dist}$: `"verdict"` (mass times certainty), `"vocabulary"` (entropy over the
+            whole vocabulary) or `"top_gap"` (first minus second probability).
+        reference_score (`float`, *optional*): Mean score of a reference set, for ratings of single responses.
+            Without it only their distribution confidence decides. Two verdicts have the reference 0.
 
     Raises:
-        TypeError: If a number is not a number.
-        ValueError: If one is NaN or out of its range, or there is no such rule or distribution.
+        TypeError: If a numeric field is not a number.
+        ValueError: If a number is NaN or out of its range, or `rule` or `distribution` is unknown.
 
     Example:
     ```python
@@ -75,10 +75,10 @@ class Gate:
     @classmethod
     def from_dict(cls, values: dict) -> "Gate":
         """
-        The gate that a checkpoint stores.
+        Return the gate stored in a checkpoint.
 
         Raises:
-            ValueError: If there are other fields.
+            ValueError: If there are unknown fields.
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not set(values) <= names:
@@ -91,22 +91,22 @@ class Gate:
         return max(self.intuition_threshold, self.distribution_threshold) > NEVER
 
     def with_thresholds(self, intuition: float, distribution: float) -> "Gate":
-        """The same gate with other thresholds."""
+        """Return the same gate with other thresholds."""
         return replace(self, intuition_threshold=intuition, distribution_threshold=distribution)
 
     def to_dict(self) -> dict:
-        """What the checkpoint stores."""
+        """Return the fields to store in a checkpoint."""
         return asdict(self)
 
     def escalates(self, intuition: Tensor, distribution: Tensor) -> Bool[Tensor, " decisions"]:
-        """[`escalate`] with this gate's values. An intuition of NaN (no reference) leaves it to the distribution."""
+        """Return [`escalate`] with the values of this gate; with an intuition of NaN only the distribution counts."""
         args = (self.intuition_threshold, self.distribution_threshold, self.rule, self.weight)
         alone = distribution < self.distribution_threshold
         return torch.where(intuition.isnan(), alone, escalate(intuition, distribution, *args))
 
 
 class FastVerdicts(NamedTuple):
-    """Fast verdicts: one value a row (`scores`, `mass`, `verdicts`), the rest one value a decision."""
+    """Fast verdicts of a batch; `scores`, `mass` and `verdicts` are per row, other fields per decision."""
 
     scores: Float[Tensor, " rows"]
     mass: Float[Tensor, " rows"]
@@ -127,22 +127,23 @@ def read_verdicts(
     values: Float[Tensor, " verdicts"] | None = None,
 ) -> FastVerdicts:
     """
-    Fast verdicts of a batch.
+    Read the fast verdicts of a batch from its logits.
 
     Args:
-        logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first generated token.
-        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): The verdicts' tokens.
+        logits (`torch.Tensor` of shape `(rows, vocab)`): Logits of the first generated token.
+        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): Token ids of the verdicts.
         gate ([`Gate`]): Temperature, thresholds and rule.
-        pairing (`str`, *optional*): `"none"`: every row is a decision. Else rows $2i$ and $2i+1$ decide together:
-            `"orders"` are a pair of responses shown in both orders, `"responses"` are two responses judged one by one.
-        values (`torch.Tensor` of shape `(verdicts,)`, *optional*): Worth of each rating.
+        pairing (`str`, *optional*): Pairing of rows. With `"none"`, every row is a decision. Otherwise rows $2i$ and
+            $2i+1$ form one decision: with `"orders"` a pair of responses in both orders, with `"responses"` two
+            responses that are judged separately.
+        values (`torch.Tensor` of shape `(verdicts,)`, *optional*): Value of each rating.
 
     Raises:
-        ValueError: If there is no such pairing, or rows without a partner.
+        ValueError: If `pairing` is unknown, or the number of rows is odd.
 
     Returns:
-        [`FastVerdicts`]. Pairs whose orders disagree have intuition 0; the distribution confidence of two rows is the
-        smaller one.
+        [`FastVerdicts`]. Pairs whose orders disagree have intuition 0; the distribution confidence of a decision is
+        the smaller one of its two rows.
 
     Example:
     ```python
@@ -178,7 +179,7 @@ def read_verdicts(
 
 
 def check_pairing(pairing: Pairing, num_rows: int) -> None:
-    """Raises `ValueError` if there is no such pairing, or a row has no partner."""
+    """Raise `ValueError` if `pairing` is unknown, or the number of rows is odd."""
     check_choice("pairing", pairing, get_args(Pairing))
     if pairing != "none" and num_rows % 2:
         raise ValueError(f"`pairing={pairing!r}` must come with an even number of rows, got {num_rows}.")

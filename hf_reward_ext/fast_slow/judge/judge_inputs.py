@@ -1,4 +1,4 @@
-"""Pairs and single responses as rows that a judge reads, in batches of like length."""
+"""Conversion of pairs and single responses to judge prompts, in batches of similar length."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 
 class Decisions(NamedTuple):
     """
-    What is to be judged.
+    Decisions to judge.
 
     Args:
-        rows (`list`): Of each decision the token ids of its one or two judge prompts.
+        rows (`list`): Token ids of the one or two judge prompts of each decision.
         questions (`list[int]`): Number of the prompt of each decision.
-        pairing (`str`): What two rows of a decision are, see [`read_verdicts`].
+        pairing (`str`): Pairing of the rows of a decision, see [`read_verdicts`].
     """
 
     rows: list[list[list[int]]]
@@ -24,26 +24,26 @@ class Decisions(NamedTuple):
 
     def check_lengths(self, limit: int, num_new: int) -> None:
         """
-        Refuses judge prompts that are too long.
+        Reject judge prompts that are too long.
 
         Args:
-            limit (`int`): Tokens that the model reads at most.
-            num_new (`int`): Tokens that it writes after a judge prompt at least.
+            limit (`int`): Maximum number of tokens that the model reads.
+            num_new (`int`): Minimum number of tokens to generate after a judge prompt.
 
         Raises:
-            ValueError: Naming the first decision that does not fit.
+            ValueError: If a judge prompt is too long; the message names the decision.
         """
         for index, decision in enumerate(self.rows):
             length = max(map(len, decision))
             if length + num_new > limit:
-                room = f", with room for {num_new} to write" if num_new else ""
+                room = f", with room for {num_new} new ones" if num_new else ""
                 raise ValueError(
                     f"A judge prompt must fit into the {limit} tokens that the model reads{room}, got {length} for "
                     f"decision {index}. Shorten the prompt or its responses."
                 )
 
     def batches(self, batch_size: int) -> list[list[int]]:
-        """Places in batches of like length; decisions about one question stay together."""
+        """Return the indices of batches of similar length; decisions about one question are kept together."""
         longest: dict[int, int] = {}
         for decision, question in zip(self.rows, self.questions, strict=True):
             longest[question] = max(longest.get(question, 0), *map(len, decision))
@@ -52,7 +52,7 @@ class Decisions(NamedTuple):
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def batch(self, places: Sequence[int]) -> tuple[list[list[int]], list[int]]:
-        """Rows of some decisions one after another, and the question of each row."""
+        """Return the rows of selected decisions in order, and the question of each row."""
         rows = [row for place in places for row in self.rows[place]]
         return rows, [self.questions[place] for place in places for _ in self.rows[place]]
 
@@ -61,17 +61,17 @@ def encode_decisions(
     judge_prompt: JudgePrompt, prompts: Sequence, responses_a: Sequence, responses_b: Sequence | None, both_orders: bool
 ) -> Decisions:
     """
-    Renders every decision.
+    Encode the judge prompts of all decisions.
 
     Args:
         judge_prompt ([`JudgePrompt`]): Template and tokenizer.
-        prompts, responses_a, responses_b (`list` of `str` or of messages): `responses_b` may be `None` with pointwise
-            verdicts.
-        both_orders (`bool`): Show pairs in both orders.
+        prompts, responses_a, responses_b (`list` of `str` or of messages): Prompts and responses; `responses_b` may
+            be `None` with pointwise verdicts.
+        both_orders (`bool`): Whether to show pairs in both orders.
 
     Raises:
-        TypeError: If a column is not a list, or an entry is neither a text nor messages; it is named.
-        ValueError: If the lists differ in length, a pairwise judge gets single responses, or an entry holds images.
+        TypeError: If an argument is not a list, or an entry is neither a text nor messages; the message names it.
+        ValueError: If the lists differ in length, a pairwise judge gets single responses, or an entry contains images.
     """
     prompts, responses_a = _texts("prompts", prompts), _texts("responses_a", responses_a)
     responses_b = None if responses_b is None else _texts("responses_b", responses_b)
@@ -91,7 +91,7 @@ def encode_decisions(
 
 
 def _texts(name: str, values) -> list[str]:
-    """The plain text of every entry; errors name the entry."""
+    """Return the plain text of every entry; errors name the entry."""
     if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be a list with one entry per decision, got {type(values).__name__}.")
     texts = []
@@ -106,12 +106,12 @@ def _texts(name: str, values) -> list[str]:
 def _check(judge_prompt: JudgePrompt, prompts, responses_a, responses_b) -> None:
     if responses_b is None and judge_prompt.is_pairwise:
         raise ValueError(
-            f"Single responses were given, but the verdicts {judge_prompt.verdicts} compare two. Pass "
-            "`responses_b`, or make the judge with `verdicts=('Yes', 'No')`."
+            f"`responses_b` must be given for the verdicts {judge_prompt.verdicts}, which compare two responses, got "
+            "None. Pass it, or create the judge with `verdicts=('Yes', 'No')`."
         )
     lengths = {len(part) for part in (prompts, responses_a, responses_b) if part is not None}
     if len(lengths) > 1:
         raise ValueError(
-            f"Lists of the lengths {sorted(lengths)} were given, but `judge` needs one prompt per decision. "
-            "Repeat the prompt for each of its responses."
+            f"`prompts` and the responses must have one length, got {sorted(lengths)}. Repeat the prompt for each of "
+            "its responses."
         )

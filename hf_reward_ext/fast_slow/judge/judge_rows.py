@@ -1,4 +1,4 @@
-"""From what a batch found to one record a decision."""
+"""Conversion of the results of a batch to one judgment per decision."""
 
 import torch
 
@@ -16,10 +16,10 @@ def judgment_of(
     Record of one decision of a batch.
 
     Args:
-        outcome ([`JudgmentBatch`]): Of [`judge_rows`].
-        number (`int`): Of the decision.
+        outcome ([`JudgmentBatch`]): Result of [`judge_rows`].
+        number (`int`): Index of the decision.
         judge_prompt ([`JudgePrompt`]): Verdict strings and tokenizer.
-        score_calibration ([`ScoreCalibration`]): How raw scores become log-odds.
+        score_calibration ([`ScoreCalibration`]): Conversion of raw scores to log-odds.
     """
     rows = [number] if score_calibration.pairing == "none" else [2 * number, 2 * number + 1]
     verdicts, strings = outcome.verdicts, judge_prompt.verdicts
@@ -58,7 +58,7 @@ def _text(vote: WrittenJudgment, tokenizer) -> str:
 
 
 def _vote(vote: WrittenJudgment, judge_prompt: JudgePrompt, score_calibration: ScoreCalibration) -> float | None:
-    """Raw score of a final verdict; `None` without one. Hard votes count the verdict that was written."""
+    """Return the raw score of a final verdict, or `None`; hard votes use the generated verdict only."""
     if vote.verdict is None or vote.verdict_logits is None:
         return None
     if score_calibration.hard_votes and judge_prompt.values is not None:

@@ -1,4 +1,4 @@
-"""What a judge says about a pair or a response, and what it says about itself."""
+"""Judgments of pairs and responses, with confidences and costs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,27 +14,28 @@ from hf_reward_ext.fast_slow.judge.gate import Pairing
 @dataclass(frozen=True)
 class Judgment:
     """
-    One decision.
+    Judgment of one pair or response.
 
     Args:
-        probability (`float`): That response a is better than b; of a single response, that it is good.
-        mode (`str`): `"fast"` or `"slow"`.
-        intuition, distribution (`float`): The two confidences, in [0, 1]; intuition is NaN where it has no meaning.
-        num_tokens (`int`): Tokens generated; a fast verdict counts one a row.
-        text (`str`): The first written judgment; the first verdict of a fast decision.
-        score (`float`): Log-odds of a over b in nats; of a single response, its score in nats, so that the difference
-            of two scores is a log-odds.
-        fast_probability (`float`): What the fast path alone would say.
-        mass (`float`): Probability that the first token is a verdict at all; the smaller one of two rows.
-        consistent (`bool`): Whether both orders prefer the same response; `True` where there is one order.
-        parsed (`bool`): Whether every row wrote a final verdict. Rows that did not count with their fast one.
-        first_verdicts (`list[str]`): Of each row.
-        final_verdicts (`list[list[str | None]]`): Of each row and vote; empty rows are fast.
+        probability (`float`): Probability that response a is better than b, or that a single response is good.
+        mode (`str`): Path of the decision, `"fast"` or `"slow"`.
+        intuition, distribution (`float`): Confidences, in [0, 1]; intuition is NaN if it is undefined.
+        num_tokens (`int`): Number of generated tokens; a fast verdict counts one per row.
+        text (`str`): First written judgment, or the first verdict of a fast decision.
+        score (`float`): Log-odds of a over b in nats, or the score of a single response in nats; the difference of two
+            scores is a log-odds.
+        fast_probability (`float`): Probability by the fast path alone.
+        mass (`float`): Probability that the first token is a verdict at all; the minimum over two rows.
+        consistent (`bool`): Whether both orders prefer the same response; `True` with one order.
+        parsed (`bool`): Whether every written judgment has a final verdict. Rows without one use their fast verdict.
+        first_verdicts (`list[str]`): First verdict of each row.
+        final_verdicts (`list[list[str | None]]`): Final verdict of each row and vote; fast rows are empty.
         fast_scores (`list[float]`): Raw score of each row, before the temperature.
-        vote_scores (`list[list[float | None]]`): The same of each vote's final verdict.
-        texts (`list[list[str]]`): Every written judgment.
-        row_tokens (`list[int]`): Tokens of each row.
-        is_cut (`bool`): Whether a written judgment reached `max_new_tokens`, or the end of the context, without ending.
+        vote_scores (`list[list[float | None]]`): Raw score of the final verdict of each row and vote.
+        texts (`list[list[str]]`): Written judgments of each row.
+        row_tokens (`list[int]`): Number of tokens of each row.
+        is_cut (`bool`): Whether a written judgment reached `max_new_tokens`, or the end of the context, before it was
+            complete.
     """
 
     probability: float
@@ -60,14 +61,14 @@ class Judgment:
 @dataclass(frozen=True)
 class ScoreCalibration:
     """
-    How raw scores of rows become log-odds.
+    Conversion of the raw scores of rows to log-odds.
 
     Args:
-        kind (`str`): Of the verdicts.
-        pairing (`str`): What the rows of a decision are.
-        temperature, slow_temperature (`float`): Of fast and written verdicts.
-        fast_vote_weight (`float`): Weight of the fast probability beside the written one.
-        hard_votes (`bool`): Count final verdicts instead of averaging their probabilities.
+        kind (`str`): Kind of the verdicts.
+        pairing (`str`): Pairing of the rows of a decision.
+        temperature, slow_temperature (`float`): Temperatures of fast and of written verdicts.
+        fast_vote_weight (`float`): Weight of the fast log-odds; the written ones have the rest.
+        hard_votes (`bool`): Whether to count final verdicts instead of averaging their probabilities.
     """
 
     kind: str
@@ -78,13 +79,13 @@ class ScoreCalibration:
     hard_votes: bool = False
 
     def fast_score(self, fast_scores: Sequence[float]) -> float:
-        """Log-odds by the fast path alone, in nats."""
+        """Return the log-odds by the fast path alone, in nats."""
         if self.pairing == "none":
             return fast_scores[0] / self.temperature
         return (fast_scores[0] - fast_scores[1]) / (2 if self.pairing == "orders" else 1) / self.temperature
 
     def score(self, fast_scores: Sequence[float], vote_scores: Sequence[Sequence[float | None]]) -> float:
-        """Log-odds after the written judgments; rows without a final verdict count with their fast one."""
+        """Return the log-odds after the written judgments; rows without a final verdict use their fast one."""
         fast = self.fast_score(fast_scores)
         if not any(score is not None for votes in vote_scores for score in votes):
             return fast
@@ -100,7 +101,7 @@ class ScoreCalibration:
         return rows[0] - rows[1]
 
     def _row(self, fast_score: float, votes: Sequence[float | None]) -> float:
-        """Score of a row in nats."""
+        """Return the score of a row in nats."""
         parsed = [vote for vote in votes if vote is not None]
         if not parsed:
             return fast_score / self.temperature
@@ -114,7 +115,7 @@ class ScoreCalibration:
 
 def mean_log_odds(log_odds: Sequence[float]) -> float:
     r"""
-    Log-odds of the mean probability of several votes, exact where probabilities round to 0 or 1.
+    Return the log-odds of the mean probability of several votes, exact even if probabilities round to 0 or 1.
 
     $$ \operatorname{logit} \frac1n \sum_v \sigma(z_v) = \log \sum_v \sigma(z_v) - \log \sum_v \sigma(-z_v) $$
 
@@ -131,7 +132,7 @@ def mean_log_odds(log_odds: Sequence[float]) -> float:
 
 def judgments_to_dataset(judgments: Sequence[Judgment]) -> Dataset:
     """
-    A `datasets.Dataset` with a column for each field of [`Judgment`].
+    Return a `datasets.Dataset` with a column for each field of [`Judgment`].
 
     Example:
     ```python
@@ -143,15 +144,15 @@ def judgments_to_dataset(judgments: Sequence[Judgment]) -> Dataset:
 
 def position_bias(judgments: Sequence[Judgment]) -> dict[str, float | int]:
     """
-    How a judge of pairs depends on the order in which it sees them, by its fast verdicts in both orders.
+    Return the dependence of a pairwise judge on the order of responses, from its fast verdicts.
 
     Args:
-        judgments (`list` of [`Judgment`]): Of a pairwise judge with `both_orders`.
+        judgments (`list` of [`Judgment`]): Judgments of a pairwise judge with `both_orders`.
 
     Returns:
-        `dict`: `num_pairs`; `disagreement`, the share of pairs of which the two orders prefer different responses;
+        `dict`: `num_pairs`; `disagreement`, the share of pairs whose two orders prefer different responses;
         `prefers_first`, the share of all first verdicts for the response shown first (0.5 without bias);
-        `mean_bias`, the mean over pairs of half the sum of both orders' margins for the first place, in nats.
+        `mean_bias`, the mean over pairs of half the sum of both margins for the response shown first, in nats.
 
     Raises:
         ValueError: If no pair was judged in both orders.

@@ -1,18 +1,18 @@
-"""Prompts and responses as the plain text that a judge reads."""
+"""Conversion of prompts and responses to the plain text that a judge reads."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
-# What a message may hold beside its text; `None` and empty values are absent, as rows of Arrow tables have them.
+# Fields of a message in addition to its content. `None` and empty values count as absent, as in Arrow tables.
 _READ = {"role", "content", "tool_calls", "function_call", "name", "reasoning_content", "thinking"}
 _IGNORED = {"tool_call_id", "id", "index", "type", "weight", "finish_reason"}
 
 
 def plain_text(value: str | Sequence[Mapping[str, Any]]) -> str:
     """
-    Text of a prompt or response: itself, the content of its only message, or all messages with their roles.
+    Return a prompt or response as text: unchanged, as its only message, or as all messages with their roles.
 
     Content parts are joined, tool calls become JSON, and messages without content are left out.
 
@@ -21,7 +21,7 @@ def plain_text(value: str | Sequence[Mapping[str, Any]]) -> str:
 
     Raises:
         TypeError: If it is neither a text nor a list of messages.
-        ValueError: If there is no message, or one holds something else than text, an image for example.
+        ValueError: If there is no message, or a message contains anything other than text, such as an image.
 
     Example:
     ```python
@@ -43,7 +43,7 @@ def plain_text(value: str | Sequence[Mapping[str, Any]]) -> str:
 
 
 def _message_text(message: Mapping[str, Any]) -> str | None:
-    """Everything that the message says; `None` if that is nothing at all."""
+    """Return all text of a message, or `None` if it is empty."""
     given = {key: value for key, value in message.items() if value is not None and value != []}
     unknown = sorted(set(given) - _READ - _IGNORED)
     if unknown:
@@ -103,20 +103,20 @@ def _speaker(message: Mapping[str, Any]) -> str:
 
 
 def _without_none(value):
-    """Arguments without the `None` that an Arrow table puts where the call of another row has a key."""
+    """Return arguments without the `None` values that Arrow adds for keys of other rows."""
     if isinstance(value, Mapping):
         return {key: _without_none(one) for key, one in value.items() if one is not None}
     return [_without_none(one) for one in value] if isinstance(value, list) else value
 
 
 def _from_json(value):
-    """Some datasets and servers keep calls, or their arguments, as JSON text."""
+    """Parse calls or arguments that are stored as JSON text."""
     if not isinstance(value, str):
         return value
     try:
         return json.loads(value)
     except json.JSONDecodeError:
-        return value  # shown as it was written: a malformed call is part of what is judged
+        return value  # shown unchanged: a malformed call is part of the response
 
 
 def _shown(value) -> str:

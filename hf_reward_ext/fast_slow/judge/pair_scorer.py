@@ -1,4 +1,4 @@
-"""A judge of pairs as a scorer that compares two responses."""
+"""Scorer that compares two responses with a pairwise judge."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ from hf_reward_ext.base.scoring.pair import PairScorer
 
 class JudgePairScorer(PairScorer):
     """
-    A [`FastSlowRewardModel`] with pairwise verdicts, asked as it is configured.
+    Scorer that compares two responses with a pairwise [`FastSlowRewardModel`].
 
-    With `both_orders` one decision holds the verdicts of both orders and decides by its own mean; without, it is
-    asked twice.
+    With `both_orders` one decision includes both orders and their mean. Otherwise the judge is called once for each
+    order.
 
     Args:
-        judge ([`FastSlowRewardModel`]): The judge.
+        judge ([`FastSlowRewardModel`]): Pairwise judge.
     """
 
     def __init__(self, judge: Any):
@@ -27,7 +27,7 @@ class JudgePairScorer(PairScorer):
         self.__name__ = type(judge).__name__
 
     def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> Float[np.ndarray, "pairs 3"]:
-        """As of [`PairScorer`]."""
+        """Return log-odds as [`PairScorer.compare`] does."""
         if not self.judge.config.both_orders:
             return super().compare(prompts, responses_a, responses_b)
         one_order = replace(self.judge.score_calibration, pairing="none")

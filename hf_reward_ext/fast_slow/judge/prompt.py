@@ -1,4 +1,4 @@
-"""The question that a judge is asked, and the tokens it answers with."""
+"""Judge prompts and the tokens of the verdicts."""
 
 import re
 
@@ -14,26 +14,27 @@ _HARMONY = "<|start|>assistant"
 
 class JudgePrompt:
     """
-    Renders judge prompts for a tokenizer, and knows the token of each verdict.
+    Judge prompt of a tokenizer, with the token of each verdict.
 
-    Models that open with a thinking tag are switched to answer first: `enable_thinking=False` goes to the chat
+    Models that start with a thinking tag are made to answer first: `enable_thinking=False` is passed to the chat
     template, and a tag that the template leaves open is closed.
 
     Args:
-        tokenizer: The judge's. Without a chat template the question is plain text followed by `base_suffix`.
-        verdicts (`tuple` of `str`): See [`verdict_kind`].
-        template ([`JudgeTemplate`], *optional*): Default: the one for this kind of verdict.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`, where the strings do not tell.
+        tokenizer: Tokenizer of the judge. Without a chat template the question is plain text followed by `base_suffix`.
+        verdicts (`tuple` of `str`): Verdict strings, see [`verdict_kind`].
+        template ([`JudgeTemplate`], *optional*): Text of the prompt. Default: the template for this kind of verdict.
+        kind (`str`, *optional*): Kind of verdicts, `"pairwise"`, `"binary"` or `"rating"`. Default: inferred
+            from the strings.
 
     Raises:
         TypeError: If `tokenizer` is not a tokenizer, or `verdicts` is not a list of strings.
-        ValueError: If a verdict is not one token after the prompt or after the final marker, naming verdicts that are;
-            or if the template lacks a slot.
+        ValueError: If a verdict is not one token after the prompt or after the final marker (the message suggests
+            verdicts that are), or if the template lacks a slot.
 
     Example:
     ```python
     >>> judge_prompt = JudgePrompt(tokenizer, ("A", "B"))
-    >>> judge_prompt.encode("2+2?", "4", "5")  # token ids, up to where the verdict comes
+    >>> judge_prompt.encode("2+2?", "4", "5")  # token ids up to the verdict
     ```
     """
 
@@ -76,31 +77,30 @@ class JudgePrompt:
 
     def place(self, verdict: str) -> int:
         """
-        Place of a verdict string.
+        Return the index of a verdict string.
 
         Raises:
-            ValueError: If it is none of the verdicts.
+            ValueError: If it is not one of the verdicts.
         """
         if verdict not in self.verdicts:
-            raise ValueError(
-                f"The verdict {verdict!r} was given, but this judge says one of {self.verdicts}. Use one of them."
-            )
+            raise ValueError(f"A verdict must be one of {self.verdicts}, got {verdict!r}. Use one of them.")
         return self.verdicts.index(verdict)
 
     def render(self, prompt, response_a, response_b=None) -> str:
         """
-        The text that the judge reads.
+        Return the text of a judge prompt.
 
         Args:
-            prompt, response_a, response_b (`str` or messages): `response_b` for pairwise verdicts only.
+            prompt, response_a, response_b (`str` or messages): Prompt and responses; Prompt and responses; `response_b`
+                for pairwise\n                verdicts only.
 
         Raises:
-            ValueError: If the number of responses does not fit the verdicts.
+            ValueError: If the number of responses is not that of the verdicts.
         """
         if (response_b is not None) != self.is_pairwise:
             raise ValueError(
-                f"{1 + (response_b is not None)} response(s) were given, but the verdicts {self.verdicts} are about "
-                f"{'two' if self.is_pairwise else 'one'}. Pass `response_b` with pairwise verdicts only."
+                f"The verdicts {self.verdicts} must get {'two responses' if self.is_pairwise else 'one response'}, got "
+                f"{1 + (response_b is not None)}. Pass `response_b` with pairwise verdicts only."
             )
         user = self.template.question(self.verdicts, prompt, response_a, response_b)
         if getattr(self.tokenizer, "chat_template", None) is None:
@@ -115,28 +115,28 @@ class JudgePrompt:
         return _answer_first(text)  # pyright: ignore[reportArgumentType]
 
     def encode(self, prompt, response_a, response_b=None) -> list[int]:
-        """Token ids of [`render`]; the next token is the verdict."""
+        """Return the token ids of [`render`]; the next token is the verdict."""
         return self._encode(self.render(prompt, response_a, response_b))
 
     def open(self, rendered: str, verdict: int) -> str:
-        """Text of a rendered judge prompt with a first verdict and the prefix that opens the written judgment."""
+        """Return a rendered judge prompt with a first verdict and the prefix of the written judgment."""
         return rendered + self._space + self.verdicts[verdict] + self.template.analysis_prefix
 
     def encode_judgment(self, text: str, verdict: int) -> list[int]:
-        """Ids of a written judgment as it follows `prefix_ids`: text, marker and verdict, without EOS."""
+        """Return the ids of a written judgment after `prefix_ids`: text, marker and verdict, without EOS."""
         ids = self.tokenizer(text + self.template.final_marker, add_special_tokens=False)["input_ids"]
         return [*ids, int(self.final_ids[verdict])]
 
     def _encode(self, text: str) -> list[int]:
-        # A chat template writes the special tokens itself.
+        # A chat template adds special tokens itself.
         special = self.tokenizer.chat_template is None
         return self.tokenizer(text, add_special_tokens=special)["input_ids"]
 
     def _continuation(self, context: str, text: str, or_alone: bool = False) -> list[int]:
-        """Ids that `text` adds to `context`; empty if it changes the tokens before it, unless read alone then."""
+        """Return the ids that `text` adds to `context`."""
         before = self._encode(context)
         ids = self._encode(context + text)
-        # Tokenizers that end every text with a special token.
+        # Some tokenizers end every text with a special token.
         while before and ids and before[-1] == ids[-1] and before[-1] in self.tokenizer.all_special_ids:
             before, ids = before[:-1], ids[:-1]
         if ids[: len(before)] == before:
@@ -144,7 +144,7 @@ class JudgePrompt:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"] if or_alone else []
 
     def _single_tokens(self, context: str, verdicts: tuple[str, ...]) -> list[int] | None:
-        """One id per verdict, all written directly after the context or all after a space, the natural way first."""
+        """Return one id per verdict, either all directly after the context or all after a space."""
         for space in ("", " ") if context.endswith((" ", "\n", ">")) else (" ", ""):
             ids = [self._continuation(context, space + verdict) for verdict in verdicts]
             single = [one[0] for one in ids if len(one) == 1 and one[0] != self.tokenizer.unk_token_id]
@@ -159,8 +159,8 @@ class JudgePrompt:
         possible = [option for option in ALTERNATIVES[self.kind] if self._single_tokens(context, option)]
         remedy = f"Use one of {possible}." if possible else "Write verdicts that are single words of its vocabulary."
         raise ValueError(
-            f"`verdicts={self.verdicts}` was given, but `{type(self.tokenizer).__name__}` does not write each of them "
-            f"as one token of its own {where}, and the fast path reads a single token. {remedy}"
+            f"`verdicts` must be single and different tokens of `{type(self.tokenizer).__name__}` {where}, got "
+            f"{self.verdicts}: the fast path reads one token. {remedy}"
         )
 
 

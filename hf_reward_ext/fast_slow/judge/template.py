@@ -1,4 +1,4 @@
-"""The text of a judge prompt, without a tokenizer."""
+"""Text of judge prompts, independent of a tokenizer."""
 
 from dataclasses import asdict, dataclass, fields
 from string import Formatter
@@ -41,19 +41,19 @@ _QUESTIONS = {
 @dataclass(frozen=True)
 class JudgeTemplate:
     """
-    Text of a judge prompt; stored in the checkpoint.
+    Text of a judge prompt, stored in the checkpoint.
 
     Args:
-        user (`str`): The question, with the slots `{prompt}`, `{response_a}` (and `{response_b}` for pairs); `{first}`,
+        user (`str`): Question, with the slots `{prompt}`, `{response_a}` (and `{response_b}` for pairs); `{first}`,
             `{second}`, `{last}` and `{verdicts}` are the verdict strings. Other braces are doubled; attributes, items,
-            conversions and format specifications are refused.
-        system (`str`, *optional*): System message; left out without a chat template.
-        base_suffix (`str`): Follows `user` when the tokenizer has no chat template.
-        analysis_prefix (`str`): Put after the first verdict to open the written judgment.
-        final_marker (`str`): What the judgment ends with, just before its verdict.
+            conversions and format specifications are rejected.
+        system (`str`, *optional*): System message; unused without a chat template.
+        base_suffix (`str`): Text after `user` if the tokenizer has no chat template.
+        analysis_prefix (`str`): Text after the first verdict, which starts the written judgment.
+        final_marker (`str`): Text just before the final verdict.
 
     Raises:
-        TypeError: If a field is not a text.
+        TypeError: If a field is not a string.
         ValueError: If `user` has other slots, or `final_marker` is blank.
 
     Example:
@@ -83,10 +83,10 @@ class JudgeTemplate:
     @classmethod
     def from_dict(cls, values: dict) -> "JudgeTemplate":
         """
-        The template that a checkpoint stores.
+        Return the template stored in a checkpoint.
 
         Raises:
-            ValueError: If there are other fields, or `user` is missing.
+            ValueError: If there are unknown fields, or `user` is missing.
         """
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or not {"user"} <= set(values) <= names:
@@ -95,22 +95,23 @@ class JudgeTemplate:
 
     @classmethod
     def default(cls, kind: VerdictKind) -> "JudgeTemplate":
-        """The template that asks for verdicts of this kind."""
+        """Return the default template for verdicts of this kind."""
         if kind == "pairwise":
             return cls(user=_PAIRWISE)
         return cls(user=_POINTWISE.replace("{question}", _QUESTIONS[kind]))
 
     def to_dict(self) -> dict:
-        """What the checkpoint stores."""
+        """Return the fields to store in a checkpoint."""
         return asdict(self)
 
     def question(self, verdicts: tuple[str, ...], prompt, response_a, response_b=None) -> str:
         """
-        The user's message: `user` with its slots filled.
+        Return the user message: `user` with its slots filled.
 
         Args:
             verdicts (`tuple` of `str`): The verdict strings.
-            prompt, response_a, response_b (`str` or messages): `response_b` for pairwise verdicts only.
+            prompt, response_a, response_b (`str` or messages): Prompt and responses; Prompt and responses; `response_b`
+                for pairwise\n                verdicts only.
         """
         return self.user.format(
             prompt=plain_text(prompt),
@@ -123,7 +124,7 @@ class JudgeTemplate:
         )
 
     def check_slots(self, kind: VerdictKind) -> None:
-        """Raises `ValueError` if the judge would not see what it judges."""
+        """Raise `ValueError` if a slot that the judge needs is missing."""
         needed = ["prompt", "response_a", *(["response_b"] if kind == "pairwise" else [])]
         missing = [slot for slot in needed if f"{{{slot}}}" not in self.user]
         if missing:

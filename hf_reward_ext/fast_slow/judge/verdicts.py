@@ -1,4 +1,4 @@
-"""What a verdict can be: the better of two responses, yes or no, or a rating."""
+"""Kinds of verdicts: the better of two responses, yes or no, or a rating."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -9,7 +9,7 @@ from hf_reward_ext.base.options import check_choice
 
 VerdictKind = Literal["pairwise", "binary", "rating"]
 
-# Offered by the error message when a tokenizer splits the asked verdicts.
+# Suggested by the error message when a tokenizer splits the given verdicts.
 ALTERNATIVES: dict[str, list[tuple[str, ...]]] = {
     "pairwise": [("A", "B"), ("1", "2"), ("a", "b"), ("X", "Y"), ("first", "second"), ("left", "right")],
     "binary": [("Yes", "No"), ("yes", "no"), ("True", "False"), ("Y", "N"), ("good", "bad"), ("1", "0")],
@@ -20,11 +20,11 @@ _BINARY = {("yes", "no"), ("true", "false"), ("y", "n"), ("good", "bad"), ("corr
 
 def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> VerdictKind:
     """
-    What a set of verdict strings means.
+    Return the kind of a set of verdict strings.
 
     Args:
         verdicts (`Sequence[str]`): Two or more different strings.
-        kind (`str`, *optional*): `"pairwise"`, `"binary"` or `"rating"`, where the strings do not show it.
+        kind (`str`, *optional*): Kind, `"pairwise"`, `"binary"` or `"rating"`, if the strings do not determine it.
 
     Returns:
         `str`: `"rating"` for numbers, `"binary"` for yes and no (the favorable one first), `"pairwise"` for any other
@@ -32,7 +32,7 @@ def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> Ve
 
     Raises:
         TypeError: If `verdicts` is not a list of strings.
-        ValueError: If there are fewer than two, repeated ones, more than the kind has, or more than two that are not
+        ValueError: If there are fewer than two, repeated ones, more than the kind allows, or more than two that are not
             numbers.
 
     Example:
@@ -69,9 +69,9 @@ def verdict_kind(verdicts: Sequence[str], kind: VerdictKind | None = None) -> Ve
 
 def verdict_values(verdicts: Sequence[str], kind: VerdictKind) -> torch.Tensor | None:
     """
-    Worth of each rating, mapped to [-1, 1]; `None` for two verdicts, whose score is a log-odds.
+    Return the value of each rating in [-1, 1], or `None` for two verdicts, whose score is a log-odds.
 
-    Numbers count by their value, other strings by their index.
+    Numbers are scaled by value, other strings by index.
 
     Example:
     ```python
@@ -88,7 +88,7 @@ def verdict_values(verdicts: Sequence[str], kind: VerdictKind) -> torch.Tensor |
 
 def favors(verdict: int, values: torch.Tensor | None) -> bool:
     """
-    Whether a verdict speaks for the response: the first of two, or the upper half of the ratings.
+    Return whether a verdict favors the response: the first of two, or the upper half of the ratings.
 
     Args:
         verdict (`int`): Index of the verdict.

@@ -1,1 +1,1 @@
-"""Training a judge: stage 1 on preference pairs, stage 2 with GRPO."""
+"""Training of judges: stage 1 on preference pairs, stage 2 with GRPO."""

@@ -1,4 +1,4 @@
-"""Stage 2 data: each judge prompt once with a right first verdict and once with a wrong one."""
+"""Stage 2 data: each judge prompt with a correct and with a wrong first verdict."""
 
 from collections.abc import Sequence
 
@@ -18,23 +18,25 @@ def counterfactual_prefixes(
     template: JudgeTemplate | None = None,
 ) -> Dataset:
     """
-    Rows for TRL's `GRPOTrainer` with [`slow_verdict_reward`]: judge prompt and forced first verdict are the prompt.
+    Return rows for TRL's `GRPOTrainer` whose prompts are judge prompts with a forced first verdict.
 
-    The policy gradient then falls on the written judgment only, and rollouts that are compared share the first
-    verdict. Each pair gives four rows: about either response, or with pairwise verdicts in either order, from a right
-    and from a wrong first verdict. Prompts are text, not messages: `GRPOTrainer` cannot go on in an assistant's turn.
+    The policy gradient then applies to the written judgment only, and rollouts of one group share the first verdict.
+    Each pair gives four rows: for each response, or with pairwise verdicts each order, one with a correct and one with
+    a wrong first verdict. Prompts are text, because `GRPOTrainer` cannot continue an assistant turn. The reward
+    function is [`slow_verdict_reward`].
 
     Args:
         dataset (`Dataset` or `list` of `dict`): Preference pairs.
-        judge_prompt ([`JudgePrompt`], *optional*): Of the judge in training, with its chat template. Default: plain
-            text for a base model, with `verdicts` and `template`.
-        verdicts (`tuple` of `str`, *optional*), template ([`JudgeTemplate`], *optional*): Without `judge_prompt`.
+        judge_prompt ([`JudgePrompt`], *optional*): Prompt of the judge in training, with its chat template.
+            Default: plain text for a base model, with `verdicts` and `template`.
+        verdicts (`tuple` of `str`, *optional*): Verdict strings, if there is no `judge_prompt`.
+        template ([`JudgeTemplate`], *optional*): Text of the prompt, if there is no `judge_prompt`.
 
     Returns:
-        `Dataset` with `prompt`, `right_verdicts` (what may be said at the end), `first_verdict`, `final_marker`.
+        `Dataset` with `prompt`, `right_verdicts` (the correct final verdicts), `first_verdict`, `final_marker`.
 
     Raises:
-        ValueError: If the tokenizer reads the text of a prompt otherwise than the judge does.
+        ValueError: If the text of a prompt is tokenized differently from the prompts of the judge.
 
     Example:
     ```python
@@ -54,7 +56,7 @@ def counterfactual_prefixes(
         for side in SIDES:
             other = SIDES[1 - SIDES.index(side)]
             shown = [example[side], *([example[other]] if kind == "pairwise" else [])]
-            # The best of several ratings is the last, of two verdicts their first.
+            # The last of several ratings is the best, but the first of two verdicts.
             extremes = (verdicts[0], verdicts[1]) if values is None else (verdicts[-1], verdicts[0])
             for first in extremes if side == "chosen" else extremes[::-1]:
                 rows.append(
@@ -75,7 +77,7 @@ def _text(judge_prompt: JudgePrompt | None, template: JudgeTemplate, verdicts, f
         return f"{template.question(verdicts, prompt, *shown)}{template.base_suffix} {first}{template.analysis_prefix}"
     text = judge_prompt.open(judge_prompt.render(prompt, *shown), judge_prompt.place(first))
     bos = judge_prompt.tokenizer.bos_token
-    # A chat template writes BOS, and tokenizing its text writes it again.
+    # A chat template adds BOS, and tokenizing its text adds it again.
     twice = bos and text.startswith(bos) and judge_prompt.tokenizer(text)["input_ids"][:2] == [  # pyright: ignore[reportArgumentType]
         judge_prompt.tokenizer.bos_token_id
     ] * 2  # fmt: skip

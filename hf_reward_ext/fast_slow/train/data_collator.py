@@ -1,4 +1,4 @@
-"""Pairs become rows whose prompts end in the same column, so that one slice of the logits serves all of them."""
+"""Collator of pairs for stage 1; all prompts end in the same column, so one slice of the logits covers all rows."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ from hf_reward_ext.fast_slow.train.preference_pairs import SIDES
 @dataclass
 class JudgeCollator:
     """
-    A batch of stage 1.
+    Collator of stage 1.
 
-    Every judgment is a row, and every side without one; prompts are padded on the left, what follows on the right.
+    Each judgment is a row, and so is each side without a judgment. Prompts are padded on the left, continuations on the
+    right.
 
     Args:
-        pad_token_id (`int`): Id that fills rows; masked.
-        num_given (`int`): Number of tokens of first verdict and analysis prefix, which the judge does not learn to
-            write.
-        pad_to_multiple_of (`int`, *optional*): Divisor of the padded length.
+        pad_token_id (`int`): Id that fills rows, which is masked.
+        num_given (`int`): Number of tokens of first verdict and analysis prefix, which have no loss.
+        pad_to_multiple_of (`int`, *optional*): Number that divides the padded length.
 
     Example:
     ```python
@@ -49,7 +49,7 @@ class JudgeCollator:
         learned = continuation_mask.clone()
         learned[:, : self.num_given] = False
         batch = {
-            # First, so that the trainer counts pairs.
+            # First, because the trainer counts the rows of the first tensor.
             **{f"{side}_rows": torch.tensor(first_rows[side]) for side in SIDES},
             "pair": torch.tensor(pairs),
             "input_ids": torch.cat([prompt_ids, continuation_ids], -1),

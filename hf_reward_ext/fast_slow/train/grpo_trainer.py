@@ -1,4 +1,4 @@
-"""Stage 2 with a term that keeps the fast verdict where stage 1 left it."""
+"""Stage 2: GRPO with an additional loss that preserves the fast verdict of stage 1."""
 
 import torch
 from datasets import Dataset
@@ -18,20 +18,20 @@ class FastSlowGRPOTrainer(GRPOTrainer):
 
     $$ L = L_{GRPO}(\text{judgment} \mid x, y, v_0) - \mu \log\sigma\big(\pm s(x, y) / \tau_s\big) $$
 
-    with + where the right verdict is the favorable one. Our reconstruction:
-    [Fast-Slow](https://huggingface.co/papers/2603.20212) names GRPO only. With `fast_loss_weight=0` this is TRL's
-    trainer, and the first verdict gets no gradient. For pairwise verdicts the term is Bradley-Terry in the order shown;
-    for yes and no it compares each response with the neutral score 0. Thresholds are fitted again afterwards.
+    with + if the correct verdict is the favorable one. Our reconstruction:
+    [Fast-Slow](https://huggingface.co/papers/2603.20212) describes GRPO only. With `fast_loss_weight=0` this is TRL's
+    trainer, and the first verdict has no gradient. For pairwise verdicts the term is Bradley-Terry in the order shown;
+    for yes and no it compares each response with the neutral score 0. Calibrate the judge again afterwards.
 
     Args:
-        model, args, train_dataset, processing_class, **kwargs: See [`~trl.GRPOTrainer`]; rows of
-            [`counterfactual_prefixes`].
-        judge_prompt ([`JudgePrompt`]): Of the judge.
-        fast_loss_weight (`float`, *optional*, defaults to 0.1): $\mu$.
-        score_temperature (`float`, *optional*, defaults to 1.0): $\tau_s$.
+        model, args, train_dataset, processing_class, **kwargs: Arguments of [`~trl.GRPOTrainer`], with
+            rows of [`counterfactual_prefixes`].
+        judge_prompt ([`JudgePrompt`]): Prompt of the judge.
+        fast_loss_weight (`float`, *optional*, defaults to 0.1): Weight $\mu$ of the fast-score term.
+        score_temperature (`float`, *optional*, defaults to 1.0): Temperature $\tau_s$ of scores.
 
     Raises:
-        ValueError: If verdicts are ratings, whose rows do not say how far apart responses are.
+        ValueError: If verdicts are ratings, whose rows do not include the difference of the responses.
 
     Example:
     ```python
@@ -76,7 +76,7 @@ class FastSlowGRPOTrainer(GRPOTrainer):
         )
 
     def _right_verdicts(self, *datasets) -> dict[tuple[int, ...], bool]:
-        """Whether the favorable verdict is the right one, by the tokens of the judge prompt."""
+        """Return whether the favorable verdict is correct, by the tokens of the judge prompt."""
         best = self.judge_prompt.verdicts[0]
         return {
             tuple(self.judge_prompt.tokenizer(row["prompt"])["input_ids"][: -self._num_given]): best
@@ -98,7 +98,7 @@ class FastSlowGRPOTrainer(GRPOTrainer):
         return loss + self.fast_loss_weight * term / accumulation
 
     def _fast_loss(self, model, prompt_ids: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Prompts are padded on the left, so all first verdicts stand in one column."""
+        """Return the fast-score loss; prompts are padded on the left, so all first verdicts are in one column."""
         ids, mask = prompt_ids[:, : -self._num_given], prompt_mask[:, : -self._num_given]
         optional = {"position_ids": positions_of(mask), "logits_to_keep": 1, "use_cache": False}
         known = forward_parameters(self.accelerator.unwrap_model(model))

@@ -1,4 +1,4 @@
-"""Losses on the first token of a judge, and on what it writes after it: pure functions, one value a row."""
+"""Losses on the first token and on the written judgment of a judge, as pure functions with one value per row."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,14 +9,14 @@ def verdict_token_loss(
     logits: Float[Tensor, "rows vocab"], verdict_token_ids: Int[Tensor, " verdicts"], targets: Int[Tensor, " rows"]
 ) -> Float[Tensor, " rows"]:
     r"""
-    Negative log-probability of the right verdict as first token, over the whole vocabulary.
+    Return the negative log-probability of the correct verdict as first token, over the whole vocabulary.
 
-    $$ L = -\log q_{u^*}, \qquad L = -\log M = -\log \sum_{u \in U} q_u \;\text{ where the right verdict is unknown} $$
+    $$ L = -\log q_{u^*}, \qquad L = -\log M = -\log \sum_{u \in U} q_u \;\text{ if the correct verdict is unknown} $$
 
     Args:
-        logits (`torch.Tensor` of shape `(rows, vocab)`): Scores of the first token.
-        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): The set $U$.
-        targets (`torch.Tensor` of shape `(rows,)`): Place of $u^*$ in $U$; -1 where it is unknown.
+        logits (`torch.Tensor` of shape `(rows, vocab)`): Logits of the first token.
+        verdict_token_ids (`torch.Tensor` of shape `(verdicts,)`): Verdict tokens $U$.
+        targets (`torch.Tensor` of shape `(rows,)`): Index of $u^*$ in $U$; -1 if unknown.
 
     Returns:
         `torch.Tensor` of shape `(rows,)`, in nats.
@@ -37,7 +37,7 @@ def pairwise_margins(
     chosen_first: Float[Tensor, " pairs"], rejected_first: Float[Tensor, " pairs"]
 ) -> Float[Tensor, "pairs orders"]:
     """
-    Margins for the chosen response in both orders, from the margins for the response shown first.
+    Return the margins for the chosen response in both orders, from the margins for the response shown first.
 
     Example:
     ```python
@@ -50,12 +50,14 @@ def pairwise_margins(
 
 def judgment_losses(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, " rows"]:
     r"""
-    Mean over the tokens of each judgment of $-\log \pi(c_t \mid x, y, v_0, c_{<t})$; 0 for rows that are none.
+    Return the mean loss over the tokens of each judgment; 0 for rows without a judgment.
+
+    $$ L = -\frac{1}{|c|} \sum_{t \in c} \log \pi(c_t \mid x, y, v_0, c_{<t}) $$
 
     Args:
         token_logps (`torch.Tensor` of shape `(rows, seq)`): Log-probability of each written token.
         mask (`torch.Tensor` of shape `(rows, seq)`): `True` on analysis, marker and final verdict, not on the first
-            verdict. Rows without any are no judgments.
+            verdict. Rows without any have no judgment.
 
     Example:
     ```python
@@ -68,9 +70,9 @@ def judgment_losses(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "
 
 def judgment_loss(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:
     """
-    Mean of [`judgment_losses`] over judgments; 0 without any.
+    Return the mean of [`judgment_losses`] over judgments; 0 without any.
 
-    Means are per sample, so that long judgments do not outweigh short ones, nor all of them the fast verdicts.
+    The mean is taken per judgment first, so that long judgments do not outweigh short ones or the fast verdicts.
 
     Example:
     ```python

@@ -1,4 +1,4 @@
-"""Preference pairs, with judgments or without, as token ids for stage 1."""
+"""Tokenization of preference pairs, with or without judgments, for stage 1."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ _JUDGMENT = ("about", "first_verdict", "text", "verdict")
 
 def check_judge_rows(dataset: Dataset | IterableDataset, verdicts: Iterable[str], name: str) -> None:
     """
-    Checks all rows of a map-style dataset, and the first of a stream, before anything is loaded.
+    Check all rows of a map-style dataset, and the first of a stream, before anything is loaded.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows of [`prepare_pairs`].
@@ -33,7 +33,7 @@ def check_judge_rows(dataset: Dataset | IterableDataset, verdicts: Iterable[str]
         name (`str`): Name of the data.
 
     Raises:
-        TypeError: If this is no dataset.
+        TypeError: If `dataset` is no dataset.
         ValueError: If columns are missing, a row is malformed (its number and column are named), or no row has two
             different sides.
     """
@@ -48,7 +48,8 @@ def check_judge_rows(dataset: Dataset | IterableDataset, verdicts: Iterable[str]
             unknown = {judgment["first_verdict"], judgment["verdict"]} - known
             if unknown:
                 raise ValueError(
-                    f"`judgments` must have the verdicts {sorted(known)}, got {sorted(unknown)}; use the judge's own."
+                    f"`judgments` must have the verdicts {sorted(known)}, got {sorted(unknown)}; use the verdicts of "
+                    "the judge."
                 )
         return read_judge_pair(row)
 
@@ -56,20 +57,20 @@ def check_judge_rows(dataset: Dataset | IterableDataset, verdicts: Iterable[str]
 
 
 def is_prepared(columns: Iterable[str]) -> bool:
-    """Whether columns are those of [`prepare_pairs`]."""
+    """Return whether the columns are those of [`prepare_pairs`]."""
     return {f"{side}_prompt_ids" for side in SIDES} <= set(columns)
 
 
 def check_judge_columns(columns: Iterable[str], name: str) -> None:
     """
-    Refuses data without texts of pairs.
+    Reject data without the texts of pairs.
 
     Raises:
         ValueError: If 'chosen' or 'rejected' is missing.
     """
     if set(SIDES) <= set(columns):
         return
-    ids = " A judge reads its own prompt, so token ids do not serve." if has_pair_ids(columns) else ""
+    ids = " A judge reads its own prompt, so token ids cannot be used." if has_pair_ids(columns) else ""
     raise ValueError(
         f"The {name} data has the columns {sorted(columns)}, but a judge learns from pairs with 'chosen' and "
         f"'rejected', with 'prompt' or with the prompt as their shared beginning.{ids} Rename the columns."
@@ -78,7 +79,7 @@ def check_judge_columns(columns: Iterable[str], name: str) -> None:
 
 def read_judge_pair(row: Mapping) -> Pair:
     """
-    The pair in a row, without what a judge's prompt cannot show.
+    Return the pair in a row, without anything that a judge's prompt cannot show.
 
     Raises:
         ValueError: If a value is malformed; the column is named.
@@ -95,7 +96,7 @@ def read_judge_pair(row: Mapping) -> Pair:
 
 def read_judgments(row: Mapping) -> list[dict[str, Any]]:
     """
-    The written judgments in a row.
+    Return the written judgments in a row.
 
     Raises:
         ValueError: If they are not a list of `{about, first_verdict, text, verdict}`, all texts.
@@ -127,19 +128,19 @@ def prepare_pairs(
     name: str = "train",
 ) -> Dataset | IterableDataset:
     """
-    Token ids of preference pairs and their judgments.
+    Tokenize preference pairs and their judgments.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): Rows `{chosen, rejected}` with `prompt` or with the prompt as their
             shared beginning, text or chat. Optional columns: `judgments`, see [`encode_pair`]; `margin`, in scaled
             reward units; for ratings `chosen_verdict` and `rejected_verdict`.
         judge_prompt ([`JudgePrompt`]): Template and verdicts.
-        max_length (`int`, *optional*): In tokens, see [`FastSlowConfig`].
-        num_proc (`int`, *optional*): Processes of a map-style dataset.
-        name (`str`, *optional*): What errors call the dataset.
+        max_length (`int`, *optional*): Maximum number of tokens, see [`FastSlowConfig`].
+        num_proc (`int`, *optional*): Number of processes for a map-style dataset.
+        name (`str`, *optional*): Name of the data, for messages.
 
     Raises:
-        ValueError: If columns are missing, a judgment contradicts its pair, or nothing is left.
+        ValueError: If columns are missing, a judgment contradicts its pair, or no pair is left.
     """
     dataset = plain_dataset(dataset, name)
     columns = columns_of(dataset)
@@ -162,18 +163,18 @@ def prepare_pairs(
 
 def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None = None) -> dict:
     """
-    Ids of both judge prompts of a pair, and of what follows them in its judgments.
+    Tokenize both judge prompts of a pair, and its judgments.
 
     Args:
-        example (`dict`): A preference pair; `judgments` is a list of `{about, first_verdict, text, verdict}`: the
+        example (`dict`): Preference pair. `judgments` is a list of `{about, first_verdict, text, verdict}`: the
             response (`"chosen"` or `"rejected"`) that is judged, or with pairwise verdicts shown first; the first
             verdict, which the text may overturn; the analysis without marker; and the final verdict.
         judge_prompt ([`JudgePrompt`]): Template and verdicts.
-        max_length (`int`, *optional*): In tokens.
+        max_length (`int`, *optional*): Maximum number of tokens.
 
     Returns:
         `dict` with, for each side, `{side}_prompt_ids` (empty if too long), `{side}_judgments` (ids from the first
-        verdict to EOS) and `{side}_target` (place of the right verdict, -1 if unknown); and `num_dropped_judgments`.
+        verdict to EOS) and `{side}_target` (index of the correct verdict, -1 if unknown); and `num_dropped_judgments`.
 
     Raises:
         ValueError: If a judgment ends with a verdict that contradicts the pair.
@@ -194,7 +195,7 @@ def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None
 
 
 def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
-    """Ids from the first verdict over analysis, marker and final verdict to EOS."""
+    """Return the ids of first verdict, analysis, marker, final verdict and EOS."""
     final, first = judge_prompt.place(judgment["verdict"]), judge_prompt.place(judgment["first_verdict"])
     if favors(final, judge_prompt.values) != (judgment["about"] == "chosen"):
         raise ValueError(
@@ -207,7 +208,7 @@ def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
 
 
 def with_prompt(row: Mapping) -> dict:
-    """The row, its pair read by [`read_judge_pair`]."""
+    """Return a row with the pair of [`read_judge_pair`]."""
     pair = read_judge_pair(row)
     return {**row, "prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
 

@@ -1,4 +1,4 @@
-"""A judge as the reward function of TRL's GRPO and RLOO trainers."""
+"""Reward function for TRL's GRPO and RLOO trainers that calls a judge."""
 
 import asyncio
 from collections import OrderedDict
@@ -11,16 +11,17 @@ from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 
 class FastSlowRewardFunction:
     """
-    Gated rewards for `reward_funcs=[...]`: in nats, cached, asynchronous, with the share of written ones logged.
+    Reward function of gated rewards in nats, cached and asynchronous; it logs the share of written judgments.
 
-    Pointwise verdicts give [`FastSlowRewardModel.score`]. Pairwise verdicts compare each completion with the others of
-    its prompt: its reward is its mean log-odds over them.
+    With pointwise verdicts rewards are those of [`FastSlowRewardModel.score`]. With pairwise verdicts the reward of a
+    completion is its mean log-odds in comparisons with the other completions of its prompt.
 
-    The trainer awaits all asynchronous reward functions together; judging runs in a thread, one call at a time.
+    The trainer awaits all asynchronous reward functions together; the judge runs in a thread, one call at a time.
 
     Args:
-        judge ([`FastSlowRewardModel`]): Calibrated.
-        cache_size (`int`, *optional*, defaults to 10000): Judgments remembered, the latest used ones.
+        judge ([`FastSlowRewardModel`]): Calibrated judge.
+        cache_size (`int`, *optional*, defaults to 10000): Maximum number of cached judgments; the least
+            recently used ones are dropped.
 
     Example:
     ```python
@@ -38,12 +39,13 @@ class FastSlowRewardFunction:
 
     async def __call__(self, prompts: Sequence, completions: Sequence, log_metric=None, **kwargs) -> list[float]:
         """
-        Rewards of completions.
+        Compute the rewards of completions.
 
         Args:
             prompts, completions (`list` of `str` or of messages): One prompt per completion.
-            log_metric (`callable`, *optional*): The trainer's; gets `fast_slow/slow_rate` and `fast_slow/cached_rate`.
-            **kwargs: Other columns; not read.
+            log_metric (`callable`, *optional*): Function of the trainer that logs `fast_slow/slow_rate` and
+                `fast_slow/cached_rate`.
+            **kwargs: Other columns, which are ignored.
         """
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
@@ -54,7 +56,7 @@ class FastSlowRewardFunction:
         return rewards
 
     def rewards(self, prompts: Sequence, completions: Sequence) -> tuple[list[float], dict[str, float]]:
-        """Rewards and what is logged, without waiting for anyone: for use outside a trainer."""
+        """Return the rewards and the logged values, synchronously, for use outside a trainer."""
         texts = [(plain_text(prompt), plain_text(one)) for prompt, one in zip(prompts, completions, strict=True)]
         pairwise = self.judge.judge_prompt.is_pairwise
         decisions = _duels(texts) if pairwise else texts
@@ -69,7 +71,7 @@ class FastSlowRewardFunction:
         return rewards, {"slow_rate": sum(slow for _, slow in found) / count, "cached_rate": sum(cached) / count}
 
     def _judge(self, decisions: list[tuple[str, ...]]) -> list[tuple[float, bool]]:
-        """Score of each decision and whether it was written, from the cache where it is there."""
+        """Return the score of each decision and whether it was written, from the cache if possible."""
         new = list(dict.fromkeys(decision for decision in decisions if decision not in self._cache))
         found = dict(self._cache)
         if new:
@@ -84,7 +86,7 @@ class FastSlowRewardFunction:
 
 
 def _duels(texts: list[tuple[str, str]]) -> list[tuple[str, ...]]:
-    """Every two different completions of a prompt, once."""
+    """Return every pair of different completions of a prompt once."""
     groups: dict[str, list[str]] = {}
     for prompt, completion in texts:
         groups.setdefault(prompt, []).append(completion)

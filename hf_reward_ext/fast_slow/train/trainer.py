@@ -1,4 +1,4 @@
-"""Stage 1: trains a judge's first token and its written judgments together, on TRL's `RewardTrainer`."""
+"""Stage 1: trainer of a judge's first token and its written judgments, based on TRL's `RewardTrainer`."""
 
 from dataclasses import asdict
 from typing import Any, cast
@@ -28,30 +28,30 @@ from hf_reward_ext.fast_slow.train.trainer_config import FastSlowConfig
 
 class FastSlowTrainer(BaseRewardTrainer):
     r"""
-    Trains a judge that answers in one token and can go on to write: stage 1 of Fast-Slow.
+    Trainer of judges that answer in one token and can continue with a written judgment: stage 1 of Fast-Slow.
 
     $$ L = -\lambda_{BT} \log\sigma\Big(\frac{s^+ - s^-}{\tau_s}\Big) + \lambda_c (s^+ + s^-)^2
        - \lambda_{tok} \log q_{u^*} - \frac{\lambda_{slow}}{|c|} \sum_{t \in c} \log \pi(c_t \mid x, y, v_0, c_{<t}) $$
 
-    Our reconstruction: [Fast-Slow](https://huggingface.co/papers/2603.20212) names supervised training and
-    Bradley-Terry, not the formula. $s$ is read from the LM head at the first token, in the same forward in which the
-    judgment $c$ is learned; the first verdict $v_0$ is not learned from judgments, which may overturn it. With
+    Our reconstruction: [Fast-Slow](https://huggingface.co/papers/2603.20212) describes supervised training and
+    Bradley-Terry, without the formula. $s$ comes from the LM head at the first token, in the same forward as the loss
+    of the judgment $c$; the first verdict $v_0$ is not learned from judgments, which may overturn it. With
     pairwise verdicts both orders are in the batch, each with its own comparison.
 
     Args:
-        model (`str`, `PreTrainedModel`, `PeftModel` or [`FastSlowRewardModel`]): A causal LM, or a judge whose prompt
-            and verdicts are kept.
-        args ([`FastSlowConfig`], *optional*): Training arguments. A batch counts pairs; each has two rows or more, one
-            for every judgment.
+        model (`str`, `PreTrainedModel`, `PeftModel` or [`FastSlowRewardModel`]): A causal LM, or a judge whose
+            prompt and verdicts are kept.
+        args ([`FastSlowConfig`], *optional*): Training arguments. The batch size counts pairs; each has two or more
+            rows, one for every judgment.
         train_dataset (`Dataset` or `IterableDataset`): Preference pairs, text or chat; optional `judgments`, `margin`,
             and for ratings `chosen_verdict` and `rejected_verdict`; see [`encode_pair`].
-        eval_dataset (*optional*): The same, or a `dict` of several.
-        processing_class (*optional*): The tokenizer. Default: the judge's, or loaded by the model's name.
-        template ([`JudgeTemplate`], *optional*): The judge prompt; stored in the checkpoint.
+        eval_dataset (*optional*): Evaluation data, or a `dict` of several datasets.
+        processing_class (*optional*): Tokenizer. Default: that of the judge, or loaded by the model's name.
+        template ([`JudgeTemplate`], *optional*): Text of the judge prompt, stored in the checkpoint.
         **kwargs: Other arguments of [`BaseRewardTrainer`] (`peft_config`, `callbacks`, ...).
 
     Raises:
-        ValueError: If verdicts are no single tokens, columns are missing, or judgments contradict their pairs.
+        ValueError: If verdicts are not single tokens, columns are missing, or judgments contradict their pairs.
 
     Example:
     ```python
@@ -181,7 +181,7 @@ class FastSlowTrainer(BaseRewardTrainer):
         )
 
     def _logits(self, model, inputs) -> Tensor:
-        """Scores of the first verdict and of everything after it; of the prompt, only the last column is computed."""
+        """Return the logits of the first verdict and of the tokens after it; no other prompt logits are computed."""
         kept = inputs["continuation_ids"].shape[1] + 1
         mask = inputs["attention_mask"]
         optional = {"position_ids": positions_of(mask), "logits_to_keep": kept, "use_cache": False}
@@ -190,7 +190,7 @@ class FastSlowTrainer(BaseRewardTrainer):
         return model(input_ids=inputs["input_ids"], attention_mask=mask, **given).logits[:, -kept:]
 
     def _comparison(self, chosen: Tensor, rejected: Tensor, margin: Tensor | float) -> Tensor:
-        """One value a pair; with pairwise verdicts the mean over both orders, each with its own comparison."""
+        """Return the comparison loss of each pair; with pairwise verdicts the mean over both orders."""
         beta = 1 / self._temperature
         if not self.judge_prompt.is_pairwise:
             return bradley_terry_loss(chosen, rejected, beta=beta, margin=margin)
@@ -210,7 +210,7 @@ class FastSlowTrainer(BaseRewardTrainer):
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Writes weights or adapter, tokenizer, and the config that makes a [`FastSlowRewardModel`] of them."""
+        """Save weights or adapter, tokenizer, and the config of a [`FastSlowRewardModel`]."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             config = FastSlowRewardModelConfig.from_dict(self._config.to_dict())

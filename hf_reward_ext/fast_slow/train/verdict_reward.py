@@ -1,4 +1,4 @@
-"""The reward of stage 2: whether a written judgment ends with a right verdict."""
+"""Reward of stage 2: whether a written judgment ends with a correct verdict."""
 
 import re
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ def slow_verdict_reward(
     completions: Sequence, right_verdicts: Sequence[Sequence[str]], final_marker: Sequence[str] | str, **kwargs
 ) -> list[float]:
     """
-    +1 for each judgment whose final verdict is right, -1 for a wrong one or none; length does not count.
+    Return 1 for judgments with a correct final verdict and -1 for others; length does not matter.
 
-    A reward function for TRL's `GRPOTrainer`; the columns come from [`counterfactual_prefixes`]. As in the judge
-    itself the first marker counts, and the verdict must follow it directly.
+    Reward function for TRL's `GRPOTrainer`, with the columns of [`counterfactual_prefixes`]. As in the judge, the first
+    marker counts, and the verdict must follow it directly.
 
     Args:
         completions (`list` of `str` or messages): Written judgments.
-        right_verdicts (`list` of `list[str]`): What each may end with.
-        final_marker (`list[str]` or `str`): What stands before the verdict.
-        **kwargs: Other columns; not read.
+        right_verdicts (`list` of `list[str]`): Correct final verdicts of each row.
+        final_marker (`list[str]` or `str`): Text before the final verdict.
+        **kwargs: Other columns, which are ignored.
 
     Returns:
-        `list[float]`: One per completion.
+        `list[float]`: One reward per completion.
 
     Example:
     ```python
@@ -37,7 +37,7 @@ def slow_verdict_reward(
 
 def final_verdict(text: str, final_marker: str) -> str | None:
     """
-    The word after the first marker, or `None`.
+    Return the word after the first marker, or `None`.
 
     Example:
     ```python

@@ -260,7 +260,7 @@ def test_missing_or_cut_scores_are_refused():
     with pytest.raises(RuntimeError, match="top-k or top-p has cut"):
         stop(model, criteria, input_ids, mask, output_scores=True, return_dict_in_generate=True, do_sample=True,
              top_k=3)  # fmt: skip
-    with pytest.raises(ValueError, match="choice among two or more tokens"):
+    with pytest.raises(ValueError, match="must have two or more ids"):
         FastSlowStoppingCriteria([3], 7)
 
 

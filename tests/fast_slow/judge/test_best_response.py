@@ -48,7 +48,7 @@ def test_the_prompt_is_read_once_for_all_candidates():
 
 def test_one_response_is_the_best_and_none_is_refused():
     assert best_response(pair_judge(), "w4", ["w5"]).index == 0
-    with pytest.raises(ValueError, match="No responses were given"):
+    with pytest.raises(ValueError, match="at least one response, got none"):
         best_response(pair_judge(), "w4", [])
 
 

@@ -30,7 +30,7 @@ def test_scores_by_hand():
     logits = torch.tensor([[math.log(3.0), 0.0]])
     torch.testing.assert_close(fast_score(logits), torch.tensor([math.log(3.0)]))
     torch.testing.assert_close(fast_score(logits, torch.tensor([1.0, -1.0])), torch.tensor([0.5]))
-    with pytest.raises(ValueError, match="3 verdicts were given without `values`"):
+    with pytest.raises(ValueError, match="`values` must be given for 3 verdicts"):
         fast_score(torch.zeros(1, 3))
 
 

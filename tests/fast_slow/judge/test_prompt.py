@@ -58,7 +58,7 @@ def test_without_a_chat_template_the_question_is_plain_text():
 def test_verdicts_of_several_tokens_are_refused_and_the_error_names_others():
     tokenizer = word_tokenizer(["A", "B", "first", "second", "Verdict"])
     with pytest.raises(
-        ValueError, match=r"as one token of its own.*Use one of \[\('A', 'B'\), \('first', 'second'\)\]"
+        ValueError, match=r"must be single and different tokens.*Use one of \[\('A', 'B'\), \('first', 'second'\)\]"
     ):
         JudgePrompt(tokenizer, ("A.", "B."))
     with pytest.raises(ValueError, match="Write verdicts that are single words"):
@@ -95,7 +95,7 @@ def test_pointwise_verdicts_are_about_one_response():
     assert "Answer with Yes or No at once" in binary.render("x", "y")
     scale = JudgePrompt(word_tokenizer(words), ("1", "2", "3"))
     assert "from 1 (worst) to 3 (best)" in scale.render("x", "y")
-    with pytest.raises(ValueError, match="2 response"):
+    with pytest.raises(ValueError, match="one response, got 2"):
         binary.render("x", "y", "z")
     with pytest.raises(ValueError, match=r"no \{response_a\}"):
         JudgePrompt(word_tokenizer(words), ("Yes", "No"), JudgeTemplate(user="{prompt}"))

@@ -49,7 +49,7 @@ def test_a_scale_learns_the_verdicts_that_are_given():
 def test_wrong_judgments_and_verdicts_are_refused():
     with pytest.raises(ValueError, match="about the 'rejected' response ends with the verdict 'w10'"):
         encode_pair({**PAIR, "judgments": [{**WRITTEN, "verdict": "w10"}]}, pair_prompt())
-    with pytest.raises(ValueError, match=r"The verdict 'w9' was given, but this judge says one of \('w10', 'w11'\)"):
+    with pytest.raises(ValueError, match=r"A verdict must be one of \('w10', 'w11'\), got 'w9'"):
         encode_pair({**PAIR, "judgments": [{**WRITTEN, "first_verdict": "w9"}]}, pair_prompt())
     with pytest.raises(ValueError, match="a judge learns from pairs with 'chosen' and 'rejected'"):
         prepare_pairs(Dataset.from_list([{"prompt": "w4"}]), pair_prompt())
