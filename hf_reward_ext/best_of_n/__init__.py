@@ -1,4 +1,4 @@
-"""Best-of-N: the `"reward-bon"` pipeline, and its results as training rows in resumable files."""
+"""Best-of-N: the `"reward-bon"` pipeline, and resumable files of training rows."""
 
 from transformers import AutoModelForCausalLM
 from transformers.pipelines import PIPELINE_REGISTRY

@@ -1,4 +1,4 @@
-"""Records of the pipeline for one prompt as distinct completions, best first."""
+"""Conversion of the pipeline's records of one prompt to distinct completions, best first."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 class Candidate(NamedTuple):
     """
-    One distinct completion.
+    A distinct completion.
 
     Args:
-        completion (`str`): Its text, without the prompt.
-        score (`float`): Its reward, raw.
-        answer (`object`): Its answer, where candidates voted.
+        completion (`str`): Text without the prompt.
+        score (`float`): Raw reward.
+        answer (`object`): Answer, if candidates voted.
     """
 
     completion: str
@@ -22,18 +22,18 @@ class Candidate(NamedTuple):
 
 def read_candidates(prompt: str | list, records: Sequence[dict]) -> list[Candidate]:
     """
-    Distinct finished completions of one prompt.
+    Return the distinct finished completions of one prompt.
 
-    Pruned candidates are left out, because their texts are unfinished, and so are candidates without a score. Of equal
-    texts the one with the highest score stays.
+    Pruned candidates, whose texts are unfinished, and candidates without a score are left out. Of equal texts the one
+    with the highest score is kept.
 
     Args:
         prompt (`str` or messages): The prompt of the records.
-        records (`list` of `dict`): `generated_text` (with the prompt, or of a chat also without) and `score`, as
-            `pipe(prompt, return_all=True)` gives them; with `answer` if they voted.
+        records (`list` of `dict`): Records of `pipe(prompt, return_all=True)` with `generated_text` (including the
+            prompt, which is optional for a chat), `score`, and `answer` if candidates voted.
 
     Returns:
-        `list` of [`Candidate`], the highest score first; where candidates voted, in the order given.
+        `list` of [`Candidate`], highest score first, or in the given order if candidates voted.
 
     Raises:
         ValueError: If a text does not begin with its prompt, or a score is NaN.
@@ -50,7 +50,7 @@ def read_candidates(prompt: str | list, records: Sequence[dict]) -> list[Candida
 
 
 def as_turn(prompt: str | list, completion: str) -> str | list[dict[str, str]]:
-    """A completion in the format of its prompt: text, or the assistant's message."""
+    """Return a completion in the format of its prompt: text, or the assistant's message."""
     return completion if isinstance(prompt, str) else [{"role": "assistant", "content": completion}]
 
 

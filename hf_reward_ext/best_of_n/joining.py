@@ -1,4 +1,4 @@
-"""Parts of rows become one file, one part in memory at a time."""
+"""Joining of parts into one file, with one part in memory at a time."""
 
 import json
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ import pyarrow as pa
 from datasets import Features, Json
 
 Parts = Iterable[list[dict]]
-# How Arrow refuses values of several types in one column.
+# Errors of Arrow for values of several types in one column.
 _MIXED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 
 def join_lines(parts: Parts, path: Path) -> int:
-    """Writes JSON lines and returns how many."""
+    """Write JSON lines and return their number."""
     count = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for rows in parts:
@@ -25,10 +25,10 @@ def join_lines(parts: Parts, path: Path) -> int:
 
 def join_arrow(parts: Parts, path: Path) -> int:
     """
-    Writes an Arrow stream and returns the number of rows.
+    Write an Arrow stream and return the number of rows.
 
-    Types are read off all rows: a column that some rows lack is null there, integers become floats where a row has a
-    float, and a column whose values have no common type becomes `datasets.Json`.
+    Types are inferred from all rows: missing columns become null, integers become floats if any row has a float, and a
+    column whose values have no common type becomes `datasets.Json`.
     """
     features = read_features(parts)
     schema = features.arrow_schema
@@ -44,10 +44,10 @@ def join_arrow(parts: Parts, path: Path) -> int:
 
 def read_features(parts: Parts) -> Features:
     """
-    Types of all columns of all rows.
+    Return the types of all columns of all rows.
 
     Args:
-        parts (iterable of `list` of `dict`): Read several times.
+        parts (iterable of `list` of `dict`): Parts, which are read several times.
 
     Example:
     ```python
@@ -69,7 +69,7 @@ def read_features(parts: Parts) -> Features:
 
 
 def _common(before: pa.DataType | None, values: list) -> pa.DataType | None:
-    """The type of earlier and these values; `None` if there is none."""
+    """Return a common type of earlier and new values, or `None`."""
     if before is None:
         return None
     try:
@@ -80,7 +80,7 @@ def _common(before: pa.DataType | None, values: list) -> pa.DataType | None:
 
 
 def _holds(kind: pa.DataType, values: list) -> bool:
-    """Whether values come back from a column of a type as they are."""
+    """Return whether a column of a type stores values unchanged."""
     try:
         return _is_same(values, pa.array(values, kind).to_pylist())
     except _MIXED:
@@ -88,7 +88,7 @@ def _holds(kind: pa.DataType, values: list) -> bool:
 
 
 def _is_same(value: Any, read: Any) -> bool:
-    """Equality, where a missing key of a dictionary is `None`, as Arrow has it."""
+    """Return whether values are equal, with missing keys of dictionaries as `None` as in Arrow."""
     if isinstance(value, dict) and isinstance(read, dict):
         return all(_is_same(value.get(key), read.get(key)) for key in {**value, **read})
     if isinstance(value, list | tuple) and isinstance(read, list):

@@ -1,4 +1,4 @@
-"""Options of the `"reward-bon"` pipeline, checked before any work."""
+"""Options of the `"reward-bon"` pipeline, checked before sampling."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,11 +19,11 @@ _VOTES = ("majority", "weighted")
 @dataclass(frozen=True)
 class BestOfNOptions:
     """
-    What a call of [`BestOfNPipeline`] does; see there for the fields.
+    Options of a call of [`BestOfNPipeline`], which documents the fields.
 
     Raises:
-        TypeError: If a value is of another type.
-        ValueError: If a value is out of range, or needs another one.
+        TypeError: If a value has another type.
+        ValueError: If a value is out of range, or requires another option.
     """
 
     num_candidates: int | tuple[int, int] = 16
@@ -45,8 +45,8 @@ class BestOfNOptions:
             raise ValueError(f"`vote` must be 'majority' or 'weighted', got {self.vote!r}.")
         if self.vote is not None and self.extract_answer is None:
             raise ValueError(
-                f"`vote={self.vote!r}` was given without `extract_answer`, but candidates vote with their answers. "
-                "Pass a callable from the completion text to an answer."
+                f"`extract_answer` must be given with `vote={self.vote!r}`, got None. Pass a callable from the "
+                "completion text to an answer."
             )
         if self.extract_answer is not None and not callable(self.extract_answer):
             raise TypeError(f"`extract_answer` must be callable, got a `{type(self.extract_answer).__name__}`.")
@@ -109,12 +109,12 @@ class BestOfNOptions:
         return self.num_candidates[1] if isinstance(self.num_candidates, tuple) else self.num_candidates
 
     def updated(self, given: Mapping[str, Any]) -> Self:
-        """These options with those of a call, where `None` means the default."""
+        """Return these options updated by those of a call; `None` means the default."""
         defaults = {field.name: field.default for field in fields(self)}
         return replace(self, **{name: defaults[name] if value is None else value for name, value in given.items()})
 
     def fuse(self, rewards: Rewards, second_rewards: Rewards) -> Rewards:
-        """Both rewards of candidates as one, where there are both."""
+        """Combine both rewards of candidates, if there are two."""
         both = [index for index, pair in enumerate(zip(rewards, second_rewards, strict=True)) if None not in pair]
         fused: Rewards = [None] * len(rewards)
         if both:
@@ -127,23 +127,27 @@ class BestOfNOptions:
 
 def check_generation(settings: Mapping[str, Any], num_candidates: int) -> None:
     """
-    Refuses settings of `generate` that leave nothing to choose from.
+    Reject settings of `generate` that do not give different candidates.
 
     Args:
-        settings (`dict`): The generation parameters in force.
-        num_candidates (`int`): Candidates of each prompt.
+        settings (`dict`): Effective generation settings.
+        num_candidates (`int`): Number of candidates of each prompt.
 
     Raises:
         ValueError: For beams, `num_return_sequences`, and several candidates without sampling.
     """
     if (settings.get("num_return_sequences") or 1) != 1:
-        raise ValueError("`num_return_sequences` was given, but candidates are counted by `num_candidates`. Use that.")
+        raise ValueError(
+            "`num_return_sequences` must be None, since `num_candidates` sets the number of candidates. Leave it out."
+        )
     if (settings.get("num_beams") or 1) > 1:
-        raise ValueError(f"`num_beams={settings['num_beams']}` was given, but candidates are sampled. Leave it out.")
+        raise ValueError(
+            f"`num_beams` must be 1, since candidates are sampled, got {settings['num_beams']}. Leave it out."
+        )
     if not settings.get("do_sample") and num_candidates > 1:
         raise ValueError(
-            f"`do_sample=False` was given, but then all {num_candidates} candidates are the same. Pass "
-            "`do_sample=True`."
+            f"`do_sample` must be True for {num_candidates} candidates, which are all the same otherwise, got False. "
+            "Pass `do_sample=True`."
         )
 
 
@@ -151,4 +155,4 @@ def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     if value < 1:
-        raise ValueError(f"`{name}={value}` was given, but it is a count of at least 1. Pass a positive number.")
+        raise ValueError(f"`{name}` must be at least 1, got {value}. Pass a positive number.")

@@ -1,4 +1,4 @@
-"""The `"reward-bon"` pipeline: best of N by any reward."""
+"""Pipeline `"reward-bon"`: best of N by any reward."""
 
 import functools
 from collections.abc import Iterable, Sequence, Sized
@@ -29,13 +29,13 @@ from hf_reward_ext.elhsr.model import ELHSRModel
 # Of `stop="expected_improvement"`: 100 tokens for a percent of probability.
 _PRICE = 1e-4
 _OPTIONS = frozenset(field.name for field in fields(BestOfNOptions))
-# What reward functions may read beside prompts and completions.
+# Arguments of reward functions in addition to prompts and completions.
 _COLUMNS = frozenset({"completion_ids"})
 
 
 class BestOfNPipeline(TextGenerationPipeline):
     """
-    Text generation that samples N candidates per prompt and returns the best by a reward.
+    Text generation pipeline that samples N candidates per prompt and returns the best one by a reward.
 
     Registered as `"reward-bon"` by `import hf_reward_ext`. The prompt is read once for all its candidates. An ELHSR
     head scores them while they are written; any other reward reads their text. Both give the same number for the same
@@ -46,41 +46,43 @@ class BestOfNPipeline(TextGenerationPipeline):
             a training-free measure of its probabilities (`"confidence"`, `"mean_log_probability"`, `"self_certainty"`,
             `"negative_entropy"`, `"length"`); a reward model; the name or folder of either; or a function of prompts
             and completions, larger is better. For chats a function gets messages, as from TRL's trainers.
-        num_candidates (`int` or a pair, *optional*, defaults to 16): N, or the least and the most with `stop`.
-        reward_processing_class (*optional*): Tokenizer of a reward model given as an object; default: the policy's.
-        second_reward_model (*optional*): Another text reward, combined with the first by `combine`.
-        **kwargs: Arguments of [`~transformers.TextGenerationPipeline`] and default values of the call parameters.
+        num_candidates (`int` or a pair, *optional*, defaults to 16): Number of candidates N, or its minimum and maximum
+            with `stop`.
+        reward_processing_class (*optional*): Tokenizer of a reward model that is passed as an object. Default: that of
+            the policy.
+        second_reward_model (*optional*): Second text reward, combined with the first one by `combine`.
+        **kwargs: Arguments of [`~transformers.TextGenerationPipeline`] and defaults of the call parameters.
 
-    Call parameters, beside those of `text-generation`. Each may be given here or when the pipeline is made; `None`
-    means the default:
-        num_candidates (`int` or a pair of `int`): N of this call; or the least and the most, between which `stop`
-            decides for every prompt.
-        stop (`str` or `callable`, *optional*): `"beta"` ([`BetaVotes`], of the votes), `"expected_improvement"`
-            ([`ExpectedImprovement`], at 1e-4 of a calibrated head's probability per token), a rule with other settings,
-            or any callable of [`Drawn`]. Candidates come in waves of `candidates_per_batch`, by default the least; the
-            same `seed` gives the same candidates in waves and batches of any size, but for rounding.
-        return_all (`bool`, defaults to `False`): All N candidates per prompt, best first.
-        vote (`str`, *optional*): `"majority"` or `"weighted"` (by reward): the best candidate among those with the
-            winning answer comes first. Needs `extract_answer`.
-        extract_answer (`callable`): Completion text to a hashable answer, or `None` where there is none.
-        prune ([`Pruning`] or [`Resampling`], *optional*): Stop candidates whose running reward is low, or replace them
-            by copies of better ones. Needs an ELHSR head or a training-free measure.
-        candidates_per_batch (`int`, *optional*): Sample at most this many candidates of a prompt at a time, when
-            memory is short.
-        combine (`str` or `callable`, defaults to `"min_max"`): `"max_rank"`, `"min_max"` or a fitted combination
-            `(rewards, second_rewards) -> rewards`.
+    Call parameters, in addition to those of `text-generation`. Each can be given in the call or when the pipeline is
+    created; `None` means the default:
+        num_candidates (`int` or a pair of `int`): Number of candidates, or its minimum and maximum, between which
+            `stop` decides for every prompt.
+        stop (`str` or `callable`, *optional*): Stopping rule: `"beta"` ([`BetaVotes`], for votes),
+            `"expected_improvement"` ([`ExpectedImprovement`], with a cost of 1e-4 of a calibrated head's probability
+            per token), a rule with other settings, or any callable of [`Drawn`]. Candidates are sampled in waves of
+            `candidates_per_batch`, by default the minimum. The same `seed` gives the same candidates in waves and
+            batches of any size, up to rounding.
+        return_all (`bool`, defaults to `False`): Whether to return all candidates, best first.
+        vote (`str`, *optional*): `"majority"` or `"weighted"` (by reward): the best candidate with the winning
+            answer is returned first. Requires `extract_answer`.
+        extract_answer (`callable`): Function from a completion to a hashable answer or `None`.
+        prune ([`Pruning`] or [`Resampling`], *optional*): Rule that stops candidates with low running rewards, or
+            replaces them by copies of better ones. Requires an ELHSR head or a training-free measure.
+        candidates_per_batch (`int`, *optional*): Maximum number of candidates of a prompt to sample at a time, to
+            save memory.
+        combine (`str` or `callable`, defaults to `"min_max"`): Combination of two rewards: `"max_rank"`, `"min_max"` or
+            a fitted combination `(rewards, second_rewards) -> rewards`.
         seed (`int`, *optional*): Random seed, set before the first prompt.
-        show_progress (`bool`, *optional*): Progress bar over prompts; default: for more than one.
+        show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for more than one prompt.
 
     Returns:
-        Per prompt a list of `dict` with `generated_text`, `score` (raw), `num_tokens`, `pruned`; with a calibrated head
-        `probability`; with `vote` also `answer`; with `stop` also `num_drawn` and
-        `stop_reason`. A candidate for which the reward has no answer (`None`, or NaN as in TRL's trainers) comes last,
-        with the score `None`.
+        A list of `dict` per prompt with `generated_text`, `score` (raw), `num_tokens`, `pruned`, `probability` (with a
+        calibrated head), `answer` (with `vote`), and `num_drawn` and `stop_reason` (with `stop`). A candidate without a
+        reward (`None`, or NaN as in TRL's trainers) is last, with the score `None`.
 
     Raises:
-        TypeError, ValueError: Before any work, if an option or a prompt does not fit (see the messages); after
-            sampling, if the reward returned something else than a number per candidate, or no number for any.
+        TypeError, ValueError: Before sampling, if an option or a prompt is invalid; after sampling, if the reward does
+            not return one number per candidate, or no number at all.
 
     Example:
     ```python
@@ -101,10 +103,10 @@ class BestOfNPipeline(TextGenerationPipeline):
     ):
         if reward_model is None:
             raise ValueError(
-                "No `reward_model` was given, but 'reward-bon' needs one to choose a candidate. Pass an ELHSR head, "
-                "a reward model, its name, or a callable `(prompts, completions) -> rewards`."
+                "`reward_model` must be given to 'reward-bon', got None. Pass an ELHSR head, a reward model, its name, "
+                "or a callable `(prompts, completions) -> rewards`."
             )
-        # `super().__init__` checks the options, for which it has to be known what there is.
+        # `super().__init__` checks the options, which depend on these attributes.
         self.options = BestOfNOptions()
         self.read_reward = as_read_reward(reward_model)
         self._has_second = second_reward_model is not None
@@ -125,7 +127,7 @@ class BestOfNPipeline(TextGenerationPipeline):
     def __call__(self, text_inputs, **kwargs):
         if kwargs.get("batch_size") is not None and kwargs["batch_size"] < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {kwargs['batch_size']}.")
-        if isinstance(text_inputs, Sequence):  # a column of a dataset is one too
+        if isinstance(text_inputs, Sequence):  # a column of a dataset is a sequence too
             text_inputs = text_inputs if isinstance(text_inputs, str) else list(text_inputs)
             check_prompts(text_inputs, self.tokenizer, kwargs.get("continue_final_message"))
         elif not isinstance(text_inputs, Iterable | Chat):
@@ -301,7 +303,7 @@ def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:
 
 
 def _without_ends(generate_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that `generate_staged` passes to `generate`: all but those that it sets itself."""
+    """Return the arguments that `generate_staged` passes to `generate`: all but those that it sets itself."""
     config = generate_kwargs.get("generation_config")
     settings = generate_kwargs if config is None else {**config.to_diff_dict(), **generate_kwargs}
     own = ("generation_config", "max_new_tokens", "eos_token_id", "pad_token_id")

@@ -1,4 +1,4 @@
-"""Preference pairs for DPO and reward models, from the candidates of a prompt."""
+"""Preference pairs for DPO and reward models from the candidates of a prompt."""
 
 import random
 from collections.abc import Sequence
@@ -16,24 +16,23 @@ def preference_rows(
     seed: int = 0,
 ) -> list[dict]:
     """
-    The best candidate over a worse one, as TRL's trainers read it.
+    Return a preference pair of the best and a worse candidate, in TRL's format.
 
     Args:
         prompt (`str` or messages): The prompt of the records.
-        records (`list` of `dict`): Output of `pipe(prompt, return_all=True)`. Equal texts count once, candidates that
-            were pruned or have no score not at all.
-        rejected (`str`, *optional*, defaults to `"worst"`): The candidate with the lowest score, or a random one among
-            all that are worse; where candidates voted, one with another answer.
-        min_margin (`float`, *optional*, defaults to 0): The chosen score must be larger by more than this; ties give
-            no row.
-        seed (`int`, *optional*): With `"random"`, which depends on it and on the prompt alone.
+        records (`list` of `dict`): Output of `pipe(prompt, return_all=True)`. Equal texts count once; candidates that
+            were pruned or have no score are ignored.
+        rejected (`str`, *optional*, defaults to `"worst"`): Rejected candidate, `"worst"` or `"random"` among the
+            worse ones; if candidates voted, one with another answer.
+        min_margin (`float`, *optional*, defaults to 0): Difference of scores that a pair must exceed; ties give no row.
+        seed (`int`, *optional*): Random seed for `"random"`, combined with the prompt.
 
     Returns:
         `list` of `dict` with at most one row: `prompt`, `chosen`, `rejected` (text, or messages for a chat) and
         `margin`, the difference of the scores.
 
     Raises:
-        ValueError: If a text does not begin with its prompt, a score is NaN, or `rejected` is neither of both.
+        ValueError: If a text does not begin with its prompt, a score is NaN, or `rejected` is unknown.
 
     Example:
     ```python
@@ -43,7 +42,7 @@ def preference_rows(
     ```
     """
     if rejected not in ("worst", "random"):
-        raise ValueError(f"`rejected={rejected!r}` was given, but it is 'worst' or 'random'. Choose one.")
+        raise ValueError(f"`rejected` must be 'worst' or 'random', got {rejected!r}. Choose one.")
     candidates = read_candidates(prompt, records)
     if not candidates:
         return []

@@ -1,4 +1,4 @@
-"""Prompts of the `"reward-bon"` pipeline, checked before any work."""
+"""Checks of the prompts of the `"reward-bon"` pipeline."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,16 @@ from hf_reward_ext.base.scoring.conversation import starts_answer
 
 def check_prompts(prompts: str | Sequence, tokenizer: Any, continue_final_message: bool | None = None) -> None:
     """
-    Refuses prompts that cannot be continued.
+    Reject prompts that cannot be continued.
 
     Args:
         prompts (`str`, messages, or a `list` of either): One prompt, or prompts of one kind.
-        tokenizer: The policy's.
+        tokenizer: Tokenizer of the policy.
         continue_final_message (`bool`, *optional*): As for `text-generation`.
 
     Raises:
-        ValueError: If there is none, one is neither text nor messages, or empty, text and chats are mixed, or a chat
-            would not be continued with the assistant's answer; the message names the prompt.
+        ValueError: If there are no prompts, one is neither text nor messages or empty, text and chats are mixed, or the
+            continuation of a chat is not the assistant's; the message names the prompt.
     """
     if isinstance(prompts, str) or (prompts and isinstance(prompts[0], dict)):
         check_prompt(prompts, tokenizer, continue_final_message)
@@ -33,12 +33,12 @@ def check_prompts(prompts: str | Sequence, tokenizer: Any, continue_final_messag
 
 
 def check_prompt(prompt: Any, tokenizer: Any, continue_final_message: bool | None = None, name: str = "prompt") -> None:
-    """[`check_prompts`] for one prompt, which messages call `name`."""
+    """Run [`check_prompts`] on one prompt, which messages call `name`."""
     if prompt != "" or not tokenizer("")["input_ids"]:  # BOS alone is a prompt too
         read_prompt(prompt, name)
     if continue_final_message is not None and not isinstance(prompt, str):
         if continue_final_message != starts_answer(prompt):
             raise ValueError(
-                f"`continue_final_message={continue_final_message}` was given, but the last message of `{name}` is the "
-                f"{prompt[-1]['role']}'s, and a reward is of the assistant's answer. Leave it out."
+                f"`continue_final_message` must be None for `{name}`, whose last message is the "
+                f"{prompt[-1]['role']}'s, got {continue_final_message}. Leave it out."
             )

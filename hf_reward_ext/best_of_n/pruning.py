@@ -1,4 +1,4 @@
-"""Best-of-N that stops weak candidates early."""
+"""Best-of-N sampling that stops weak candidates early."""
 
 import math
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from hf_reward_ext.base.options import check_count, check_number
 @dataclass(frozen=True)
 class Pruning:
     """
-    Successive halving by the reward of what is written so far.
+    Settings of successive halving by the reward of partial completions.
 
-    After `steps[i]` tokens the best `ceil(num_candidates * keep ** (i + 1))` candidates of each prompt stay, and of
-    those the ones that are not hopelessly behind the best. Finished candidates are never dropped, since nothing is
-    saved by it. A head that is trained on prefixes too judges them better.
+    After `steps[i]` tokens the best `ceil(num_candidates * keep ** (i + 1))` candidates of each prompt are kept,
+    unless `max_gap` or `min_reward` excludes them. Finished candidates are never dropped, since that would save
+    nothing. A head that is also trained on prefixes scores them better.
 
     Args:
         steps (`tuple[int, ...]`): Completion lengths, ascending, at which candidates are compared.
-        keep (`float`, *optional*, defaults to 0.5): Share that stays at each step, in (0, 1]; 1 leaves it to `max_gap`
-            and `min_reward`.
-        max_gap (`float`, *optional*): Candidates whose reward is lower than the best of their prompt by more than this
-            are dropped. For a head trained with `"bce"` it is a difference of log-odds of being correct.
-        min_reward (`float`, *optional*): Candidates whose reward is lower are dropped, but the best of their prompt.
-            [`warm_up_threshold`] takes it from finished candidates.
+        keep (`float`, *optional*, defaults to 0.5): Share to keep at each step, in (0, 1]; with 1 only `max_gap` and
+            `min_reward` apply.
+        max_gap (`float`, *optional*): Maximum difference to the best reward of the prompt, beyond which candidates are
+            dropped. For a head trained with `"bce"` it is a difference of log-odds of being correct.
+        min_reward (`float`, *optional*): Minimum reward, below which candidates are dropped, except the best of the
+            prompt. [`warm_up_threshold`] computes it from finished candidates.
 
     Example:
     ```python
@@ -54,11 +54,11 @@ class Pruning:
             )
 
     def survivors(self, rung: int, num_candidates: int) -> int:
-        """How many candidates of a prompt stay after step number `rung` (from 0)."""
+        """Return the number of candidates of a prompt that are kept after step number `rung` (from 0)."""
         return max(1, math.ceil(num_candidates * self.keep ** (rung + 1)))
 
     def leaders(self, rung: int, rewards: Float[Tensor, "prompts candidates"]) -> Bool[Tensor, "prompts candidates"]:
-        """Which candidates stay after step number `rung` (from 0); rewards are -inf for those dropped before."""
+        """Return which candidates are kept after step number `rung` (from 0); rewards of dropped ones are -inf."""
         order = rewards.argsort(dim=-1, descending=True, stable=True)
         survivors = self.survivors(rung, rewards.shape[-1])
         stay = torch.zeros_like(order, dtype=torch.bool).scatter(-1, order[:, :survivors], True)
@@ -72,11 +72,11 @@ class Pruning:
 
 def check_steps(steps: Sequence[int]) -> tuple[int, ...]:
     """
-    Completion lengths in ascending order.
+    Return the completion lengths in ascending order.
 
     Raises:
         TypeError: If one is not an integer.
-        ValueError: If there is none, one is below 1, or they do not ascend.
+        ValueError: If there are none, one is below 1, or they do not ascend.
     """
     steps = tuple(steps)
     for step in steps:
@@ -90,7 +90,7 @@ def check_steps(steps: Sequence[int]) -> tuple[int, ...]:
 
 def warm_up_threshold(rewards: Sequence[float], keep: float) -> float:
     """
-    The reward that a share of finished candidates reaches, for `Pruning(min_reward=...)`.
+    Return the reward that a share of finished candidates reaches, for `Pruning(min_reward=...)`.
 
     [DeepConf](https://huggingface.co/papers/2508.15260), section 3.3: the percentile $100 - \\eta$ of the lowest group
     confidences of a few candidates written in full (there 16; 10 or 90 % are kept).

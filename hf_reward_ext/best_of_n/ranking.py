@@ -1,4 +1,4 @@
-"""Scored candidates in order: by reward, or by the votes of their answers."""
+"""Ranking of scored candidates by reward, or by votes of their answers."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from hf_reward_ext.base.scoring.votes import majority_vote
 
 
 def rank_candidates(records: list[dict]) -> list[dict]:
-    """Best first; candidates that were stopped come after finished ones, candidates without a score last."""
+    """Sort candidates best first; pruned ones follow finished ones, and those without a score are last."""
     return sorted(records, key=_rank)
 
 
@@ -16,13 +16,13 @@ def rank_by_vote(
     records: list[dict], completions: Sequence[str], vote: str, extract_answer: Callable[[str], object]
 ) -> list[dict]:
     """
-    Candidates with the winning answer first.
+    Sort candidates with the winning answer first.
 
     Args:
-        records (`list` of `dict`): With `score` and `pruned`; each gets its `answer`.
-        completions (`list[str]`): Their texts. Those of stopped candidates have no vote.
-        vote (`str`): `"majority"`, or `"weighted"` by the exponential of the score (0 without a score).
-        extract_answer (`callable`): Text to a hashable answer, or `None`.
+        records (`list` of `dict`): Records with `score` and `pruned`, to which `answer` is added.
+        completions (`list[str]`): Texts of the candidates. Pruned candidates have no vote.
+        vote (`str`): Kind of vote, `"majority"`, or `"weighted"` by the exponential of the score (0 without a score).
+        extract_answer (`callable`): Function from a text to a hashable answer or `None`.
 
     Raises:
         TypeError: If an answer is not hashable.

@@ -1,4 +1,4 @@
-"""Rewards that are read while candidates are written: an ELHSR head's, and training-free ones."""
+"""Readers of rewards during generation: of an ELHSR head, and of training-free measures."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ ReadReward = ELHSRModel | Measure
 
 
 def as_read_reward(reward_model: Any) -> ReadReward | None:
-    """The head or training-free measure that a reward is or names; `None` if it reads finished texts."""
+    """Return the head or training-free measure for a reward or its name; `None` if it scores finished texts."""
     if isinstance(reward_model, ELHSRModel):
         return reward_model
     measure = as_measure(reward_model)
@@ -31,5 +31,5 @@ def as_read_reward(reward_model: Any) -> ReadReward | None:
 
 
 def open_reader(reward: ReadReward, policy: Any) -> RewardReader:
-    """What reads a reward while the policy writes."""
+    """Return the reader of a reward during generation."""
     return HiddenStateReward(policy, reward) if isinstance(reward, ELHSRModel) else LogitsReward(policy, reward)

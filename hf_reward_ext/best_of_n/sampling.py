@@ -1,4 +1,4 @@
-"""Candidates of prompts, sampled on a prompt that is read once."""
+"""Sampling of candidates with a prompt that is read once."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,10 +21,10 @@ from hf_reward_ext.best_of_n.staged import generate_staged
 
 class CandidateSampler:
     """
-    Samples completions of a batch of prompts.
+    Sample completions of a batch of prompts.
 
     Args:
-        policy (`PreTrainedModel`): The model that generates.
+        policy (`PreTrainedModel`): Model that generates.
         reward ([`ELHSRModel`] or [`Measure`], *optional*): Read while the candidates are written.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
         prune ([`Pruning`] or [`Resampling`], *optional*): When weak candidates are stopped or replaced.
@@ -91,7 +91,7 @@ def sample_candidates(sampler: CandidateSampler, options: BestOfNOptions, pad_to
     Args:
         sampler ([`CandidateSampler`]): The prompts.
         options ([`BestOfNOptions`]): Options of the pipeline.
-        pad_token_id (`int`): Fills shorter candidates.
+        pad_token_id (`int`): Id that fills shorter candidates.
 
     Returns:
         [`Candidates`], with rewards if one is read.
@@ -104,7 +104,7 @@ def sample_candidates(sampler: CandidateSampler, options: BestOfNOptions, pad_to
 
 
 def _join(parts: Sequence[Candidates], num_prompts: int, pad_token_id: int) -> Candidates:
-    """Join the candidates of several calls, those of a prompt side by side."""
+    """Join the candidates of several calls, with those of one prompt adjacent."""
     width = max(part.sequences.shape[1] for part in parts)
 
     def join(values: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rejection sampling: the best candidates of a prompt as rows for supervised fine-tuning."""
+"""Rejection sampling: rows for supervised fine-tuning from the best candidates of a prompt."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,15 +14,15 @@ def sft_rows(
     accept: Callable[[str | list, str], bool] | None = None,
 ) -> list[dict]:
     """
-    The best candidates of a prompt, as `SFTTrainer` reads them.
+    Return the best candidates of a prompt as rows for `SFTTrainer`.
 
     Args:
         prompt (`str` or messages): The prompt of the records.
-        records (`list` of `dict`): Output of `pipe(prompt, return_all=True)`. Equal texts count once, candidates that
-            were pruned or have no score not at all.
+        records (`list` of `dict`): Output of `pipe(prompt, return_all=True)`. Equal texts count once; candidates that
+            were pruned or have no score are ignored.
         keep (`int`, *optional*, defaults to 1): Maximum number of rows.
-        min_score (`float`, *optional*): Lowest score of a row.
-        accept (`callable`, *optional*): `(prompt, completion) -> bool`, a check of the text.
+        min_score (`float`, *optional*): Minimum score of a row.
+        accept (`callable`, *optional*): Function `(prompt, completion) -> bool` that accepts a text.
 
     Returns:
         `list` of `dict`: `prompt`, `completion` (text, or messages for a chat) and `score`.

@@ -1,4 +1,4 @@
-"""From prompts to a file of training rows by best-of-N, resumable."""
+"""Resumable writing of training rows by best-of-N."""
 
 import functools
 import itertools
@@ -28,31 +28,32 @@ def write_best_of_n(
     **call_kwargs,
 ) -> Path:
     """
-    Samples N candidates of every prompt, scores them, and writes rows for a trainer.
+    Sample N candidates of every prompt, score them, and write rows for a trainer.
 
-    A run that was killed resumes after the last whole part when it is called again with the same arguments, and ends
-    with the file that it would have written undisturbed: part i is sampled with `seed + i`. A finished file is left
-    alone. Models are compared by their weights, functions by their names.
+    A killed run resumes after the last complete part when it is called again with the same arguments, and produces the
+    same file as an uninterrupted run: part i is sampled with `seed + i`. A finished file is not changed. Models are
+    compared by their weights, functions by their names.
 
     Args:
-        pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)`, or a callable that takes and returns the same.
-        prompts (iterable of `str` or of messages): A list, a column of a dataset, or a stream.
-        path (`str` or `Path`): `*.jsonl` or `*.arrow`.
-        rows (`callable`, *optional*): `(prompt, records) -> rows`: [`preference_rows`], [`sft_rows`], either with
-            options by `functools.partial`, or your own.
-        prompts_per_part (`int`, *optional*, defaults to 32): What is lost at most when the run is killed.
-        seed (`int`, *optional*): Of the samples.
-        show_progress (`bool`, *optional*): Default: a bar for more than one part.
-        overwrite (`bool`, *optional*, defaults to `False`): Whether a file of that name is replaced when the new one
-            is whole.
-        **call_kwargs: For the pipeline (`num_candidates`, `max_new_tokens`, ...).
+        pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)`, or a callable with the same arguments and results.
+        prompts (iterable of `str` or of messages): Prompts as a list, a column of a dataset, or a stream.
+        path (`str` or `Path`): File to write, `*.jsonl` or `*.arrow`.
+        rows (`callable`, *optional*): Function `(prompt, records) -> rows`: [`preference_rows`], [`sft_rows`], either
+            with options by `functools.partial`, or a custom one.
+        prompts_per_part (`int`, *optional*, defaults to 32): Number of prompts per part, the maximum that a killed
+            run loses.
+        seed (`int`, *optional*): Random seed for sampling.
+        show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for more than one part.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an existing file once the new one is
+            complete.
+        **call_kwargs: Arguments of the pipeline's call (`num_candidates`, `max_new_tokens`, ...).
 
     Returns:
-        `Path`: Of the file. `load_dataset("json", data_files=...)` or `Dataset.from_file(...)` reads it.
+        `Path`: Path of the file. `load_dataset("json", data_files=...)` or `Dataset.from_file(...)` reads it.
 
     Raises:
-        ValueError: If what is there is broken, or was made of other prompts or with other settings or models, or no
-            prompt gives a row; if a prompt of a list is neither text nor messages, before the first is sampled.
+        ValueError: If the existing file is broken or has other prompts, settings or models, no prompt gives a row, or a
+            prompt of a list is neither text nor messages (before sampling).
         RuntimeError: If another process writes the file.
 
     Example:
@@ -86,7 +87,7 @@ def write_best_of_n(
 
 
 def _describe(value):
-    """What identifies a setting in another process: no addresses."""
+    """Describe a setting so that another process recognizes it, without memory addresses."""
     if isinstance(value, functools.partial):
         return [_describe(value.func), _describe(value.args), _describe(value.keywords)]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A file of rows that is written part by part: complete or not there, and a killed run resumes where it stopped."""
+"""Writer of a file in parts: the file is complete or missing, and a killed run resumes."""
 
 import hashlib
 import json
@@ -16,22 +16,22 @@ _FORMAT = "hf_reward_ext rows 1"
 
 class ResumableWriter:
     """
-    Collects rows in parts beside the file and joins them when all are there.
+    Writer that collects rows in parts and joins them to a file when all are complete.
 
-    Nothing of a file that is there changes before the new one is whole on the disk. Beside the finished file,
-    `<name>.info.json` holds what it was made with, its size and its hash; the folder `<name>.parts` is gone then. One
-    process writes a file at a time; a second one is refused.
+    An existing file does not change before the new one is complete on disk. `<name>.info.json` in the same folder has
+    the settings, size and hash of the finished file; the folder `<name>.parts` is then deleted. A file can be written
+    by one process at a time.
 
     Args:
-        path (`str` or `Path`): `*.jsonl`, or `*.arrow` for `Dataset.from_file`.
-        settings (`dict`): What the rows depend on beside the inputs of each part; fit for JSON. Another run may only
-            resume with the same.
-        overwrite (`bool`, *optional*, defaults to `False`): Whether a file of that name is replaced when the new one is
-            whole. Parts of the same settings are resumed all the same.
+        path (`str` or `Path`): File to write, `*.jsonl`, or `*.arrow` for `Dataset.from_file`.
+        settings (`dict`): Settings that the rows depend on in addition to the inputs of each part, as JSON values. A
+            run can only be resumed with the same settings.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an existing file once the new one is
+            complete. Parts with the same settings are resumed in any case.
 
     Raises:
-        ValueError: If the file's name ends otherwise; the file is there and not ours, or not as it was written, or made
-            with other settings; or its name or that of its description or parts is taken by something else.
+        ValueError: If the file name has another ending; an existing file was not written by this class, was changed, or
+            has other settings; or another file has the name of the description or the parts.
 
     Example:
     ```python
@@ -46,7 +46,7 @@ class ResumableWriter:
     def __init__(self, path: str | Path, settings: dict[str, Any], *, overwrite: bool = False):
         self.path = Path(path)
         if self.path.suffix not in (".jsonl", ".arrow"):
-            raise ValueError(f"`path={str(path)!r}` was given, but rows go to '*.jsonl' or '*.arrow'. Name it so.")
+            raise ValueError(f"`path` must end with '.jsonl' or '.arrow', got {str(path)!r}. Rename it.")
         self.info = self.path.with_name(self.path.name + ".info.json")
         check_target(self.path)
         self._parts = Parts(self.path, settings, overwrite)
@@ -54,17 +54,17 @@ class ResumableWriter:
 
     @property
     def parts(self) -> Path:
-        """The folder of unfinished parts."""
+        """Folder of unfinished parts."""
         return self._parts.folder
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the rows depend on beside the inputs."""
+        """Settings that the rows depend on."""
         return self._parts.settings
 
     @property
     def is_finished(self) -> bool:
-        """Whether the file is whole and of these settings."""
+        """Whether the file is complete and has these settings."""
         return self._finished is not None
 
     def __enter__(self) -> Self:
@@ -77,14 +77,14 @@ class ResumableWriter:
 
     def has(self, number: int, inputs: Sequence) -> bool:
         """
-        Whether a part is written already; parts are asked for in order.
+        Return whether a part exists; parts must be queried in order.
 
         Args:
-            number (`int`): Its number.
-            inputs (`list`): What its rows are made of; fit for JSON.
+            number (`int`): Number of the part.
+            inputs (`list`): Inputs from which its rows are made, as JSON values.
 
         Raises:
-            ValueError: If the part that is there was made of other inputs or with other settings, or is broken.
+            ValueError: If the existing part has other inputs or settings, or is broken.
             RuntimeError: If another process writes the file.
         """
         if self._finished is None:
@@ -92,30 +92,30 @@ class ResumableWriter:
         if self._finished["parts"][number : number + 1] != [self._parts.ask(number, inputs)]:
             raise ValueError(
                 f"Part {number} in {self.path} was made of other prompts or with other settings, so this run cannot "
-                f"resume from it. Use the data of before, start afresh (`overwrite`), or choose another path."
+                f"resume from it. Use the data of before, start again (`overwrite`), or choose another path."
             )
         return True
 
     def write(self, number: int, inputs: Sequence, rows: Sequence[dict]) -> None:
         """
-        Writes a part, which may have no rows.
+        Write a part, which may have no rows.
 
         Raises:
-            TypeError, ValueError: If a row holds what JSON and Arrow cannot both hold; the place is named.
+            TypeError, ValueError: If JSON or Arrow cannot store a value in a row; the message names the position.
             OSError: If it cannot be written.
         """
         self._parts.write(number, inputs, rows)
 
     def finish(self) -> Path:
         """
-        Joins the parts that were asked for or written, and returns the path.
+        Join the parts that were queried or written, and return the path.
 
         Raises:
             ValueError: If no part has a row, or the finished file has more parts.
         """
         if self._finished is not None:
             self._check_number(self._finished)
-            self._parts.remove()  # what is left where a run was killed while it did so
+            self._parts.remove()  # left by a run that was killed while joining
             return self.path
         self._parts.lock()
         if not any(self._parts):
@@ -135,7 +135,7 @@ class ResumableWriter:
             "parts": self._parts.digests,
         }
         text = json.dumps(described, indent=1)
-        # Noted before the file has its name: by it a run that was killed in between recognizes the file as ours.
+        # Recorded before the file is renamed, so that a run killed in between recognizes the file.
         replace_text(self._note, text, self.parts / "result.draft")
         with naming_file(self.path):
             os.replace(joined, self.path)
@@ -148,11 +148,11 @@ class ResumableWriter:
         return self.parts / "result.info.json"
 
     def _read_finished(self, overwrite: bool) -> dict | None:
-        """What is recorded of the file, if it is finished and may stay."""
+        """Return the record of the file, if it is finished and can be kept."""
         recorded = _read_info(self.info)
         if self.info.exists() and recorded is None:
             raise ValueError(
-                f"{str(self.info)!r} must be free for what is recorded of the file, but it is there and not ours. "
+                f"{str(self.info)!r} must be free for the record of the file, but another file has that name. "
                 "Rename it, or choose another path."
             )
         if not self.path.exists():
@@ -160,24 +160,24 @@ class ResumableWriter:
         noted = _read_info(self._note)
         if recorded is not None and _is_described(self.path, recorded):
             changed = describe_changes(recorded["settings"], self.settings)
-            if not changed and (not overwrite or noted is not None):  # noted: killed while the parts were deleted
+            if not changed and (not overwrite or noted is not None):  # the run was killed while it deleted the parts
                 return recorded
             if not overwrite:
                 raise ValueError(
                     f"{self.path} was made of other prompts or with other settings ({changed}). Use the settings of "
-                    "before, start afresh (`overwrite`), or choose another path."
+                    "before, start again (`overwrite`), or choose another path."
                 )
         elif noted is not None and _is_described(self.path, noted):
-            return None  # killed after the file got its name: all parts are still there
+            return None  # killed after the file was renamed: all parts still exist
         elif recorded is None and not overwrite:
             raise ValueError(
-                f"{self.path} is there, but it was not written by this. Delete it, choose another path, or replace it "
-                "(`overwrite`)."
+                f"{self.path} exists, but it was not written by this class. Delete it, choose another path, or "
+                "replace it (`overwrite`)."
             )
         elif not overwrite:
             raise ValueError(
                 f"{self.path} has {self.path.stat().st_size} bytes, but {recorded['num_rows']} rows of "
-                f"{recorded['size']} bytes were written; it was cut or changed. Delete it, or make it again "
+                f"{recorded['size']} bytes were written; it was truncated or changed. Delete it, or make it again "
                 "(`overwrite`)."
             )
         return None
@@ -186,12 +186,12 @@ class ResumableWriter:
         if len(finished["parts"]) != len(self._parts.digests):
             raise ValueError(
                 f"{self.path} was made of {len(finished['parts'])} parts, but {len(self._parts.digests)} were asked "
-                "for. Use the data of before, start afresh (`overwrite`), or choose another path."
+                "for. Use the data of before, start again (`overwrite`), or choose another path."
             )
 
 
 def _read_info(path: Path) -> dict | None:
-    """What is recorded in a file of ours; `None` if it is missing or not ours."""
+    """Return the record in a file; `None` if it is missing or another file."""
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Trainer callbacks: how good the policy in training is by a reward, and under guides."""
+"""Trainer callbacks that measure the policy in training by a reward, alone and under guides."""
 
 from hf_reward_ext.callbacks.best_of_n import BestOfNCallback
 from hf_reward_ext.callbacks.guided_generation import GuidedGenerationCallback

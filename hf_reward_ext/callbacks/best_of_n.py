@@ -1,4 +1,4 @@
-"""Reward of the policy in training, and of its best of N."""
+"""Callback for the reward of the policy in training and of its best of N samples."""
 
 import statistics
 from collections.abc import Sequence
@@ -16,50 +16,53 @@ from hf_reward_ext.evaluation.curves import chances_by_rank
 
 class BestOfNCallback(SamplingCallback):
     r"""
-    Reward of the policy's samples, its best-of-N curve, and its win rate, at each evaluation of any trainer.
+    Callback that logs the policy's reward, best-of-N curve and win rate at each evaluation of any trainer.
 
     $$ \operatorname{BoN@}k = \sum_{j=0}^{N-1} \frac{\binom{N-1-j}{k-1}}{\binom{N}{k}} r_{(j)}, \qquad
        \text{win} = \frac{1}{NM} \sum_{i,j} \left([r_i > r'_j] + \tfrac12 [r_i = r'_j]\right) $$
 
-    $r_{(j)}$ is the reward of rank $j$ among the N of a prompt, $r'$ are those of the M reference completions; both are
-    means over prompts, and the sum over $i, j$ leaves out $i = j$ where both were drawn with the same seed. Candidates
-    for which the reward has no answer (`None`) are left out and counted: `bon_unanswered_ratio`, where there are any.
+    $r_{(j)}$ is the reward of rank $j$ among the N candidates of a prompt, and $r'$ are the rewards of the M reference
+    completions. Both values are means over prompts. The sum over $i, j$ omits $i = j$ if both were drawn with the same
+    seed. Candidates without a reward (`None`) are ignored and counted in `bon_unanswered_ratio`.
     `eval_bon_reward` (the whole N) can be `metric_for_best_model`. Also logged, without the prefix:
     `bon_reward_at_k` for powers of two, `bon_win_rate`, `bon_completion_length` in tokens, and `bon_clipped_ratio`, the
     share of completions that were cut.
 
-    All processes take part, and everything that sampling touches is put back, so a run with this callback trains the
-    same weights as one without. Put an `EarlyStoppingCallback` that looks at these metrics after it.
+    All processes take part, and the state that sampling changes is restored, so a run with this callback trains the
+    same weights as one without it. Add an `EarlyStoppingCallback` that uses these metrics after it.
 
     Args:
         prompts (`list` of `str` or of messages, `Dataset`, or `None`): Prompts to sample from. A dataset has a column
-            `prompt`; its other columns go to reward functions. `None`: those of the trainer's `eval_dataset`.
+            `prompt`; its other columns are passed to reward functions. `None`: the prompts of the trainer's
+            `eval_dataset`.
         reward_model (`str`, `PreTrainedModel` or `callable`): Reward of single completions: any sequence-classification
-            reward model or its name, one of ours, a reward function as TRL's trainers take them, see [`as_scorer`].
-        num_candidates (`int`, *optional*, defaults to 8): N.
+            reward model or its name, a model of this library, or a reward function as for TRL's trainers, see
+            [`as_scorer`].
+        num_candidates (`int`, *optional*, defaults to 8): Number of candidates N.
         reference (`list`, `PreTrainedModel`, *optional*): Reference for the win rate: one or more completions per
-            prompt, or another policy. Default: the policy as it is when training begins; where the prompts are not
-            known then (`prompts=None` without `trainer`), at the first evaluation, see `eval_on_start=True` of
+            prompt, or another policy. Default: the policy at the beginning of training, or at the first evaluation if
+            the prompts are not known before it (`prompts=None` without `trainer`); see `eval_on_start=True` of
             `TrainingArguments`.
         trainer (`Trainer`, *optional*): The trainer that the callback is added to (`trainer.add_callback`). Its
-            trackers (`report_to`) get the values, which otherwise are in its metrics and log history alone.
+            trackers (`report_to`) receive the values. Without it they are in the metrics and the log history only.
         num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
         max_new_tokens (`int`, *optional*, defaults to 256), temperature (`float`, *optional*, defaults to 1.0),
-            generation_kwargs (`dict`, *optional*): Settings of the samples. Of the policy's generation config only EOS,
-            BOS and pad hold.
-        seed (`int`, *optional*, defaults to 0): Random seed of the samples, the same at each evaluation.
-        batch_size (`int`, *optional*): Prompts at a time. Default: `per_device_eval_batch_size`.
-        reward_processing_class (*optional*): Tokenizer of a reward model given as an object.
-        num_completions_to_print (`int`, *optional*, defaults to 0): Prompts whose best candidate is printed.
-        name (`str`, *optional*, defaults to `"bon"`): Beginning of the metrics' names; give another to each of several
+            generation_kwargs (`dict`, *optional*): Settings of the samples. Only EOS, BOS and padding
+            tokens are taken from the policy's generation config.
+        seed (`int`, *optional*, defaults to 0): Random seed for sampling, the same at each evaluation.
+        batch_size (`int`, *optional*): Number of prompts per batch. Default: `per_device_eval_batch_size`.
+        reward_processing_class (*optional*): Tokenizer of a reward model that is passed as an object.
+        num_completions_to_print (`int`, *optional*, defaults to 0): Number of prompts whose best candidate is
+            printed.
+        name (`str`, *optional*, defaults to `"bon"`): Prefix of the metrics' names, which must differ between several
             callbacks.
 
     Attributes:
-        table ([`CompletionsTable`]): The best candidates of all evaluations; `table.frame` is a `DataFrame`.
+        table ([`CompletionsTable`]): Best candidates of all evaluations; `table.frame` is a `DataFrame`.
 
     Raises:
         TypeError: If the reward model cannot score text, or a function needs columns that the prompts do not have.
-        ValueError: If a number is out of range, prompts are missing, or a reward is no number.
+        ValueError: If a number is out of range, prompts are missing, or a reward is not a number.
 
     Example:
     ```python
@@ -80,9 +83,7 @@ class BestOfNCallback(SamplingCallback):
         **settings,
     ):
         if num_candidates < 1:
-            raise ValueError(
-                f"`num_candidates={num_candidates}` was given, but best-of-N chooses among candidates. Pass 1 or more."
-            )
+            raise ValueError(f"`num_candidates` must be at least 1, got {num_candidates}. Pass 1 or more.")
         super().__init__(prompts, reward_model, name=name, **settings)
         self.num_candidates = num_candidates
         self.reference = Reference(reference, f"{name}_reference")
@@ -161,7 +162,7 @@ def _answered(rewards: Rewards) -> list[float]:
 
 
 def _best_of(groups: Sequence[list[float]], k: int) -> float:
-    """Mean over prompts of the expected best of k rewards; of fewer, where fewer have an answer."""
+    """Return the mean over prompts of the expected best of k rewards, or of fewer if fewer have an answer."""
     best = [
         float(np.sort(rewards)[::-1] @ chances_by_rank(len(rewards), min(k, len(rewards))))
         for rewards in groups
@@ -172,4 +173,4 @@ def _best_of(groups: Sequence[list[float]], k: int) -> float:
             f"The reward must have an answer to a candidate of at least one prompt, got `None` for all of "
             f"{len(groups)} prompts. Pass prompts that it applies to."
         )
-    return statistics.mean(best)  # exact: equal rewards give their value
+    return statistics.mean(best)  # exact for equal rewards

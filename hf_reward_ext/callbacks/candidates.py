@@ -1,4 +1,4 @@
-"""Candidates of a policy for each of some prompts."""
+"""Sampling of candidates for prompts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.lm.tokens import left_padded
 from hf_reward_ext.callbacks.prompts import Prompt
 
-# What the callbacks pass to `generate` themselves.
+# Arguments of `generate` that the callbacks set themselves.
 _OWN_KEYWORDS = {
     "inputs",
     "input_ids",
@@ -29,18 +29,18 @@ _OWN_KEYWORDS = {
 @dataclass
 class Sampling:
     """
-    How candidates are drawn.
+    Settings of the sampling of candidates.
 
     Args:
-        max_new_tokens (`int`): Longest completion.
-        temperature (`float`): Temperature of the samples.
-        generation_kwargs (`dict`, *optional*): More arguments of `generate`, or other values of these.
-        batch_size (`int`): Prompts at a time.
-        seed (`int`): Random seed. A batch is seeded with it and the index of its first prompt, so that evaluations
-            compare, and the number of processes matters little.
+        max_new_tokens (`int`): Maximum number of tokens of a completion.
+        temperature (`float`): Sampling temperature.
+        generation_kwargs (`dict`, *optional*): Further arguments of `generate`, or other values of these.
+        batch_size (`int`): Number of prompts per batch.
+        seed (`int`): Random seed. A batch is seeded with it and the index of its first prompt, so that evaluations are
+            comparable and nearly independent of the number of processes.
 
     Raises:
-        ValueError: If a number is out of range, or `generation_kwargs` holds what the callback sets itself.
+        ValueError: If a number is out of range, or `generation_kwargs` has arguments that the callback sets itself.
     """
 
     max_new_tokens: int = 256
@@ -60,18 +60,18 @@ class Sampling:
             raise ValueError(f"`generation_kwargs` must not hold {taken}, which the callback sets. Leave them out.")
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of `generate`: plain sampling, unless `generation_kwargs` changes it."""
+        """Return the arguments of `generate`: plain sampling, unless `generation_kwargs` changes it."""
         plain = dict(do_sample=True, temperature=self.temperature, top_k=0, top_p=1.0, use_cache=True)
         return {**plain, "max_new_tokens": self.max_new_tokens, **(self.generation_kwargs or {})}
 
 
 class Candidate(NamedTuple):
     """
-    One sample.
+    A sampled completion.
 
     Attributes:
-        ids (`list[int]`): Its tokens, up to and with EOS.
-        is_cut (`bool`): `True` if only the limit of the length ended it.
+        ids (`list[int]`): Token ids, up to and including EOS.
+        is_cut (`bool`): `True` if the length limit ended it.
     """
 
     ids: list[int]
@@ -91,21 +91,21 @@ def sample_candidates(
     **generate_kwargs,
 ) -> tuple[list[list[Candidate]], list]:
     """
-    Candidates of each prompt, sampled plainly: of the policy's own generation config only EOS, BOS and pad hold.
+    Sample candidates of each prompt, with only EOS, BOS and padding tokens from the policy's generation config.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): The policy, in evaluation mode.
-        processing_class: Its tokenizer; it is not changed.
-        prompts (`list` of [`Prompt`]): The prompts to continue.
-        num_candidates (`int`): Candidates per prompt.
-        sampling ([`Sampling`]): Settings of the samples.
+        policy (`PreTrainedModel` or `PeftModel`): Policy in evaluation mode.
+        processing_class: Tokenizer of the policy, which is not changed.
+        prompts (`list` of [`Prompt`]): Prompts to continue.
+        num_candidates (`int`): Number of candidates per prompt.
+        sampling ([`Sampling`]): Sampling settings.
         first (`int`, defaults to 0): Index of the first prompt among those of all processes.
-        visit (`callable`, *optional*): Function of the sequences and the prompts' attention mask of a batch, with a
-            value per row.
+        visit (`callable`, *optional*): Function of the sequences and the prompts' attention mask of a batch that
+            returns a value per row.
         **generate_kwargs: Arguments of `generate` (`logits_processor`, ...).
 
     Returns:
-        Per prompt a list of [`Candidate`]; and the values of `visit`, flat, in the same order.
+        List of [`Candidate`] per prompt, and the values of `visit` as a flat list in the same order.
     """
     candidates, visited = [], []
     pad = processing_class.pad_token_id
@@ -133,7 +133,7 @@ def sample_candidates(
 
 @contextmanager
 def plain_generation(policy: Any, processing_class: Any) -> Iterator[None]:
-    """Within it `generate` takes nothing but EOS (or else the tokenizer's), BOS and pad from the generation config."""
+    """Make `generate` use only EOS (or else the tokenizer's), BOS and padding tokens of the generation config."""
     models = list(dict.fromkeys([policy, unwrap_peft(policy)]))  # PEFT copies the outer config to the inner model
     before = [model.generation_config for model in models]
     special = {name: getattr(before[0], name) for name in ("eos_token_id", "bos_token_id", "pad_token_id")}

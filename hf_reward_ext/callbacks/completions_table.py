@@ -1,4 +1,4 @@
-"""Completions over the steps of a training, as TRL's `LogCompletionsCallback` shows them."""
+"""Table of completions over training steps, as in TRL's `LogCompletionsCallback`."""
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 class CompletionsTable:
     """
-    Grows by some rows at each evaluation; Weights & Biases and Comet get it whole.
+    Table that grows at each evaluation and is logged to Weights & Biases and Comet.
 
     Args:
-        name (`str`): Name of the table there.
+        name (`str`): Name of the table in the trackers.
         num_printed (`int`, defaults to 0): Number of rows of each evaluation that are printed.
     """
 
@@ -25,19 +25,19 @@ class CompletionsTable:
 
     @property
     def frame(self) -> "pd.DataFrame":
-        """All rows so far: `step`, `prompt`, `completion` and what the callback adds."""
+        """All rows so far: `step`, `prompt`, `completion` and columns of the callback."""
         import pandas as pd  # takes a second to import
 
         return pd.DataFrame(self._rows)
 
     def log(self, rows: list[dict], step: int, args: TrainingArguments) -> None:
         """
-        Adds rows and shows the table. Only the main process is to call it.
+        Add rows and log the table. Call it in the main process only.
 
         Args:
-            rows (`list` of `dict`): With `prompt`, `completion`, `reward` and others.
-            step (`int`): Step of the training.
-            args (`TrainingArguments`): Its `report_to` names the trackers.
+            rows (`list` of `dict`): Rows with `prompt`, `completion`, `reward` and others.
+            step (`int`): Training step.
+            args (`TrainingArguments`): Training arguments with `report_to`.
         """
         self._rows += [{"step": str(step), **row} for row in rows]
         trackers = args.report_to or ()

@@ -1,4 +1,4 @@
-"""Sampling from a model in training, after which everything is as before."""
+"""Evaluation mode of a model in training, which restores all state afterwards."""
 
 import random
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from trl.models import unwrap_model_for_generation
 @contextmanager
 def evaluation_mode(model, args: TrainingArguments) -> Iterator:
     """
-    The bare model in evaluation mode, ready to generate: unwrapped, without gradients or gradient checkpointing.
+    Yield the unwrapped model in evaluation mode, without gradients or gradient checkpointing.
 
-    After it training modes of all modules, gradient checkpointing and the random states of Python, NumPy and torch
-    are those of before. All processes have to enter it: weights that FSDP shards are collected as TRL does it, those
-    of ZeRO-3 layer by layer.
+    On exit the training modes of all modules, gradient checkpointing and the random states of Python, NumPy and torch
+    are restored. All processes must enter it: weights sharded by FSDP are gathered as in TRL, those of ZeRO-3 layer by
+    layer.
 
     Args:
-        model (`PreTrainedModel`): The model that a callback gets from its trainer.
-        args (`TrainingArguments`): Arguments of the trainer.
+        model (`PreTrainedModel`): Model that the trainer passes to a callback.
+        args (`TrainingArguments`): Training arguments.
 
     Example:
     ```python
@@ -34,7 +34,7 @@ def evaluation_mode(model, args: TrainingArguments) -> Iterator:
     ```
     """
     modes = {module: module.training for module in model.modules()}
-    # TRL asks for an accelerator, and a new one would overwrite the gradient accumulation of the trainer's.
+    # TRL needs an accelerator, and a new one would overwrite the gradient accumulation of the trainer's.
     accelerator = SimpleNamespace(state=AcceleratorState(), unwrap_model=extract_model_from_parallel)
     with (
         same_random_states(args.device),
@@ -57,7 +57,7 @@ def evaluation_mode(model, args: TrainingArguments) -> Iterator:
 
 @contextmanager
 def same_random_states(device: torch.device) -> Iterator[None]:
-    """After it the random states of Python, NumPy and torch (CPU and `device`) are those of before."""
+    """Restore the random states of Python, NumPy and torch (CPU and `device`) on exit."""
     states = random.getstate(), np.random.get_state()
     devices = [] if device.type == "cpu" else [device]
     try:

@@ -1,4 +1,4 @@
-"""The policy in training under guides, at several weights."""
+"""Callback for the policy in training under guides, at several weights."""
 
 import math
 from collections.abc import Sequence
@@ -20,16 +20,17 @@ from hf_reward_ext.genarm.weights import GuideWeights
 
 class GuidedGenerationCallback(SamplingCallback):
     r"""
-    Samples with and without GenARM guides at each evaluation of any trainer: their reward, and how far they go.
+    Callback that logs the reward and the divergence of guided samples at each evaluation of any trainer.
 
     $$ \pi_\alpha(y_t) \propto \pi(y_t) \prod_k \pi_k(y_t)^{\alpha}, \qquad
        KL_\alpha = E_{y \sim \pi_\alpha} \sum_t KL(\pi_\alpha(\cdot \mid y_{<t}) \,\|\, \pi(\cdot \mid y_{<t})) $$
 
     For each weight it logs `eval_guided_reward_alpha_<alpha>` and `eval_guided_kl_alpha_<alpha>` (nats per completion,
-    exact at every token of the samples); at weight 0, the policy alone, the reward only.
+    exact at every token of the samples). At weight 0, the policy alone, it logs the reward only.
     `metric_for_best_model="eval_guided_reward_alpha_1"` selects the checkpoint that is best under its guide.
 
-    The model in training is the policy, or with `policy=` the guide. Everything else is as for [`BestOfNCallback`].
+    The model in training is the policy, or the guide if `policy` is given. Other arguments are those of
+    [`BestOfNCallback`].
 
     Args:
         prompts (`list` of `str` or of messages, `Dataset`, or `None`): Prompts to sample from; `None`: the prompts of
@@ -37,14 +38,14 @@ class GuidedGenerationCallback(SamplingCallback):
         reward_model (`str`, `PreTrainedModel` or `callable`): Reward of the samples, see [`BestOfNCallback`].
         guides (`PreTrainedModel`, `PeftModel` or a list of them, *optional*): Guides of the policy in training.
         policy (`PreTrainedModel`, *optional*): Policy that the model in training guides, instead of `guides`.
-        alphas (`Sequence[float]`, *optional*, defaults to `(0.5, 1.0)`): Weights, the same for every guide.
-        num_candidates (`int`, *optional*, defaults to 1): Samples per prompt and weight.
-        name (`str`, *optional*, defaults to `"guided"`): Beginning of the metrics' names.
+        alphas (`Sequence[float]`, *optional*, defaults to `(0.5, 1.0)`): Weights, each used for all guides.
+        num_candidates (`int`, *optional*, defaults to 1): Number of samples per prompt and weight.
+        name (`str`, *optional*, defaults to `"guided"`): Prefix of the metrics' names.
         trainer, num_prompts, max_new_tokens, temperature, generation_kwargs, seed, batch_size, reward_processing_class,
             num_completions_to_print (*optional*): See [`BestOfNCallback`].
 
     Attributes:
-        table ([`CompletionsTable`]): A sample per prompt and weight; `table.frame` is a `DataFrame`.
+        table ([`CompletionsTable`]): One sample per prompt and weight; `table.frame` is a `DataFrame`.
 
     Raises:
         ValueError: Unless exactly one of `guides` and `policy` is given, or if a weight occurs twice.
@@ -70,15 +71,15 @@ class GuidedGenerationCallback(SamplingCallback):
     ):
         if (guides is None) == (policy is None):
             raise ValueError(
-                f"{'Neither' if guides is None else 'Both'} of `guides` and `policy` were given, but the model in "
-                "training is one of the two. Pass the other."
+                f"Exactly one of `guides` and `policy` must be given, got {'neither' if guides is None else 'both'}: "
+                "the model in training is the other one."
             )
         if num_candidates < 1:
             raise ValueError(f"`num_candidates` must be at least 1, got {num_candidates}.")
         if not all(math.isfinite(alpha) for alpha in alphas):
             raise ValueError(f"`alphas` must be finite numbers, got {tuple(alphas)}.")
         if len({f"{alpha:g}" for alpha in alphas}) < len(alphas):
-            raise ValueError(f"`alphas={tuple(alphas)}` names a weight twice, but each has one metric. Remove one.")
+            raise ValueError(f"`alphas` must be different weights, got {tuple(alphas)}. Remove the repetition.")
         super().__init__(prompts, reward_model, name=name, **settings)
         self.guides = guides
         self.policy = policy
@@ -101,7 +102,7 @@ class GuidedGenerationCallback(SamplingCallback):
         return results
 
     def _at(self, alpha, policy, guides, processing_class, prompts, first, sampling) -> list[dict]:
-        """Texts, rewards and divergences of each prompt at a weight."""
+        """Sample at a weight, and return texts, rewards and divergences of each prompt."""
         guided: dict[str, Any] = {}
         if alpha != 0:
             guided["logits_processor"] = [GenARMLogitsProcessor(guides, alpha)]
@@ -150,7 +151,7 @@ class GuidedGenerationCallback(SamplingCallback):
 
 
 class _SeparateModels:
-    """Policy and guides for [`trace_guidance`], read one after another, so that they need no joint cache."""
+    """Policy and guides for [`trace_guidance`], run one after another, so that they need no shared cache."""
 
     def __init__(self, policy, guides: Sequence, alpha: float):
         self.models = [policy, *guides]
@@ -174,6 +175,6 @@ class _SeparateModels:
 
 
 def _divergences(models: _SeparateModels, sequences: Tensor, attention_mask: Tensor) -> list[float]:
-    """KL(guided || policy) of each row, in nats."""
+    """Return KL(guided || policy) of each row, in nats."""
     trace = trace_guidance(models, sequences, attention_mask.shape[1], attention_mask)
     return trace.kl.sum(-1).tolist()

@@ -1,4 +1,4 @@
-"""Work on a list, shared among the processes of a run."""
+"""Distribution of a list over the processes of a run."""
 
 from typing import TypeVar
 
@@ -10,13 +10,13 @@ Item = TypeVar("Item")
 
 def own_share(items: list[Item]) -> tuple[int, list[Item]]:
     """
-    The part of a list that this process works on, and the place of its first item.
+    Return the part of a list that this process handles, and the index of its first item.
 
-    Every process gets equally many: short shares are filled with the last item, so that no process waits in vain for
-    another in the forward of a sharded model.
+    All parts have the same length: short parts are filled with the last item, so that no process waits forever for
+    another one in the forward of a sharded model.
 
     Args:
-        items (`list`): The same on every process, not empty.
+        items (`list`): Items, the same on every process, not empty.
     """
     state = PartialState()
     size = -(-len(items) // state.num_processes)
@@ -27,10 +27,10 @@ def own_share(items: list[Item]) -> tuple[int, list[Item]]:
 
 def gather_shares(results: list[Item], count: int) -> list[Item]:
     """
-    The results of all processes in the order of the list, on every process; what was only filled in is dropped.
+    Return the results of all processes in the order of the list, without those of filled items.
 
     Args:
-        results (`list`): One per item of [`own_share`].
-        count (`int`): Length of the list that was shared.
+        results (`list`): Results, one per item of [`own_share`].
+        count (`int`): Length of the distributed list.
     """
     return gather_object(results)[:count]

@@ -1,4 +1,4 @@
-"""The prompts that a callback samples from: given, or read from the evaluation data of the trainer."""
+"""Prompts that a callback samples from: given, or taken from the evaluation data of the trainer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -9,17 +9,17 @@ from datasets import Dataset, IterableDataset
 from hf_reward_ext.base.preference.pairs import tokenize_prompt
 from hf_reward_ext.base.preference.validation import naming_row
 
-_IGNORED = -100  # label of tokens that a loss does not count
+_IGNORED = -100  # label of tokens that the loss ignores
 
 
 class Prompt(NamedTuple):
     """
-    What a policy continues.
+    Prompt of a policy.
 
     Attributes:
         shown (`str` or messages): The prompt for rewards and tables.
-        ids (`list[int]`): The tokens that the policy reads.
-        columns (`dict`): Other columns of its row, for reward functions.
+        ids (`list[int]`): Token ids of the prompt.
+        columns (`dict`): Other columns of the row, for reward functions.
     """
 
     shown: str | list
@@ -29,11 +29,11 @@ class Prompt(NamedTuple):
 
 def given_prompts(prompts: Iterable, processing_class: Any, num_prompts: int | None = None) -> list[Prompt]:
     """
-    Prompts of a list or dataset.
+    Return the prompts of a list or dataset.
 
     Args:
         prompts (`list` of `str` or of messages, or `Dataset` with a column `prompt`): The prompts to continue.
-        processing_class: The policy's tokenizer.
+        processing_class: Tokenizer of the policy.
         num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
 
     Raises:
@@ -45,20 +45,20 @@ def given_prompts(prompts: Iterable, processing_class: Any, num_prompts: int | N
 
 def evaluation_prompts(eval_dataloader: Any, processing_class: Any, num_prompts: int | None = None) -> list[Prompt]:
     """
-    Prompts of the data that a trainer evaluates on, as it has prepared them.
+    Return the prompts of a trainer's prepared evaluation data.
 
     Args:
-        eval_dataloader (`DataLoader`): Its rows have `prompt` (GRPO, RLOO), `prompt_ids` (DPO), or `input_ids` with
-            `completion_mask` or `labels` (SFT), which separate the prompt from the rest.
-        processing_class: The policy's tokenizer. Prompts that come as ids are decoded with their special tokens, but
-            without the BOS that the tokenizer adds to a plain text.
+        eval_dataloader (`DataLoader`): Dataloader of rows with `prompt` (GRPO, RLOO), `prompt_ids` (DPO), or
+            `input_ids` with `completion_mask` or `labels` (SFT), which mark the completion.
+        processing_class: Tokenizer of the policy. Prompt ids are decoded with their special tokens, but without the BOS
+            that the tokenizer adds to plain text.
         num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
 
     Raises:
-        ValueError: If there is no evaluation data, or its rows hold no prompt.
+        ValueError: If there is no evaluation data, or its rows have no prompt.
     """
     if eval_dataloader is None:
-        raise ValueError("No `prompts` were given and the trainer has no `eval_dataset`. Pass one of them.")
+        raise ValueError("`prompts` must be given for a trainer without `eval_dataset`, got None. Pass one of them.")
     return _read(eval_dataloader.dataset, processing_class, num_prompts)
 
 
@@ -102,7 +102,7 @@ def _prompt_ids(row: Mapping) -> list[int]:
 
 
 def _as_text(ids: Sequence[int], processing_class: Any) -> str:
-    """The text whose tokens these are: without the BOS that the tokenizer writes by itself, if it does."""
+    """Decode ids to text, without the BOS that the tokenizer adds itself."""
     text = processing_class.decode(ids)
     bos = processing_class.bos_token
     if bos is None or not text.startswith(bos) or text.endswith(_generation_prompt(processing_class)):
@@ -115,7 +115,7 @@ def _as_text(ids: Sequence[int], processing_class: Any) -> str:
 
 
 def _generation_prompt(processing_class: Any) -> tuple[str, ...]:
-    """Text of a chat template after the last message; prompts that end with it have their BOS from the template."""
+    """Return the text of a chat template after the last message, which identifies rendered prompts."""
     if processing_class.chat_template is None:
         return ()
     messages = [{"role": "user", "content": "x"}]

@@ -1,4 +1,4 @@
-"""The reference for the win rate of a policy in training."""
+"""Reference of the win rate of a policy in training."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -11,14 +11,14 @@ from hf_reward_ext.base.scoring.rewards import Rewards
 
 class Reference:
     """
-    Rewards of the reference completions of each prompt, which outlive the policy that wrote them.
+    Rewards of the reference completions of each prompt.
 
-    They travel in the trainer's state, so that a resumed run compares with the policy of the first start.
+    They are stored in the trainer's state, so that a resumed run uses the policy at the beginning of the first run.
 
     Args:
-        source (`list`, `PreTrainedModel` or `None`): Completions of each prompt, a policy, or `None` for the policy in
-            training as it is at first.
-        key (`str`): Their key in `state.stateful_callbacks`.
+        source (`list`, `PreTrainedModel` or `None`): Completions of each prompt, a policy, or `None` for the
+            initial policy in training.
+        key (`str`): Key of the rewards in `state.stateful_callbacks`.
     """
 
     def __init__(self, source, key: str):
@@ -31,16 +31,16 @@ class Reference:
 
     def is_known(self, prompt_set: str, num_prompts: int, state: TrainerState, first_step: int | None = None) -> bool:
         """
-        Looks for the rewards, from this run or from the one that is resumed.
+        Return whether the rewards are available, from this run or the resumed one.
 
         Args:
             prompt_set (`str`): Name of the set of prompts.
-            num_prompts (`int`): Its size.
-            state (`TrainerState`): The trainer's.
-            first_step (`int`, *optional*): Step at which the training began. Default: the present one.
+            num_prompts (`int`): Number of prompts.
+            state (`TrainerState`): State of the trainer.
+            first_step (`int`, *optional*): Step at which the training began. Default: the current step.
 
         Raises:
-            ValueError: If they are those of other prompts, or the initial policy is gone.
+            ValueError: If the rewards are those of other prompts, or the initial policy is not available.
         """
         self._rewards = {**_stored(state).get(self.key, {}), **self._rewards}
         _stored(state)[self.key] = self._rewards
@@ -60,7 +60,7 @@ class Reference:
 
     def keep(self, prompt_set: str, rewards: list[Rewards], state: TrainerState) -> None:
         """
-        Keeps the rewards of a set of prompts.
+        Store the rewards of a set of prompts.
 
         Raises:
             ValueError: If none of them has an answer.
@@ -75,11 +75,11 @@ class Reference:
 
     @property
     def is_sampled(self) -> bool:
-        """`True` if a policy writes it."""
+        """`True` if the reference is sampled from a policy."""
         return self.source is None or hasattr(self.source, "generate")
 
     def completions(self, num_prompts: int) -> list[list[str]] | None:
-        """Those that were given, a list per prompt; `None` where a policy writes them."""
+        """Return the given completions, a list per prompt, or `None` if they are sampled from a policy."""
         if self.is_sampled:
             return None
         if len(self.source) != num_prompts:
@@ -91,20 +91,20 @@ class Reference:
 
 
 def _stored(state: TrainerState) -> dict[str, Any]:
-    """The part of a trainer's state that callbacks write into checkpoints."""
+    """Return the part of the trainer's state that callbacks store in checkpoints."""
     return cast(dict, state.stateful_callbacks)
 
 
 def win_rate(rewards: Sequence[Rewards], reference: Sequence[Rewards], same_seed: bool = False) -> float:
     """
-    Share of pairs in which the reward is above the reference's, ties half, averaged over prompts.
+    Return the share of pairs won against the reference, with ties counted half, averaged over prompts.
 
-    Candidates without an answer are not compared, and prompts without a pair do not count; NaN if none is left.
+    Candidates without a reward and prompts without a pair are ignored. Returns NaN if no pair is left.
 
     Args:
         rewards, reference (`list` of `list[float | None]`): Rewards of the candidates of each prompt.
-        same_seed (`bool`, defaults to `False`): Candidates in the same place share their random numbers and are not
-            compared. What remains is unbiased, and exactly one half for a policy that did not change.
+        same_seed (`bool`, defaults to `False`): Whether candidates with the same index share their random numbers,
+            in which case they are not compared. The result is unbiased, and exactly 0.5 for an unchanged policy.
 
     Example:
     ```python

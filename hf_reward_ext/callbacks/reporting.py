@@ -1,4 +1,4 @@
-"""Values of a callback, where the values of an evaluation go."""
+"""Logging of a callback's values like those of an evaluation."""
 
 from collections.abc import Mapping
 
@@ -14,17 +14,17 @@ def log_metrics(
     trainer: Trainer | None = None,
 ) -> None:
     """
-    Puts values into the metrics of an evaluation, into `state.log_history`, and on the trackers of a trainer.
+    Add values to the metrics of an evaluation, to `state.log_history`, and to the trackers of a trainer.
 
-    A trainer logs its metrics before it calls `on_evaluate`, and chooses the best checkpoint by them after it. So what
-    a callback adds counts for `metric_for_best_model`, but the trainer itself logs it nowhere.
+    A trainer logs its metrics before it calls `on_evaluate`, and selects the best checkpoint afterwards. Values added
+    by a callback can therefore be `metric_for_best_model`, but the trainer does not log them.
 
     Args:
-        values (`dict` from `str` to `float`): Values without the prefix; all processes hold the same.
-        metrics (`dict` from `str` to `float`): Metrics that `on_evaluate` gets. With several evaluation sets its keys
-            start with the name of one (`eval_math_loss`), and so do the values.
-        args, state, control: Those of the event.
-        trainer (`Trainer`, *optional*): Its trackers (`report_to`) get the values too.
+        values (`dict` from `str` to `float`): Values without the prefix, the same on all processes.
+        metrics (`dict` from `str` to `float`): Metrics passed to `on_evaluate`. With several evaluation sets the
+            keys start with the name of one set (`eval_math_loss`), which is added to the values too.
+        args, state, control: Arguments of the event.
+        trainer (`Trainer`, *optional*): Trainer whose trackers (`report_to`) receive the values.
     """
     prefix = metric_prefix(metrics)
     named = {f"{prefix}_{name}": float(value) for name, value in values.items()}
@@ -39,6 +39,6 @@ def log_metrics(
 
 
 def metric_prefix(metrics: Mapping[str, float]) -> str:
-    """`"eval"`, or `"eval_name"` of one of several evaluation sets."""
+    """Return the prefix of the metrics, `"eval"`, or `"eval_name"` with several evaluation sets."""
     timed = [name.removesuffix("_runtime") for name in metrics if name.endswith("_runtime")]
     return timed[0] if timed else "eval"

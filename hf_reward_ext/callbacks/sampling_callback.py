@@ -1,4 +1,4 @@
-"""Common parts of callbacks that sample from the model in training: prompts, rewards, metrics, table."""
+"""Base class of callbacks that sample from the model in training."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,19 +19,21 @@ from hf_reward_ext.callbacks.rewards import RewardCaller
 
 class SamplingCallback(TrainerCallback):
     """
-    Samples from the model at each evaluation of a trainer and adds what it measures to the metrics.
+    Callback that samples from the model at each evaluation of a trainer and adds values to the metrics.
 
     Args:
-        prompts (`list`, `Dataset` or `None`): See [`given_prompts`]; `None` takes those of the evaluation data.
-        reward_model (`str`, `PreTrainedModel` or `callable`): See [`RewardCaller`].
+        prompts (`list`, `Dataset` or `None`): Prompts, see [`given_prompts`]; `None` for those of the evaluation data.
+        reward_model (`str`, `PreTrainedModel` or `callable`): Reward, see [`RewardCaller`].
         name (`str`): Beginning of the metrics' names.
-        trainer (`Trainer`, *optional*): The trainer that the callback is added to, as for TRL's
-            `LogCompletionsCallback`: its trackers get the values, and its `eval_dataset` is known before the first
+        trainer (`Trainer`, *optional*): Trainer that the callback is added to, as for TRL's
+            `LogCompletionsCallback`. Its trackers receive the values, and its `eval_dataset` is known before the first
             evaluation.
         num_prompts (`int`, *optional*): Number of prompts to take. Default: all.
         reward_processing_class (*optional*): Tokenizer of a reward model given as an object.
-        batch_size (`int`, *optional*): Prompts at a time. Default: the trainer's `per_device_eval_batch_size`.
-        num_completions_to_print (`int`, *optional*, defaults to 0): Rows of the table that are printed each time.
+        batch_size (`int`, *optional*): Number of prompts per batch. Default: the trainer's
+            `per_device_eval_batch_size`.
+        num_completions_to_print (`int`, *optional*, defaults to 0): Number of rows of the table to print
+            at each evaluation.
         **sampling: Arguments of [`Sampling`].
     """
 
@@ -54,7 +56,7 @@ class SamplingCallback(TrainerCallback):
         if isinstance(prompts, str):
             raise ValueError(f"`prompts` must be a list of prompts, got the text {prompts[:80]!r}. Pass a list.")
         if prompts is not None and not isinstance(prompts, Dataset | IterableDataset):
-            prompts = list(prompts)  # they are read at each evaluation
+            prompts = list(prompts)  # columns are passed at each evaluation
         self.prompts = prompts
         self.name = name
         self.trainer = trainer
@@ -74,20 +76,20 @@ class SamplingCallback(TrainerCallback):
 
     @abstractmethod
     def measure(self, policy, processing_class, prompts: list[Prompt], first: int, sampling: Sampling) -> list[dict]:
-        """Measures each of some prompts; `first` is the index of the first among all."""
+        """Measure prompts; `first` is the index of the first one among all prompts."""
 
     @abstractmethod
     def summarize(self, results: Sequence[dict], prompt_set: str) -> Mapping[str, float]:
-        """Metrics, without the evaluation's prefix, from the results of all prompts of a set."""
+        """Return the metrics without prefix, from the results of all prompts of a set."""
 
     @abstractmethod
     def table_rows(self, prompts: list[Prompt], results: Sequence[dict]) -> list[dict]:
-        """Rows of the table."""
+        """Return the rows of the table."""
 
     def measure_all(
         self, prompts: list[Prompt], model, processing_class, args: TrainingArguments, sampling: Sampling
     ) -> list[dict]:
-        """[`measure`] on all processes: every one gets the results of all prompts."""
+        """Run [`measure`] on all processes, and return the results of all prompts on each of them."""
         sampling.batch_size = self.batch_size or args.per_device_eval_batch_size
         self.rewards.to(args.device)
         first, share = own_share(prompts)
@@ -96,7 +98,7 @@ class SamplingCallback(TrainerCallback):
         return gather_shares(results, len(prompts))
 
     def score_all(self, prompts: list[Prompt], texts: list[list[str]], args: TrainingArguments) -> list[Rewards]:
-        """Rewards of given completions, on all processes."""
+        """Return the rewards of completions, computed on all processes."""
         self.rewards.to(args.device)
         _, share = own_share(list(zip(prompts, texts, strict=True)))
         with same_random_states(args.device):
@@ -104,7 +106,7 @@ class SamplingCallback(TrainerCallback):
         return gather_shares(rewards, len(prompts))
 
     def read_prompts(self, processing_class, eval_dataloader) -> list[Prompt]:
-        """The prompts given, or else those of the data that is evaluated, with all columns that the reward needs."""
+        """Return the given prompts, or those of the evaluation data, after checking columns for the reward."""
         if self.prompts is None:
             prompts = evaluation_prompts(eval_dataloader, processing_class, self.num_prompts)
         else:
@@ -113,11 +115,11 @@ class SamplingCallback(TrainerCallback):
         return prompts
 
     def prompt_set(self, metrics: Mapping[str, float]) -> str:
-        """Name of the set of prompts: that of the evaluation set by its prefix, if there are several."""
+        """Return the name of the set of prompts, which is that of the evaluation set if there are several."""
         return metric_prefix(metrics) if self.prompts is None else "given"
 
     def known_prompt_sets(self, processing_class) -> dict[str, list[Prompt]]:
-        """The sets of prompts that are known before anything was evaluated."""
+        """Return the sets of prompts that are known before the first evaluation."""
         if self.prompts is not None:
             return {"given": self.read_prompts(processing_class, None)}
         if self.trainer is None or self.trainer.eval_dataset is None:

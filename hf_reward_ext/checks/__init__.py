@@ -1,4 +1,4 @@
-"""Faults of reward models that show in no loss curve, found by scoring a few rows in several ways."""
+"""Checks for faults of reward models that no loss curve shows, by scoring a few rows in several ways."""
 
 from hf_reward_ext.checks.check import check_reward_model
 from hf_reward_ext.checks.finding import Finding

@@ -1,27 +1,27 @@
-"""A text's score must not depend on its batch or on the side of the padding."""
+"""Checks that the score of a text does not depend on its batch or on the side of the padding."""
 
 from hf_reward_ext.checks.finding import Finding
 from hf_reward_ext.checks.probe import Probe, largest_difference
 
 
 def check_batch_size(probe: Probe) -> Finding | None:
-    """Scores alone against scores in a batch, padded on the right as TRL does it."""
+    """Compare scores of single texts with scores in a batch, padded on the right as in TRL."""
     if probe.tokenizer.pad_token_id is None:
         return Finding(
             "batch_size",
             "The tokenizer has no padding token, so texts cannot be scored in batches.",
-            "Add one, not the end of text: `tokenizer.add_special_tokens({'pad_token': '<pad>'})`, "
+            "Add one that differs from the EOS token: `tokenizer.add_special_tokens({'pad_token': '<pad>'})`, "
             "`model.resize_token_embeddings(len(tokenizer))`, `model.config.pad_token_id = tokenizer.pad_token_id`.",
         )
     try:
         together = probe.rewards(probe.ragged)
-    except ValueError as error:  # what models of transformers raise without a padding token
+    except ValueError as error:  # raised by models of transformers without a padding token
         return Finding("batch_size", f"A batch of {probe.batch_size} texts raises: {error}", _same_pad_token(probe))
     difference = largest_difference(together, probe.ragged_alone)
     if difference <= probe.tolerance:
         return None
     found = (
-        f"The score of a text changes by up to {difference:.3g} between a batch of its own and a batch of "
+        f"The score of a text changes by up to {difference:.3g} between a batch of one and a batch of "
         f"{probe.batch_size} (rounding explains {probe.tolerance:.1g})"
     )
     shortest = min(map(len, probe.rows))
@@ -30,7 +30,7 @@ def check_batch_size(probe: Probe) -> Finding | None:
     if unpadded > probe.tolerance:
         return Finding(
             "batch_size",
-            f"{found}, without any padding by up to {unpadded:.3g}: the texts of a batch see each other.",
+            f"{found}, without any padding by up to {unpadded:.3g}: the texts of a batch affect each other.",
             "Look for statistics over the batch (batch norm, a mean that is subtracted, expert capacity) and compute "
             "them per text, or score with a batch size of 1.",
         )
@@ -49,11 +49,11 @@ def _same_pad_token(probe: Probe) -> str:
 
 
 def check_padding_side(probe: Probe) -> Finding | None:
-    """Scores padded on the left against scores padded on the right."""
+    """Compare scores with padding on the left with scores with padding on the right."""
     try:
         right, left = (probe.rewards(probe.ragged, side=side) for side in ("right", "left"))
     except ValueError:
-        return None  # the batch itself is refused, which `check_batch_size` tells
+        return None  # the batch raises an error, which `check_batch_size` reports
     difference = largest_difference(left, right)
     if difference <= probe.tolerance:
         return None

@@ -1,4 +1,4 @@
-"""Checks a reward model on a few rows."""
+"""Checks of a reward model on a few rows."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +23,7 @@ def _always(probe: Probe) -> str | None:
     return None
 
 
-# Name, what finds the fault, and what says why it does not apply.
+# Name, function that finds the fault, and function that returns why the check does not apply.
 _CHECKS: list[tuple[str, Callable[[Probe], Finding | None], Callable[[Probe], str | None]]] = [
     ("batch_size", check_batch_size, _always),
     ("padding_side", check_padding_side, _can_pad),
@@ -45,36 +45,36 @@ def check_reward_model(
     tolerance: float | None = None,
 ) -> RewardModelReport:
     """
-    Looks for the faults of reward models that no loss curve shows.
+    Check a reward model for faults that no loss curve shows.
 
     | check | fault |
     |---|---|
     | `batch_size` | the score of a text depends on the other texts of its batch |
-    | `padding_side` | it depends on the side of the padding |
-    | `pad_is_eos` | the padding token ends texts too |
-    | `fresh_head` | the head has random weights: the checkpoint had none, and nothing was trained |
-    | `unsaved_head` | the head is not where the model is saved: lost from the checkpoint, not in the adapter |
+    | `padding_side` | the score depends on the side of the padding |
+    | `pad_is_eos` | the padding token is also an EOS token |
+    | `fresh_head` | the head has random weights, because it is missing in the checkpoint and was not trained |
+    | `unsaved_head` | the head is missing in the saved checkpoint or adapter |
     | `lora_merge` | merging the adapter changes the scores |
-    | `sigmoid` | the text-classification pipeline would squash the rewards |
+    | `sigmoid` | the text-classification pipeline would apply a sigmoid to the rewards |
 
-    Nothing is changed or downloaded; the checkpoint is read where it lies. A merge is tried on a copy, so a model with
-    an adapter needs its memory twice. Any model with `logits` of the shape (batch, 1) will do: those of this package,
-    those of TRL's `RewardTrainer`.
+    Nothing is changed or downloaded, and the checkpoint is read in place. An adapter is merged in a copy, which doubles
+    the memory. Any model with `logits` of the shape (batch, 1) is supported, including those of this library and of
+    TRL's `RewardTrainer`.
 
     Args:
-        model (`str`, `Path`, `PreTrainedModel` or `PeftModel`): The reward model, or its name or folder.
-        tokenizer: Its tokenizer.
-        rows (`Dataset` or `list`): A few texts as it will see them; see [`encode_rows`].
-        saved_to (`str` or `Path`, *optional*): Where it was saved; loaded from there it must give the same scores.
-        batch_size (`int`, *optional*, defaults to 8): Texts per batch.
-        tolerance (`float`, *optional*): Largest difference between two scores of one text that is no finding. Default:
-            what rounding explains in the model's float type, 4 % of the largest reward in bfloat16 for instance.
+        model (`str`, `Path`, `PreTrainedModel` or `PeftModel`): Reward model, or its name or folder.
+        tokenizer: Tokenizer of the reward model.
+        rows (`Dataset` or `list`): A few texts as in use, see [`encode_rows`].
+        saved_to (`str` or `Path`, *optional*): Folder of the saved model, which must give the same scores.
+        batch_size (`int`, *optional*, defaults to 8): Number of texts per batch.
+        tolerance (`float`, *optional*): Maximum accepted difference between two scores of one text. Default: the effect
+            of rounding in the model's float type, for example 4 % of the largest reward in bfloat16.
 
     Returns:
-        [`RewardModelReport`]: Prints as text; `is_sound`, `findings`, `to_dict()`.
+        [`RewardModelReport`]: Report with `is_sound`, `findings` and `to_dict()`, which prints as text.
 
     Raises:
-        ValueError: If rows have no text, the model gives no single logit per text, or the padding token has no
+        ValueError: If rows have no text, the model does not give one logit per text, or the padding token has no
             embedding.
 
     Example:

@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint holds, read from its safetensors files without loading the model or using the network."""
+"""Tensors in a checkpoint, read from its safetensors files without loading the model or using the network."""
 
 import json
 from pathlib import Path
@@ -20,8 +20,8 @@ class SavedTensors:
         place (`str` or `Path`): Folder, or name on the Hub.
 
     Attributes:
-        names (`dict[str, Path]`): File of each tensor; empty where nothing is there that can be read safely.
-        architecture (`str`, *optional*): What the checkpoint's `config.json` says it is.
+        names (`dict[str, Path]`): File of each tensor; empty if there are no safetensors files.
+        architecture (`str`, *optional*): Architecture in the checkpoint's `config.json`.
     """
 
     def __init__(self, place: str | Path):
@@ -43,14 +43,14 @@ class SavedTensors:
         return [file for name in parts if (file := _local(self.place, name))]
 
     def name_of(self, parameter: str) -> str | None:
-        """The saved name of a parameter; a part that is saved alone, or a whole saved from within, differs in front."""
+        """Return the saved name of a parameter, which may differ by a prefix."""
         if parameter in self.names:
             return parameter
         longer = (name for name in self.names if name.endswith(f".{parameter}") or parameter.endswith(f".{name}"))
         return next(longer, None)
 
     def begins_as(self, name: str, values: torch.Tensor, rows: int = 64) -> bool:
-        """Whether the first rows of a saved tensor are those of `values`, in the float type of the latter."""
+        """Return whether the first rows of a saved tensor equal `values`, in the float type of `values`."""
         with safe_open(self.names[name], "pt") as tensors:
             part: Any = tensors.get_slice(name)
             saved = part[:rows] if part.get_shape() else tensors.get_tensor(name)

@@ -1,4 +1,4 @@
-"""One fault of a reward model."""
+"""Fault of a reward model."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,12 +7,12 @@ from typing import Any
 @dataclass(frozen=True)
 class Finding:
     """
-    What is wrong with a reward model, and what mends it.
+    Fault of a reward model, and its remedy.
 
     Args:
         check (`str`): Name of the check that found it, such as `"batch_size"`.
-        found (`str`): What was seen, with numbers.
-        remedy (`str`): The one thing to do.
+        found (`str`): Description of the fault, with numbers.
+        remedy (`str`): Action that fixes the fault.
 
     Example:
     ```python
@@ -30,5 +30,5 @@ class Finding:
         return f"[{self.check}] {self.found}\n    -> {self.remedy}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, fit for JSON."""
+        """Return the fields as JSON values."""
         return asdict(self)

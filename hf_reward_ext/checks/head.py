@@ -1,4 +1,4 @@
-"""The head that makes rewards must be trained, and must be saved."""
+"""Checks that the reward head is trained and saved."""
 
 import re
 
@@ -13,18 +13,18 @@ _ADAPTERS = re.compile(r"\.modules_to_save\.|\.(lora|vera|ia3|oft|boft|hada|lokr
 
 
 def base_of(model):
-    """The model under its adapters, if it has any."""
+    """Return the model without its adapters."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def head_parameters(model) -> dict:
-    """Parameters beside the module that holds the embedding, by the names they have without adapters."""
+    """Return the parameters outside of the module with the embedding, by their names without adapters."""
     base = base_of(model)
     embedding, module, prefix = base.get_input_embeddings(), base, ""
     while True:
         inner = [one for one in module.named_children() if any(part is embedding for part in one[1].modules())]
         if len(inner) != 1 or inner[0][1] is embedding:
-            return {}  # tied to the embedding, or built in another way
+            return {}  # tied to the embedding, or another structure
         prefix, module = f"{prefix}{inner[0][0]}.", inner[0][1]
         beside = {
             _WRAPPERS.sub("", name): parameter
@@ -36,7 +36,7 @@ def head_parameters(model) -> dict:
 
 
 def check_fresh_head(probe: Probe) -> Finding | None:
-    """Whether the head got random weights when the model was loaded, and nothing has trained it since."""
+    """Check for a head with random weights from loading that was not trained since."""
     base, missing, saved = _missing(probe)
     if not missing or _was_saved_as_classifier(saved) or _unsaved_by_adapter(probe, missing):
         return None
@@ -52,7 +52,7 @@ def check_fresh_head(probe: Probe) -> Finding | None:
 
 
 def check_unsaved_head(probe: Probe) -> Finding | None:
-    """Whether the head is missing where the model is, or will be, saved."""
+    """Check for a head that is missing in the saved model or adapter."""
     _, missing, saved = _missing(probe)
     if missing and hasattr(probe.model, "peft_config"):
         if not _unsaved_by_adapter(probe, missing):
@@ -77,7 +77,7 @@ def check_unsaved_head(probe: Probe) -> Finding | None:
 
 
 def has_known_head(probe: Probe) -> str | None:
-    """Why the head cannot be looked up, if so."""
+    """Return why the head cannot be looked up, or `None`."""
     if not head_parameters(probe.model):
         return "no weights of a head"
     if not hasattr(probe.model, "peft_config") and not SavedTensors(_place(probe)).names:
@@ -100,7 +100,7 @@ def _was_saved_as_classifier(saved: SavedTensors) -> bool:
 
 
 def _unsaved_by_adapter(probe: Probe, missing: list[str]) -> bool:
-    """Whether an adapter is there and does not bring the head that its base lacks."""
+    """Return whether there is an adapter that does not save the head that its base lacks."""
     if not hasattr(probe.model, "peft_config"):
         return False
     kept = {name.removeprefix("base_model.model.") for name in get_peft_model_state_dict(probe.model)}
@@ -115,7 +115,7 @@ def _is_trained(probe: Probe, base, saved: SavedTensors) -> bool:
     head = head_parameters(base)
     body = {name: parameter for name, parameter in base.named_parameters() if name not in head}
     if any(one.requires_grad for one in head.values()) and not any(one.requires_grad for one in body.values()):
-        return True  # a frozen body under a head that learns shows no trace of the training
+        return True  # a frozen body with a trained head shows no trace of the training
     pairs = [(name, parameter) for own, parameter in body.items() if (name := saved.name_of(own)) is not None]
     return not all(saved.begins_as(name, parameter) for name, parameter in pairs)
 

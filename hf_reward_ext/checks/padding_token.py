@@ -1,11 +1,11 @@
-"""The padding token must not be the token that ends texts."""
+"""Check that the padding token is not an end-of-sequence token."""
 
 from hf_reward_ext.checks.finding import Finding
 from hf_reward_ext.checks.probe import Probe, largest_difference
 
 
 def check_pad_is_eos(probe: Probe) -> Finding | None:
-    """Whether `pad_token_id` is an end-of-sequence token, and whether real ones are lost by it."""
+    """Check whether `pad_token_id` is an end-of-sequence token, and whether real ones are lost."""
     pad = probe.tokenizer.pad_token_id
     ends = _end_tokens(probe)
     if pad is None or pad not in ends:

@@ -1,4 +1,4 @@
-"""A reward model with texts, to be scored alone, in batches, and padded on either side."""
+"""Scoring of texts alone, in batches, and with padding on either side."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,23 +10,23 @@ from torch import Tensor
 
 Ids = Sequence[Sequence[int]]
 
-# What rounding explains: a share of the largest reward, and the size below which rewards are differences of larger
-# numbers, whose rounding counts.
+# Effect of rounding: a share of the largest reward, and a minimum size, because small rewards are differences of larger
+# numbers, whose rounding dominates.
 _HALF = {torch.bfloat16: (4e-2, 1.0), torch.float16: (1e-2, 1.0)}
 _SINGLE = (1e-4, 0.1)
 
 
 class Probe:
     """
-    What every check gets.
+    Reward model and texts, the input of every check.
 
     Args:
-        model: Gives `logits` of the shape (batch, 1).
+        model: Model with `logits` of the shape (batch, 1).
         tokenizer: Its tokenizer.
         rows (`list[list[int]]`): Token ids of the texts.
-        batch_size (`int`): Texts per batch.
-        tolerance (`float`, *optional*): Largest difference between two scores of one text that is no finding. Default:
-            what rounding explains in the model's float type.
+        batch_size (`int`): Number of texts per batch.
+        tolerance (`float`, *optional*): Maximum accepted difference between two scores of one text. Default: the effect
+            of rounding in the model's float type.
     """
 
     def __init__(self, model, tokenizer, rows: Ids, batch_size: int, tolerance: float | None = None):
@@ -38,12 +38,12 @@ class Probe:
 
     @cached_property
     def alone(self) -> Float[Tensor, " rows"]:
-        """Rewards of the texts, each in a batch of its own."""
+        """Rewards of the texts, each in a batch of one."""
         return self.rewards(self.rows, batch_size=1)
 
     @cached_property
     def ragged(self) -> list[list[int]]:
-        """The texts, and cut ones beside them, so that lengths differ within every batch."""
+        """Texts together with truncated ones, so that lengths differ within every batch."""
         cut = [row[: max(2, len(row) // 2)] for row in self.rows]
         return [row for pair in zip(self.rows, cut, strict=True) for row in pair]
 
@@ -63,13 +63,13 @@ class Probe:
         self, rows: Ids, side: str = "right", batch_size: int | None = None, model=None
     ) -> Float[Tensor, " rows"]:
         """
-        Raw rewards `logits[:, 0]`, in double precision on the CPU.
+        Return raw rewards `logits[:, 0]`, in double precision on the CPU.
 
         Args:
             rows (`list[list[int]]`): Token ids.
-            side (`str`): Where shorter rows of a batch are padded.
-            batch_size (`int`, *optional*): Default: the probe's.
-            model (*optional*): In place of the probe's.
+            side (`str`): Padding side of shorter rows.
+            batch_size (`int`, *optional*): Number of texts per batch. Default: that of the probe.
+            model (*optional*): Model to use instead of that of the probe.
 
         Raises:
             ValueError: If the model does not give one logit per text.
@@ -96,7 +96,7 @@ class Probe:
 
 
 def largest_difference(one: Tensor, other: Tensor) -> float:
-    """Of two scores of the same texts; NaN counts as infinitely large."""
+    """Return the largest difference between two scores of the same texts; NaN counts as infinite."""
     return float((one - other).abs().nan_to_num(nan=torch.inf).max())
 
 

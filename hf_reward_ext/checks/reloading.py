@@ -1,4 +1,4 @@
-"""What was saved must score like what was trained."""
+"""Check that a saved model scores like the trained one."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hf_reward_ext.checks.probe import Probe, largest_difference
 
 
 def load_reward_model(place: str | Path):
-    """A reward model, or an adapter on one, by name or folder."""
+    """Load a reward model, or an adapter on one, by name or folder."""
     if (Path(place) / "adapter_config.json").is_file():
         from peft import AutoPeftModelForSequenceClassification
 
@@ -18,7 +18,7 @@ def load_reward_model(place: str | Path):
 
 
 def check_reloaded(probe: Probe, saved_to: str | Path) -> Finding | None:
-    """Scores of the model in memory against those of the one in a folder."""
+    """Compare scores of the model in memory with those of the saved one."""
     reloaded = load_reward_model(saved_to).to(next(probe.model.parameters()).device)
     difference = largest_difference(probe.rewards(probe.rows, batch_size=1, model=reloaded), probe.alone)
     if difference <= probe.tolerance:

@@ -1,4 +1,4 @@
-"""What a check of a reward model found."""
+"""Report of the checks of a reward model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +9,13 @@ from hf_reward_ext.checks.finding import Finding
 @dataclass(frozen=True, repr=False)
 class RewardModelReport:
     """
-    Findings of [`check_reward_model`]; prints as text.
+    Report of [`check_reward_model`], which prints as text.
 
     Args:
-        model (`str`): Class of the model.
+        model (`str`): Class name of the model.
         rewards (`list[float]`): Raw reward of each text, scored alone.
         findings (`list[Finding]`): Faults, in the order of the checks.
-        passed (`list[str]`): Checks that found nothing.
+        passed (`list[str]`): Checks without a finding.
         skipped (`dict[str, str]`): Checks that did not apply, with the reason.
 
     Example:
@@ -34,7 +34,7 @@ class RewardModelReport:
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class RewardModelReport:
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, fit for JSON."""
+        """Return the report as JSON values."""
         return {
             "model": self.model,
             "is_sound": self.is_sound,

@@ -1,4 +1,4 @@
-"""Rows of every usual kind as token ids, the way TRL shows texts to a reward model."""
+"""Tokenization of rows of all common kinds, as in TRL's reward functions."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,22 +7,22 @@ _COLUMNS = ("completion", "chosen", "rejected")
 
 def encode_rows(tokenizer, rows: Iterable) -> list[list[int]]:
     """
-    Token ids of every text in the rows, without special tokens beyond those of the chat template.
+    Tokenize every text in the rows, without special tokens other than those of the chat template.
 
     Args:
-        tokenizer: The reward model's.
-        rows (`Dataset` or `list`): Strings, or `dict`s with `text`, or with `completion`, or `chosen` and `rejected`,
-            with or without `prompt`; values are strings or message lists.
+        tokenizer: Tokenizer of the reward model.
+        rows (`Dataset` or `list`): Strings, or `dict`s with `text`, `completion`, or `chosen` and `rejected`, with an
+            optional `prompt`; values are strings or message lists.
 
     Returns:
-        `list[list[int]]`: One entry per text; a preference pair gives two.
+        `list[list[int]]`: Token ids of each text; a preference pair gives two texts.
 
     Raises:
         ValueError: If there are no rows, a row has none of the columns, or a text has fewer than two tokens.
     """
     texts = [text for row in rows for text in _texts(tokenizer, row)]
     if not texts:
-        raise ValueError("No rows were given, but a reward model is checked on texts. Pass a few, of any length.")
+        raise ValueError("`rows` must not be empty. Pass a few texts of any length.")
     encoded = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     for text, ids in zip(texts, encoded, strict=True):
         if len(ids) < 2:
@@ -42,8 +42,7 @@ def _texts(tokenizer, row) -> list[str]:
     if not columns:
         given = sorted(row) if isinstance(row, Mapping) else type(row).__name__
         raise ValueError(
-            f"A row of {given} was given, but texts are read from `text`, `completion`, or `chosen` and `rejected`. "
-            "Rename its columns."
+            f"A row must have `text`, `completion`, or `chosen` and `rejected`, got {given}. Rename its columns."
         )
     return [_joined(tokenizer, row.get("prompt"), row[name]) for name in columns]
 

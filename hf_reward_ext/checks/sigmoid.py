@@ -1,11 +1,11 @@
-"""Rewards must reach their user raw."""
+"""Check that rewards are not passed through a sigmoid."""
 
 from hf_reward_ext.checks.finding import Finding
 from hf_reward_ext.checks.probe import Probe
 
 
 def check_sigmoid(probe: Probe) -> Finding | None:
-    """Whether `pipeline("text-classification")` would squash the rewards; it does unless it is told of a regression."""
+    """Check whether `pipeline("text-classification")` would apply a sigmoid, as it does without `problem_type`."""
     problem_type = probe.model.config.problem_type
     if problem_type == "regression":
         return None

@@ -121,7 +121,7 @@ class BonOptions(
     """Options of `bon`."""
 
     def check(self) -> None:
-        """Raises `ValueError` if options do not go together."""
+        """Raise `ValueError` if options do not go together."""
         self.check_prompts(self.data)
         if not self.reward_model:
             raise ValueError("--reward_model is missing: what ranks the candidates")
@@ -162,12 +162,12 @@ class BonOptions(
 
 
 def parse(arguments: Sequence[str]):
-    """Options, and the flags of every command."""
+    """Return the options, and the flags of every command."""
     return command_parser("bon", BonOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: BonOptions) -> dict:
-    """Samples, ranks, and writes or prints."""
+    """Return the samples, ranks, and writes or prints."""
     from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
 
     check_places(options, "output")
@@ -263,7 +263,7 @@ def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
 
 
 def _settings(options: BonOptions) -> dict[str, Any]:
-    """Arguments of the pipeline's call, checked before a model is loaded."""
+    """Return the arguments of the pipeline's call, checked before a model is loaded."""
     from hf_reward_ext.best_of_n import Pruning, Resampling
     from hf_reward_ext.cli.models import is_head, load_function
 
@@ -321,7 +321,7 @@ def _by_pattern(pattern: str) -> Callable[[str], str | None]:
 
 
 def _record(prompt: Any, group: list[dict], label: Callable | None, has_pruning: bool) -> list[dict]:
-    """Candidates of a prompt, best first."""
+    """Return the candidates of a prompt, best first."""
     record = {
         "prompt": prompt,
         "completions": [one["generated_text"] for one in group],
@@ -341,7 +341,7 @@ def _record(prompt: Any, group: list[dict], label: Callable | None, has_pruning:
 
 
 def _describe(row: dict) -> str:
-    """The winner of a prompt, with its reward and how it stands among the others."""
+    """Return the winner of a prompt, with its reward and how it stands among the others."""
     rewards = [reward for reward in row["rewards"] if reward is not None]
     prompt = row["prompt"] if isinstance(row["prompt"], str) else f"{row['prompt'][-1]['content']} -> "
     among = f"  [best of {len(row['rewards'])}; mean {sum(rewards) / len(rewards):.3f}]" if len(rewards) > 1 else ""
@@ -349,7 +349,7 @@ def _describe(row: dict) -> str:
 
 
 def _summarize(records: Sequence[dict]) -> dict[str, float]:
-    """Means over prompts: of the winner's reward and label, of any candidate's."""
+    """Return the means over prompts: of the winner's reward and label, of any candidate's."""
     best, mean, right, any_right, mean_right = [], [], [], [], []
     for record in records:
         rewards = [reward for reward in record["rewards"] if reward is not None]

@@ -12,7 +12,7 @@ STATE = "trainer_state.json"  # written last
 
 def find_checkpoint(output_dir: str | Path, given: str | None) -> str | None:
     """
-    The checkpoint that `--resume_from_checkpoint` names.
+    Return the checkpoint that `--resume_from_checkpoint` names.
 
     Args:
         output_dir (`str` or `Path`): Folder of the training.
@@ -80,7 +80,7 @@ def _missing_shards(index: Path) -> str | None:
 
 
 def _checkpoints(output_dir: str | Path) -> list[Path]:
-    """Checkpoint folders, the newest first."""
+    """Return the checkpoint folders, the newest first."""
     numbered = [
         (int(match[1]), path)
         for path in Path(output_dir).glob("checkpoint-*")

@@ -36,16 +36,16 @@ class DemoOptions:
     overwrite: bool = option("replace results or data of other settings, or of another origin", False)
 
     def check(self) -> None:
-        """All options go together."""
+        """Return all options go together."""
 
 
 def parse(arguments: Sequence[str]):
-    """Options, and the flags of every command."""
+    """Return the options, and the flags of every command."""
     return command_parser("demo", DemoOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: DemoOptions) -> dict:
-    """Runs the tour, or writes its data."""
+    """Run the tour, or writes its data."""
     from hf_reward_ext.base.saving.atomic import check_folder
 
     if options.write_data:
@@ -67,7 +67,7 @@ def run(options: DemoOptions) -> dict:
 
 
 def _check_results(path: Path, overwrite: bool) -> None:
-    """Refuses to replace results that the demo did not write."""
+    """Reject to replace results that the demo did not write."""
     if not path.exists() or overwrite:
         return
     try:
@@ -85,7 +85,7 @@ def write_demo_data(
     folder: str | Path, num_train: int, num_test: int, seed: int = 0, overwrite: bool = False
 ) -> dict[str, int]:
     """
-    Samples the demo policy and writes what each method trains on.
+    Return the samples the demo policy and writes what each method trains on.
 
     A run that was killed resumes: files of a split that are all there are left alone.
 
@@ -139,7 +139,7 @@ def write_demo_data(
 
 
 def _sample(split: str, count: int, seed: int) -> dict[str, list]:
-    """Rows of each folder."""
+    """Return the rows of each folder."""
     import torch
 
     from hf_reward_ext.demo import arithmetic, judge

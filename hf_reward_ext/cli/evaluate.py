@@ -74,7 +74,7 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
     """Options of `evaluate`."""
 
     def check(self) -> None:
-        """Raises `ValueError` if options do not go together."""
+        """Raise `ValueError` if options do not go together."""
         if not self.scorer:
             raise ValueError("--scorer is missing: what is measured")
         if not self.data:
@@ -95,12 +95,12 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
 
 
 def parse(arguments: Sequence[str]):
-    """Options, and the flags of every command."""
+    """Return the options, and the flags of every command."""
     return command_parser("evaluate", EvaluateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: EvaluateOptions) -> dict:
-    """Measures, prints the table, and writes what was asked for."""
+    """Return the measures, prints the table, and writes what was asked for."""
     from hf_reward_ext.base.saving.json_values import digest
     from hf_reward_ext.cli.results import ResultFiles
     from hf_reward_ext.cli.work import check_places, read_data, settings_of
@@ -127,7 +127,7 @@ def run(options: EvaluateOptions) -> dict:
 
 
 def _read(options: EvaluateOptions, rows: Any) -> list:
-    """Rows as they are measured; the wrong one is named before a model is loaded."""
+    """Return the rows as they are measured; the wrong one is named before a model is loaded."""
     from hf_reward_ext.evaluation.candidates import read_candidate_rows
     from hf_reward_ext.evaluation.evaluate import read_benchmark
 
@@ -180,7 +180,7 @@ def _contents(result: Any) -> dict[str, Any]:
 
 
 def _table(report: dict) -> str:
-    """The table of a report that was written before."""
+    """Return the table of a report that was written before."""
     from hf_reward_ext.base.stats.intervals import Estimate
     from hf_reward_ext.evaluation.table import estimates_to_markdown
 

@@ -14,7 +14,7 @@ _JSON = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_conf
 
 def is_path(name: str) -> bool:
     """
-    Whether a name can only be a place on this machine, and not `OWNER/NAME` on the Hub.
+    Return whether a name can only be a place on this machine, and not `OWNER/NAME` on the Hub.
 
     Example:
     ```python
@@ -29,7 +29,7 @@ def is_path(name: str) -> bool:
 
 def check_model_folder(folder: str | Path, option: str) -> None:
     """
-    Refuses a folder whose files cannot be those of a model, by the file.
+    Reject a folder whose files cannot be those of a model, by the file.
 
     Args:
         folder (`str` or `Path`): The folder.
@@ -64,7 +64,7 @@ def check_model_folder(folder: str | Path, option: str) -> None:
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a safetensors file has the size that its header names."""
+    """Return whether a safetensors file has the size that its header names."""
     try:
         with safe_open(file, "pt"):
             return True
@@ -74,7 +74,7 @@ def is_whole(file: Path) -> bool:
 
 @contextmanager
 def loading(name: str, option: str) -> Iterator[None]:
-    """Adds option and name to the errors that transformers and PEFT raise while they load a model."""
+    """Add option and name to the errors that transformers and PEFT raise while they load a model."""
     try:
         yield
     except (RuntimeError, OSError, KeyError, AttributeError, SafetensorError) as error:

@@ -70,7 +70,7 @@ class GenerateOptions(
     """Options of `generate`."""
 
     def check(self) -> None:
-        """Raises `ValueError` if options do not go together."""
+        """Raise `ValueError` if options do not go together."""
         self.check_prompts(self.data)
         if self.guide and self.channel:
             raise ValueError("--guide and --channel exclude each other")
@@ -97,12 +97,12 @@ class GenerateOptions(
 
 
 def parse(arguments: Sequence[str]):
-    """Options, and the flags of every command."""
+    """Return the options, and the flags of every command."""
     return command_parser("generate", GenerateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: GenerateOptions) -> dict:
-    """Generates, and writes or prints what came out."""
+    """Return the generates, and writes or prints what came out."""
     from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
 
     check_places(options, "output")
@@ -172,7 +172,7 @@ def _row(prompt: Any, texts: list[str], counts: list[int]) -> dict:
 
 def encode(prompts: Sequence, tokenizer: Any, **kwargs: Any) -> Any:
     """
-    Token ids of prompts, all text or all messages, padded on the left.
+    Return the token ids of prompts, all text or all messages, padded on the left.
 
     Args:
         prompts (`list` of `str` or of messages): The prompts.

@@ -73,7 +73,7 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
     """Options of `judge`."""
 
     def check(self) -> None:
-        """Raises `ValueError` if options do not go together."""
+        """Raise `ValueError` if options do not go together."""
         if not self.model:
             raise ValueError("--model is missing: a judge or causal LM, by name or folder")
         if bool(self.prompt) == bool(self.data) or bool(self.prompt) != bool(self.responses):
@@ -86,12 +86,12 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
 
 
 def parse(arguments: Sequence[str]):
-    """Options, and the flags of every command."""
+    """Return the options, and the flags of every command."""
     return command_parser("judge", JudgeOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: JudgeOptions) -> dict:
-    """Judges, and writes or prints."""
+    """Return the judges, and writes or prints."""
     from hf_reward_ext.cli.rows import load_rows
     from hf_reward_ext.cli.work import check_places, open_output, report, work_through
 
@@ -138,7 +138,7 @@ def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
 
 
 def _rows(options: JudgeOptions) -> list[dict]:
-    """Rows to judge, each checked; the wrong one is named."""
+    """Return the rows to judge, each checked; the wrong one is named."""
     if options.responses is not None and len(options.responses) == 2:
         rows = [{"prompt": options.prompt, "response_a": options.responses[0], "response_b": options.responses[1]}]
     elif options.responses is not None:
@@ -211,14 +211,16 @@ def _judge(options: JudgeOptions) -> Any:
 
 
 def _columns(rows: list[dict], both_orders: bool) -> tuple[list, list, list | None]:
-    """Prompts, and the responses in the order in which they are shown."""
+    """Return the prompts, and the responses in the order in which they are shown."""
     shown = [_shown(row, both_orders) for row in rows]
     second = None if "response" in rows[0] else [pair[1] for pair in shown]
     return [row["prompt"] for row in rows], [pair[0] for pair in shown], second
 
 
 def _shown(row: dict, both_orders: bool) -> tuple:
-    """Both responses in the order in which they are shown; without both orders, the right one is not always first."""
+    """Return both responses in the order in which they are shown; without both orders, the right one is not always
+    first.
+    """
     if "chosen" in row:
         pair = (row["chosen"], row["rejected"])
         return pair if both_orders or row["number"] % 2 == 0 else pair[::-1]
@@ -226,7 +228,7 @@ def _shown(row: dict, both_orders: bool) -> tuple:
 
 
 def _result(row: dict, first: Any, judgment: Any) -> dict:
-    """The row with its judgment; numbers without a meaning are null."""
+    """Return the row with its judgment; numbers without a meaning are null."""
     fields = {
         name: None if isinstance(value, float) and value != value else value for name, value in asdict(judgment).items()
     }
@@ -237,7 +239,7 @@ def _result(row: dict, first: Any, judgment: Any) -> dict:
 
 
 def _describe(row: dict) -> str:
-    """A decision in a line: how probable the better response is, and which one it is."""
+    """Return a decision in a line: how probable the better response is, and which one it is."""
     better = "the first" if row["probability"] > 0.5 else "the second"
     if "shown_first" in row:
         better = "chosen" if row["correct"] else "rejected"
@@ -259,7 +261,7 @@ def _calibrated(found: dict, gate: Any) -> str:
 
 
 def _problems(summary: dict[str, float]) -> list[str]:
-    """Reasons, by its own numbers, why the model may be no judge."""
+    """Return the reasons, by its own numbers, why the model may be no judge."""
     from hf_reward_ext.fast_slow.calibrate.quality import LEAST_MASS, MOST_DISAGREEMENT, MOST_UNPARSED
 
     problems = []

@@ -20,7 +20,7 @@ MODULE = "hf_reward_ext.cli.main"
 
 def wants_launch(launch_arguments: Sequence[str]) -> bool:
     """
-    Whether `accelerate launch` would start anything but one plain process, which this one already is.
+    Return whether `accelerate launch` would start anything but one plain process, which this one already is.
 
     Args:
         launch_arguments (`list[str]`): Arguments for accelerate that were given.
@@ -32,7 +32,7 @@ def wants_launch(launch_arguments: Sequence[str]) -> bool:
 
 def launch(options: Training) -> None:
     """
-    Runs `accelerate launch ... -m hf_reward_ext.cli.main train METHOD ...`, as `trl` runs its scripts.
+    Run `accelerate launch ... -m hf_reward_ext.cli.main train METHOD ...`, as `trl` runs its scripts.
 
     Args:
         options ([`Training`]): The options; those that we do not have are accelerate's.
@@ -81,7 +81,7 @@ def resolve_config(arguments: Sequence[str]) -> list[str]:
 
 
 def _without(arguments: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """The arguments less those taken, which stand among them in this order."""
+    """Return the arguments less those taken, which stand among them in this order."""
     left, rest = [], list(taken)
     for argument in arguments:
         if rest and argument == rest[0]:

@@ -18,7 +18,7 @@ EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 a command line tha
 
 def main(arguments: list[str] | None = None) -> int:
     """
-    Parses the command line and runs the command.
+    Parse the command line and runs the command.
 
     Args:
         arguments (`list[str]`, *optional*): Default: those of the process.
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]):
-    """The module of the command that is named first."""
+    """Return the module of the command that is named first."""
     names = {command.__name__.rpartition(".")[2]: command for command in COMMANDS}
     parser = ArgumentParser(prog="hf-reward-ext", description=DESCRIPTION, epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=version("hf_reward_ext"))
@@ -64,14 +64,14 @@ def _command(arguments: list[str]):
 
 
 def _of_process() -> list[str]:
-    """Arguments of the process as UTF-8, and output that no text stops, whatever the locale."""
+    """Return the arguments of the process as UTF-8, and output that no text stops, whatever the locale."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     return [os.fsencode(argument).decode("utf-8", "surrogateescape") for argument in sys.argv[1:]]
 
 
 def _one_line(error: Exception) -> str:
-    """The message of errors that are written for users; of others also what they are."""
+    """Return the message of errors that are written for users; of others also what they are."""
     message = " ".join(str(error).split())
     if isinstance(error, (ValueError, TypeError, OSError, RuntimeError)) and message:
         return message

@@ -22,7 +22,7 @@ class Method:
     use: str
 
     def load(self, name: str) -> Any:
-        """A class by its name in `hf_reward_ext`."""
+        """Return a class by its name in `hf_reward_ext`."""
         return getattr(importlib.import_module("hf_reward_ext"), name)
 
 

@@ -28,7 +28,7 @@ from hf_reward_ext.genarm import GenARMRewardModel
 
 def check_name(name: str | None, option: str, functions: bool = False) -> None:
     """
-    Refuses what is no model, without asking the Hub about names that cannot be on it.
+    Reject what is no model, without asking the Hub about names that cannot be on it.
 
     Args:
         name (`str`, *optional*): Name or folder; `None` passes.
@@ -99,19 +99,19 @@ def model_type(name: str, **kwargs: Any) -> str | None:
 
 
 def config_of(name: str, **kwargs: Any) -> PreTrainedConfig:
-    """Config of a model by name or folder."""
+    """Return the config of a model by name or folder."""
     return AutoConfig.from_pretrained(name, **kwargs)
 
 
 def adapter_base(name: str, revision: str | None = None) -> str | None:
-    """Name of the base model of an adapter; `None` for other models."""
+    """Return the name of the base model of an adapter; `None` for other models."""
     path = None if name == DEMO_POLICY else find_adapter_config_file(name, revision=revision)
     return json.loads(Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"] if path else None
 
 
 def base_of(name: str, option: str = "--model") -> str:
     """
-    The base model that a head, channel or adapter was trained on.
+    Return the base model that a head, channel or adapter was trained on.
 
     Raises:
         ValueError: If it does not say.
@@ -125,13 +125,13 @@ def base_of(name: str, option: str = "--model") -> str:
 
 
 def loading_settings(options: LoadingOptions) -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained`."""
+    """Return the keyword arguments of `from_pretrained`."""
     settings: dict[str, Any] = {"dtype": options.dtype, "trust_remote_code": options.trust_remote_code}
     return settings | ({"device_map": "auto"} if options.device == "auto" else {})
 
 
 def on_device(model: Any, options: LoadingOptions) -> Any:
-    """The model where `--device` says, in evaluation mode."""
+    """Return the model where `--device` says, in evaluation mode."""
     if options.device != "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         model = model.to(options.device or found or "cpu")
@@ -140,7 +140,7 @@ def on_device(model: Any, options: LoadingOptions) -> Any:
 
 def load_tokenizer(name: str, **kwargs: Any) -> Any:
     """
-    The tokenizer of a model; that of the base for an adapter saved without one.
+    Return the tokenizer of a model; that of the base for an adapter saved without one.
 
     Args:
         name (`str`): Name or folder.
@@ -156,7 +156,7 @@ def load_tokenizer(name: str, **kwargs: Any) -> Any:
 
 def load_causal_lm(name: str, **kwargs: Any) -> Any:
     """
-    A causal LM by name or folder: the demo policy, an adapter on its base, or any of the Hub.
+    Return a causal LM by name or folder: the demo policy, an adapter on its base, or any of the Hub.
 
     Args:
         name (`str`): Name or folder.
@@ -179,7 +179,7 @@ def load_causal_lm(name: str, **kwargs: Any) -> Any:
 
 def load_adapter(policy: Any, name: str, **kwargs: Any) -> Any:
     """
-    An adapter on its base, whole and finite.
+    Return an adapter on its base, whole and finite.
 
     Args:
         policy (`PreTrainedModel`): The base.
@@ -196,7 +196,7 @@ def load_adapter(policy: Any, name: str, **kwargs: Any) -> Any:
 
 def load_function(name: str, option: str, example: tuple | None = None) -> Callable:
     """
-    A function by `MODULE:FUNCTION`; modules of the working directory are found, after installed ones.
+    Return a function by `MODULE:FUNCTION`; modules of the working directory are found, after installed ones.
 
     Args:
         name (`str`): The name.
@@ -230,7 +230,7 @@ def load_function(name: str, option: str, example: tuple | None = None) -> Calla
 
 
 def fingerprint_function(name: str) -> dict[str, Any]:
-    """The name of a function, and the hash of the file that it is in."""
+    """Return the name of a function, and the hash of the file that it is in."""
     function = inspect.unwrap(load_function(name, "MODULE:FUNCTION"))
     try:
         source = inspect.getsourcefile(function)
@@ -243,7 +243,7 @@ def load_scorer(
     name: str, option: str, options: LoadingOptions, batch_size: int, revision: str | None = None
 ) -> Scorer | PairScorer:
     """
-    A scorer of prompts and completions.
+    Return a scorer of prompts and completions.
 
     Args:
         name (`str`): `MODULE:FUNCTION`; a reward model or judge by name or folder; or a causal LM or adapter, which
@@ -271,12 +271,12 @@ def load_scorer(
 
 
 def is_causal_lm(name: str) -> bool:
-    """Whether a model is a causal LM or an adapter on one: it scores by its log-probability."""
+    """Return whether a model is a causal LM or an adapter on one: it scores by its log-probability."""
     if model_type(name) is None:
         return True
     return any(architecture.endswith("ForCausalLM") for architecture in config_of(name).architectures or ())
 
 
 def is_head(name: str) -> bool:
-    """Whether a reward model is an ELHSR head, which scores while candidates are written."""
+    """Return whether a reward model is an ELHSR head, which scores while candidates are written."""
     return not is_function(name) and not is_training_free(name) and model_type(name) == "elhsr"

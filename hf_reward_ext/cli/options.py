@@ -8,7 +8,7 @@ from hf_reward_ext.base.options import SEED, Count, Number
 
 def option(help: str, default: Any = None, **metadata: Any) -> Any:
     """
-    A field of options.
+    Return a field of options.
 
     Args:
         help (`str`): Description in the help.
@@ -59,7 +59,7 @@ class PromptOptions:
     )
 
     def check_prompts(self, data: str | None) -> None:
-        """Raises `ValueError` unless prompts are given in one way."""
+        """Raise `ValueError` unless prompts are given in one way."""
         if bool(self.prompt) == bool(data):
             raise ValueError("prompts are needed once: give either --prompt or --data")
 
@@ -76,7 +76,7 @@ class SamplingOptions:
     seed: Annotated[int, SEED] = option("random seed", 0)
 
     def generation_settings(self) -> dict[str, Any]:
-        """Keyword arguments of `generate`."""
+        """Return the keyword arguments of `generate`."""
         settings: dict[str, Any] = {"max_new_tokens": self.max_new_tokens}
         if self.temperature is not None:
             settings["do_sample"] = self.temperature > 0
@@ -105,13 +105,13 @@ TRAINING_FREE = ("confidence", "mean_log_probability", "self_certainty", "negati
 
 
 def is_training_free(name: str | None) -> bool:
-    """Whether a name is that of a training-free reward."""
+    """Return whether a name is that of a training-free reward."""
     return name in TRAINING_FREE
 
 
 def is_function(name: str | None) -> bool:
     """
-    Whether a name is `MODULE:FUNCTION`.
+    Return whether a name is `MODULE:FUNCTION`.
 
     Example:
     ```python

@@ -71,8 +71,8 @@ class OptionParser(TrlParser):
 
     def parse(self, arguments: Sequence[str]) -> Parsed:
         """
-        Options from the command line, and below it from the file of `--config`, whose block `env` sets environment
-        variables.
+        Return the options from the command line, and below it from the file of `--config`, whose block `env` sets
+        environment variables.
 
         Args:
             arguments (`list[str]`): The options.
@@ -92,7 +92,9 @@ class OptionParser(TrlParser):
         return Parsed(tuple(filled), flags, from_file + from_line, from_line)
 
     def parse_command(self, arguments: Sequence[str]) -> tuple[Any, Namespace]:
-        """The one dataclass of a command, its values checked, and the flags; unknown options are usage errors."""
+        """Return the one dataclass of a command, its values checked, and the flags; unknown options are usage
+        errors.
+        """
         (options,), flags, unknown, on_line = self.parse(arguments)
         if unknown:
             where = "unrecognized arguments" if on_line else "argument --config: unrecognized options in the file"
@@ -106,7 +108,7 @@ class OptionParser(TrlParser):
         return options, flags
 
     def add_argument(self, *names: str, **kwargs: Any):
-        """Puts an option of a dataclass into its group."""
+        """Put an option of a dataclass into its group."""
         name = names[0].lstrip("-")
         if name in ("h", "help"):
             return super().add_argument(*names, **kwargs)
@@ -175,7 +177,7 @@ class OptionParser(TrlParser):
 
 def command_parser(name: str, options: type, description: str, examples: Sequence[str]) -> OptionParser:
     """
-    The parser of a command with one dataclass.
+    Return the parser of a command with one dataclass.
 
     Args:
         name (`str`): The command.
@@ -216,7 +218,7 @@ class OptionFormatter(RawDescriptionHelpFormatter):
 
 def check_types(options: Any) -> None:
     """
-    Refuses values of another type than declared, which a file of options may have; one value stands for a list of it.
+    Reject values of another type than declared, which a file of options may have; one value stands for a list of it.
 
     Raises:
         TypeError: For the first such value.
@@ -242,7 +244,7 @@ def _check_type(name: str, value: Any, kinds: Collection) -> None:
 
 
 def _titles_of(kind: Any) -> dict[str, str]:
-    """Group of each field: the title of the class that defines it."""
+    """Return the group of each field: the title of the class that defines it."""
     titles: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         if is_dataclass(base) and "title" in vars(base):
@@ -252,5 +254,5 @@ def _titles_of(kind: Any) -> dict[str, str]:
 
 
 def is_option(argument: str, *names: str) -> bool:
-    """Whether an argument is one of some options, in either spelling."""
+    """Return whether an argument is one of some options, in either spelling."""
     return re.sub("-", "_", argument.partition("=")[0].removeprefix("--")) in names and argument.startswith("--")

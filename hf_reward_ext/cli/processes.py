@@ -8,13 +8,15 @@ _OF_THE_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MAS
 
 
 def is_launched() -> bool:
-    """Whether `accelerate launch` or `torchrun` started this process; to be asked before training options are read."""
+    """Return whether `accelerate launch` or `torchrun` started this process; to be asked before training options are
+    read.
+    """
     return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
 
 
 def leaves_work_to_another(command: str) -> bool:
     """
-    Whether this is one of several processes, and not the first; the first one works as if it were alone.
+    Return whether this is one of several processes, and not the first; the first one works as if it were alone.
 
     Args:
         command (`str`): Name of the command, for the message.

@@ -66,7 +66,7 @@ class ResultFiles:
             self._parts.close()
 
     def resume(self, scorer: Scorer | PairScorer, seed: int) -> Scorer | PairScorer:
-        """The scorer, whose scores of an earlier run are read; each call has a seed of its own."""
+        """Return the scorer, whose scores of an earlier run are read; each call has a seed of its own."""
         self._scores = kept = KeptScores(self._parts, seed)
         if isinstance(scorer, PairScorer):
             return _KeptPairScorer(scorer, kept)
@@ -80,7 +80,7 @@ class ResultFiles:
 
     def write(self, report: dict, contents: Mapping[str, str | Callable[[Path], object]]) -> dict:
         """
-        Writes all files, the report last.
+        Write all files, the report last.
 
         Args:
             report (`dict`): The numbers.
@@ -108,7 +108,7 @@ class ResultFiles:
         return report
 
     def finish(self) -> None:
-        """Deletes the kept scores, when all is written."""
+        """Delete the kept scores, when all is written."""
         if self._parts is not None:
             self._parts.remove()
 
@@ -138,7 +138,7 @@ class ResultFiles:
             return None
 
     def _own(self, recorded: dict | None) -> set[str]:
-        """Hashes of files that this command has written."""
+        """Hash of files that this command has written."""
         own = set(recorded["files"].values()) if recorded else set()
         if recorded:
             own.add(_hash(self.paths["output"].read_bytes()))
@@ -146,12 +146,12 @@ class ResultFiles:
         return own | set(noted["files"] if noted else ())
 
     def _is_resumed(self) -> bool:
-        """Whether kept scores are all there: a run was killed before it had done everything."""
+        """Return whether kept scores are all there: a run was killed before it had done everything."""
         noted = self._noted() if self._parts is not None else None
         return noted is not None and len(self._part_files()) >= noted["num_parts"] > 0
 
     def _recorded(self) -> dict | None:
-        """The report that is there, if it is whole and of the same settings."""
+        """Return the report that is there, if it is whole and of the same settings."""
         try:
             report = json.loads(self.paths["output"].read_text(encoding="utf-8"))
             found = report.pop("digest")
@@ -185,7 +185,7 @@ class KeptScores:
         self._last = time.monotonic()
 
     def call(self, compute: Callable, *columns: Sequence) -> list:
-        """The result of `compute(*columns)`, read or computed."""
+        """Return the result of `compute(*columns)`, read or computed."""
         number, inputs = self._calls, digest([str(column) for column in columns])
         self._calls += 1
         if number < len(self._kept):
@@ -203,7 +203,7 @@ class KeptScores:
         return values
 
     def flush(self) -> None:
-        """Writes what was computed since the last part."""
+        """Write what was computed since the last part."""
         if self._parts is not None and self._pending:
             self._parts.write(self._number, [], self._pending)
             self._number += 1

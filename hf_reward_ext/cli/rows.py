@@ -15,7 +15,7 @@ _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet
 
 def load_splits(name: str, config: str | None = None, streaming: bool = False) -> dict[str, Rows]:
     """
-    Every split of a dataset.
+    Return every split of a dataset.
 
     Args:
         name (`str`): On the Hub; or a json, jsonl, csv, parquet or arrow file, whose only split is `"train"`; or a
@@ -78,7 +78,7 @@ def _find_bad_line(path: Path) -> str | None:
 
 def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> Rows:
     """
-    One split.
+    Return one split.
 
     Args:
         splits (`dict`): Of [`load_splits`].
@@ -100,7 +100,7 @@ def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> R
 
 def load_rows(name: str, split: str | None = None, config: str | None = None, *needed: tuple[str, ...]) -> Dataset:
     """
-    The rows of one split, all in memory.
+    Return the rows of one split, all in memory.
 
     Args:
         name, config (`str`): As for [`load_splits`].
@@ -122,7 +122,7 @@ def load_rows(name: str, split: str | None = None, config: str | None = None, *n
 
 def check_columns(rows: Rows, name: str, *needed: tuple[str, ...]) -> None:
     """
-    Raises `ValueError` unless the rows have all columns of one of the tuples.
+    Raise `ValueError` unless the rows have all columns of one of the tuples.
 
     Example:
     ```python

@@ -130,7 +130,7 @@ def _names(kind: type) -> set[str]:
 
 def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
     """
-    Method and options, and the flags of every command.
+    Return the method and options, and the flags of every command.
 
     Raises:
         SystemExit: With code 2 if an option or value is wrong, with 0 after `--help`.
@@ -152,7 +152,7 @@ def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
 
 
 def parse_method(method: str, arguments: Sequence[str], is_child: bool = False) -> Training:
-    """Options of `train METHOD`; see [`parse`]."""
+    """Return the options of `train METHOD`; see [`parse`]."""
     show_all = any(is_option(argument, "help_all") for argument in arguments)
     parser = TrainParser(method, show_all)
     if show_all:
@@ -168,7 +168,7 @@ def parse_method(method: str, arguments: Sequence[str], is_child: bool = False) 
 
 
 def run(options: Training) -> dict | None:
-    """Trains, in this process or in those that accelerate starts."""
+    """Return the trains, in this process or in those that accelerate starts."""
     from hf_reward_ext.cli.launch import launch, wants_launch
     from hf_reward_ext.cli.training import check_options, train
 

@@ -28,7 +28,7 @@ _LABELED = [
 
 def train(options: Training) -> dict | None:
     """
-    Trains, saves, and on request calibrates and uploads.
+    Return the trains, saves, and on request calibrates and uploads.
 
     Args:
         options ([`Training`]): Method and options.
@@ -71,7 +71,7 @@ def train(options: Training) -> dict | None:
 
 
 def check_options(options: Training) -> None:
-    """Ends with a usage error if options are missing or do not go together."""
+    """End with a usage error if options are missing or do not go together."""
     model, script, training = options.model, options.script, options.training
     if not model.model_name_or_path:
         options.usage_error("--model_name_or_path is missing: the name or folder of the model to train on")
@@ -125,7 +125,7 @@ def _datasets(options: Training) -> tuple[Rows, Rows | None]:
 
 
 def _model(options: Training) -> dict[str, Any]:
-    """Model, tokenizer, adapter and judge prompt for the trainer."""
+    """Return the model, tokenizer, adapter and judge prompt for the trainer."""
     name, given, training = cast(str, options.model.model_name_or_path), options.model, options.training
     kwargs: dict[str, Any] = dict(
         revision=given.model_revision,
@@ -165,7 +165,7 @@ def _template(given: str | dict) -> dict:
 
 
 def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict | None:
-    """Calibrates the gate and writes it into the checkpoint."""
+    """Calibrate the gate and writes it into the checkpoint."""
     goals = {"budget": script.budget, "risk": script.risk}
     goals = {name: value for name, value in goals.items() if value is not None}
     if not trainer.is_world_process_zero() or not (goals or script.judge_max_new_tokens):
@@ -179,7 +179,7 @@ def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict 
 
 
 def _note_form(rows: Rows, tokenizer: Any) -> None:
-    """One line on stderr where rows are text, though the tokenizer has a chat template."""
+    """Return one line on stderr where rows are text, though the tokenizer has a chat template."""
     row = next(iter(rows))
     text = next((row[name] for name in ("chosen", "completion", "completions") if name in row), None)
     text = text[0] if isinstance(text, list) and text else text

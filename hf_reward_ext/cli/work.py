@@ -27,14 +27,14 @@ Batch = Callable[[list[dict]], list[dict]]
 
 
 def read_data(options: DataOptions, *needed: tuple[str, ...]) -> Any:
-    """The rows of `--data`, with the columns of one of the tuples."""
+    """Return the rows of `--data`, with the columns of one of the tuples."""
     rows = load_rows(cast(str, options.data), options.split, options.data_config, *needed)
     return rows.select(range(min(options.max_rows, len(rows)))) if options.max_rows else rows
 
 
 def read_prompts(options: Any) -> list[dict]:
     """
-    Rows with `prompt`, all text or all messages.
+    Return the rows with `prompt`, all text or all messages.
 
     Args:
         options ([`PromptOptions`] and [`DataOptions`]): Where they come from.
@@ -63,7 +63,7 @@ def read_prompts(options: Any) -> list[dict]:
 
 
 def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None:
-    """One line on stderr where it matters: whether prompts go through the tokenizer's chat template."""
+    """Return one line on stderr where it matters: whether prompts go through the tokenizer's chat template."""
     if tokenizer.chat_template is None:
         return
     if not isinstance(prompts[0], str):
@@ -78,7 +78,7 @@ def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None
 
 def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
     """
-    Refuses prompts that leave no room for an answer, before any forward.
+    Reject prompts that leave no room for an answer, before any forward.
 
     Args:
         lengths (iterable of `int`): Tokens of each prompt.
@@ -99,7 +99,7 @@ def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
 
 def check_places(options: Any, *names: str) -> None:
     """
-    Refuses files that cannot be written, and files that are read.
+    Reject files that cannot be written, and files that are read.
 
     Args:
         options: Options of a command.
@@ -133,7 +133,7 @@ _READ = ("input", "model", "scorer", "rows")
 
 
 def _is_read(path: Path, source: str) -> bool:
-    """Whether a file is an input, is in a folder of data, or is a file that a model is loaded from."""
+    """Return whether a file is an input, is in a folder of data, or is a file that a model is loaded from."""
     place = Path(source)
     if place.is_file():
         return path.exists() and os.path.samefile(path, place) or path.resolve() == place.resolve()
@@ -196,7 +196,7 @@ def work_through(
     what: str,
 ) -> Iterable[dict]:
     """
-    Does all rows, a batch at a time; each batch has a seed of its own, so that a run resumes as if it had not stopped.
+    Do all rows, a batch at a time; each batch has a seed of its own, so that a run resumes as if it had not stopped.
 
     Args:
         rows (`list[dict]`): The input.
@@ -229,7 +229,7 @@ def work_through(
 
 
 def read_back(path: Path) -> Iterable[dict]:
-    """The rows of a finished file."""
+    """Return the rows of a finished file."""
     if path.suffix == ".arrow":
         yield from cast(Iterable[dict], Dataset.from_file(str(path)))
         return

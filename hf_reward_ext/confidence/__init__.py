@@ -1,4 +1,4 @@
-"""Training-free rewards: from the policy's own probabilities, while it writes or of finished texts."""
+"""Training-free rewards from the policy's probabilities, during generation or for finished texts."""
 
 from hf_reward_ext.confidence.decoding import LogitsReward
 from hf_reward_ext.confidence.measures import (

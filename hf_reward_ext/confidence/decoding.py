@@ -1,4 +1,4 @@
-"""Training-free rewards from the logits of a running `generate`."""
+"""Training-free rewards from the logits of a running `generate` call."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -20,37 +20,38 @@ from hf_reward_ext.confidence.measures import Measure
 from hf_reward_ext.confidence.names import MEASURES, as_measure
 from hf_reward_ext.confidence.running import Running
 
-# Readers that are open, and calls that run, in this thread or task alone.
+# Open readers and running calls of this thread or task.
 _readers: ContextVar[tuple["LogitsReward", ...]] = ContextVar("hf_reward_ext_logits_readers", default=())
 _calls: ContextVar[Mapping[int, "_Call | None"]] = ContextVar("hf_reward_ext_read_calls", default={})  # noqa: B039
 
 
 class LogitsReward:
     r"""
-    Rewards every row by a training-free measure while any `generate` of the policy runs.
+    Context manager that scores the rows of `generate` calls with a training-free measure.
 
-    The forward that draws $y_{t+1}$ has its distribution; one number per token is added to the reward of its row, and
-    nothing grows with the length. Read are the logits of the policy itself, before temperature, top-p and other
-    processors. The EOS token counts, filler after the end of a row does not; rows end where the stopping criteria of
-    the call end them.
+    One number per token is computed from the distribution of the forward that samples it, and added to the reward of
+    the row, with constant memory. The logits are those of the policy, before temperature, top-p and other processors.
+    The EOS token counts, padding after the end of a row does not. Rows end where the stopping criteria of the call end
+    them.
 
-    Works with greedy decoding, sampling, `num_return_sequences` and left padding. Several of them may be open on one
-    policy, beside a [`HiddenStateReward`]. Only calls of the thread or task that entered the context are read.
+    Works with greedy decoding, sampling, `num_return_sequences` and left padding. Several readers can be open on one
+    policy, together with a [`HiddenStateReward`]. Only calls of the thread or task that entered the context are read.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): The model that generates.
-        measure ([`Measure`] or `str`, *optional*, defaults to `"confidence"`): The reward, or its name.
+        policy (`PreTrainedModel` or `PeftModel`): Model that generates.
+        measure ([`Measure`] or `str`, *optional*, defaults to `"confidence"`): Measure, or its name.
 
     Attributes:
         rewards (`torch.Tensor` of shape `(rows,)`): Reward of each output row.
-        completion_mask (`torch.Tensor` of shape `(rows, new)`): Which tokens the call wrote, EOS included.
-        is_finished (`torch.Tensor` of shape `(rows,)`): Which rows an EOS token, a stop string or a criterion ended.
+        completion_mask (`torch.Tensor` of shape `(rows, new)`): `True` on generated tokens, EOS included.
+        is_finished (`torch.Tensor` of shape `(rows,)`): `True` for rows that an EOS token, a stop string or a
+            criterion ended.
 
     Raises:
         TypeError: If `measure` is neither a measure nor a name.
-        ValueError: If there is no measure of that name, or `generate` is called with beams, drafts or a search, whose
-            rows are not written one token after the other.
-        RuntimeError: If rewards are read before a call, or rows are continued that are not those of the last call.
+        ValueError: If the name is unknown, or `generate` is called with beams, drafts or a search, which do not
+            append one token at a time to fixed rows.
+        RuntimeError: If rewards are read before a call, or a call does not continue the rows of the last call.
 
     Example:
     ```python
@@ -72,7 +73,7 @@ class LogitsReward:
 
     def __enter__(self) -> Self:
         if self._is_open:
-            raise RuntimeError("This `LogitsReward` must be entered once at a time. Make another one.")
+            raise RuntimeError("This `LogitsReward` must be entered once at a time. Create another one.")
         self._is_open = True
         watch_forward(self._model, _after_forward)
         wrap_method(self._model, "generate", _generate)
@@ -102,7 +103,7 @@ class LogitsReward:
 
     def carry(self, rows: Int[Tensor, " kept"]) -> None:
         """
-        The next call continues these rows of the last one, and their rewards then cover both.
+        Continue selected rows of the last call in the next one, with rewards over both.
 
         Args:
             rows (`torch.Tensor` of shape `(kept,)`): Indices of rows of the last call, in the order of the next.
@@ -137,17 +138,17 @@ class LogitsReward:
 
 
 class _Call:
-    """One `generate` call, as far as it has come."""
+    """State of one `generate` call."""
 
     def __init__(self, ids: Int[Tensor, "rows seq"], readers: list[LogitsReward], ends: RowEnds):
         self.readers = readers
         self.ends = ends
-        self.ids = ids  # all whose logits were read; after the first step rows may be copies of prompts
+        self.ids = ids  # all ids whose logits were read; after the first step rows may be copies of prompts
         self.is_prepared = False
         self.logits: Tensor | None = None
 
     def read(self, ids: Int[Tensor, "rows seq"]) -> None:
-        """Adds the token that is new in `ids`, if one is."""
+        """Add the new token of `ids`, if there is one."""
         if ids.shape[1] != self.ids.shape[1] + 1 or self.logits is None:
             return
         if len(self.ids) == len(ids) and not torch.equal(ids[:, :-1], self.ids):
@@ -191,7 +192,7 @@ def _generate(model: nn.Module, plain, *args, **kwargs):
     before = _calls.get()
     if not readers:
         return plain(*args, **kwargs)
-    if id(model) in before:  # a call inside the call, of the policy for itself
+    if id(model) in before:  # a nested call of the policy for itself
         return _run(model, plain, args, kwargs, None)
     arguments = named_call(model, args, kwargs).arguments
     config = effective_generation_config(model, arguments)
@@ -233,6 +234,6 @@ def _prepare(model: nn.Module, plain, input_ids, *args, **kwargs):
 
 def _after_forward(model: nn.Module, output) -> None:
     call = _calls.get().get(id(model))
-    # Forwards that nothing was prepared for are not those of `generate`: a processor that asks the policy itself.
+    # Unprepared forwards are not those of `generate`, but of a processor that calls the policy.
     if call is not None and call.is_prepared:
         call.logits, call.is_prepared = output.logits[:, -1], False

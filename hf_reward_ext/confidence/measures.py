@@ -1,4 +1,4 @@
-"""Rewards that no training made: from the policy's own probabilities of the tokens that it writes."""
+"""Training-free rewards from the policy's probabilities of generated tokens."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hf_reward_ext.confidence.running import Running, RunningLowest, RunningSum
 
 
 class Measure(ABC):
-    """A value of each token that is written, and how the values of a row become its reward."""
+    """Measure of each generated token, and the aggregation of a row's values to its reward."""
 
     @property
     def __name__(self) -> str:
@@ -21,22 +21,23 @@ class Measure(ABC):
     @abstractmethod
     def of_tokens(self, log_probs: Float[Tensor, "rows vocab"], tokens: Int[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """
-        Value of one token of each row.
+        Return the value of one token of each row.
 
         Args:
-            log_probs (`torch.Tensor` of shape `(rows, vocab)`): Log-probabilities of the policy, as it was before
+            log_probs (`torch.Tensor` of shape `(rows, vocab)`): Log-probabilities of the policy, before
                 temperature, top-p and other processors.
-            tokens (`torch.Tensor` of shape `(rows,)`): The tokens that were written.
+            tokens (`torch.Tensor` of shape `(rows,)`): Generated tokens.
         """
 
     def start(self, zeros: Float[Tensor, " rows"]) -> Running:
-        """The reward of rows without tokens; by default the mean of their values."""
+        """Return the initial state of rows, by default of a mean of their values."""
         return RunningSum(zeros)
 
 
 class MeanLogProbability(Measure):
     r"""
-    $$ \frac{1}{T} \sum_t \log p(y_t) $$
+    Mean log-probability of the generated tokens.
+
 
     Example:
     ```python
@@ -51,16 +52,17 @@ class MeanLogProbability(Measure):
 @dataclass(frozen=True)
 class GroupConfidence(Measure):
     r"""
-    Lowest confidence of any group of tokens in succession.
+    Lowest mean confidence of any group of consecutive tokens.
 
     $$ C_t = -\frac{1}{k} \sum_{j=1}^{k} \log p_{(j)}, \qquad R = \min_s \frac{1}{w} \sum_{t=s}^{s+w-1} C_t $$
 
-    [DeepConf](https://huggingface.co/papers/2508.15260): $p_{(j)}$ are the $k$ largest probabilities; where the policy
-    is sure of one token, the others are small and $C_t$ is large. A completion of fewer than $w$ tokens is one group.
+    [DeepConf](https://huggingface.co/papers/2508.15260): $p_{(j)}$ are the $k$ largest probabilities. If the
+    policy is confident in one token, the others are small and $C_t$ is large. A completion of fewer than $w$ tokens is
+    one group.
 
     Args:
-        window (`int`, *optional*, defaults to 2048): $w$.
-        top_k (`int`, *optional*): $k$; default: 20, or the vocabulary where it is smaller.
+        window (`int`, *optional*, defaults to 2048): Number of tokens $w$ of a group.
+        top_k (`int`, *optional*): Number of probabilities $k$. Default: 20, or the size of a smaller vocabulary.
 
     Example:
     ```python
@@ -92,7 +94,7 @@ class GroupConfidence(Measure):
 
 class SelfCertainty(Measure):
     r"""
-    Mean distance of the policy from a uniform guess.
+    Mean divergence of the uniform distribution from the policy.
 
     $$ \frac{1}{T} \sum_t \mathrm{KL}(U \,\|\, p_t) = -\frac{1}{T V} \sum_t \sum_j \log (V p_{t,j}) $$
 
@@ -111,7 +113,8 @@ class SelfCertainty(Measure):
 
 class NegativeEntropy(Measure):
     r"""
-    $$ \frac{1}{T} \sum_t \sum_j p_{t,j} \log p_{t,j} $$
+    Mean negative entropy of the next-token distribution.
+
 
     Example:
     ```python
@@ -126,10 +129,10 @@ class NegativeEntropy(Measure):
 @dataclass(frozen=True)
 class Length(Measure):
     """
-    Number of tokens written, EOS included, times `per_token`: the baseline that any reward must beat.
+    Number of generated tokens, EOS included, times `per_token`; a baseline for other rewards.
 
     Args:
-        per_token (`float`, *optional*, defaults to 1): -1 prefers short completions.
+        per_token (`float`, *optional*, defaults to 1): Reward per token; -1 prefers short completions.
 
     Example:
     ```python

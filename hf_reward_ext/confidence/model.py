@@ -15,17 +15,17 @@ from hf_reward_ext.confidence.measures import Measure
 
 class LogitsRewardModel(nn.Module):
     """
-    A training-free measure with its policy as a reward model: anything that scores text takes it.
+    Reward model of a training-free measure and its policy, for anything that takes a scorer of text.
 
-    One forward reads prompt and completion; for the tokens that `generate` would have written it gives the rewards of
+    One forward reads prompt and completion. For the tokens of a `generate` call the rewards equal those of
     [`LogitsReward`].
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): The model whose probabilities count.
+        policy (`PreTrainedModel` or `PeftModel`): Model whose probabilities are used.
         measure ([`Measure`] or `str`, *optional*, defaults to `"confidence"`): The reward, or its name.
 
     Raises:
-        TypeError, ValueError: As of [`LogitsReward`].
+        TypeError, ValueError: As for [`LogitsReward`].
 
     Example:
     ```python
@@ -50,7 +50,7 @@ class LogitsRewardModel(nn.Module):
 
     def scorer(self, tokenizer: Any = None, batch_size: int = 16) -> Scorer:
         """
-        Scores completions after their prompts; for [`as_scorer`].
+        Return the scorer of completions, for [`as_scorer`].
 
         Raises:
             TypeError: Without the policy's tokenizer.
@@ -67,6 +67,8 @@ class LogitsRewardModel(nn.Module):
         completion_mask: Bool[Tensor, "batch seq"],
     ) -> SequenceClassifierOutput:
         """
+        Score completions.
+
         Args:
             input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts and completions.
             completion_mask (`torch.Tensor` of shape `(batch, seq)`): `True` on completion tokens.
@@ -75,7 +77,7 @@ class LogitsRewardModel(nn.Module):
             `SequenceClassifierOutput` with `logits` of shape `(batch, 1)`: the rewards.
 
         Raises:
-            ValueError: If the first token of a row is completion, which nothing predicts.
+            ValueError: If the first token of a row belongs to the completion, since it has no prediction.
         """
         if completion_mask[:, 0].any():
             raise ValueError(

@@ -23,10 +23,10 @@ MEASURES: dict[str, type[Measure]] = {
 
 def as_measure(reward: Any) -> Measure | None:
     """
-    The training-free reward that something is or names; `None` for anything else.
+    Return a training-free reward by object or name; `None` for anything else.
 
     Args:
-        reward ([`Measure`] or `str`): One of `"confidence"`, `"mean_log_probability"`, `"self_certainty"`,
+        reward ([`Measure`] or `str`): Measure, or one of `"confidence"`, `"mean_log_probability"`, `"self_certainty"`,
             `"negative_entropy"`, `"length"`.
 
     Raises:

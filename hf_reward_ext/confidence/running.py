@@ -1,4 +1,4 @@
-"""Rewards of rows from one value per token, in memory that does not grow with the length."""
+"""Running rewards of rows from one value per token, with constant memory."""
 
 from typing import Protocol
 
@@ -8,24 +8,24 @@ from torch import Tensor
 
 
 class Running(Protocol):
-    """A number per row that is updated with every token."""
+    """Running value of each row, updated with every token."""
 
     def update(self, values: Float[Tensor, " rows"], is_written: Bool[Tensor, " rows"]) -> None:
-        """Adds one token of each row; rows whose token is filler stay as they are."""
+        """Add one token of each row; rows with padding do not change."""
         ...
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        """Keeps only these rows."""
+        """Keep the selected rows only."""
         ...
 
     def value(self) -> Float[Tensor, " rows"]:
-        """The number of each row so far; NaN before its first token."""
+        """Return the current value of each row; NaN before its first token."""
         ...
 
 
 class RunningSum:
     """
-    Sum, or mean, of the values of a row.
+    Running sum, or mean, of the values of a row.
 
     Args:
         zeros (`torch.Tensor` of shape `(rows,)`): Zeros of the type and device of the values.
@@ -49,11 +49,11 @@ class RunningSum:
 
 class RunningLowest:
     """
-    Lowest mean of any `window` values in succession; of fewer values their mean.
+    Running minimum of the mean of `window` consecutive values; the mean of fewer values.
 
     Args:
         zeros (`torch.Tensor` of shape `(rows,)`): Zeros of the type and device of the values.
-        window (`int`): Number of tokens; that many values per row are kept.
+        window (`int`): Number of tokens of a group, and of values stored per row.
     """
 
     def __init__(self, zeros: Float[Tensor, " rows"], window: int):

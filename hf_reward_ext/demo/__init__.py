@@ -1,1 +1,1 @@
-"""The embedded default: a small language model of two verifiable tasks, with its tokenizer and training script."""
+"""Demo: a small language model of two verifiable tasks, with its tokenizer and training script."""

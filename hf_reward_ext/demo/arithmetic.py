@@ -1,8 +1,8 @@
 """
-Arithmetic: put `+`, `-` or `*` between four numbers so that, from left to right, they reach the target.
+Arithmetic task: put `+`, `-` or `*` between four numbers so that, from left to right, they reach the target.
 
 Prompt `6 1 3 3=12|`, completion `6-1=5;5*3=15;15-3=12`. Numbers are 1..9, values stay in 0..99. A completion may try
-again after `/`: its last attempt counts.
+again after `/`; its last attempt counts.
 """
 
 import itertools
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 
 def evaluate(numbers: tuple[int, ...], operators: str) -> list[int] | None:
-    """Results of the steps from left to right; `None` once a value leaves 0..99."""
+    """Return the results of the steps from left to right, or `None` if a value leaves 0..99."""
     results, value = [], numbers[0]
     for symbol, number in zip(operators, numbers[1:], strict=True):
         value = OPERATORS[symbol](value, number)
@@ -42,7 +42,7 @@ def evaluate(numbers: tuple[int, ...], operators: str) -> list[int] | None:
 
 
 def write(numbers: tuple[int, ...], operators: str) -> str:
-    """The completion that computes these operators, correctly: `6-1=5;5*3=15;15-3=12`."""
+    """Return the correct computation with these operators as a completion: `6-1=5;5*3=15;15-3=12`."""
     results = evaluate(numbers, operators) or []
     steps, value = [], numbers[0]
     for symbol, number, result in zip(operators, numbers[1:], results, strict=True):
@@ -54,7 +54,7 @@ def write(numbers: tuple[int, ...], operators: str) -> str:
 @cache
 def problems(split: str) -> tuple[Problem, ...]:
     """
-    All problems of a split, in a fixed random order.
+    Return all problems of a split, in a fixed random order.
 
     Args:
         split (`str`): `"train"` (90 %), `"dev"` or `"test"` (5 % each), by a hash of the problem.
@@ -74,12 +74,12 @@ def problems(split: str) -> tuple[Problem, ...]:
 
 
 def split_of(prompt: str) -> str:
-    """The split that a prompt belongs to."""
+    """Return the split of a prompt."""
     return {0: "dev", 1: "test"}.get(zlib.crc32(prompt.encode()) % 20, "train")
 
 
 def failed_attempt(problem: Problem, rng: random.Random) -> str:
-    """A completion that computes correctly and misses the target."""
+    """Return a completion that computes correctly and misses the target."""
     while True:
         triple = "".join(rng.choices(list(OPERATORS), k=3))
         results = evaluate(problem.numbers, triple)
@@ -89,7 +89,7 @@ def failed_attempt(problem: Problem, rng: random.Random) -> str:
 
 def is_correct(prompt: str, completion: str) -> bool:
     """
-    Whether the last attempt uses the numbers in order, computes every step right and reaches the target.
+    Return whether the last attempt uses the numbers in order, computes every step correctly and reaches the target.
 
     Example:
     ```python
@@ -114,7 +114,7 @@ def is_correct(prompt: str, completion: str) -> bool:
 
 
 def extract_answer(completion: str) -> str | None:
-    """The three operators of the last attempt, for votes; `None` where it is not of the form."""
+    """Return the three operators of the last attempt, for votes; `None` if it has another form."""
     matches = [_STEP.fullmatch(step) for step in completion.split("/")[-1].split(";")]
     if len(matches) != 3 or None in matches:
         return None

@@ -1,4 +1,4 @@
-"""The text that the demo policy is trained on: right and honestly failed attempts at both tasks."""
+"""Training text of the demo policy: correct and failed attempts at both tasks."""
 
 import random
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ FAMILIES = ("arithmetic", "walk")
 
 class Corpus(IterableDataset):
     """
-    Tokenised examples `{input_ids, labels}`, batch by batch of one family (so that little is padding).
+    Tokenized examples `{input_ids, labels}`, in batches of one task to save padding.
 
-    Failed attempts compute correctly and end wrong. Some are tried again after `/`, so that hidden states have to know
-    whether the goal was reached; without it nothing in the text depends on it, and they do not.
+    Failed attempts compute correctly and miss the target. Some are followed by `/` and another attempt, so that the
+    text depends on success and hidden states encode it.
 
     Args:
-        tokenizer: Of the demo.
-        num_batches, batch_size (`int`): How many examples.
-        seed (`int`): Fixes all of them.
+        tokenizer: Tokenizer of the demo.
+        num_batches, batch_size (`int`): Number of batches, and of examples per batch.
+        seed (`int`): Random seed of the examples.
         right (`float`): Share of arithmetic examples that reach the target.
-        clean (`float`): Share of the batches, at the start, in which all of them do: the task is learned first.
-        walk_share (`float`): Share of batches that are walks.
-        retry (`float`): Share of the failed attempts that are followed by `/` and a second one.
+        clean (`float`): Share of initial batches in which all examples do.
+        walk_share (`float`): Share of batches of the walk task.
+        retry (`float`): Share of failed attempts that are followed by `/` and a second attempt.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Corpus(IterableDataset):
                     yield self.encode(problem.prompt, self._attempt(problem, rng, right))
 
     def encode(self, prompt: str, completion: str) -> dict[str, list[int]]:
-        """Ids of prompt, completion and EOS; the loss is on the completion only."""
+        """Return the ids of prompt, completion and EOS; the loss is on the completion only."""
         prompt_ids = self.tokenizer(prompt)["input_ids"]
         completion_ids = self.tokenizer(completion)["input_ids"] + [self.tokenizer.eos_token_id]
         return {
@@ -80,5 +80,5 @@ class Corpus(IterableDataset):
 
 
 def _walk(one: walk.Walk, rng: random.Random) -> str:
-    """Mostly short-sighted walks: some fail early, some late."""
+    """Return a walk with limited look-ahead; some fail early, some late."""
     return walk.write(one, rng, foresight=rng.choice((0, 0, 1, 2)))

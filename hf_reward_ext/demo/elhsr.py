@@ -1,4 +1,4 @@
-"""ELHSR on the demo policy: heads trained on its own rollouts, and every other way to choose among 16 candidates."""
+"""ELHSR on the demo policy: heads trained on its samples, compared with other ways to choose among 16 candidates."""
 
 import time
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ PRUNING = Pruning(steps=(3, 7, 11, 15, 19, 23), keep=0.9, max_gap=2.0)
 
 
 class Result(NamedTuple):
-    """One row of the tour's table; `right` holds what the accuracy is the mean of, per problem."""
+    """Row of the result table; `right` has the correctness per problem."""
 
     task: str
     method: str
@@ -38,14 +38,14 @@ class Result(NamedTuple):
 
 
 def prompts_of(task: ModuleType, split: str, count: int, seed: int = 0) -> list[str]:
-    """`count` prompts of a split; another seed takes others."""
+    """Return `count` prompts of a split, selected by the seed."""
     if task is arithmetic:
         return [problem.prompt for problem in arithmetic.problems(split)[seed * count : (seed + 1) * count]]
     return [one.prompt for one in walk.random_walks(split, count, seed)]
 
 
 def rollouts_of(policy, tokenizer, task: ModuleType, count: int, seed: int = 0) -> Rollouts:
-    """One labeled completion of each of `count` training prompts."""
+    """Sample one labeled completion for each of `count` training prompts."""
     torch.manual_seed(seed)
     return sample(policy, tokenizer, prompts_of(task, "train", count, seed), task, temperature=TEMPERATURE)
 
@@ -53,7 +53,7 @@ def rollouts_of(policy, tokenizer, task: ModuleType, count: int, seed: int = 0) 
 def train_head(
     policy, tokenizer, rows: Sequence[dict], folder: Path, seed: int = 0, **settings
 ) -> tuple[ELHSRModel, float]:
-    """A head trained on labeled rollouts, and the seconds it took (features included)."""
+    """Train a head on labeled samples, and return it with the seconds of training (including features)."""
     started = time.perf_counter()
     args = dict(
         standardize=True,
@@ -61,7 +61,7 @@ def train_head(
         weight_decay=0.3,
         lr_scheduler_type="linear",
         num_train_epochs=60,
-        validation_fraction=0.1,  # calibrates; the schedule ends at zero, so the last epoch is kept
+        validation_fraction=0.1,  # for calibration; the schedule ends at zero, so the last epoch is kept
         eval_strategy="no",
         save_strategy="no",
         load_best_model_at_end=False,
@@ -84,7 +84,7 @@ def train_head(
 
 
 def with_prefixes(rows: Sequence[dict], lengths: Sequence[int]) -> list[dict]:
-    """Each completion, and its beginnings with the label of the whole: what a head needs that prunes."""
+    """Return completions and their prefixes with the label of the whole, to train a head for pruning."""
     prefixes = [
         {**row, "completion_ids": row["completion_ids"][:length]}
         for row in rows
@@ -95,12 +95,12 @@ def with_prefixes(rows: Sequence[dict], lengths: Sequence[int]) -> list[dict]:
 
 
 def choose(rollouts: Rollouts, scores: np.ndarray) -> np.ndarray:
-    """Whether the candidate with the highest score of each prompt is right."""
+    """Return whether the candidate with the highest score of each prompt is correct."""
     return rollouts.correct[np.arange(len(scores)), scores.argmax(1)].astype(float)
 
 
 def choose_by_vote(rollouts: Rollouts, task: ModuleType) -> np.ndarray:
-    """Whether the most frequent answer of each prompt is right."""
+    """Return whether the most frequent answer of each prompt is correct."""
     winners = [majority_vote([task.extract_answer(text) for text in group])[0] for group in rollouts.completions]
     return np.array(
         [
@@ -112,14 +112,14 @@ def choose_by_vote(rollouts: Rollouts, task: ModuleType) -> np.ndarray:
 
 def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_test: int, seed: int = 0) -> list[Result]:
     """
-    Every way to choose among 16 samples of the arithmetic task, on held-out problems.
+    Compare ways to choose among 16 samples of the arithmetic task, on held-out problems.
 
     Args:
-        policy, tokenizer: Of the demo.
-        folder (`Path`): For the heads.
+        policy, tokenizer: Policy and tokenizer of the demo.
+        folder (`Path`): Folder of the heads.
         num_train (`list[int]`): Numbers of labeled completions to train on, one per problem.
-        num_test (`int`): Held-out problems.
-        seed (`int`): Of problems, samples and heads.
+        num_test (`int`): Number of held-out problems.
+        seed (`int`): Random seed of problems, samples and heads.
     """
     prompts = prompts_of(arithmetic, "test", num_test, seed)
 
@@ -164,7 +164,7 @@ def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_te
 
 
 def compare_pruning(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, seed: int = 0) -> list[Result]:
-    """Best-of-N with and without pruning on the walk, whose prefixes show early that they fail."""
+    """Compare best-of-N with and without pruning on the walk task, whose failures show early."""
     labeled = rollouts_of(policy, tokenizer, walk, num_train, seed)
     head, seconds = train_head(
         policy, tokenizer, with_prefixes(labeled.rows, PRUNING.steps), folder / "elhsr-walk", seed, num_train_epochs=15
@@ -200,7 +200,7 @@ def sample_pruned(
     pruning: Pruning,
     num_candidates: int = CANDIDATES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Per prompt: whether the winner of pruned best-of-N is right, and the tokens that all candidates took."""
+    """Return, per prompt, the correctness of pruned best-of-N and the tokens of all candidates."""
     right, tokens = [], []
     for start in tqdm(range(0, len(prompts), 32), desc="pruned"):
         batch = list(prompts[start : start + 32])

@@ -1,10 +1,10 @@
 """
-The demo's judge: is a claimed solution of an arithmetic problem right?
+Judge of the demo, which decides whether a claimed solution of an arithmetic problem is correct.
 
 Prompt `6 1 3 3=12|`, response `6-1*3-3=12` (left to right), judge prompt `6 1 3 3=12|6-1*3-3=12?`, verdict `Yes` or
-`No`. The written judgment `Yes:6-1=5;5*3=15;15-3=12.12.#Yes` recomputes the claim and repeats the result it names,
-both with `.` where they are the target and `x` where they are not. Some wrong claims show at a glance (another result,
-a number that was not given), others only in their steps.
+`No`. The written judgment `Yes:6-1=5;5*3=15;15-3=12.12.#Yes` recomputes the claim and repeats its result, both
+marked with `.` if they are the target and `x` otherwise. Some wrong claims are obvious (another result, a wrong
+number), others only after computing the steps.
 """
 
 import random
@@ -27,12 +27,12 @@ _NO_COMPARISON: dict = dict(bradley_terry_weight=0.0, verdict_weight=0.0, center
 
 
 def claim(numbers: tuple[int, ...], operators: str, result: int) -> str:
-    """The response `6-1*3-3=12`."""
+    """Return the response `6-1*3-3=12`."""
     return f"{numbers[0]}{''.join(f'{o}{n}' for o, n in zip(operators, numbers[1:], strict=True))}={result}"
 
 
 def analysis(problem: Problem, numbers: tuple[int, ...], operators: str, result: int) -> str:
-    """The claim's steps and the result it names, each with a mark."""
+    """Return the claim's steps and result, each with a mark."""
     last = arithmetic.evaluate(numbers, operators)[-1]
     steps = arithmetic.write(numbers, operators)
     return f"{steps}{_mark(last == problem.target)}{result}{_mark(result == problem.target)}"
@@ -44,17 +44,17 @@ def _mark(fits: bool) -> str:
 
 def pairs(split: str, count: int, seed: int = 0, glance: float = 0.6) -> Dataset:
     """
-    Right and wrong claims about different problems, with judgments that recompute them.
+    Return correct and wrong claims about different problems, with judgments that recompute them.
 
     Args:
         split (`str`): `"train"`, `"dev"` or `"test"`, see [`arithmetic.problems`].
-        count, seed (`int`): How many, and which.
-        glance (`float`): Share of pairs whose wrong claim shows at a glance: two thirds of them by its result, one by
+        count, seed (`int`): Number of pairs, and random seed.
+        glance (`float`): Share of pairs with an obviously wrong claim: two thirds of them by the result, one third by
             a number.
 
     Returns:
         `Dataset` with `prompt`, `chosen`, `rejected`, `error` (`"result"`, `"number"` or `"steps"`) and `judgments`,
-        one about each claim, from a right or a wrong first verdict with equal chance.
+        one about each claim, from a correct or a wrong first verdict with equal probability.
     """
     rng = random.Random(f"{split} {seed}")
     found = arithmetic.problems(split)
@@ -79,7 +79,7 @@ def _pair(problem: Problem, rng: random.Random, glance: float) -> dict:
 
 
 def _wrong(problem: Problem, right: str, error: Error, rng: random.Random) -> tuple[tuple[int, ...], str, int]:
-    """Numbers, operators and claimed result of a wrong claim whose steps can be computed."""
+    """Return the numbers, operators and claimed result of a wrong claim whose steps can be computed."""
     while True:
         numbers, operators, result = problem.numbers, right, problem.target
         if error == "result":
@@ -116,16 +116,16 @@ def train_judge(
     seed: int = 0,
 ) -> FastSlowRewardModel:
     """
-    Stage 1 on the demo policy, in place.
+    Train the demo policy as a judge (stage 1), in place.
 
     Args:
-        policy, tokenizer: Of [`load_policy`], whose weights are trained further.
-        folder (`str` or `Path`): For the trainer.
-        num_pairs (`int`): Training pairs of a round.
-        rounds (`int`): Each has new pairs and its own schedule of learning rates; one leaves the judge under-trained.
-        writing_rounds (`int`): Before them, rounds on the judgments alone: who can recompute a claim learns more from
-            the comparisons.
-        learning_rate, batch_size, seed: Of the training; a batch counts pairs.
+        policy, tokenizer: Policy, whose weights are trained further, and tokenizer.
+        folder (`str` or `Path`): Output folder of the trainer.
+        num_pairs (`int`): Number of training pairs per round.
+        rounds (`int`): Number of rounds, each with new pairs and its own learning rate schedule.
+        writing_rounds (`int`): Number of preceding rounds on judgments only, after which comparisons are learned
+            better.
+        learning_rate, batch_size, seed: Training settings; a batch counts pairs.
 
     Returns:
         [`FastSlowRewardModel`], not calibrated.
@@ -134,7 +134,7 @@ def train_judge(
         ValueError: If there are no rounds.
     """
     if rounds < 1:
-        raise ValueError(f"`rounds={rounds}` was given, but a judge is trained in one or more. Pass 1 or more.")
+        raise ValueError(f"`rounds` must be at least 1, got {rounds}. Pass 1 or more.")
     settings = (policy, tokenizer, folder, num_pairs, learning_rate, batch_size)
     for number in range(writing_rounds):
         _one_round(*settings, seed + 100 * (rounds + number), judgment_weight=1.0, **_NO_COMPARISON)
@@ -149,7 +149,7 @@ def _one_round(
     args = FastSlowConfig(
         str(folder),
         verdicts=list(VERDICTS),
-        judgment_weight=judgment_weight,  # 3: a mean over tokens that are mostly certain
+        judgment_weight=judgment_weight,  # 3 because the mean is over tokens that are mostly certain
         **weights,
         adam_beta2=0.98,
         learning_rate=learning_rate,
@@ -175,6 +175,6 @@ def _one_round(
 
 
 def pair_accuracy(judge: FastSlowRewardModel, rows: Dataset, mode: Literal["gated", "fast", "slow"]) -> np.ndarray:
-    """Whether each pair is judged right, 1 or 0."""
+    """Return 1 for each pair that is judged correctly, else 0."""
     judgments = judge.judge(rows["prompt"], rows["chosen"], rows["rejected"], mode=mode, show_progress=False)
     return np.array([float(one.score > 0) for one in judgments])

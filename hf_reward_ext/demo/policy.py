@@ -1,4 +1,4 @@
-"""The small policy that is shipped with the package."""
+"""Small policy that is part of the package."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +11,10 @@ NAME = "hf_reward_ext/demo-policy"
 
 def load_policy(path: str | Path | None = None):
     """
-    Policy and tokenizer of the demo, from the package itself: no network.
+    Load policy and tokenizer of the demo from the package, without network access.
 
     Args:
-        path (`str` or `Path`, *optional*): Another folder written by `python -m hf_reward_ext.demo.train`.
+        path (`str` or `Path`, *optional*): Folder written by `python -m hf_reward_ext.demo.train`.
 
     Returns:
         `(LlamaForCausalLM, PreTrainedTokenizerFast)`, float32, in eval mode.
@@ -33,7 +33,7 @@ def load_policy(path: str | Path | None = None):
 
 
 def new_policy(tokenizer, hidden_size: int = 128, num_layers: int = 3, num_heads: int = 4) -> LlamaForCausalLM:
-    """A Llama with random weights; 0.6M parameters at the default size."""
+    """Return a Llama with random weights; 0.6M parameters at the default size."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),

@@ -1,4 +1,4 @@
-"""A small reward model of each method for the arithmetic task, in about a minute each, saved to be loaded by path."""
+"""Small reward models of all methods for the arithmetic task, each trained in about a minute and loadable by path."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,16 +21,17 @@ _COMMON: dict = dict(report_to="none", save_strategy="no", logging_strategy="no"
 
 def train_reward_model(method: str, policy, tokenizer, folder: str | Path, num_problems: int = 800) -> Path:
     """
-    Trains on samples of a policy of the demo and saves model and tokenizer.
+    Train on samples of a demo policy, and save model and tokenizer.
 
     Args:
-        method (`str`): `"elhsr"`, `"genarm"`, `"sla"` or `"fast_slow"`.
-        policy, tokenizer: Of [`load_policy`]; the policy itself is not changed.
-        folder (`str` or `Path`): Where `AutoModelForSequenceClassification` is to find it.
-        num_problems (`int`, *optional*, defaults to 800): Of the training split, with a few samples each.
+        method (`str`): Method, `"elhsr"`, `"genarm"`, `"sla"` or `"fast_slow"`.
+        policy, tokenizer: Policy, which is not changed, and tokenizer.
+        folder (`str` or `Path`): Folder to save to, for `AutoModelForSequenceClassification`.
+        num_problems (`int`, *optional*, defaults to 800): Number of training problems, with a few
+            samples each.
 
     Returns:
-        `Path`: The folder.
+        `Path`: Folder of the model.
 
     Example:
     ```python
@@ -47,7 +48,7 @@ def train_reward_model(method: str, policy, tokenizer, folder: str | Path, num_p
 
 
 def attempt_pairs(rollouts: Rollouts) -> Dataset:
-    """A right and a wrong sample of each problem that has both, with judgments of both for a judge to learn."""
+    """Return a correct and a wrong sample of each problem that has both, with judgments of both."""
     rows = []
     for prompt, texts, correct in zip(rollouts.prompts, rollouts.completions, rollouts.correct, strict=True):
         right, wrong = ([text for text, own in zip(texts, correct, strict=True) if own == side] for side in (1, 0))
@@ -59,7 +60,7 @@ def attempt_pairs(rollouts: Rollouts) -> Dataset:
 
 
 def _judgment(about: str, completion: str, number: int) -> dict:
-    """Repeats the last result, marks it, and overturns the first verdict in half of the cases."""
+    """Return a judgment that repeats and marks the last result, and overturns half of the first verdicts."""
     verdict = VERDICTS[0] if about == "chosen" else VERDICTS[1]
     text = f"{completion.split('=')[-1]}{'.' if about == 'chosen' else 'x'}"
     return {"about": about, "first_verdict": VERDICTS[number % 2], "text": text, "verdict": verdict}
@@ -107,7 +108,7 @@ def _train_fast_slow(policy, tokenizer, rollouts: Rollouts, folder: str) -> None
 
 
 def _copy(policy):
-    """A policy to train on, under the same name."""
+    """Return a copy of the policy to train, with the same name."""
     copy = type(policy)(policy.config)
     copy.load_state_dict(policy.state_dict())
     return copy

@@ -1,4 +1,4 @@
-"""Completions of many prompts: how long, how likely, how rewarded, and whether they are right."""
+"""Sampling of completions with their length, log-probability, reward and correctness."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,11 +21,11 @@ class Rollouts(NamedTuple):
     Sampled completions; arrays are `(prompts, candidates)`.
 
     Attributes:
-        prompts (`list[str]`): What was continued.
-        completions (`list[list[str]]`): Per prompt its candidates.
-        rows (`list[dict]`): `{prompt_ids, completion_ids, label}` of every candidate, ready for a trainer.
-        correct, num_tokens, mean_logps, rewards (`np.ndarray`): Of each candidate; log-probabilities in nats, rewards
-            NaN where no head was given.
+        prompts (`list[str]`): Prompts.
+        completions (`list[list[str]]`): Candidates of each prompt.
+        rows (`list[dict]`): `{prompt_ids, completion_ids, label}` of every candidate, for a trainer.
+        correct, num_tokens, mean_logps, rewards (`np.ndarray`): Values of each candidate; log-probabilities
+            in nats, rewards NaN without a head.
     """
 
     prompts: list[str]
@@ -37,7 +37,7 @@ class Rollouts(NamedTuple):
     rewards: np.ndarray
 
     def to_dataset(self) -> Dataset:
-        """The rows as a dataset."""
+        """Return the rows as a dataset."""
         return Dataset.from_list(self.rows)
 
 
@@ -55,14 +55,15 @@ def sample(
     show_progress: bool = True,
 ) -> Rollouts:
     """
-    Samples candidates of every prompt; temperature 0 is greedy.
+    Sample candidates of every prompt; temperature 0 is greedy.
 
     Args:
         policy, tokenizer: Of the demo.
-        prompts (`list[str]`): What to continue.
-        task (module): `arithmetic` or `walk`: gives `is_correct` and `MAX_NEW_TOKENS`.
-        num_candidates (`int`), temperature (`float`): Per prompt.
-        head ([`ELHSRModel`], *optional*): Scores the candidates while they are generated.
+        prompts (`list[str]`): Prompts to continue.
+        task (module): Task, `arithmetic` or `walk`, with `is_correct` and `MAX_NEW_TOKENS`.
+        num_candidates (`int`): Number of candidates per prompt.
+        temperature (`float`): Sampling temperature.
+        head ([`ELHSRModel`], *optional*): Head that scores the candidates during generation.
     """
     settings: dict = dict(
         max_new_tokens=task.MAX_NEW_TOKENS,

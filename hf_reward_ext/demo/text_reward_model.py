@@ -1,4 +1,4 @@
-"""The usual alternative to a head: a copy of the policy fine-tuned to read the text once more."""
+"""Text reward model, a copy of the policy that is fine-tuned to score texts; the usual alternative to a head."""
 
 import time
 from pathlib import Path
@@ -15,16 +15,17 @@ def train_text_reward_model(
     policy, tokenizer, rollouts: Rollouts, folder: Path, seed: int = 0, num_train_epochs: int = 6
 ) -> tuple[TextScorer, float]:
     """
-    A scorer of texts of the policy's own size, trained on the labels that the head gets too.
+    Train a scorer of texts with the size of the policy, on the same labels as the head.
 
     Args:
-        policy, tokenizer: Its body starts as the policy's; all of it is trained, with binary cross-entropy.
+        policy, tokenizer: Policy, from which the body is initialized, and tokenizer. All weights are trained, with
+            binary cross-entropy.
         rollouts ([`Rollouts`]): Labeled completions.
-        folder (`Path`): For the trainer.
-        seed, num_train_epochs (`int`): Of the training.
+        folder (`Path`): Output folder of the trainer.
+        seed, num_train_epochs (`int`): Random seed and number of epochs.
 
     Returns:
-        The scorer and the seconds it took.
+        The scorer and the seconds of training.
     """
     started = time.perf_counter()
     set_seed(seed)
@@ -47,7 +48,7 @@ def train_text_reward_model(
     )
     rows = []
     for row in rollouts.rows:
-        # Without EOS, which the scorer does not see either.
+        # Without EOS, which the scorer does not read either.
         ids = [token for token in row["prompt_ids"] + row["completion_ids"] if token != tokenizer.eos_token_id]
         rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [row["label"]]})
     Trainer(

@@ -1,4 +1,4 @@
-"""A word-level tokenizer in which every number 0..99 is one token."""
+"""Word-level tokenizer in which every number 0..99 is one token."""
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -13,7 +13,7 @@ _CHAT_TEMPLATE = (
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """
-    The demo's tokenizer: 128 tokens, padding on the left, a chat template that joins the contents.
+    Build the tokenizer: 128 tokens, padding on the left, a chat template that joins the contents.
 
     Example:
     ```python

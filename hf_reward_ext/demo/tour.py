@@ -1,4 +1,4 @@
-"""The guided tour: trains what each method needs in front of the user and prints one table."""
+"""Demo run that trains the models of each method and prints one table."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from hf_reward_ext.demo.policy import load_policy
 
 @dataclass(frozen=True)
 class TourSize:
-    """How many labeled completions to train on, and how many held-out problems to test on."""
+    """Numbers of labeled completions for training and of held-out problems."""
 
     num_train: int
     num_test: int
@@ -31,15 +31,15 @@ SMALL = TourSize(num_train=160, num_test=24)
 
 def run_tour(output: str | Path, size: TourSize = FULL, seed: int = 0) -> list[Result]:
     """
-    Runs every method on the demo policy; writes `results.json` and, with matplotlib, `accuracy.png`.
+    Run every method on the demo policy, and write `results.json` and, with matplotlib, `accuracy.png`.
 
     Args:
         output (`str` or `Path`): Folder for results and heads.
-        size ([`TourSize`]): `FULL` takes minutes, `SMALL` seconds.
-        seed (`int`): Of everything.
+        size ([`TourSize`]): Size of the run; `FULL` takes minutes, `SMALL` seconds.
+        seed (`int`): Random seed.
 
     Returns:
-        The rows of the table.
+        Rows of the table.
     """
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """
-Trains the demo policy: `python -m hf_reward_ext.demo.train --output DIR`.
+Training of the demo policy: `python -m hf_reward_ext.demo.train --output DIR`.
 
-Writes the model, its tokenizer and `train_log.json` (loss, accuracies on the development split, seconds, versions).
+It writes the model, its tokenizer and `train_log.json` (loss, accuracies on the development split, seconds, versions).
 """
 
 import json
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def train(policy, tokenizer, args: Namespace) -> list[dict[str, float]]:
-    """Trains in place and returns the logged losses."""
+    """Train in place, and return the logged losses."""
     with TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=policy,
@@ -91,7 +91,7 @@ def _walk_prompts(count: int) -> list[str]:
 
 
 def _accuracy(policy, tokenizer, prompts: list[str], task) -> dict[str, float]:
-    """Greedy accuracy, and that of single samples and of any of 16 at temperature 1."""
+    """Return the accuracy of greedy decoding, of single samples, and of any of 16 samples at temperature 1."""
     policy.eval()
     greedy = sample(policy, tokenizer, prompts, task, temperature=0, show_progress=False)
     rollouts = sample(policy, tokenizer, prompts, task, num_candidates=16, show_progress=False)
@@ -106,14 +106,14 @@ def _accuracy(policy, tokenizer, prompts: list[str], task) -> dict[str, float]:
 
 
 def majority(rollouts, task) -> float:
-    """Accuracy of the answer that most candidates give."""
+    """Return the accuracy of the most frequent answer."""
     answers = [[task.extract_answer(text) for text in group] for group in rollouts.completions]
     count = rollouts.correct.shape[1]
     return majority_curve(answers, rollouts.correct, ks=[count])[count].value
 
 
 def best_by(scores, correct) -> float:
-    """Accuracy of the candidate with the highest score."""
+    """Return the accuracy of the candidate with the highest score."""
     return float(correct[range(len(scores)), scores.argmax(1)].mean())
 
 

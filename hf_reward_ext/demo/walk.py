@@ -1,8 +1,8 @@
 """
-The walk: six given steps on the line 0..39, left or right, without landing on a forbidden cell (multiple of 3 or 5).
+Walk task: six steps on the line 0..39, left or right, without landing on a forbidden cell (multiple of 3 or 5).
 
-Prompt `w18 4 2 9 1 5 3|`, completion `4+22.2+24x...`: for each step its size, the sign, the cell it lands on, and `.`
-for a safe or `x` for a forbidden cell. Right = no `x`. An early `x` shows at once that the walk has failed.
+Prompt `w18 4 2 9 1 5 3|`, completion `4+22.2+24x...`: the size of each step, the sign, the cell, and `.` for a safe
+or `x` for a forbidden cell. A walk without `x` is correct. An early `x` shows that the walk has failed.
 """
 
 import random
@@ -33,20 +33,20 @@ def is_forbidden(cell: int) -> bool:
 
 
 def moves(cell: int, size: int) -> list[int]:
-    """Cells within the line that one step can reach."""
+    """Return the cells on the line that one step can reach."""
     return [landing for landing in (cell - size, cell + size) if 0 <= landing < CELLS]
 
 
 @lru_cache(maxsize=1 << 20)
 def is_solvable(cell: int, sizes: tuple[int, ...]) -> bool:
-    """Whether the steps can be walked from here on safe cells only."""
+    """Return whether all steps can be taken on safe cells from here."""
     if not sizes:
         return True
     return any(not is_forbidden(landing) and is_solvable(landing, sizes[1:]) for landing in moves(cell, sizes[0]))
 
 
 def random_walks(split: str, count: int, seed: int = 0) -> list[Walk]:
-    """Distinct solvable walks of a split (`"train"`, `"dev"`, `"test"`; by a hash of the prompt)."""
+    """Return the distinct solvable walks of a split (`"train"`, `"dev"`, `"test"`; by a hash of the prompt)."""
     rng, found = random.Random(f"{split}-{seed}"), {}
     while len(found) < count:
         walk = Walk(rng.randrange(CELLS), tuple(rng.sample(range(1, 10), STEPS)))
@@ -56,15 +56,15 @@ def random_walks(split: str, count: int, seed: int = 0) -> list[Walk]:
 
 
 def split_of(prompt: str) -> str:
-    """The split that a prompt belongs to."""
+    """Return the split of a prompt."""
     return {0: "dev", 1: "test"}.get(zlib.crc32(prompt.encode()) % 20, "train")
 
 
 def write(walk: Walk, rng: random.Random, foresight: int) -> str:
     """
-    An honest walk that looks `foresight` steps ahead (0: any step, `STEPS`: never fails on a solvable walk).
+    Return a walk with `foresight` steps of look-ahead (`STEPS`: never fails on a solvable walk).
 
-    After a forbidden cell it goes on, so that the marks of failed walks are seen too.
+    The walk continues after a forbidden cell, so that the marks of failed walks occur too.
     """
     cell, text = walk.start, ""
     for number, size in enumerate(walk.sizes):
@@ -81,7 +81,7 @@ def write(walk: Walk, rng: random.Random, foresight: int) -> str:
 
 def is_correct(prompt: str, completion: str) -> bool:
     """
-    Whether every step is taken, lands where its sign says, and no landing is forbidden.
+    Return whether every step is taken, lands where its sign says, and no landing is forbidden.
 
     Example:
     ```python
@@ -102,6 +102,6 @@ def is_correct(prompt: str, completion: str) -> bool:
 
 
 def extract_answer(completion: str) -> str | None:
-    """The signs of the steps, for votes; `None` where the completion is not of the form."""
+    """Return the signs of the steps, for votes; `None` if the completion has another form."""
     found = _MOVE.findall(completion)
     return "".join(sign for _, sign, _, _ in found) if len(found) == STEPS else None

@@ -1,4 +1,4 @@
-"""Measures of a reward: pair accuracy on benchmarks, best-of-N curves, votes, calibration, intervals."""
+"""Evaluation of rewards: pair accuracy on benchmarks, best-of-N curves, votes, calibration, intervals."""
 
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.stats.intervals import (

@@ -16,12 +16,12 @@ class Calibration:
 
     Args:
         ece (`float`): Expected calibration error, over equal-width bins of confidence between 0.5 and 1.
-        chance (`float`): The mean error that a perfectly calibrated scorer with these confidences would show on as
-            many pairs; an `ece` near it is as good as none.
+        chance (`float`): Mean error of a perfectly calibrated scorer with these confidences on as many pairs. An
+            `ece` close to it shows no miscalibration.
         nll (`float`): Mean negative log-likelihood of the truth, in nats.
-        temperature (`float`): Dividing the margins by it gives the lowest `nll`; above 1 the scorer is overconfident.
-        ece_after (`float`): Error after such a division, each half of the pairs with the temperature of the other.
-        bins (`list` of `tuple`): Mean confidence, accuracy and share of the pairs of each bin that has any.
+        temperature (`float`): Divisor of the margins with the lowest `nll`; above 1 the scorer is overconfident.
+        ece_after (`float`): Calibration error with fitted temperatures, each half of the pairs with that of the other.
+        bins (`list` of `tuple`): Mean confidence, accuracy and share of the pairs of each nonempty bin.
     """
 
     ece: float
@@ -32,20 +32,20 @@ class Calibration:
     bins: list[tuple[float, float, float]]
 
     def plot(self, path: str | Path, title: str | None = None) -> None:
-        """Writes the reliability plot. Needs matplotlib."""
+        """Write the reliability plot. Needs matplotlib."""
         plot_reliability(self.bins, path, title=title or f"ECE {self.ece:.3f} (by chance {self.chance:.3f})")
 
 
 def bradley_terry_calibration(margins: np.ndarray, num_bins: int = 10, seed: int = 0) -> Calibration:
     r"""
-    Calibration of a scorer from its margins of chosen over rejected.
+    Measure the calibration of a scorer by its margins of chosen over rejected.
 
     $$ p = \sigma(\Delta r), \qquad \mathrm{ECE} = \sum_b \frac{n_b}{n} \left| \mathrm{accuracy}_b -
     \mathrm{confidence}_b \right|, \qquad \mathrm{confidence} = \max(p, 1 - p) $$
 
     Args:
-        margins (`np.ndarray` of shape `(pairs,)`): Reward of the chosen less that of the rejected response, in nats.
-        num_bins (`int`, *optional*): Between the confidences 0.5 and 1.
+        margins (`np.ndarray` of shape `(pairs,)`): Reward of the chosen minus that of the rejected response, in nats.
+        num_bins (`int`, *optional*): Number of bins between the confidences 0.5 and 1.
         seed (`int`, *optional*): Random seed of the split in halves and of the simulated scorers.
 
     Raises:
@@ -59,8 +59,8 @@ def bradley_terry_calibration(margins: np.ndarray, num_bins: int = 10, seed: int
     margins = np.asarray(margins, dtype=float)
     if margins.ndim != 1 or margins.size < 2 or np.isnan(margins).any():
         raise ValueError(
-            f"Margins of shape {margins.shape} were given, {int(np.isnan(margins).sum())} of them NaN, but calibration "
-            "compares confidence and accuracy over pairs. Pass one number for each of two or more pairs."
+            f"`margins` must be one number for each of two or more pairs, got shape {margins.shape} with "
+            f"{int(np.isnan(margins).sum())} NaN. Leave out pairs without a margin."
         )
     rng = np.random.default_rng(seed)
     half = rng.permutation(margins.size) % 2 == 0

@@ -1,4 +1,4 @@
-"""Every way to choose among N labeled candidates, for every k up to N, from one run."""
+"""Evaluation of ways to choose among N labeled candidates, for every k up to N, from one run."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import compress
@@ -25,17 +25,18 @@ def evaluate_best_of_n(
     seed: int = 0,
 ) -> BestOfNEvaluation:
     """
-    Accuracy of the best of k candidates by a reward, beside the ceiling and the votes, for every k from one run of N.
+    Measure the accuracy of the best of k candidates by a reward, for every k, from one run with N candidates.
 
-    A candidate for which the scorer has no answer (`None`) ranks last, as in `pipeline("reward-bon")`, and has no
-    weight in a weighted vote; a prompt without any answer is left out and counted in `num_unanswered`.
+    The result also has the ceiling (`pass@k`) and votes. A candidate without a reward (`None`) ranks last, as in
+    `pipeline("reward-bon")`, and has no weight in a weighted vote. A prompt without any reward is ignored and counted
+    in `num_unanswered`.
 
     Args:
-        scorer: As for [`evaluate_preferences`]; it scores responses one by one.
-        dataset (`Dataset` or `list` of `dict`): Rows `{prompt, completions, labels}`: the same number of candidates
-            for every prompt, labels 1 or 0.
-        extract_answer (`callable`, *optional*): Completion to a hashable answer or `None`; adds the majority vote and
-            the vote weighted by the exponential of the reward.
+        scorer: Scorer of single responses, as for [`evaluate_preferences`].
+        dataset (`Dataset` or `list` of `dict`): Rows `{prompt, completions, labels}` with the same number of
+            candidates for every prompt, and labels 1 or 0.
+        extract_answer (`callable`, *optional*): Function from a completion to a hashable answer or `None`. Adds the
+            majority vote and the vote weighted by the exponential of the reward.
         ks (`list[int]`, *optional*): Values of k. Default: 1 to N.
         tokenizer, batch_size, show_progress, confidence, num_resamples, seed: As for [`evaluate_preferences`].
 
@@ -83,7 +84,7 @@ def evaluate_best_of_n(
 
 def read_candidate_rows(dataset: Iterable[dict]) -> tuple[list, list[list], np.ndarray]:
     """
-    Prompts, their candidates, and labels `(prompts, candidates)`; arguments and errors as of [`evaluate_best_of_n`].
+    Read prompts, candidates and labels `(prompts, candidates)` from rows of [`evaluate_best_of_n`].
     """
     prompts, completions, labels = [], [], []
     for number, row in enumerate(dataset):
@@ -99,7 +100,7 @@ def read_candidate_rows(dataset: Iterable[dict]) -> tuple[list, list[list], np.n
     counts = {len(group) for group in (*completions, *labels)}
     if len(counts) != 1 or 0 in counts:
         raise ValueError(
-            f"{len(prompts)} rows with {sorted(counts)} candidates or labels were given, but every prompt needs as "
-            "many candidates, each with a label. Keep the same number for all."
+            f"All rows must have the same number of candidates and labels, got {sorted(counts)} candidates or labels "
+            f"in {len(prompts)} rows. Keep the same number for all."
         )
     return prompts, completions, np.array(labels, dtype=float)

@@ -1,4 +1,4 @@
-"""Accuracy of choosing among k of N candidates, for every k, from one run."""
+"""Accuracy of choosing among k of N candidates, for every k."""
 
 import itertools
 import math
@@ -14,17 +14,17 @@ def best_of_n_curve(
     rewards: np.ndarray, correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs
 ) -> dict[int, Estimate]:
     r"""
-    Expected accuracy of the candidate with the highest reward among k drawn without replacement, exactly.
+    Return the exact expected accuracy of the best candidate among k drawn without replacement.
 
     $$ \operatorname{BoN@}k = \sum_{j=0}^{N-1} \frac{\binom{N-1-j}{k-1}}{\binom{N}{k}} y_{(j)} $$
 
-    with $y_{(j)}$ the correctness of the candidate of rank $j$. Equal rewards rank in the order of the candidates, so
-    the earliest wins. The authors' evaluation takes the first k candidates instead.
+    with $y_{(j)}$ the correctness of the candidate of rank $j$. Equal rewards rank in the order of the candidates. The
+    authors' evaluation uses the first k candidates instead.
 
     Args:
-        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Rewards, and 1 or 0.
+        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Rewards, and 1 for correct candidates.
         ks (`list[int]`, *optional*): Values of k. Default: 1 to N.
-        **interval_kwargs: For [`mean_with_interval`].
+        **interval_kwargs: Arguments of [`mean_with_interval`].
 
     Returns:
         `dict` from k to [`Estimate`].
@@ -41,8 +41,9 @@ def best_of_n_curve(
     rewards, correct = np.asarray(rewards, dtype=float), np.asarray(correct, dtype=float)
     if rewards.shape != correct.shape or rewards.ndim != 2 or np.isnan(rewards).any():
         raise ValueError(
-            f"Rewards of shape {rewards.shape} ({int(np.isnan(rewards).sum())} NaN) and labels of shape "
-            f"{correct.shape} were given, but both are (prompts, candidates). Pass one of each per candidate."
+            "`rewards` and `correct` must have one shape (prompts, candidates), got rewards of shape "
+            f"{rewards.shape} ({int(np.isnan(rewards).sum())} NaN) and labels of shape {correct.shape}. Pass one of "
+            "each per candidate."
         )
     order = np.argsort(-rewards, axis=1, kind="stable")
     ranked = np.take_along_axis(correct, order, axis=1)
@@ -53,9 +54,12 @@ def best_of_n_curve(
 
 def pass_at_k(correct: np.ndarray, ks: Sequence[int] | None = None, **interval_kwargs) -> dict[int, Estimate]:
     r"""
-    Expected share of prompts with a correct one among k candidates: $1 - \binom{N-c}{k} / \binom{N}{k}$.
+    Return the expected share of prompts with a correct candidate among k.
 
-    $c$ of the $N$ candidates are correct. The ceiling of any choice. Arguments and errors as for [`best_of_n_curve`].
+    $$ 1 - \binom{N-c}{k} / \binom{N}{k} $$
+
+    $c$ of the $N$ candidates are correct. It is the upper bound of any choice. Arguments and errors are those of
+    [`best_of_n_curve`].
 
     Example:
     ```python
@@ -82,19 +86,20 @@ def majority_curve(
     **interval_kwargs,
 ) -> dict[int, Estimate]:
     """
-    Accuracy of the (weighted) majority answer among k candidates.
+    Return the accuracy of the (weighted) majority answer among k candidates.
 
-    Exact, over all subsets, where there are at most `num_subsets` of them; else over as many seeded random ones.
+    The accuracy is exact over all subsets if there are at most `num_subsets` of them. Otherwise it is estimated from
+    that many random subsets.
 
     Args:
-        answers (`list` of `list`): Per prompt one answer per candidate; `None` abstains.
-        correct (`np.ndarray` of shape `(prompts, candidates)`): 1 or 0.
+        answers (`list` of `list`): Answer of each candidate per prompt; `None` is not counted.
+        correct (`np.ndarray` of shape `(prompts, candidates)`): 1 for correct candidates.
         ks, **interval_kwargs: As for [`best_of_n_curve`].
         weights (`np.ndarray` of shape `(prompts, candidates)`, *optional*): Weights of the votes.
-        num_subsets, seed (`int`, *optional*): Number of random subsets, and their seed.
+        num_subsets, seed (`int`, *optional*): Number of random subsets, and random seed.
 
     Returns:
-        `dict` from k to [`Estimate`]. A prompt whose candidates all abstain counts as wrong.
+        `dict` from k to [`Estimate`]. A prompt without any answer counts as wrong.
     """
     correct = np.asarray(correct, dtype=float)
     rng = np.random.default_rng(seed)
@@ -121,7 +126,9 @@ def _subsets(count: int, k: int, limit: int, rng: np.random.Generator) -> Iterat
 
 def chances_by_rank(count: int, k: int) -> np.ndarray:
     r"""
-    Probability that the candidate of each rank is the best of k: $\binom{N-1-j}{k-1} / \binom{N}{k}$.
+    Return the probability that the candidate of each rank is the best of k.
+
+    $$ \binom{N-1-j}{k-1} / \binom{N}{k} $$
 
     Example:
     ```python
@@ -137,6 +144,6 @@ def _ks(values: np.ndarray, ks: Sequence[int] | None) -> Sequence[int]:
     ks = range(1, count + 1) if ks is None else ks
     if not all(1 <= k <= count for k in ks):
         raise ValueError(
-            f"`ks={list(ks)}` was given, but each prompt has {count} candidates. Pass numbers from 1 to {count}."
+            f"`ks` must be numbers from 1 to the {count} candidates of a prompt, got {list(ks)}. Change them."
         )
     return ks

@@ -1,4 +1,4 @@
-"""Pair accuracy of any reward model on the rows of the usual benchmarks."""
+"""Pair accuracy of any reward model on common benchmarks."""
 
 from collections.abc import Iterable, Sequence
 from itertools import compress
@@ -38,7 +38,7 @@ def evaluate_preferences(
     seed: int = 0,
 ) -> PreferenceEvaluation:
     """
-    How often a reward model or judge prefers the better response.
+    Measure how often a reward model or judge prefers the better response.
 
     | `format` | columns | rule |
     |---|---|---|
@@ -48,38 +48,37 @@ def evaluate_preferences(
     | `"judgebench"` | those of `ScalerLab/JudgeBench` | both orders; inconsistent is wrong |
     | `"llmbar"` | those of LLMBar, optionally `subset` | mean of both orders |
 
-    Equal scores are wrong everywhere, but for the shared first place of RewardBench 2. Judges of pairs see every pair
-    in both orders; where a benchmark has no rule for that, the mean of both orders decides (of a
-    [`FastSlowRewardModel`] with `both_orders`, its own).
+    Equal scores count as wrong, except a shared first place in RewardBench 2. Pairwise judges are given every pair in
+    both orders. If a benchmark has no rule for that, the mean of both orders decides (for a [`FastSlowRewardModel`]
+    with `both_orders`, its own mean).
 
-    A row for which the scorer has no answer to one of the responses (`None`) is left out of all accuracies and counted
-    in `num_unanswered`.
+    A row with a response without a reward (`None`) is ignored in all accuracies and counted in `num_unanswered`.
 
     Args:
-        scorer: Anything that [`as_scorer`] takes: a reward model of ours or of TRL (give its `tokenizer`), a judge,
-            the name of either, a weighted set, a reward function, or a [`PairScorer`].
-        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
-        format (`str`, *optional*, defaults to `"preference"`): Benchmark whose columns and rule hold.
-        tokenizer (*optional*): Tokenizer of a model given as an object.
-        conversational (`bool`, *optional*): Turn the benchmarks' prompts (text) into a user's message. Default: for
-            models whose tokenizer has a chat template. Preference rows stay as they are.
-        batch_size (`int`, *optional*, defaults to 16): Responses per call of the scorer.
-        show_progress (`bool`, *optional*): Default: a bar for five batches or more.
+        scorer: Anything that [`as_scorer`] takes: a reward model of this library or of TRL (with its `tokenizer`), a
+            judge, the name of either, a weighted set, a reward function, or a [`PairScorer`].
+        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): Rows to evaluate.
+        format (`str`, *optional*, defaults to `"preference"`): Benchmark that determines columns and rule.
+        tokenizer (*optional*): Tokenizer of a model that is passed as an object.
+        conversational (`bool`, *optional*): Whether to convert text prompts of benchmarks to a user message. Default:
+            for models whose tokenizer has a chat template. Preference rows are not converted.
+        batch_size (`int`, *optional*, defaults to 16): Number of responses per call of the scorer.
+        show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for five batches or more.
         confidence, num_resamples, seed: Settings of the bootstrap intervals, see [`mean_with_interval`].
 
     Returns:
-        [`PreferenceEvaluation`]: a `dict` from names (`"accuracy"` first) to [`Estimate`] that also turns into a
+        [`PreferenceEvaluation`]: a `dict` from names (`"accuracy"` first) to [`Estimate`] with conversions to a
         dataset, Markdown, a plot and model-card metadata.
 
     Raises:
         TypeError: If the scorer cannot score text.
-        ValueError: If columns are missing, a value does not fit, or the scorer returns NaN; the message names the row.
-            Also if the scorer answers no row.
+        ValueError: If columns are missing, a value is invalid, or the scorer returns NaN (the message names the row),
+            or if no row has rewards.
 
     Example:
     ```python
     >>> rows = [{"prompt": "2+2?", "chosen": "4", "rejected": "five"}]
-    >>> evaluate_preferences(lambda prompts, responses: [-len(one) for one in responses], rows)["accuracy"].value
+    >>> evaluate_preferences(lambda prompts, responses: [-len(text) for text in responses], rows)["accuracy"].value
     1.0
     ```
     """
@@ -108,23 +107,23 @@ def evaluate_preferences(
 
 def read_benchmark(dataset: Iterable[dict], format: str) -> list[PreferenceRow]:
     """
-    Rows of a benchmark, all of them read.
+    Read all rows of a benchmark.
 
     Args:
-        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
+        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): Rows to read.
         format (`str`): Name of the benchmark, see [`evaluate_preferences`].
 
     Raises:
-        ValueError: If there is no such format, or a row does not fit; the row is named.
+        ValueError: If `format` is unknown, or a row is invalid; the message names the row.
     """
     if format not in _FORMATS:
-        raise ValueError(f"`format={format!r}` was given, but it is one of {sorted(_FORMATS)}. Choose one.")
+        raise ValueError(f"`format` must be one of {sorted(_FORMATS)}, got {format!r}. Choose one.")
     benchmark = _FORMATS[format]
     return read_rows(dataset, benchmark.COLUMNS, benchmark.read, benchmark.WHAT)
 
 
 def _answered(scored: Sequence[ScoredRow], scorer: str) -> list[bool]:
-    """Rows that count: with an answer to all of their responses, and to those of their group."""
+    """Return the rows with rewards of all responses in the row and its group."""
     incomplete = {row.row.group for row in scored if not row.is_answered} - {""}
     is_answered = [row.is_answered and row.row.group not in incomplete for row in scored]
     if not any(is_answered):
@@ -142,7 +141,7 @@ def _as_messages(row: PreferenceRow) -> PreferenceRow:
 
 
 def _record(one: ScoredRow, correct: float | None) -> dict:
-    """One line of the dataset of rows."""
+    """Return one line of the dataset of rows."""
     chosen = len(one.row.chosen)
     return {
         "id": one.row.name,

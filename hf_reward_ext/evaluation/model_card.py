@@ -1,4 +1,4 @@
-"""Estimates as the metadata of a model card (`model-index`)."""
+"""Conversion of estimates to model card metadata (`model-index`)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,13 +27,14 @@ def eval_results(
     task_type: str = "text-classification",
 ) -> list[EvalResult]:
     """
-    One entry per estimate; `metric_args` hold the interval.
+    Return one entry per estimate, with the interval in `metric_args`.
 
     Args:
-        estimates (`dict` from `str` to [`Estimate`]): The measured values.
-        format (`str`): Format of the rows, from which the dataset's name is taken where none is given.
+        estimates (`dict` from `str` to [`Estimate`]): Measured values.
+        format (`str`): Format of the rows, which determines the default name of the dataset.
         confidence (`float`): Confidence level of the intervals.
-        dataset_name, dataset_type, dataset_split (`str`, *optional*): Title, name on the Hub, split.
+        dataset_name, dataset_type, dataset_split (`str`, *optional*): Title of the dataset, name on the
+            Hub, and split.
         task_type (`str`, *optional*): Name of the task on the Hub.
 
     Raises:
@@ -43,8 +44,8 @@ def eval_results(
     name, kind = dataset_name or known_name, dataset_type or known_type
     if name is None or kind is None:
         raise ValueError(
-            f"`dataset_name={dataset_name!r}` and `dataset_type={dataset_type!r}` were given, but a card says on which "
-            f"data it was measured, and {format!r} rows may be any. Pass both."
+            f"`dataset_name` and `dataset_type` must be given for {format!r} rows, got {dataset_name!r} and "
+            f"{dataset_type!r}. Pass both."
         )
     return [
         EvalResult(
@@ -67,12 +68,12 @@ def eval_results(
 
 def add_to_model_card(folder: str | Path, results: Sequence[EvalResult], model_name: str | None = None) -> None:
     """
-    Writes results into the metadata of a saved model's `README.md`; those of other datasets stay.
+    Add results to the metadata of a saved model's `README.md`; results of other datasets are kept.
 
     Args:
-        folder (`str` or `Path`): Where the model is saved.
-        results (`list` of `EvalResult`): Results, for example of [`PreferenceEvaluation.to_eval_results`].
-        model_name (`str`, *optional*): Default: that of the card, or the folder's.
+        folder (`str` or `Path`): Folder of the saved model.
+        results (`list` of `EvalResult`): Results, for example from [`PreferenceEvaluation.to_eval_results`].
+        model_name (`str`, *optional*): Name of the model. Default: the name in the card, or of the folder.
 
     Raises:
         ValueError: If there is no card.

@@ -1,4 +1,4 @@
-"""Pictures of evaluations, written without a display."""
+"""Plots of evaluations, written without a display."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from hf_reward_ext.base.stats.intervals import Estimate
 
 
 def plot_estimates(estimates: Mapping[str, Estimate], path: str | Path, title: str = "") -> None:
-    """Horizontal bars with intervals, the first estimate on top. Needs matplotlib."""
+    """Plot horizontal bars with intervals, the first estimate on top. Requires matplotlib."""
     figure = _figure(6, 1.2 + 0.28 * len(estimates))
     axes = figure.subplots()
     names, values = list(estimates), list(estimates.values())
@@ -19,7 +19,7 @@ def plot_estimates(estimates: Mapping[str, Estimate], path: str | Path, title: s
 
 
 def plot_curves(curves: Mapping[str, Mapping[int, Estimate]], path: str | Path, title: str = "") -> None:
-    """A line with its band for each curve over k. Needs matplotlib."""
+    """Plot a line with a band for each curve over k. Requires matplotlib."""
     figure = _figure(5.5, 4)
     axes = figure.subplots()
     for name, curve in curves.items():
@@ -35,7 +35,7 @@ def plot_curves(curves: Mapping[str, Mapping[int, Estimate]], path: str | Path, 
 
 
 def plot_reliability(bins: Sequence[tuple[float, float, float]], path: str | Path, title: str = "") -> None:
-    """Accuracy against confidence; the area of a point is its share of the pairs. Needs matplotlib."""
+    """Plot accuracy against confidence, with the area of a point as its share of pairs. Requires matplotlib."""
     figure = _figure(4.5, 4)
     axes = figure.subplots()
     axes.plot([0.5, 1], [0.5, 1], color="0.7", linewidth=1)

@@ -18,15 +18,16 @@ Curve = dict[int, Estimate]
 
 class PreferenceEvaluation(dict[str, Estimate]):
     """
-    Accuracies by name, with their intervals; `"accuracy"` is the headline.
+    Accuracies by name with intervals; `"accuracy"` is the overall value.
 
     Args:
-        estimates (`dict` from `str` to [`Estimate`]): The accuracies.
+        estimates (`dict` from `str` to [`Estimate`]): Accuracies.
         format, scorer (`str`): Format of the rows, and name of the scorer.
         confidence (`float`): Confidence level of the intervals.
-        rows (`list` of `dict`): Per row `id`, `subset`, `correct` (`None` where a row alone has no value), `margins`
-            (chosen over rejected, one after another) and the scores of both sides (`None` for a judge of pairs).
-        num_unanswered (`int`, *optional*, defaults to 0): Rows that do not count, because the scorer has no answer.
+        rows (`list` of `dict`): Results of each row: `id`, `subset`, `correct` (`None` if a single row has no value),
+            `margins` (chosen over rejected, flattened) and the scores of both sides (`None` for a judge of pairs).
+        num_unanswered (`int`, *optional*, defaults to 0): Number of rows that were ignored, because a
+            reward is missing.
 
     Example:
     ```python
@@ -54,7 +55,7 @@ class PreferenceEvaluation(dict[str, Estimate]):
         self.num_unanswered = num_unanswered
 
     def to_dict(self) -> dict:
-        """Plain numbers that JSON can hold."""
+        """Return the values as JSON values."""
         return {
             "format": self.format,
             "scorer": self.scorer,
@@ -65,15 +66,15 @@ class PreferenceEvaluation(dict[str, Estimate]):
         }
 
     def to_dataset(self) -> Dataset:
-        """One row per estimate: `name`, `value`, `lower`, `upper`."""
+        """Return one row per estimate: `name`, `value`, `lower`, `upper`."""
         return estimates_to_dataset(self)
 
     def rows_to_dataset(self) -> Dataset:
-        """One row per row of the evaluated data, with scores and whether it is right."""
+        """Return one row per row of the evaluated data, with scores and correctness."""
         return Dataset.from_list(self.rows)
 
     def to_markdown(self) -> str:
-        """A table in percent under a sentence that describes it."""
+        """Return a description and a table in percent."""
         missing = f", {self.num_unanswered} of them without an answer" if self.num_unanswered else ""
         what = (
             f"{self.scorer} on {len(self.rows)} {self.format} rows{missing}; {self.confidence:.0%} bootstrap intervals."
@@ -81,11 +82,11 @@ class PreferenceEvaluation(dict[str, Estimate]):
         return estimates_to_markdown(self, what)
 
     def plot(self, path: str | Path) -> None:
-        """Writes a bar for each estimate, with its interval. Needs matplotlib."""
+        """Write a bar for each estimate, with its interval. Requires matplotlib."""
         plot_estimates(self, path, title=f"{self.scorer} on {self.format}")
 
     def calibration(self, num_bins: int = 10) -> Calibration:
-        """Calibration of the Bradley-Terry probability of the margins; see [`bradley_terry_calibration`]."""
+        """Return the calibration of the Bradley-Terry probability of the margins; see [`bradley_terry_calibration`]."""
         margins = [margin for row in self.rows for margin in row["margins"] if margin is not None]
         return bradley_terry_calibration(np.array(margins), num_bins=num_bins)
 
@@ -93,10 +94,11 @@ class PreferenceEvaluation(dict[str, Estimate]):
         self, dataset_name: str | None = None, dataset_type: str | None = None, dataset_split: str | None = None
     ) -> list[EvalResult]:
         """
-        Model-card metadata, one entry per estimate; add it with [`add_to_model_card`].
+        Return the model-card metadata, one entry per estimate; add it with [`add_to_model_card`].
 
         Args:
-            dataset_name, dataset_type (`str`, *optional*): Title, and name on the Hub. Default: those of the benchmark.
+            dataset_name, dataset_type (`str`, *optional*): Title of the dataset, and name on the Hub. Default: those of
+                the benchmark.
             dataset_split (`str`, *optional*): Name of the split.
 
         Raises:
@@ -118,13 +120,13 @@ class BestOfNEvaluation(dict[str, Curve]):
     Accuracy over k of each way to choose: `"best-of-n"`, `"pass@k"`, and with answers `"majority"` and `"weighted"`.
 
     Args:
-        curves (`dict` from `str` to `dict` from `int` to [`Estimate`]): The curves.
+        curves (`dict` from `str` to `dict` from `int` to [`Estimate`]): Curves by name.
         scorer (`str`): Name of the scorer.
-        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Reward of every candidate (NaN: no answer),
-            and 1 for the correct ones.
+        rewards, correct (`np.ndarray` of shape `(prompts, candidates)`): Reward of every candidate (NaN if
+            missing), and 1 for correct candidates.
         confidence (`float`): Confidence level of the intervals.
-        num_unanswered (`int`, *optional*, defaults to 0): Prompts left out, because the scorer answered none of their
-            candidates.
+        num_unanswered (`int`, *optional*, defaults to 0): Number of prompts that were ignored, because no candidate has
+            a reward.
     """
 
     def __init__(
@@ -145,13 +147,13 @@ class BestOfNEvaluation(dict[str, Curve]):
         self.num_unanswered = num_unanswered
 
     def estimates(self) -> dict[str, Estimate]:
-        """Every point of every curve by a name such as `"best-of-n@4"`."""
+        """Return every point of every curve by a name such as `"best-of-n@4"`."""
         return {
             f"{name.removesuffix('@k')}@{k}": estimate for name, curve in self.items() for k, estimate in curve.items()
         }
 
     def to_dict(self) -> dict:
-        """Plain numbers that JSON can hold."""
+        """Return the values as JSON values."""
         prompts, candidates = self.correct.shape
         return {
             "scorer": self.scorer,
@@ -163,11 +165,11 @@ class BestOfNEvaluation(dict[str, Curve]):
         }
 
     def to_dataset(self) -> Dataset:
-        """One row per point: `name`, `value`, `lower`, `upper`."""
+        """Return one row per point: `name`, `value`, `lower`, `upper`."""
         return estimates_to_dataset(self.estimates())
 
     def to_markdown(self) -> str:
-        """A table in percent under a sentence that describes it."""
+        """Return a description and a table in percent."""
         prompts, candidates = self.correct.shape
         what = (
             f"{self.scorer} on {prompts} prompts with {candidates} candidates each; "
@@ -176,13 +178,13 @@ class BestOfNEvaluation(dict[str, Curve]):
         return estimates_to_markdown(self.estimates(), what)
 
     def plot(self, path: str | Path) -> None:
-        """Writes accuracy over k. Needs matplotlib."""
+        """Write accuracy over k. Requires matplotlib."""
         plot_curves(self, path, title=self.scorer)
 
     def to_eval_results(
         self, dataset_name: str, dataset_type: str, dataset_split: str | None = None
     ) -> list[EvalResult]:
-        """Model-card metadata, one entry per point; add it with [`add_to_model_card`]."""
+        """Return the model-card metadata, one entry per point; add it with [`add_to_model_card`]."""
         return eval_results(
             self.estimates(), "", self.confidence, dataset_name, dataset_type, dataset_split, "text-generation"
         )

@@ -1,4 +1,4 @@
-"""Scores every response of every row, in batches, with a progress bar."""
+"""Scoring of all responses of all rows, in batches, with a progress bar."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
 
 class ScoredRow(NamedTuple):
     """
-    A row with its scores; NaN where the scorer has no answer.
+    A row with its scores; NaN for missing rewards.
 
     Args:
-        row ([`PreferenceRow`]): The row as read.
-        margins (`np.ndarray` of shape `(orders, chosen, rejected)`): Chosen over rejected: reward differences, or the
-            log-odds of a judge in both orders. Rewards have one order.
-        decisions (`np.ndarray` of shape `(chosen, rejected)`): The margins that decide where both orders count as one.
+        row ([`PreferenceRow`]): Row of the benchmark.
+        margins (`np.ndarray` of shape `(orders, chosen, rejected)`): Margins of chosen over rejected: reward
+            differences (one order), or the log-odds of a judge in both orders.
+        decisions (`np.ndarray` of shape `(chosen, rejected)`): Margins over both orders together.
         scores (`np.ndarray` of shape `(chosen + rejected,)`, *optional*): Rewards; `None` for a judge of pairs.
     """
 
@@ -30,11 +30,11 @@ class ScoredRow(NamedTuple):
 
     @property
     def is_answered(self) -> bool:
-        """`True` if the scorer had an answer to everything that was asked."""
+        """`True` if no reward is missing."""
         return not np.isnan(self.margins).any()
 
     def wins(self) -> np.ndarray:
-        """`(chosen, rejected)`: 1 where the chosen response is preferred; a tie is 0."""
+        """Return `(chosen, rejected)` with 1 if the chosen response is preferred; 0 for ties."""
         return (self.decisions > 0).astype(float)
 
 
@@ -42,13 +42,13 @@ def score_rows(
     rows: Sequence[PreferenceRow], scorer: Scorer | PairScorer, batch_size: int, show_progress: bool | None = None
 ) -> list[ScoredRow]:
     """
-    Scores all rows; responses of similar length share a batch.
+    Score all rows; responses of similar length share a batch.
 
     Args:
-        rows (`list` of [`PreferenceRow`]): The rows.
+        rows (`list` of [`PreferenceRow`]): Rows to score.
         scorer ([`Scorer`] or [`PairScorer`]): Result of [`as_scorer`].
-        batch_size (`int`): Responses or pairs per call.
-        show_progress (`bool`, *optional*): Default: a bar for five batches or more.
+        batch_size (`int`): Number of responses or pairs per call.
+        show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for five batches or more.
 
     Raises:
         ValueError: If the scorer returns another number of values, NaN or infinity.
@@ -69,7 +69,7 @@ def score_rows(
 def score_candidates(
     prompts: Sequence, completions: Sequence[Sequence], scorer: Scorer, batch_size: int, show_progress=None
 ) -> np.ndarray:
-    """Rewards `(prompts, candidates)`, NaN where there is none; arguments as for [`score_rows`]."""
+    """Return the rewards `(prompts, candidates)`, NaN for missing ones; arguments as for [`score_rows`]."""
     items = [(prompt, text) for prompt, group in zip(prompts, completions, strict=True) for text in group]
     return _call(scorer, items, batch_size, show_progress).reshape(len(prompts), -1)
 
@@ -93,7 +93,7 @@ def _call(
     show_progress: bool | None,
     shape: tuple[int, ...] = (),
 ) -> np.ndarray:
-    """Values `(items, *shape)` of a function on columns of items; NaN where there is no answer."""
+    """Return the values `(items, *shape)` of a function on columns of items; NaN for missing ones."""
     order = sorted(range(len(items)), key=lambda index: sum(len(str(part)) for part in items[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     hidden = len(batches) < 5 if show_progress is None else not show_progress

@@ -1,4 +1,4 @@
-"""Estimates as a dataset and as Markdown."""
+"""Conversion of estimates to a dataset and to Markdown."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,17 @@ from hf_reward_ext.base.stats.intervals import Estimate
 
 
 def estimates_to_dataset(estimates: Mapping[str, Estimate]) -> Dataset:
-    """A line per estimate: `name`, `value`, `lower`, `upper`."""
+    """Return a row per estimate: `name`, `value`, `lower`, `upper`."""
     return Dataset.from_list([{"name": name, **estimate._asdict()} for name, estimate in estimates.items()])
 
 
 def estimates_to_markdown(estimates: Mapping[str, Estimate], what: str) -> str:
     """
-    A table in percent.
+    Return a table in percent.
 
     Args:
-        estimates (`dict` from `str` to [`Estimate`]): Its lines.
-        what (`str`): The sentence above it.
+        estimates (`dict` from `str` to [`Estimate`]): Rows of the table.
+        what (`str`): Sentence above the table.
 
     Example:
     ```python

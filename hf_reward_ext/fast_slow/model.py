@@ -1,4 +1,4 @@
-"""A judge that answers in one token when it is sure and in writing when it is not."""
+"""Judge that answers in one token if it is confident and with a written judgment otherwise."""
 
 import warnings
 from collections.abc import Sequence
@@ -43,30 +43,31 @@ _THRESHOLDS = (0.9, 0.5)
 
 class FastSlowRewardModel(PreTrainedModel):
     r"""
-    A causal LM as a judge with a fast and a slow path, and a calibrated gate between them.
+    Judge made of a causal LM, with a fast path, a slow path, and a calibrated gate between them.
 
     $$ \text{escalate} \iff C_{int} < \theta_I \;\lor\; C_{dist} < \theta_D $$
 
-    Reconstructed after the abstract of [Fast-Slow](https://huggingface.co/papers/2603.20212); the formulas are ours.
-    The fast path reads the prompts once and samples nothing; escalated rows write their judgment from the same cache.
+    Reconstructed from the abstract of [Fast-Slow](https://huggingface.co/papers/2603.20212); the formulas are ours.
+    The fast path reads the prompts once and samples nothing. Escalated rows generate their judgment from the same
+    cache.
 
     Args:
         causal_lm (`PreTrainedModel` or `PeftModel`): Any instruct or base model.
-        tokenizer: Its tokenizer.
-        verdicts (`Sequence[str]`, *optional*, defaults to `("A", "B")`): Pairwise; `("Yes", "No")` or digits judge
-            responses one by one. Each must be a single token.
-        intuition_threshold, distribution_threshold (`float`, *optional*): $\theta_I$ and $\theta_D$; the defaults are
-            not calibrated, see [`calibrate`].
+        tokenizer: Tokenizer of the causal LM.
+        verdicts (`Sequence[str]`, *optional*, defaults to `("A", "B")`): Verdicts, each of one token. The default
+            is pairwise; `("Yes", "No")` or digits judge single responses.
+        intuition_threshold, distribution_threshold (`float`, *optional*): Thresholds $\theta_I$ and $\theta_D$. The
+            defaults are not calibrated, see [`calibrate`].
         gate ([`Gate`], *optional*): Thresholds, rule and distribution confidence, instead of the two thresholds.
-        template ([`JudgeTemplate`], *optional*): The judge prompt.
+        template ([`JudgeTemplate`], *optional*): Text of the judge prompt.
         kind, both_orders, num_votes, sampling_temperature, max_new_tokens, hard_votes: See
             [`FastSlowRewardModelConfig`].
         config ([`FastSlowRewardModelConfig`], *optional*): A saved configuration, instead of all of these.
-        batch_size (`int`, *optional*, defaults to 16): Decisions a forward.
+        batch_size (`int`, *optional*, defaults to 16): Number of decisions per forward.
 
     Raises:
         TypeError: If `causal_lm` is not a causal LM, or an option has another type.
-        ValueError: If a verdict is not a single token, naming others that are; if an option is out of its range; or if
+        ValueError: If a verdict is not a single token (the message suggests others), an option is out of its range, or
             an option is given twice.
 
     Example:
@@ -140,7 +141,7 @@ class FastSlowRewardModel(PreTrainedModel):
 
     @property
     def gate(self) -> Gate:
-        """The gate in use; assign one to change thresholds."""
+        """Gate of the judge; assign a new one to change thresholds."""
         return Gate.from_dict(self.config.gate)
 
     @gate.setter
@@ -149,13 +150,13 @@ class FastSlowRewardModel(PreTrainedModel):
 
     @property
     def score_calibration(self) -> ScoreCalibration:
-        """How raw scores become probabilities."""
+        """Conversion of raw scores to probabilities."""
         if not self.judge_prompt.is_pairwise:
             return self._score_calibration("responses")
         return self._score_calibration("orders" if self.config.both_orders else "none")
 
     def set_calibration(self, result: CalibrationResult) -> None:
-        """Uses fitted temperatures and thresholds from now on, and starts to watch for drift."""
+        """Use fitted temperatures and thresholds, and start to monitor drift."""
         self.gate = result.gate
         self.config.slow_temperature = result.score_calibration.slow_temperature
         self.config.fast_vote_weight = result.score_calibration.fast_vote_weight
@@ -183,21 +184,21 @@ class FastSlowRewardModel(PreTrainedModel):
         show_progress: bool | None = None,
     ) -> list[Judgment]:
         """
-        Judges pairs, or with pointwise verdicts single responses.
+        Judge pairs, or single responses with pointwise verdicts.
 
         Args:
-            prompts (`list` of `str` or of messages): One per decision.
-            responses_a, responses_b (`list` of `str` or of messages): `responses_b` may be left out with pointwise
-                verdicts.
-            mode (`str`, *optional*): `"gated"`, or `"fast"` and `"slow"` for everyone.
-            show_progress (`bool`, *optional*): Default: a bar for lists of five batches or more.
+            prompts (`list` of `str` or of messages): Prompts, one per decision.
+            responses_a, responses_b (`list` of `str` or of messages): Responses; `responses_b` may be omitted with
+                pointwise verdicts.
+            mode (`str`, *optional*): Path, `"gated"`, or `"fast"` or `"slow"` for all decisions.
+            show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for five batches or more.
 
         Returns:
-            `list` of [`Judgment`] in the order given; the work is done in batches of like length, with the responses
-            to one prompt side by side so that it is read once.
+            `list` of [`Judgment`] in the given order. Batches have decisions of similar length, and responses to one
+            prompt are batched together, so that the prompt is read once.
 
         Raises:
-            TypeError: Before any forward, if an entry is neither a text nor messages; it is named.
+            TypeError: Before any forward, if an entry is neither a text nor messages; the message names it.
             ValueError: Before any forward, if the lists differ in length, a pairwise judge gets single responses, a
                 judge prompt is longer than the model reads, or an option is out of its range.
         """
@@ -220,16 +221,16 @@ class FastSlowRewardModel(PreTrainedModel):
     def check(
         self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence | None = None, *, mode: Mode = "gated"
     ) -> None:
-        """Refuses what [`judge`] would refuse before its first forward; arguments and errors are the same."""
+        """Check the arguments of [`judge`], with the same errors."""
         self._encode(prompts, responses_a, responses_b, mode)
 
     @torch.no_grad()
     def score(self, prompts: Sequence, responses: Sequence, *, mode: Mode = "gated") -> Float[Tensor, " batch"]:
         r"""
-        Scores of single responses, in nats: $P(y_1 \succ y_2) = \sigma(s_1 - s_2)$.
+        Return scores of single responses in nats, with $P(y_1 \succ y_2) = \sigma(s_1 - s_2)$.
 
-        The raw score (log-odds of the two verdicts, or mean rating) over its temperature, so that fast
-        and written scores compare.
+        The score is the raw score (log-odds of the two verdicts, or mean rating) divided by its temperature, so that
+        fast and written scores are comparable.
 
         Args:
             prompts, responses (`list` of `str` or of messages): One prompt per response.
@@ -245,9 +246,9 @@ class FastSlowRewardModel(PreTrainedModel):
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer | JudgePairScorer:
         """
-        Scores single responses, or with pairwise verdicts compares two; for [`as_scorer`].
+        Return a scorer of single responses, or of pairs with pairwise verdicts; for [`as_scorer`].
 
-        The judge has a tokenizer and a batch size of its own, so neither is needed.
+        The judge has its own tokenizer and batch size, so neither is needed.
         """
         if self.judge_prompt.is_pairwise:
             return JudgePairScorer(self)
@@ -261,14 +262,14 @@ class FastSlowRewardModel(PreTrainedModel):
         self, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None = None, **kwargs
     ) -> SequenceClassifierOutputWithPast:
         """
-        Scores texts as a sequence-classification model does: `logits` `(batch, 1)`, the gated [`score`].
+        Score texts like a sequence-classification model, with the gated [`score`] as `logits` `(batch, 1)`.
 
-        For callers that join prompt and response into one text (TRL's `reward_funcs`): the judge sees that text as the
-        response to an empty prompt. Where the two are known apart, [`score`] and [`FastSlowRewardFunction`] show them
-        in their places.
+        For callers that join prompt and response into one text (TRL's `reward_funcs`): the text is judged as the
+        response to an empty prompt. With separate prompts and responses, use [`score`] or
+        [`FastSlowRewardFunction`].
 
         Args:
-            input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Padded on either side.
+            input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Texts, padded on either side.
 
         Raises:
             ValueError: If the verdicts are pairwise.
@@ -293,23 +294,24 @@ class FastSlowRewardModel(PreTrainedModel):
         show_progress: bool | None = None,
     ) -> dict:
         """
-        Sets the temperature and both thresholds on held-out pairs; the values live in the checkpoint.
+        Fit the temperature and both thresholds on held-out pairs, and store them in the checkpoint.
 
         Args:
-            dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}` that were not trained on.
-            budget (`float`, *optional*): Largest share of decisions to escalate; with `slow=True` also of
-                always-slow's tokens. See [`thresholds_for_budget`].
-            risk (`float`, *optional*): Largest error rate of fast verdicts, with probability `confidence`. See
+            dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}` that were not used for
+                training.
+            budget (`float`, *optional*): Maximum share of escalated decisions; with `slow=True` also of the tokens
+                of escalating all decisions. See [`thresholds_for_budget`].
+            risk (`float`, *optional*): Maximum error rate of fast verdicts, with probability `confidence`. See
                 [`thresholds_for_risk`].
-            slow (`bool`, *optional*): Write judgments of all held-out pairs too: their accuracy and tokens count for
-                the budget, and their temperature is fitted.
-            fuse (`bool`, *optional*): With `slow=True`: fit the weight of the fast probability beside the written one.
+            slow (`bool`, *optional*): Whether to write judgments of all held-out pairs, whose accuracy and tokens
+                are used for the budget and whose temperature is fitted.
+            fuse (`bool`, *optional*): Whether to fit the weight of the fast probability; requires `slow=True`.
             confidence (`float`, *optional*): See `risk`.
             show_progress (`bool`, *optional*): See [`judge`].
 
         Returns:
-            `dict`: What was fitted and measured; also `config.calibration`. `problems` are reasons why the judge may
-            not judge, with their numbers; they are a warning too. See [`judge_quality`].
+            `dict`: Fitted and measured values, which are also in `config.calibration`. `problems` are reasons why the
+            judge may be unreliable, which are also given as a warning. See [`judge_quality`].
 
         Raises:
             TypeError, ValueError: Before any forward, unless exactly one of `budget` and `risk` is given and both are
@@ -330,16 +332,17 @@ class FastSlowRewardModel(PreTrainedModel):
         result = fit_calibration(fast, truth, aim, self.gate, self.score_calibration, written=written, fuse=fuse)
         self.set_calibration(result)
         if result.report["problems"]:
-            warnings.warn(f"This judge may not judge: {'; '.join(result.report['problems'])}.", stacklevel=2)
+            warnings.warn(f"This judge may be unreliable: {'; '.join(result.report['problems'])}.", stacklevel=2)
         return result.report
 
     def calibration_report(self, dataset, output_dir: str | Path) -> dict:
         """
-        Judges every pair by both paths; writes calibration errors, the reliability plot and accuracy against tokens.
+        Judge every pair by both paths, and write a report of calibration errors and accuracy against tokens.
 
         Args:
-            dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}`, other ones than calibrated on.
-            output_dir (`str` or `Path`): See [`write_report`].
+            dataset (`Dataset` or `list` of `dict`): Rows `{prompt, chosen, rejected}` that were not used for
+                calibration.
+            output_dir (`str` or `Path`): Folder of the report, see [`write_report`].
         """
         pairs, truth = alternating_pairs(dataset)
         fast, written = self.judge(*pairs, mode="fast"), self.judge(*pairs, mode="slow")
@@ -359,7 +362,7 @@ class FastSlowRewardModel(PreTrainedModel):
         return decisions
 
     def _check_room(self, decisions: Decisions, mode: Mode) -> None:
-        """Refuses judge prompts that the model is not made to read, or after which it could not write."""
+        """Reject judge prompts that exceed the context of the model, or leave no room for a judgment."""
         if self._gate(mode).may_escalate:
             config = self.config
             check_writing(self.judge_prompt, config.num_votes, config.sampling_temperature, config.max_new_tokens)
@@ -382,7 +385,7 @@ class FastSlowRewardModel(PreTrainedModel):
 
     @contextmanager
     def judging(self):
-        """Evaluation mode without gradients; training mode comes back."""
+        """Run in evaluation mode without gradients, and restore the training mode afterwards."""
         was_training = self.causal_lm.training
         self.causal_lm.eval()
         try:
@@ -393,13 +396,13 @@ class FastSlowRewardModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs) -> None:
         """
-        Writes the causal LM's own safetensors (or adapter), its tokenizer, our `config.json`, and a card unless there
-        is one.
+        Save the causal LM's weights (or adapter), tokenizer and config, and a model card unless there is one.
 
         Args:
-            save_directory (`str` or `Path`): The folder.
-            push_to_hub (`bool`, *optional*): Upload it too, under `repo_id` or the folder's name.
-            **kwargs: For the causal LM's `save_pretrained`.
+            save_directory (`str` or `Path`): Folder to save to.
+            push_to_hub (`bool`, *optional*): Whether to upload the folder, to `repo_id` or a repository with the name
+                of the folder.
+            **kwargs: Arguments of the causal LM's `save_pretrained`.
 
         Raises:
             TypeError: For other keywords.
@@ -412,7 +415,7 @@ class FastSlowRewardModel(PreTrainedModel):
             push_folder(save_directory, repo_id or Path(save_directory).resolve().name, token=kwargs.get("token"))
 
     def push_to_hub(self, repo_id: str, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Uploads the judge; `kwargs` are those of [`push_folder`]. A card that the repository has already stays."""
+        """Upload the judge with the arguments of [`push_folder`]; an existing card in the repository is kept."""
         return push_model(self, repo_id, **kwargs)
 
     @classmethod
@@ -420,13 +423,13 @@ class FastSlowRewardModel(PreTrainedModel):
         cls, name, *, base=None, tokenizer=None, config=None, batch_size: int = 16, **kwargs
     ) -> "FastSlowRewardModel":
         """
-        Loads a judge written by [`save_pretrained`] or by [`FastSlowTrainer`].
+        Load a judge saved by [`save_pretrained`] or [`FastSlowTrainer`].
 
         Args:
             name (`str` or `Path`): Folder or name on the Hub.
-            base (`PreTrainedModel`, *optional*): Under an adapter whose base has no name to load it by.
-            tokenizer (*optional*): Default: the saved one.
-            **kwargs: For `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, `revision`, ...).
+            base (`PreTrainedModel`, *optional*): Base of an adapter that has no name in its config.
+            tokenizer (*optional*): Tokenizer. Default: the saved one.
+            **kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, `revision`, ...).
         """
         causal_lm, tokenizer, config = load_judge(name, base, tokenizer, config, **kwargs)
         return cls(causal_lm, tokenizer, config=config, batch_size=batch_size)

@@ -1,4 +1,4 @@
-"""Repositories of the Hub that carry a way of decoding, for `model.generate(custom_generate="me/repository")`."""
+"""Decoding methods in repositories of the Hub, for `model.generate(custom_generate="me/repository")`."""
 
 from hf_reward_ext.base.saving.upload import push_folder
 from hf_reward_ext.hub.genarm_decoding import GenARMCustomGenerate, generate_guided

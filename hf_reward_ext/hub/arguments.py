@@ -1,4 +1,4 @@
-"""What `generate` hands to a repository's code, sorted into what loads and what decodes."""
+"""Arguments that `generate` passes to a repository's code, separated into those for loading and for decoding."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ _LOADING = ("revision", "token", "cache_dir", "local_files_only", "force_downloa
 
 
 def split_arguments(generate_arguments: dict) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments for `from_pretrained`, which `generate` hands on too, and those of decoding; `None` is left out."""
+    """Split arguments into those of `from_pretrained`, which `generate` passes too, and others; `None` is dropped."""
     given = {name: value for name, value in generate_arguments.items() if value is not None}
     loading = {name: given.pop(name) for name in _LOADING if name in given}
     return loading, given
@@ -15,13 +15,13 @@ def split_arguments(generate_arguments: dict) -> tuple[dict[str, Any], dict[str,
 
 def check_place(place: str, part: str) -> None:
     """
-    Refuses a folder that is not there any more, in place of asking the Hub for it.
+    Reject a folder that does not exist any more, instead of looking it up on the Hub.
 
     Raises:
-        ValueError: If `place` is a path without that part.
+        ValueError: If `place` is a path without the part.
     """
     if Path(place).is_absolute() and not (Path(place) / part).is_dir():
         raise ValueError(
             f"This decoding was saved to {place!r} with the part {part!r}, but nothing is there: the folder was moved. "
-            "Save it again where it is to stay, or upload it with `push_to_hub`."
+            "Save it again in its final location, or upload it with `push_to_hub`."
         )

@@ -1,4 +1,4 @@
-"""The layout that `generate(custom_generate=...)` looks for: `generate.py` and `requirements.txt` in a folder."""
+"""Folder layout of `generate(custom_generate=...)`: `generate.py` and `requirements.txt`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ _CODE = '''\
 
     model.generate(**inputs, custom_generate=PATH_OR_REPO, trust_remote_code=True)
 
-All code is in the package hf_reward_ext; this file only holds the settings.
+All code is in the package hf_reward_ext; this file only has the settings.
 """
 
 from hf_reward_ext.hub import {function}
@@ -27,12 +27,14 @@ def generate(model, {parameters}, **generate_arguments):
 
 def write_custom_generate(folder: Path, place: str, what: str, function: str, defaults: Mapping[str, object]) -> None:
     """
+    Write the code of a repository.
+
     Args:
-        folder (`Path`): Of the repository.
-        place (`str`): Where the code finds the repository when it runs.
+        folder (`Path`): Folder of the repository.
+        place (`str`): Location of the repository when the code runs.
         what (`str`): First line of the code's docstring.
-        function (`str`): Of `hf_reward_ext.hub`, that decodes.
-        defaults (`dict`): Its arguments with plain values, which a call of `generate` may change.
+        function (`str`): Name of the decoding function in `hf_reward_ext.hub`.
+        defaults (`dict`): Default arguments with plain values, which a call of `generate` can override.
     """
     code = _CODE.format(
         what=what,

@@ -1,4 +1,4 @@
-"""GenARM decoding that a repository of the Hub carries."""
+"""GenARM decoding in a repository of the Hub."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,19 +30,20 @@ print(tokenizer.decode(out[0]))"""
 
 class GenARMCustomGenerate:
     """
-    Guides and their weights as a folder for `model.generate(custom_generate=folder, trust_remote_code=True)`.
+    Folder of guides and weights for `model.generate(custom_generate=folder, trust_remote_code=True)`.
 
-    Whoever calls `generate` may change the weights (`alpha=0.5`), and may use every mode, streamers and assistants
-    too. The guides are loaded at the first call and kept.
+    A call of `generate` can change the weights (`alpha=0.5`) and use every decoding mode, including streamers and
+    assistants. The guides are loaded at the first call and cached.
 
     Args:
-        guides (`PreTrainedModel`, `PeftModel`, `str`, or a list of K): Models are saved in the folder.
+        guides (`PreTrainedModel`, `PeftModel`, `str`, or a list of K): Guides; models are saved in the folder, names
+            are stored.
         alpha (`float` or K floats, defaults to 1.0): Weights.
-        policy (`str`): Name of a model that they guide, for the card's snippet.
+        policy (`str`): Name of a policy, for the example in the card.
 
     Raises:
         TypeError: If the weights are no numbers.
-        ValueError: If an adapter's base has no name to load it by.
+        ValueError: If the base of an adapter has no name.
 
     Example:
     ```python
@@ -56,17 +57,17 @@ class GenARMCustomGenerate:
         is_number = isinstance(alpha, (int, float))
         if not is_number and not isinstance(alpha, (list, tuple)):
             raise TypeError(
-                f"`alpha` of type `{type(alpha).__name__}` was given, but a repository carries numbers. Pass a float "
-                "or a list of them; other weights go to `generate`."
+                f"`alpha` must be a float or a list of floats to be saved, got a `{type(alpha).__name__}`. Pass other "
+                "weights to `generate`."
             )
-        GuideWeights(alpha, len(self.guides))  # checks them
+        GuideWeights(alpha, len(self.guides))  # checks the weights
         self.alpha = float(alpha) if is_number else [float(weight) for weight in alpha]
         self.policy = policy
         for guide in self.guides:
             _check_guide(guide)
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes guides, `custom_generate/` and a card unless there is one; other files of the folder stay."""
+        """Save guides, `custom_generate/` and a card unless there is one; other files are kept."""
         folder = Path(save_directory).resolve()
         places = [_save_guide(guide, folder, number) for number, guide in enumerate(self.guides)]
         place = str(folder)
@@ -77,29 +78,29 @@ class GenARMCustomGenerate:
             write_model_card(folder, CardText(_WHAT, snippet, PAPER, tags, hub_name(self.policy)))
 
     def push_to_hub(self, repo_id: str, **kwargs):
-        """Uploads what [`save_pretrained`] writes; `kwargs` are those of [`push_folder`]."""
+        """Upload the files of [`save_pretrained`] with the arguments of [`push_folder`]."""
         return push_model(self, repo_id, **kwargs)
 
 
 def generate_guided(model, guides, alpha, *, place: str, **generate_arguments):
     """
-    What a repository's `generate` calls: the model's own `generate`, with a [`GenARMLogitsProcessor`] at the end.
+    Run the model's `generate` with a [`GenARMLogitsProcessor`] as last processor; called by a repository's code.
 
     Args:
-        model: What `generate` was called on.
+        model: Model whose `generate` was called.
         guides (`list`): Models, names, or folders in the repository (beginning with `./`).
         alpha: Weights, as for [`GenARMLogitsProcessor`].
         place (`str`): Name or folder of the repository.
-        **generate_arguments: All of them; `revision`, `token` and `cache_dir` are for loading the guides.
+        **generate_arguments: Arguments of `generate`; `revision`, `token` and `cache_dir` are used to load the guides.
 
     Returns:
-        What `generate` returns.
+        The output of `generate`.
     """
     loading, arguments = split_arguments(generate_arguments)
     guides = guides if isinstance(guides, (list, tuple)) else [guides]
     loaded = [_load_guide(guide, place, loading).to(model.device) for guide in guides]
     processors = [*arguments.pop("logits_processor", []), GenARMLogitsProcessor(loaded, alpha)]
-    # Not `model.generate`: a model that was loaded with this repository's code has it there.
+    # Not `model.generate`, which is this code in a model that was loaded from this repository.
     return type(model).generate(model, **arguments, logits_processor=LogitsProcessorList(processors))
 
 
@@ -126,8 +127,8 @@ def _load(name: str, subfolder: str, loading: tuple):
 def _check_guide(guide) -> None:
     if hasattr(guide, "peft_config") and not guide.get_base_model().config.name_or_path:
         raise ValueError(
-            f"An adapter {guide.active_adapter!r} on a base without a name was given, but whoever loads it needs the "
-            "base. Pass `guide.merge_and_unload()`."
+            f"The adapter {guide.active_adapter!r} must have a base with a name to be loaded again, got none. Pass "
+            "`guide.merge_and_unload()`."
         )
 
 
@@ -139,5 +140,5 @@ def _save_guide(guide, folder: Path, number: int) -> str:
         return f"./{_GUIDE}{number}"
     place = f"{_ADAPTER}{number}"
     guide.save_pretrained(folder / place, selected_adapters=[guide.active_adapter])
-    # PEFT gives every adapter but the default one a folder of its own.
+    # PEFT saves adapters other than the default one in subfolders.
     return f"./{place}" if guide.active_adapter == "default" else f"./{place}/{guide.active_adapter}"

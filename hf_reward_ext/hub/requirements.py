@@ -1,4 +1,4 @@
-"""What a repository's code needs installed, in the form that transformers checks before it runs the code."""
+"""Requirements of a repository's code, in the format that transformers checks before it runs the code."""
 
 from importlib.metadata import requires, version
 
@@ -9,7 +9,7 @@ _CHECKED = {"torch", "transformers", "trl", "peft"}
 
 def requirement_lines() -> list[str]:
     """
-    One bound per line, for transformers reads no more than one: this release, and the range it was tested with.
+    Return one bound per line, as transformers requires: of this release, and of the tested dependencies.
 
     Example:
     ```python

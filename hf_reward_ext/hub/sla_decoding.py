@@ -1,4 +1,4 @@
-"""SLA's look-ahead search that a repository of the Hub carries."""
+"""SLA's look-ahead search in a repository of the Hub."""
 
 import copy
 from functools import lru_cache
@@ -16,7 +16,7 @@ from hf_reward_ext.sla import RewardChannel, RewardTransformer, sla_generate
 from hf_reward_ext.sla.model_card import PAPER
 
 _CHANNEL = "reward_channel"
-_WHAT = "SLA decoding: streaming look-ahead search with the token rewards of a channel beside the policy."
+_WHAT = "SLA decoding: streaming look-ahead search with the token rewards of a channel next to the policy."
 _SNIPPET = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,17 +30,17 @@ print(tokenizer.decode(out[0]))"""
 
 class SLACustomGenerate:
     """
-    A reward channel and its search as a folder for `model.generate(custom_generate=folder, trust_remote_code=True)`.
+    Folder of a reward channel for `model.generate(custom_generate=folder, trust_remote_code=True)`.
 
-    Whoever calls `generate` may change the search (`width=3`) and pass what [`sla_generate`] takes. A streamer gets the
-    confirmed chunks, and `stop_strings` work with `tokenizer=`.
+    A call of `generate` can change the search (`width=3`) and pass the arguments of [`sla_generate`]. A streamer
+    receives the confirmed chunks, and `stop_strings` can be used with `tokenizer=`.
 
     Args:
-        reward_transformer ([`RewardTransformer`]): Its channel is saved in the folder.
+        reward_transformer ([`RewardTransformer`]): Model whose channel is saved in the folder.
         width, step, depth (`int`, default to 2, 10, 2): The paper's $n$, $k$, $d$.
 
     Raises:
-        ValueError: If the channel's base has no name, or was trained with it: then no one else has that base.
+        ValueError: If the channel's base has no name, or was trained with the channel.
 
     Example:
     ```python
@@ -61,9 +61,9 @@ class SLACustomGenerate:
         self.search = {"width": width, "step": step, "depth": depth}
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Writes channel, `custom_generate/` and a card unless there is one; other files of the folder stay."""
+        """Save the channel, `custom_generate/` and a card unless there is one; other files are kept."""
         folder = Path(save_directory).resolve()
-        PreTrainedModel.save_pretrained(self.channel, folder / _CHANNEL)  # without a card of its own
+        PreTrainedModel.save_pretrained(self.channel, folder / _CHANNEL)  # without the card of the channel
         place, policy = str(folder), self.channel.config.base_model_name_or_path
         write_custom_generate(folder, place, _WHAT, "generate_look_ahead", self.search)
         if not (folder / CARD).exists():
@@ -72,7 +72,7 @@ class SLACustomGenerate:
             write_model_card(folder, CardText(_WHAT, snippet, PAPER, tags, hub_name(policy)))
 
     def push_to_hub(self, repo_id: str, **kwargs):
-        """Uploads what [`save_pretrained`] writes; `kwargs` are those of [`push_folder`]."""
+        """Upload the files of [`save_pretrained`] with the arguments of [`push_folder`]."""
         return push_model(self, repo_id, **kwargs)
 
 
@@ -90,22 +90,22 @@ def generate_look_ahead(
     **generate_arguments,
 ):
     """
-    What a repository's `generate` calls: the model's own `generate`, with [`sla_generate`].
+    Run the model's `generate` with [`sla_generate`]; called by a repository's code.
 
     Args:
         model: What `generate` was called on.
-        width, step, depth: Of the search.
+        width, step, depth: Settings of the search.
         place (`str`): Name or folder of the repository.
-        streamer (*optional*): Gets the confirmed chunks; the same as `on_chunk`.
-        tokenizer (*optional*): For `stop_strings`.
-        assistant_model, synced_gpus: Refused, for the search would not know of them.
-        **generate_arguments: All others; `revision`, `token` and `cache_dir` are for loading the channel.
+        streamer (*optional*): Receiver of the confirmed chunks, like `on_chunk`.
+        tokenizer (*optional*): Tokenizer for `stop_strings`.
+        assistant_model, synced_gpus: Not supported by the search; an error is raised if they are given.
+        **generate_arguments: Other arguments; `revision`, `token` and `cache_dir` are used to load the channel.
 
     Returns:
-        What `generate` returns.
+        The output of `generate`.
 
     Raises:
-        ValueError: For arguments that would get lost, or a policy other than the channel's base.
+        ValueError: For arguments that would be lost, or a policy other than the channel's base.
     """
     _refuse_lost(assistant_model, synced_gpus, streamer, generate_arguments.get("on_chunk"))
     loading, arguments = split_arguments(generate_arguments)
@@ -117,7 +117,7 @@ def generate_look_ahead(
         check_place(place, _CHANNEL)
         dtype = model.dtype if model.dtype.is_floating_point else torch.float32
         arguments["reward"] = _load(place, tuple(loading.items())).to(model.device, dtype)
-    # Not `model.generate`: a model that was loaded with this repository's code has it there.
+    # Not `model.generate`, which is this code in a model that was loaded from this repository.
     kind: Any = type(model)
     return kind.generate(model, **arguments, custom_generate=sla_generate, width=width, step=step, depth=depth)
 
@@ -130,20 +130,20 @@ def _load(place: str, loading: tuple) -> RewardChannel:
 def _refuse_lost(assistant_model, synced_gpus, streamer, on_chunk) -> None:
     if assistant_model is not None:
         raise ValueError(
-            f"`assistant_model` of type `{type(assistant_model).__name__}` was given, but the search drafts by itself "
-            "and would drop it. Leave it out."
+            f"`assistant_model` must be None for a search, which would ignore it, got a "
+            f"`{type(assistant_model).__name__}`. Leave it out."
         )
     if synced_gpus:
         raise ValueError(
-            "`synced_gpus=True` was given, but processes search for different numbers of steps and would wait for each "
-            "other for ever. Gather the weights on every device."
+            "`synced_gpus` must be False for a search, whose number of steps differs between processes, got True. "
+            "Gather the weights on every device."
         )
     if streamer is not None and on_chunk is not None:
-        raise ValueError("`streamer` and `on_chunk` were given, but chunks go to one of them. Leave one out.")
+        raise ValueError("`streamer` and `on_chunk` must not be given together, got both. Leave one out.")
 
 
 def _stop_at_strings(model, arguments: dict[str, Any], tokenizer) -> None:
-    """Puts ready criteria in place of `stop_strings`, for `generate` does not pass the tokenizer on."""
+    """Replace `stop_strings` by criteria, because `generate` does not pass the tokenizer."""
     config = arguments.get("generation_config") or model.generation_config
     strings = arguments.pop("stop_strings", config.stop_strings)
     if strings is None:

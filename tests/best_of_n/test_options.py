@@ -65,12 +65,12 @@ def test_an_option_of_the_pipeline_is_one_of_its_calls(option, capsys):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (dict(num_candidates=0), ValueError, "`num_candidates=0`"),
+        (dict(num_candidates=0), ValueError, "`num_candidates` must be at least 1, got 0"),
         (dict(num_candidates=2.5), TypeError, "`num_candidates` must be an integer, got 2.5"),
         (dict(num_candidates=True), TypeError, "must be an integer"),
         (dict(candidates_per_batch="4"), TypeError, "`candidates_per_batch` must be an integer"),
         (dict(candidates_per_batch=2, prune=Pruning((2,))), ValueError, "must not be given together"),
-        (dict(vote="majority"), ValueError, "without `extract_answer`"),
+        (dict(vote="majority"), ValueError, "`extract_answer` must be given"),
         (dict(vote="majority", extract_answer=3), TypeError, "`extract_answer` must be callable"),
         (dict(prune=Pruning((2,), keep=1, min_reward=0.0), candidates_per_batch=1), ValueError, "together"),
         (dict(prune=(2, 4)), TypeError, "`prune` must be a `Pruning` or a `Resampling`"),
@@ -216,5 +216,5 @@ def test_an_answer_that_was_begun_is_one_turn_for_a_reward_model():
 
 @pytest.mark.parametrize(("prompt", "value"), [(CHAT, True), ([*CHAT, {"role": "assistant", "content": "w3"}], False)])
 def test_a_chat_is_continued_with_the_assistants_answer_only(prompt, value):
-    with pytest.raises(ValueError, match=f"`continue_final_message={value}` was given"):
+    with pytest.raises(ValueError, match=f"`continue_final_message` must be None .*got {value}"):
         bon(length)(prompt, continue_final_message=value, **SAMPLING)

@@ -168,14 +168,14 @@ def test_probability_of_a_calibrated_head(policy, tokenizer, head):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (dict(num_candidates=0), "`num_candidates=0`"),
-        (dict(candidates_per_batch=0), "`candidates_per_batch=0`"),
+        (dict(num_candidates=0), "`num_candidates` must be at least 1, got 0"),
+        (dict(candidates_per_batch=0), "`candidates_per_batch` must be at least 1, got 0"),
         (dict(vote="most"), "'majority' or 'weighted'"),
-        (dict(vote="majority"), "without `extract_answer`"),
+        (dict(vote="majority"), "`extract_answer` must be given"),
         (dict(combine="sum"), "one of"),
-        (dict(num_return_sequences=3), "counted by `num_candidates`"),
+        (dict(num_return_sequences=3), "`num_return_sequences` must be None"),
         (dict(num_beams=2), "candidates are sampled"),
-        (dict(do_sample=False), "all 16 candidates are the same"),
+        (dict(do_sample=False), "must be True for 16 candidates"),
     ],
 )
 def test_bad_calls_are_refused(policy, tokenizer, call, message):
@@ -184,7 +184,7 @@ def test_bad_calls_are_refused(policy, tokenizer, call, message):
 
 
 def test_bad_inputs_are_refused(policy, tokenizer, head):
-    with pytest.raises(ValueError, match="No `reward_model`"):
+    with pytest.raises(ValueError, match="`reward_model` must be given"):
         pipeline("reward-bon", model=policy, tokenizer=tokenizer)
     with pytest.raises(TypeError, match="is a `int`, but it must score text"):
         bon(policy, tokenizer, 3)

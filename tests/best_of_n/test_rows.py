@@ -86,5 +86,5 @@ def test_refusals():
         preference_rows(PROMPT, [{"generated_text": "x", "score": 0.0}])
     with pytest.raises(ValueError, match="has the score NaN"):
         sft_rows(PROMPT, [{"generated_text": "2+2=4", "score": float("nan")}])
-    with pytest.raises(ValueError, match="`rejected='middle'`"):
+    with pytest.raises(ValueError, match="`rejected` must be .*got 'middle'"):
         preference_rows(PROMPT, RECORDS, rejected="middle")

@@ -407,8 +407,8 @@ def test_old_results_stay_until_new_ones_are_whole(tmp_path):
     [
         ("rows.jsonl", lambda path: path.mkdir(), "is a folder"),
         ("rows.jsonl", lambda path: path.symlink_to(path.with_name("target")), "got the link"),
-        ("rows.jsonl.info.json", lambda path: path.write_text('{"mine": 1}'), "is there and not ours"),
-        ("rows.jsonl.info.json", lambda path: path.mkdir(), "is there and not ours"),
+        ("rows.jsonl.info.json", lambda path: path.write_text('{"mine": 1}'), "another file has that name"),
+        ("rows.jsonl.info.json", lambda path: path.mkdir(), "another file has that name"),
         ("rows.jsonl.parts", lambda path: path.write_text("mine"), "a file or link has that name"),
         ("rows.jsonl.parts", lambda path: path.symlink_to(path.with_name("target")), "a file or link has that name"),
         ("rows.jsonl.parts/part-1.json", lambda path: path.write_text("mine"), "'part-1.json' is in it"),

@@ -136,7 +136,7 @@ def test_references_that_are_given(tiny_dpo, tmp_path):
 
 
 def test_wrong_numbers_are_refused():
-    with pytest.raises(ValueError, match="num_candidates=0"):
+    with pytest.raises(ValueError, match="`num_candidates` must be at least 1, got 0"):
         BestOfNCallback(PROMPTS, count_of_w9, 0)
 
 

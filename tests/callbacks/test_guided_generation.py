@@ -82,11 +82,11 @@ def test_the_model_in_training_may_be_the_guide(tiny_dpo, tmp_path):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="Neither of `guides` and `policy`"):
+    with pytest.raises(ValueError, match="`guides` and `policy` must be given, got neither"):
         GuidedGenerationCallback(PROMPTS, share_of_w9)
-    with pytest.raises(ValueError, match="Both of `guides` and `policy`"):
+    with pytest.raises(ValueError, match="`guides` and `policy` must be given, got both"):
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, policy=2)
-    with pytest.raises(ValueError, match="names a weight twice"):
+    with pytest.raises(ValueError, match="must be different weights"):
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, alphas=(1.0, 1.0))
     with pytest.raises(ValueError, match="`alphas` must be finite"):
         GuidedGenerationCallback(PROMPTS, share_of_w9, 1, alphas=(float("nan"),))

@@ -335,7 +335,7 @@ def test_nothing_about_the_model_changes(tmp_path):
 def test_what_is_no_reward_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"shape \(1, 3, 32\).*one per text.*num_labels=1"):
         check_reward_model(tiny_causal_lm(), tiny_tokenizer(), ROWS)
-    with pytest.raises(ValueError, match="No rows"):
+    with pytest.raises(ValueError, match="`rows` must not be empty"):
         check_reward_model(sound(tmp_path), tiny_tokenizer(), [])
     with pytest.raises(ValueError, match=r"A row of \['question'\].*`completion`"):
         check_reward_model(sound(tmp_path), tiny_tokenizer(), [{"question": "w1"}])

@@ -215,18 +215,18 @@ def test_judges_of_pairs_average_both_orders_elsewhere():
         (LLMBAR, "judgebench", "JudgeBench rows need .*'response_A', 'response_B', 'source' missing"),
         (RM_BENCH, "rewardbench", "'subset' missing. Rename the columns, or pass the `format`"),
         (RM_BENCH, "preference", "`chosen` is a `list`.*Pass the `format` of these rows"),
-        ([{**RM_BENCH[0], "chosen": ["a", "b"]}], "rm-bench", "2 chosen and 3 rejected entries"),
-        ([{**RM_BENCH[0], "domain": "poems"}], "rm-bench", "`domain='poems'`"),
-        ([{**LLMBAR[0], "label": 3}], "llmbar", "Row 0 of the LLMBar rows: `label=3`"),
+        ([{**RM_BENCH[0], "chosen": ["a", "b"]}], "rm-bench", "got 2 and 3 entries"),
+        ([{**RM_BENCH[0], "domain": "poems"}], "rm-bench", "`domain` must begin with .*got 'poems'"),
+        ([{**LLMBAR[0], "label": 3}], "llmbar", "Row 0 of the LLMBar rows: `label` must be 1 or 2, got 3"),
         ([{**JUDGE_BENCH[0], "label": "A=B"}], "judgebench", "'A>B' or 'B>A'"),
-        ([{**JUDGE_BENCH[0], "source": "poems"}], "judgebench", "`source='poems'`"),
+        ([{**JUDGE_BENCH[0], "source": "poems"}], "judgebench", "`source` must begin with .*got 'poems'"),
         ([{**REWARD_BENCH[0], "subset": "shp"}], "rewardbench", "`subset='shp'` is none of RewardBench's"),
-        ([{**REWARD_BENCH_2[0], "subset": "shp"}], "rewardbench", "RewardBench 2 has"),
+        ([{**REWARD_BENCH_2[0], "subset": "shp"}], "rewardbench", "of RewardBench 2, got 'shp'"),
         ([{**REWARD_BENCH_2[0], "chosen": ["a", "b"]}], "rewardbench", "2 chosen and 3 rejected"),
-        (REWARD_BENCH_2[3:4], "rewardbench", r"\['tied:0'\] stand alone"),
+        (REWARD_BENCH_2[3:4], "rewardbench", r"\['tied:0'\] are single"),
         ([{**REWARD_BENCH_2[3], "id": "x"}], "rewardbench", "has `id='x'`"),
         ([], "preference", "has no rows"),
-        (PREFERENCE, "rewardbench-3", "`format='rewardbench-3'`"),
+        (PREFERENCE, "rewardbench-3", "`format` must be .*got 'rewardbench-3'"),
     ],
 )  # fmt: skip
 def test_rows_that_do_not_fit_are_refused_by_name(rows, format, message):
@@ -237,7 +237,7 @@ def test_rows_that_do_not_fit_are_refused_by_name(rows, format, message):
 
 def test_ties_need_rewards():
     judge = PairScorer(lambda prompts, a, b: [1.0] * len(a))
-    with pytest.raises(ValueError, match="compare margins of rewards"):
+    with pytest.raises(ValueError, match="must be scored with rewards"):
         evaluate_preferences(judge, REWARD_BENCH_2, format="rewardbench")
     assert evaluate_preferences(judge, REWARD_BENCH_2[:3], format="rewardbench")["accuracy"].value == 0
 

@@ -77,7 +77,7 @@ def test_a_model_card_gets_the_results_and_keeps_others(pairs, candidates, tmp_p
 
 def test_a_card_says_on_which_data(pairs, tmp_path):
     plain = evaluate_preferences(length, [{"prompt": "p", "chosen": "aa", "rejected": "b"}])
-    with pytest.raises(ValueError, match="'preference' rows may be any. Pass both"):
+    with pytest.raises(ValueError, match="must be given for 'preference' rows.*Pass both"):
         plain.to_eval_results()
     assert plain.to_eval_results("Mine", "me/mine")[0].dataset_type == "me/mine"
     with pytest.raises(ValueError, match="added to a card"):

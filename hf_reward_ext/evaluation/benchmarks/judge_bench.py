@@ -1,4 +1,4 @@
-"""JudgeBench: pairs of which one answer is objectively right, judged in both orders."""
+"""JudgeBench: pairs with one objectively correct answer, judged in both orders."""
 
 from collections.abc import Sequence
 
@@ -20,21 +20,21 @@ CATEGORIES = {
 
 
 def read(example: dict) -> PreferenceRow:
-    """A row of `ScalerLab/JudgeBench`: `label` is `"A>B"` or `"B>A"`, `source` gives the category."""
+    """Read a row of `ScalerLab/JudgeBench`: `label` is `"A>B"` or `"B>A"`, and `source` has the category."""
     if example["label"] not in ("A>B", "B>A"):
-        raise ValueError(f"`label={example['label']!r}` was given, but it is 'A>B' or 'B>A'. Fix the row.")
+        raise ValueError(f"`label` must be 'A>B' or 'B>A', got {example['label']!r}. Fix the row.")
     better, worse = example["response_A"], example["response_B"]
     if example["label"] == "B>A":
         better, worse = worse, better
     source = str(example["source"])
     categories = [category for prefix, category in CATEGORIES.items() if source.startswith(prefix)]
     if not categories:
-        raise ValueError(f"`source={source!r}` was given, but it begins with one of {sorted(CATEGORIES)}. Fix the row.")
+        raise ValueError(f"`source` must begin with one of {sorted(CATEGORIES)}, got {source!r}. Fix the row.")
     return PreferenceRow(example["question"], [better], [worse], categories[0], str(example.get("pair_id", "")))
 
 
 def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
-    """`accuracy` over all pairs and over each category."""
+    """Return `accuracy` over all pairs and over each category."""
     groups = by_subset(scored, [_right(one) for one in scored])
     return {
         "accuracy": share_of(np.concatenate(list(groups.values())).tolist(), **interval_kwargs),
@@ -43,10 +43,10 @@ def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estim
 
 
 def correct(scored: Sequence[ScoredRow]) -> list[float | None]:
-    """Per row: the published rule, see [`_right`]."""
+    """Return correctness per row by the published rule, see [`_right`]."""
     return [_right(one) for one in scored]
 
 
 def _right(one: ScoredRow) -> float:
-    """1 if right verdicts outnumber wrong ones over both orders: contradicting verdicts are wrong, so are two ties."""
+    """Return 1 if correct verdicts outnumber wrong ones over both orders, which excludes two ties."""
     return float(np.sign(one.margins[:, 0, 0]).sum() > 0)

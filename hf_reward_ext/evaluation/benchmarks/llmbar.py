@@ -15,9 +15,9 @@ _ADVERSARIAL = "Adversarial"
 
 
 def read(example: dict) -> PreferenceRow:
-    """A row of LLMBar: `label` is 1 or 2; `subset` (its folder, such as `"Adversarial/Neighbor"`) is optional."""
+    """Read a row of LLMBar: `label` is 1 or 2; `subset` (such as `"Adversarial/Neighbor"`) is optional."""
     if str(example["label"]) not in ("1", "2"):
-        raise ValueError(f"`label={example['label']!r}` was given, but it is 1 or 2. Fix the row.")
+        raise ValueError(f"`label` must be 1 or 2, got {example['label']!r}. Fix the row.")
     better, worse = example["output_1"], example["output_2"]
     if str(example["label"]) == "2":
         better, worse = worse, better
@@ -29,7 +29,7 @@ def read(example: dict) -> PreferenceRow:
 
 def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """
-    `accuracy` over all pairs (the mean of both orders for judges), and that of each subset.
+    Return `accuracy` over all pairs (the mean of both orders for judges) and over each subset.
 
     `Adversarial` is the mean of its subsets.
     """
@@ -46,7 +46,7 @@ def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estim
 
 
 def correct(scored: Sequence[ScoredRow]) -> list[float | None]:
-    """Per row: share of the orders in which the better output is preferred."""
+    """Return the share of orders in which the better output is preferred, per row."""
     return [_right(one) for one in scored]
 
 

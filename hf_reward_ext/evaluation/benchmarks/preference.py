@@ -13,7 +13,7 @@ WHAT = "preference"
 
 
 def read(example: dict) -> PreferenceRow:
-    """`{prompt, chosen, rejected}` or `{chosen, rejected}`, text or messages; `subset` and `id` are optional."""
+    """Read a row `{prompt, chosen, rejected}` or `{chosen, rejected}`, with optional `subset` and `id`."""
     if isinstance(example["chosen"], list) and not all(isinstance(one, dict) for one in example["chosen"]):
         raise ValueError(
             "`chosen` is a `list` of other things than messages, but a pair has one text or one list of messages on "
@@ -31,11 +31,11 @@ def read(example: dict) -> PreferenceRow:
 
 
 def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
-    """`accuracy`, and that of each subset where rows have one."""
+    """Return `accuracy`, and the accuracy of each subset if rows have one."""
     values = [float(one.wins()[0, 0]) for one in scored]
     return {"accuracy": share_of(values, **interval_kwargs), **subset_shares(scored, values, **interval_kwargs)}
 
 
 def correct(scored: Sequence[ScoredRow]) -> list[float | None]:
-    """Per row: 1 where the chosen response has the higher score."""
+    """Return 1 per row if the chosen response has the higher score."""
     return [float(one.wins()[0, 0]) for one in scored]

@@ -13,7 +13,7 @@ from hf_reward_ext.evaluation.scoring import ScoredRow
 COLUMNS = ("prompt", "chosen", "rejected", "subset")
 WHAT = "RewardBench"
 
-# Weights of the subsets of version 1 within their section: numbers of prompts, and for math as many as for all code.
+# Weights of the subsets of version 1 in their section: numbers of prompts; math counts as much as all code subsets.
 SECTIONS = {
     "Chat": {
         "alpacaeval-easy": 100,
@@ -51,7 +51,7 @@ DOMAINS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
 
 
 def read(example: dict) -> PreferenceRow:
-    """A row of `allenai/reward-bench` (strings) or of `allenai/reward-bench-2` (lists of strings)."""
+    """Read a row of `allenai/reward-bench` (strings) or of `allenai/reward-bench-2` (lists of strings)."""
     subset, name = str(example["subset"]), str(example.get("id", ""))
     if isinstance(example["chosen"], str):
         if not any(subset in subsets for subsets in SECTIONS.values()):
@@ -61,12 +61,12 @@ def read(example: dict) -> PreferenceRow:
             )
         return PreferenceRow(example["prompt"], [example["chosen"]], [example["rejected"]], subset, name)
     if subset not in DOMAINS:
-        raise ValueError(f"`subset={subset!r}` was given, but RewardBench 2 has {list(DOMAINS)}. Fix the row.")
+        raise ValueError(f"`subset` must be one of {list(DOMAINS)} of RewardBench 2, got {subset!r}. Fix the row.")
     chosen, rejected = list(example["chosen"]), list(example["rejected"])
     if not rejected or (len(chosen) != 1 and subset != TIES):
         raise ValueError(
-            f"{len(chosen)} chosen and {len(rejected)} rejected responses were given, but {subset!r} compares one "
-            "chosen response with the rejected ones. Fix the row."
+            f"A row of {subset!r} must have one chosen and some rejected responses, got {len(chosen)} chosen and "
+            f"{len(rejected)} rejected ones. Fix the row."
         )
     group = name.partition(":")[2] if subset == TIES else ""
     return PreferenceRow(example["prompt"], chosen, rejected, subset, name, group)
@@ -74,9 +74,9 @@ def read(example: dict) -> PreferenceRow:
 
 def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """
-    `accuracy` is the published score: the mean of the four sections, or of the domains of version 2.
+    Return `accuracy`, the published score: the mean of the four sections, or of the domains of version 2.
 
-    Sections and domains without rows are left out of the mean.
+    Sections and domains without rows are ignored.
     """
     if scored[0].row.subset in DOMAINS:
         return _version_2(scored, **interval_kwargs)
@@ -92,7 +92,7 @@ def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estim
 
 
 def correct(scored: Sequence[ScoredRow]) -> list[float | None]:
-    """Per row: 1 where the chosen response wins, its share of the first place in a tie of version 2; none for ties."""
+    """Return 1 per row if the chosen response wins, or its share of a tie in version 2; `None` for the ties subset."""
     if scored[0].row.subset not in DOMAINS:
         return [float(one.wins()[0, 0]) for one in scored]
     return [None if one.row.subset == TIES else _best_of_four(one) for one in scored]
@@ -111,7 +111,7 @@ def _version_2(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Esti
 
 
 def _best_of_four(one: ScoredRow) -> float:
-    """1 if the chosen response has the highest score; among m that share it, 1/m, as published."""
+    """Return 1 if the chosen response has the highest score, or 1/m if m responses share it, as published."""
     if one.scores is None:
         return float(one.wins()[0].all())
     best = one.scores == one.scores.max()

@@ -1,4 +1,4 @@
-"""RM-Bench: three styles of a right and of a wrong response, nine comparisons a row."""
+"""RM-Bench: three styles of a correct and of a wrong response, nine comparisons per row."""
 
 from collections.abc import Sequence
 
@@ -12,30 +12,28 @@ from hf_reward_ext.evaluation.scoring import ScoredRow
 COLUMNS = ("prompt", "chosen", "rejected", "domain")
 WHAT = "RM-Bench"
 DOMAINS = ("chat", "math", "code", "safety")
-_STYLES = 3  # concise, detailed, detailed with Markdown: from plain to fancy
+_STYLES = 3  # concise, detailed, detailed with Markdown
 
 
 def read(example: dict) -> PreferenceRow:
-    """A row of `THU-KEG/RM-Bench`: `chosen` and `rejected` hold the same three styles."""
+    """Read a row of `THU-KEG/RM-Bench`: `chosen` and `rejected` have the same three styles."""
     chosen, rejected, domain = list(example["chosen"]), list(example["rejected"]), str(example["domain"])
     if isinstance(example["chosen"], str) or len(chosen) != _STYLES or len(rejected) != _STYLES:
         raise ValueError(
-            f"{len(chosen)} chosen and {len(rejected)} rejected entries were given, but each side is a list of three "
-            "styles (concise, detailed, detailed with Markdown). Fix the row."
+            "`chosen` and `rejected` must be lists of three styles (concise, detailed, detailed with Markdown), got "
+            f"{len(chosen)} and {len(rejected)} entries. Fix the row."
         )
     if not domain.startswith(DOMAINS):
-        raise ValueError(
-            f"`domain={domain!r}` was given, but it begins with 'chat', 'math', 'code' or 'safety'. Fix the row."
-        )
+        raise ValueError(f"`domain` must begin with 'chat', 'math', 'code' or 'safety', got {domain!r}. Fix the row.")
     return PreferenceRow(example["prompt"], chosen, rejected, domain, str(example.get("id", "")))
 
 
 def difficulties(wins: np.ndarray) -> dict[str, float]:
     r"""
-    Accuracy of one row where style helps, does not matter, and misleads.
+    Return the accuracies of one row in comparisons where style helps, does not matter, and misleads.
 
     With `wins[i, j]` for chosen style $i$ over rejected style $j$: `easy` is the mean over $i > j$, `normal` over
-    $i = j$, `hard` over $i < j$. Of [RM-Bench](https://huggingface.co/papers/2410.16184).
+    $i = j$, `hard` over $i < j$. Source: [RM-Bench](https://huggingface.co/papers/2410.16184).
 
     Example:
     ```python
@@ -50,9 +48,10 @@ def difficulties(wins: np.ndarray) -> dict[str, float]:
 
 def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
     """
-    `accuracy` and each difficulty are means of the domains; safety is the mean of its parts; so are the domains.
+    Return `accuracy`, the difficulties and the domains; accuracy and difficulties are means of the domains.
 
-    The means over domains are our reading of the paper's tables. Domains without rows are left out.
+    The safety domain is the mean of its parts. The means over domains follow our interpretation of the paper's tables.
+    Domains without rows are ignored.
     """
     values = [difficulties(one.wins()) for one in scored]
     values = [{**one, "accuracy": float(np.mean(list(one.values())))} for one in values]
@@ -73,5 +72,5 @@ def summarize(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estim
 
 
 def correct(scored: Sequence[ScoredRow]) -> list[float | None]:
-    """Per row: share of its nine comparisons that are right."""
+    """Return the share of correct comparisons among the nine of each row."""
     return [float(one.wins().mean()) for one in scored]

@@ -1,4 +1,4 @@
-"""Rows of any benchmark: one prompt, better responses, worse responses."""
+"""Rows of any benchmark: a prompt, better responses and worse responses."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -11,9 +11,9 @@ class PreferenceRow(NamedTuple):
     One row to evaluate.
 
     Args:
-        prompt, chosen, rejected: Text or messages; lists of responses, each better one above each worse one.
+        prompt, chosen, rejected: Prompt, and lists of better and of worse responses, as text or messages.
         subset, name (`str`): Subset and id of the row.
-        group (`str`): Rows of one group count together or not at all.
+        group (`str`): Group of rows that are evaluated together or not at all.
     """
 
     prompt: str | list
@@ -28,21 +28,21 @@ def read_rows(
     dataset: Iterable[dict], columns: Sequence[str], read: Callable[[dict], PreferenceRow], what: str
 ) -> list[PreferenceRow]:
     """
-    Reads all rows of a dataset.
+    Read all rows of a dataset.
 
     Args:
-        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): The rows.
+        dataset (`Dataset`, `IterableDataset` or `list` of `dict`): Rows to read.
         columns (`list[str]`): Columns that each row must have.
-        read (`callable`): Reader of one row; raises `ValueError` on a value that does not fit.
+        read (`callable`): Reader of one row, which raises `ValueError` for an invalid value.
         what (`str`): Name of the benchmark, for messages.
 
     Raises:
         TypeError: For a dict of splits.
-        ValueError: If there are no rows, a column is missing, or a value does not fit; the row is named.
+        ValueError: If there are no rows, a column is missing, or a value is invalid; the message names the row.
     """
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         raise TypeError(
-            f"A dict of the splits {sorted(map(str, dataset))} was given, but one split is evaluated. "
+            f"`dataset` must be one split, got the splits {sorted(map(str, dataset))}. "
             "Pass for example `dataset['test']`."
         )
     rows = []

@@ -1,4 +1,4 @@
-"""The ties subset of RewardBench 2: many right answers, which should score alike and above the wrong ones."""
+"""Ties subset of RewardBench 2: several correct answers, which should have similar scores above the wrong ones."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,15 +22,15 @@ class TiesParts(NamedTuple):
     margin: float
 
     def score(self) -> float:
-        """The published weights."""
+        """Return the score with the published weights."""
         return 0.3 * (self.tied + self.reference) + 0.2 * (self.preferred + self.preferred_hard) + 0.01 * self.margin
 
 
 def ties_parts(tied: ScoredRow, reference: ScoredRow) -> TiesParts:
     r"""
-    Parts of the score of one prompt, from its row with many right answers and its row with one.
+    Return the parts of the score of one prompt, from its row with several correct answers and its row with one.
 
-    With the spread $s$ of the right answers' rewards and the gaps $g$ (worst right less best wrong) of both rows:
+    With the spread $s$ of the correct answers' rewards and the gaps $g$ (worst correct minus best wrong) of both rows:
     $g_\text{tied} > 0$; $g_\text{ref} > 0$; $g_\text{tied} > s$; $\min(g_\text{ref}, g_\text{tied}) > s$; and
     $\tanh(\min(g_\text{ref}, g_\text{tied}) / s - 1)$, 0 where it is 0/0.
 
@@ -50,12 +50,12 @@ def ties_parts(tied: ScoredRow, reference: ScoredRow) -> TiesParts:
 
 
 def ties_per_prompt(scored: Sequence[ScoredRow]) -> np.ndarray:
-    """Score of each prompt of the subset; their mean is the score of the subset, at most 1.01."""
+    """Return the score of each prompt of the subset, whose mean (at most 1.01) is the score of the subset."""
     return np.array([ties_parts(*rows).score() for rows in _prompts(scored)])
 
 
 def ties_estimates(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, Estimate]:
-    """`Ties` and its parts, with intervals over prompts."""
+    """Return `Ties` and its parts, with intervals over prompts."""
     parts = [ties_parts(*rows) for rows in _prompts(scored)]
     named = {
         "Ties: all right above all wrong": [one.tied for one in parts],
@@ -68,14 +68,14 @@ def ties_estimates(scored: Sequence[ScoredRow], **interval_kwargs) -> dict[str, 
 
 
 def _prompts(scored: Sequence[ScoredRow]) -> list[tuple[ScoredRow, ScoredRow]]:
-    """The two rows of each prompt; `id` is `tied:<number>` or `ref:<number>`."""
+    """Return the two rows of each prompt; `id` is `tied:<number>` or `ref:<number>`."""
     rows: dict[str, dict[str, ScoredRow]] = {}
     for one in scored:
         kind, _, number = one.row.name.partition(":")
         if one.scores is None:
             raise ValueError(
-                "A judge of pairs was given, but the ties of RewardBench 2 compare margins of rewards. Leave the "
-                "subset out, or judge with pointwise verdicts."
+                "The ties of RewardBench 2 must be scored with rewards, got a judge of pairs. Leave the subset out, or "
+                "judge with pointwise verdicts."
             )
         if kind not in ("tied", "ref") or not number or (kind == "tied" and len(one.row.chosen) < 2):
             raise ValueError(
@@ -86,7 +86,7 @@ def _prompts(scored: Sequence[ScoredRow]) -> list[tuple[ScoredRow, ScoredRow]]:
     alone = [f"{kind}:{number}" for number, own in rows.items() if len(own) < 2 for kind in own]
     if alone:
         raise ValueError(
-            f"The rows {alone[:5]} stand alone, but a prompt of the ties is scored on its 'tied' and its 'ref' row "
+            f"The rows {alone[:5]} are single, but a prompt of the ties is scored on its 'tied' and its 'ref' row "
             "together. Keep both when you take a part of the data."
         )
     return [(own["tied"], own["ref"]) for own in rows.values()]
