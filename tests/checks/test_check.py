@@ -337,7 +337,7 @@ def test_what_is_no_reward_model_is_refused(tmp_path):
         check_reward_model(tiny_causal_lm(), tiny_tokenizer(), ROWS)
     with pytest.raises(ValueError, match="`rows` must not be empty"):
         check_reward_model(sound(tmp_path), tiny_tokenizer(), [])
-    with pytest.raises(ValueError, match=r"A row of \['question'\].*`completion`"):
+    with pytest.raises(ValueError, match=r"A row must have .*`completion`.*got \['question'\]"):
         check_reward_model(sound(tmp_path), tiny_tokenizer(), [{"question": "w1"}])
     with pytest.raises(ValueError, match="'w1' has 1 token"):
         check_reward_model(sound(tmp_path), tiny_tokenizer(), ["w1"])

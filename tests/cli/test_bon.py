@@ -119,7 +119,7 @@ def test_a_rule_decides_how_many_candidates_are_drawn(arguments, folder, functio
     assert "needs the price of a token" in capsys.readouterr().err
 
 
-def test_the_policys_own_confidence_ranks_and_prunes(folder, capsys):
+def test_confidence_of_the_policy_ranks_and_prunes(folder, capsys):
     base = ["bon", "--num_candidates", "4", "--max_new_tokens", "5", "--prompt", "w3 w5", "--json"]
     confident = [*base, "--model", f"{folder}/policy", "--reward_model", "confidence"]
     for more in (

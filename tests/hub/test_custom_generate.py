@@ -233,7 +233,7 @@ def test_the_code_is_short_and_its_requirements_are_what_transformers_understand
 
 
 def test_what_no_one_else_could_load_is_refused(policy, guide, tmp_path):
-    with pytest.raises(TypeError, match="`alpha` of type `Tensor`.*must be a float"):
+    with pytest.raises(TypeError, match="`alpha` must be a float .*got a `Tensor`"):
         GenARMCustomGenerate(guide, torch.tensor([1.0]), policy="me/policy")
     unnamed = get_peft_model(tiny_causal_lm(), LoraConfig(target_modules=["q_proj"]))
     with pytest.raises(ValueError, match="'default' on a base without a name.*merge_and_unload"):
