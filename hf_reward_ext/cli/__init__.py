@@ -1,1 +1,1 @@
-"""The `hf-reward-ext` console script, one file per command."""
+"""Console script `hf-reward-ext`, one file per command."""

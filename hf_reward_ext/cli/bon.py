@@ -1,4 +1,4 @@
-"""`hf-reward-ext bon`: best of N by any reward."""
+"""Command `hf-reward-ext bon`: best of N by any reward."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from hf_reward_ext.cli.parser import command_parser
 
 SHORT = "best of N: sample candidates, score them, keep the best"
 DESCRIPTION = """\
-Samples N candidates of each prompt and ranks them by a reward: an ELHSR head (scored while they are written), a reward
+Samples N candidates of each prompt and ranks them by a reward: an ELHSR head (scored during generation), a reward
 model, a function, or the policy's own confidence. Writes candidates, or rows for TRL's trainers."""
 EXAMPLES = (
     '--reward_model outputs/elhsr --prompt "6 1 3 3=12|" --num_candidates 16',
@@ -50,26 +50,26 @@ class ModelOptions:
 
 @dataclass
 class CandidateOptions:
-    """Candidates of a prompt, and how they are chosen."""
+    """Candidates of a prompt, and their ranking."""
 
     title: ClassVar[str] = "candidates"
-    num_candidates: Annotated[int, Count(most=100_000)] = option("candidates of a prompt", 16)
+    num_candidates: Annotated[int, Count(most=100_000)] = option("number of candidates per prompt", 16)
     max_candidates: Annotated[int | None, Count(most=100_000)] = option(
-        "most candidates of a prompt, with --stop; --num_candidates is then the least"
+        "maximum number of candidates per prompt, with --stop; --num_candidates is then the minimum"
     )
     stop: Literal["beta", "expected_improvement"] | None = option(
-        "rule that ends the drawing of candidates, prompt by prompt: once the vote is decided, or once another is not "
-        "worth its tokens"
+        "rule that ends the sampling of candidates for each prompt: when the vote is decided, or when another candidate "
+        "is not worth its tokens"
     )
     stop_probability: Annotated[float | None, Number(above=0, below=1)] = option(
-        "probability of the leader's lead, with --stop beta; default: 0.95"
+        "probability that the leading answer wins, with --stop beta; default: 0.95"
     )
     price_per_token: Annotated[float | None, Number(least=0)] = option(
-        "price in units of the reward, with --stop expected_improvement; default: 1e-4 of a calibrated head's "
-        "probability"
+        "cost of a token in units of the reward, with --stop expected_improvement; default: 1e-4 of a calibrated "
+        "head's probability"
     )
-    candidates_per_batch: Annotated[int | None, Count()] = option("most candidates at a time, to save memory")
-    vote: Literal["majority", "weighted"] | None = option("order: the best with the winning answer comes first")
+    candidates_per_batch: Annotated[int | None, Count()] = option("maximum number of candidates at a time")
+    vote: Literal["majority", "weighted"] | None = option("vote over answers, which ranks the winning answer first")
     answer_pattern: str | None = option("pattern whose last match in a completion is its answer", metavar="REGEX")
     extract_answer: str | None = option(
         "function from a completion to its answer, or None", metavar="MODULE:FUNCTION", kind="function"
@@ -77,9 +77,9 @@ class CandidateOptions:
     label: str | None = option(
         "function from prompt and completion to right or wrong", metavar="MODULE:FUNCTION", kind="function"
     )
-    prune_at: Annotated[list[int] | None, Count()] = option("lengths at which weak candidates are dropped")
-    prune_keep: Annotated[float, Number(above=0, most=1)] = option("share that stays", 0.5)
-    prune_max_gap: Annotated[float | None, Number(least=0)] = option("largest distance from the best that stays")
+    prune_at: Annotated[list[int] | None, Count()] = option("completion lengths at which weak candidates are dropped")
+    prune_keep: Annotated[float, Number(above=0, most=1)] = option("share of candidates to keep", 0.5)
+    prune_max_gap: Annotated[float | None, Number(least=0)] = option("maximum distance from the best candidate")
     prune_min_reward: Annotated[float | None, Number()] = option("least reward that stays")
     resample_at: Annotated[list[int] | None, Count()] = option(
         "lengths at which weak candidates are replaced by copies of better ones"
@@ -103,8 +103,8 @@ class ShapeOptions:
     )
     rejected: Literal["worst", "random"] = option("rejected candidate of preference rows", "worst")
     min_margin: Annotated[float, Number(least=0)] = option("margin that preference rows must exceed", 0.0)
-    keep: Annotated[int, Count()] = option("sft rows of a prompt", 1)
-    min_score: Annotated[float | None, Number()] = option("least score of sft rows")
+    keep: Annotated[int, Count()] = option("number of sft rows per prompt", 1)
+    min_score: Annotated[float | None, Number()] = option("minimum score of sft rows")
 
 
 @dataclass
@@ -121,10 +121,10 @@ class BonOptions(
     """Options of `bon`."""
 
     def check(self) -> None:
-        """Raise `ValueError` if options do not go together."""
+        """Raise `ValueError` for options that exclude each other."""
         self.check_prompts(self.data)
         if not self.reward_model:
-            raise ValueError("--reward_model is missing: what ranks the candidates")
+            raise ValueError("--reward_model is missing: the reward that ranks candidates")
         if (is_function(self.reward_model) or is_training_free(self.reward_model)) and not self.model:
             what = "function" if is_function(self.reward_model) else "training-free reward"
             raise ValueError(f"--model is missing: a {what} as --reward_model does not name the policy to sample from")
@@ -162,12 +162,12 @@ class BonOptions(
 
 
 def parse(arguments: Sequence[str]):
-    """Return the options, and the flags of every command."""
+    """Parse the options, and the flags of every command."""
     return command_parser("bon", BonOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: BonOptions) -> dict:
-    """Return the samples, ranks, and writes or prints."""
+    """Sample, rank, and write or print."""
     from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
 
     check_places(options, "output")
@@ -250,7 +250,7 @@ def _pipeline(options: BonOptions) -> Any:
 
 
 def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
-    """From what the pipeline returns for a prompt to rows of the file."""
+    """Return the function that converts results of a prompt to rows of the file."""
     from hf_reward_ext.best_of_n import preference_rows, sft_rows
     from hf_reward_ext.cli.models import load_function
 
@@ -341,7 +341,7 @@ def _record(prompt: Any, group: list[dict], label: Callable | None, has_pruning:
 
 
 def _describe(row: dict) -> str:
-    """Return the winner of a prompt, with its reward and how it stands among the others."""
+    """Describe the best candidate of a prompt, with its reward and the mean reward."""
     rewards = [reward for reward in row["rewards"] if reward is not None]
     prompt = row["prompt"] if isinstance(row["prompt"], str) else f"{row['prompt'][-1]['content']} -> "
     among = f"  [best of {len(row['rewards'])}; mean {sum(rewards) / len(rewards):.3f}]" if len(rewards) > 1 else ""
@@ -349,7 +349,7 @@ def _describe(row: dict) -> str:
 
 
 def _summarize(records: Sequence[dict]) -> dict[str, float]:
-    """Return the means over prompts: of the winner's reward and label, of any candidate's."""
+    """Return means over prompts of the reward and label of the best candidate and of all candidates."""
     best, mean, right, any_right, mean_right = [], [], [], [], []
     for record in records:
         rewards = [reward for reward in record["rewards"] if reward is not None]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training that are whole, and the newest of them."""
+"""Complete training checkpoints, and the newest of them."""
 
 import json
 import re
@@ -12,18 +12,19 @@ STATE = "trainer_state.json"  # written last
 
 def find_checkpoint(output_dir: str | Path, given: str | None) -> str | None:
     """
-    Return the checkpoint that `--resume_from_checkpoint` names.
+    Return the checkpoint of `--resume_from_checkpoint`.
 
     Args:
-        output_dir (`str` or `Path`): Folder of the training.
-        given (`str`, *optional*): A folder, or `last` (or `true`) for the newest whole checkpoint.
+        output_dir (`str` or `Path`): Output folder of the training.
+        given (`str`, *optional*): Value of the option: a folder, or `last` (or `true`) for the newest complete
+            checkpoint.
 
     Returns:
-        Its path; `None` if none is asked for.
+        Path of the checkpoint, or `None` without the option.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or no checkpoint.
-        ValueError: If the checkpoint, or every one, is broken.
+        FileNotFoundError: If the folder or any checkpoint is missing.
+        ValueError: If the checkpoint, or every checkpoint, is broken.
     """
     if given is None or str(given).lower() in ("false", "none"):
         return None
@@ -32,22 +33,22 @@ def find_checkpoint(output_dir: str | Path, given: str | None) -> str | None:
         return _newest(output_dir, given, checkpoints)
     if not Path(given).is_dir():
         raise FileNotFoundError(
-            f"`--resume_from_checkpoint {given}` was given, but there is no such folder. Pass a checkpoint, or `last`."
+            f"`--resume_from_checkpoint` must be a folder, but there is no {given}. Pass a checkpoint, or `last`."
         )
     flaw = find_flaw(Path(given))
     if flaw is not None:
         whole = next((str(path) for path in checkpoints if find_flaw(path) is None), None)
-        remedy = f"Resume from {whole!r}." if whole else "Leave the option out to start afresh."
-        raise ValueError(f"`--resume_from_checkpoint {given}` must be a whole checkpoint, but {flaw}. {remedy}")
+        remedy = f"Resume from {whole!r}." if whole else "Leave the option out to start again."
+        raise ValueError(f"`--resume_from_checkpoint {given}` must be a complete checkpoint, but {flaw}. {remedy}")
     return str(given)
 
 
 def find_flaw(path: Path) -> str | None:
     """
-    What is wrong with a checkpoint, as a clause; `None` if it is whole.
+    Return a description of a flaw of a checkpoint; `None` if it is complete.
 
     Args:
-        path (`Path`): Its folder.
+        path (`Path`): Folder of the checkpoint.
     """
     try:
         json.loads((path / STATE).read_text(encoding="utf-8"))
@@ -66,7 +67,7 @@ def find_flaw(path: Path) -> str | None:
         if missing:
             return f"its {missing} is missing"
     for file in [*path.glob("*.pt"), *path.glob("*.pth")]:
-        if not zipfile.is_zipfile(file):  # torch writes the table of contents at the end
+        if not zipfile.is_zipfile(file):  # torch writes the table of contents last
             return f"its {file.name} is cut"
     return None
 
@@ -92,15 +93,15 @@ def _checkpoints(output_dir: str | Path) -> list[Path]:
 def _newest(output_dir: str | Path, given: str, checkpoints: list[Path]) -> str:
     if not checkpoints:
         raise FileNotFoundError(
-            f"`--resume_from_checkpoint {given}` was given, but {str(output_dir)!r} has no checkpoint. Leave it out to "
-            "start afresh."
+            f"`--resume_from_checkpoint {given}` must find a checkpoint, but {str(output_dir)!r} has none. Leave it "
+            "out to start again."
         )
     for path in checkpoints:
         flaw = find_flaw(path)
         if flaw is None:
             return str(path)
-        print(f"{path} is left out, because {flaw}: its training was stopped while it was saved.")
+        print(f"{path} is skipped, because {flaw}: its training was stopped while it was saved.")
     raise ValueError(
-        f"`--resume_from_checkpoint {given}` must find a whole checkpoint, but each of the {len(checkpoints)} in "
-        f"{str(output_dir)!r} is broken. Leave it out to start afresh."
+        f"`--resume_from_checkpoint {given}` must find a complete checkpoint, but each of the {len(checkpoints)} in "
+        f"{str(output_dir)!r} is broken. Leave it out to start again."
     )

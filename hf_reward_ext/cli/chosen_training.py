@@ -1,4 +1,4 @@
-"""What a command line asks of `hf-reward-ext train`."""
+"""Options of `hf-reward-ext train`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ class Training(NamedTuple):
     Options of a training.
 
     Args:
-        method (`str`): One of `METHODS`.
-        script, training, model, mixture: The dataclasses, filled.
-        launch_arguments (`list[str]`): What none of them has, which is for accelerate.
-        launch_arguments_on_line (`list[str]`): Those of the command line, without those of the file.
-        arguments (`list[str]`): All that followed the method.
-        is_launched (`bool`): Whether accelerate or torchrun has started this process.
-        usage_error (`callable`): Ends the process with a message.
+        method (`str`): Method, one of `METHODS`.
+        script, training, model, mixture: Dataclasses with the options.
+        launch_arguments (`list[str]`): Unknown arguments, which are passed to accelerate.
+        launch_arguments_on_line (`list[str]`): Unknown arguments on the command line, without those in the file.
+        arguments (`list[str]`): All arguments after the method.
+        is_launched (`bool`): Whether accelerate or torchrun started this process.
+        usage_error (`callable`): Function that ends the process with a message.
     """
 
     method: str

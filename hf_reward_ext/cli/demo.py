@@ -1,4 +1,4 @@
-"""`hf-reward-ext demo`: the methods at work on the embedded policy, and its data for the other commands."""
+"""Command `hf-reward-ext demo`: a comparison of the methods on the demo policy, and data for other commands."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,15 @@ from hf_reward_ext.base.options import Count
 from hf_reward_ext.cli.options import option
 from hf_reward_ext.cli.parser import command_parser
 
-SHORT = "train heads on the embedded policy and compare the methods"
+SHORT = "train models on the demo policy and compare the methods"
 DESCRIPTION = """\
-Trains reward heads on the embedded policy in front of you, runs the methods on held-out problems, prints one table, and
-writes it as JSON with a plot. Takes under 4 minutes on 2 cores.
-With --write_data it writes training and test rows of the policy instead, for the other commands."""
+Trains reward models on the demo policy, runs the methods on held-out problems, prints one table, and writes it as JSON
+with a plot. It takes less than 4 minutes on 2 cores.
+With --write_data it writes training and test rows of the policy instead, for other commands."""
 EXAMPLES = ("", "--small --output outputs/small", "--write_data outputs/data")
 CANDIDATES = 4
-JUDGE_PAIRS = 6  # per problem: they are computed, not sampled
-SPLITS = {"train": "train.jsonl", "dev": "validation.jsonl", "test": "test.jsonl"}  # as `datasets` names them
+JUDGE_PAIRS = 6  # judge pairs per problem, which are computed and not sampled
+SPLITS = {"train": "train.jsonl", "dev": "validation.jsonl", "test": "test.jsonl"}  # names of splits in `datasets`
 _FOLDERS = ("completions", "pairs", "judge")
 
 
@@ -28,24 +28,24 @@ class DemoOptions:
 
     title: ClassVar[str] = "demo"
     output: str = option("folder for table, plot and heads", "outputs/demo", metavar="DIR")
-    small: bool = option("a few seconds, too few problems to conclude anything", False)
+    small: bool = option("quick run of a few seconds, with too few problems for conclusions", False)
     write_data: str | None = option("folder for JSON lines of the arithmetic task, instead of the demo", metavar="DIR")
-    num_train: Annotated[int, Count(most=2000)] = option("training problems to write", 2000)
-    num_test: Annotated[int, Count(most=500)] = option("dev and test problems to write", 200)
-    seed: Annotated[int, Count(least=0)] = option("random seed of everything", 0)
-    overwrite: bool = option("replace results or data of other settings, or of another origin", False)
+    num_train: Annotated[int, Count(most=2000)] = option("number of training problems to write", 2000)
+    num_test: Annotated[int, Count(most=500)] = option("number of dev and of test problems to write", 200)
+    seed: Annotated[int, Count(least=0)] = option("random seed", 0)
+    overwrite: bool = option("replace existing results or data with other settings or of another origin", False)
 
     def check(self) -> None:
-        """Return all options go together."""
+        """Accept all options, which are independent."""
 
 
 def parse(arguments: Sequence[str]):
-    """Return the options, and the flags of every command."""
+    """Parse the options, and the flags of every command."""
     return command_parser("demo", DemoOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: DemoOptions) -> dict:
-    """Run the tour, or writes its data."""
+    """Run the comparison, or write its data."""
     from hf_reward_ext.base.saving.atomic import check_folder
 
     if options.write_data:
@@ -67,7 +67,7 @@ def run(options: DemoOptions) -> dict:
 
 
 def _check_results(path: Path, overwrite: bool) -> None:
-    """Reject to replace results that the demo did not write."""
+    """Raise `ValueError` if the folder has results that the demo did not write."""
     if not path.exists() or overwrite:
         return
     try:
@@ -85,23 +85,23 @@ def write_demo_data(
     folder: str | Path, num_train: int, num_test: int, seed: int = 0, overwrite: bool = False
 ) -> dict[str, int]:
     """
-    Return the samples the demo policy and writes what each method trains on.
+    Sample from the demo policy, and write training data for each method.
 
-    A run that was killed resumes: files of a split that are all there are left alone.
+    A killed run resumes: complete files of a split are not written again.
 
     Args:
-        folder (`str` or `Path`): Gets `completions/`, `pairs/` and `judge/`, each with `train.jsonl`,
-            `validation.jsonl` (to choose and calibrate on) and `test.jsonl`; `prompts.jsonl`, the problems of the test
-            files; and `demo_data.json`, the settings.
-        num_train, num_test (`int`): Problems; pairs are made of those with a right and a wrong sample.
+        folder (`str` or `Path`): Output folder of `completions/`, `pairs/` and `judge/`, each with `train.jsonl`,
+            `validation.jsonl` (for selection and calibration) and `test.jsonl`; `prompts.jsonl`, the problems of the
+            test files; and `demo_data.json`, the settings.
+        num_train, num_test (`int`): Number of problems; pairs are made from those with a correct and a wrong sample.
         seed (`int`): Random seed of problems and samples.
-        overwrite (`bool`, *optional*, defaults to `False`): Whether files that are there are replaced.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace existing files.
 
     Returns:
-        `dict`: The number of rows of each file.
+        `dict`: Number of rows of each file.
 
     Raises:
-        ValueError: If there are too few problems, or files that were not made with these settings.
+        ValueError: If there are too few problems, or files with other settings.
     """
     from hf_reward_ext.base.saving.atomic import replace_text
     from hf_reward_ext.demo import arithmetic
@@ -139,7 +139,7 @@ def write_demo_data(
 
 
 def _sample(split: str, count: int, seed: int) -> dict[str, list]:
-    """Return the rows of each folder."""
+    """Sample the rows of each folder."""
     import torch
 
     from hf_reward_ext.demo import arithmetic, judge

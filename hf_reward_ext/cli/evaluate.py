@@ -1,4 +1,4 @@
-"""`hf-reward-ext evaluate`: pair accuracy on preference rows and benchmarks, and best-of-N curves."""
+"""Command `hf-reward-ext evaluate`: pair accuracy on preference rows and benchmarks, and best-of-N curves."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 @dataclass
 class EvaluationOptions:
-    """What is measured, and how."""
+    """Scorer, rows and settings of the evaluation."""
 
     title: ClassVar[str] = "evaluation"
     scorer: str | None = option(
@@ -49,24 +49,22 @@ class EvaluationOptions:
         "function of a completion, with best-of-n: adds the votes", metavar="MODULE:FUNCTION", kind="function"
     )
     confidence: Annotated[float, Number(above=0, below=1)] = option("confidence level of intervals", 0.95)
-    seed: Annotated[int, SEED] = option("random seed of the bootstrap and of judges that write", 0)
-    batch_size: Annotated[int, Count()] = option("responses at a time", 16)
+    seed: Annotated[int, SEED] = option("random seed of the bootstrap and of written judgments", 0)
+    batch_size: Annotated[int, Count()] = option("number of responses per batch", 16)
 
 
 @dataclass
 class ResultOptions:
-    """Where results go."""
+    """Output files."""
 
     title: ClassVar[str] = "output"
-    output: str | None = option("file of the numbers, as JSON", metavar="FILE", kind="place")
-    rows: str | None = option("file of the results of each row, as JSON lines", metavar="FILE", kind="place")
-    markdown: str | None = option("file of the table", metavar="FILE", kind="place")
+    output: str | None = option("JSON file of the numbers", metavar="FILE", kind="place")
+    rows: str | None = option("JSON lines file of the results of each row", metavar="FILE", kind="place")
+    markdown: str | None = option("Markdown file of the table", metavar="FILE", kind="place")
     plot: str | None = option("png, svg or pdf file; needs matplotlib", metavar="FILE", kind="place")
-    overwrite: bool = option("replace files that are there, once the new ones are whole", False, kind="place")
+    overwrite: bool = option("replace existing files once the new ones are complete", False, kind="place")
     model_card: bool = option("add the numbers to the card in the scorer's folder", False, kind="place")
-    dataset_title: str | None = option(
-        "title of the data in the card (default: as --data)", metavar="TEXT", kind="place"
-    )
+    dataset_title: str | None = option("title of the data in the card (default: --data)", metavar="TEXT", kind="place")
 
 
 @dataclass
@@ -74,11 +72,11 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
     """Options of `evaluate`."""
 
     def check(self) -> None:
-        """Raise `ValueError` if options do not go together."""
+        """Raise `ValueError` for options that exclude each other."""
         if not self.scorer:
-            raise ValueError("--scorer is missing: what is measured")
+            raise ValueError("--scorer is missing: the reward model to evaluate")
         if not self.data:
-            raise ValueError("--data is missing: the rows to measure it on")
+            raise ValueError("--data is missing: the rows to evaluate")
         if is_training_free(self.scorer) != bool(self.policy):
             raise ValueError(
                 "--policy goes with a training-free --scorer (confidence, ...), whose probabilities it has; give both "
@@ -95,12 +93,12 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
 
 
 def parse(arguments: Sequence[str]):
-    """Return the options, and the flags of every command."""
+    """Parse the options, and the flags of every command."""
     return command_parser("evaluate", EvaluateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: EvaluateOptions) -> dict:
-    """Return the measures, prints the table, and writes what was asked for."""
+    """Evaluate, print the table, and write the output files."""
     from hf_reward_ext.base.saving.json_values import digest
     from hf_reward_ext.cli.results import ResultFiles
     from hf_reward_ext.cli.work import check_places, read_data, settings_of
@@ -109,7 +107,7 @@ def run(options: EvaluateOptions) -> dict:
     _check_plot(options)
     card = Path(str(options.scorer)) / "README.md"
     if options.model_card and not card.is_file():
-        raise FileNotFoundError(f"`--model_card` was given, but there is no {str(card)!r}. Leave it out.")
+        raise FileNotFoundError(f"`--model_card` must find a card, but there is no {str(card)!r}. Leave it out.")
     rows = _read(options, read_data(options))
     settings = {**settings_of(options), "rows": digest([str(row) for row in rows])}
     named = {name: Path(path) for name in _FILES if (path := getattr(options, name)) is not None}
@@ -127,7 +125,7 @@ def run(options: EvaluateOptions) -> dict:
 
 
 def _read(options: EvaluateOptions, rows: Any) -> list:
-    """Return the rows as they are measured; the wrong one is named before a model is loaded."""
+    """Read and check the rows before a model is loaded; errors name the row."""
     from hf_reward_ext.evaluation.candidates import read_candidate_rows
     from hf_reward_ext.evaluation.evaluate import read_benchmark
 
@@ -170,7 +168,7 @@ def _load_scorer(options: EvaluateOptions) -> Any:
 
 
 def _contents(result: Any) -> dict[str, Any]:
-    """What each file beside the report holds: text, or a function that writes it."""
+    """Return the contents of each file other than the report: text, or a function that writes it."""
     rows = getattr(result, "rows", [])
     return {
         "rows": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
@@ -180,12 +178,12 @@ def _contents(result: Any) -> dict[str, Any]:
 
 
 def _table(report: dict) -> str:
-    """Return the table of a report that was written before."""
+    """Return the table of an existing report."""
     from hf_reward_ext.base.stats.intervals import Estimate
     from hf_reward_ext.evaluation.table import estimates_to_markdown
 
     estimates = {name: Estimate(**values) for name, values in report["estimates"].items()}
-    what = f"{report['scorer']}, as measured before; {report['confidence']:.0%} bootstrap intervals."
+    what = f"{report['scorer']}, from an earlier run; {report['confidence']:.0%} bootstrap intervals."
     return estimates_to_markdown(estimates, what)
 
 
@@ -194,7 +192,7 @@ def _add_to_card(options: EvaluateOptions, result: Any) -> None:
 
     named: tuple = (options.dataset_title or options.data, options.data, options.split)
     if options.format not in ("preference", "best-of-n"):
-        named = (options.dataset_title, None, options.split)  # benchmarks have names of their own
+        named = (options.dataset_title, None, options.split)  # benchmarks have names
     add_to_model_card(str(options.scorer), result.to_eval_results(*named))
 
 

@@ -1,4 +1,4 @@
-"""Folders of models, checked before anything is loaded, and errors of loading with the name of the model."""
+"""Checks of model folders before loading, and errors of loading with the name of the model."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _JSON = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_conf
 
 def is_path(name: str) -> bool:
     """
-    Return whether a name can only be a place on this machine, and not `OWNER/NAME` on the Hub.
+    Return whether a name can only be a local path, and not `OWNER/NAME` on the Hub.
 
     Example:
     ```python
@@ -29,15 +29,15 @@ def is_path(name: str) -> bool:
 
 def check_model_folder(folder: str | Path, option: str) -> None:
     """
-    Reject a folder whose files cannot be those of a model, by the file.
+    Reject a folder whose files cannot be those of a model.
 
     Args:
-        folder (`str` or `Path`): The folder.
-        option (`str`): Its option, for messages.
+        folder (`str` or `Path`): Folder of the model.
+        option (`str`): Name of the option, for messages.
 
     Raises:
         FileNotFoundError: If there is no config, or no weights.
-        ValueError: If a file is cut, no JSON, or of an unknown type.
+        ValueError: If a file is truncated, not JSON, or of an unknown model type.
     """
     path = Path(folder)
     is_adapter = (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
@@ -60,11 +60,11 @@ def check_model_folder(folder: str | Path, option: str) -> None:
         )
     for file in weights:
         if not is_whole(file):
-            raise _broken(file, folder, option, "is cut or no safetensors file")
+            raise _broken(file, folder, option, "is truncated or not a safetensors file")
 
 
 def is_whole(file: Path) -> bool:
-    """Return whether a safetensors file has the size that its header names."""
+    """Return whether a safetensors file has the size given in its header."""
     try:
         with safe_open(file, "pt"):
             return True
@@ -74,7 +74,7 @@ def is_whole(file: Path) -> bool:
 
 @contextmanager
 def loading(name: str, option: str) -> Iterator[None]:
-    """Add option and name to the errors that transformers and PEFT raise while they load a model."""
+    """Add option and name to errors that transformers and PEFT raise while they load a model."""
     try:
         yield
     except (RuntimeError, OSError, KeyError, AttributeError, SafetensorError) as error:
@@ -88,9 +88,9 @@ def _read_object(file: Path, folder: str | Path, option: str) -> dict[str, Any]:
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise _broken(file, folder, option, "is cut or no JSON") from error
+        raise _broken(file, folder, option, "is truncated or not JSON") from error
     if not isinstance(read, dict):
-        raise _broken(file, folder, option, "holds no JSON object")
+        raise _broken(file, folder, option, "has no JSON object")
     return read
 
 

@@ -1,4 +1,4 @@
-"""`hf-reward-ext generate`: a policy alone, guided by GenARM, or searching with SLA."""
+"""Command `hf-reward-ext generate`: generation with a policy alone, guided by GenARM, or with SLA's search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from hf_reward_ext.cli.options import (
 )
 from hf_reward_ext.cli.parser import command_parser
 
-SHORT = "generate text: guided by GenARM, searching with SLA, or plain"
+SHORT = "generate text: guided by GenARM, with SLA's search, or plain"
 DESCRIPTION = """\
 Continues prompts with a policy: alone, guided by autoregressive reward models (--guide), or with streaming look-ahead
 search on a reward channel (--channel)."""
@@ -25,42 +25,42 @@ EXAMPLES = (
     "--guide outputs/genarm --alpha 1.0 --data outputs/data/prompts.jsonl --output outputs/guided.jsonl",
     "--channel outputs/sla --width 2 --step 4 --depth 2 --data prompts.jsonl --output searched.jsonl",
 )
-MOST_LEAVES = 4096  # of the search tree: each is a row of every forward
+MOST_LEAVES = 4096  # leaves of the search tree, each of which is a row of every forward
 
 
 @dataclass
 class ModelOptions:
-    """Policy, and what steers it."""
+    """Policy, guides and channel."""
 
     title: ClassVar[str] = "models"
     model: str | None = option(
         "policy; default: the base of the guide or channel", metavar="NAME", kind="model", revision=True
     )
-    guide: list[str] | None = option("causal LMs or adapters that `train genarm` wrote", metavar="NAME", kind="model")
+    guide: list[str] | None = option("causal LMs or adapters trained by `train genarm`", metavar="NAME", kind="model")
     alpha: Annotated[list[float] | None, Number()] = option("weight of each guide (default: 1.0)")
-    channel: str | None = option("reward channel that `train sla` wrote", metavar="NAME", kind="model")
+    channel: str | None = option("reward channel trained by `train sla`", metavar="NAME", kind="model")
 
 
 @dataclass
 class SearchOptions:
-    """The search on a channel."""
+    """Look-ahead search with a channel."""
 
     title: ClassVar[str] = "search, with --channel"
     width: Annotated[int, Count()] = option("branches", 2)
-    step: Annotated[int, Count()] = option("tokens of a chunk", 10)
+    step: Annotated[int, Count()] = option("number of tokens of a chunk", 10)
     depth: Annotated[int, Count(least=0)] = option("chunks ahead", 2)
     branch_entropy: Annotated[float | None, Number(least=0)] = option(
-        "branch only where the next token is at least this uncertain, in nats; default: everywhere"
+        "minimum entropy of the next token for a branch, in nats; default: branch everywhere"
     )
 
 
 @dataclass
 class GenerateSamplingOptions(SamplingOptions):
-    """Sampling, and several sequences of a prompt."""
+    """Sampling, and several sequences per prompt."""
 
     title: ClassVar[str] = "sampling"
-    num_return_sequences: Annotated[int, Count(most=10_000)] = option("completions of a prompt", 1)
-    num_beams: Annotated[int, Count(most=1000)] = option("beams; 1 for none", 1)
+    num_return_sequences: Annotated[int, Count(most=10_000)] = option("number of completions per prompt", 1)
+    num_beams: Annotated[int, Count(most=1000)] = option("number of beams; 1 for no beam search", 1)
 
 
 @dataclass
@@ -70,7 +70,7 @@ class GenerateOptions(
     """Options of `generate`."""
 
     def check(self) -> None:
-        """Raise `ValueError` if options do not go together."""
+        """Raise `ValueError` for options that exclude each other."""
         self.check_prompts(self.data)
         if self.guide and self.channel:
             raise ValueError("--guide and --channel exclude each other")
@@ -97,12 +97,12 @@ class GenerateOptions(
 
 
 def parse(arguments: Sequence[str]):
-    """Return the options, and the flags of every command."""
+    """Parse the options, and the flags of every command."""
     return command_parser("generate", GenerateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: GenerateOptions) -> dict:
-    """Return the generates, and writes or prints what came out."""
+    """Generate, and write or print the completions."""
     from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
 
     check_places(options, "output")
@@ -172,12 +172,12 @@ def _row(prompt: Any, texts: list[str], counts: list[int]) -> dict:
 
 def encode(prompts: Sequence, tokenizer: Any, **kwargs: Any) -> Any:
     """
-    Return the token ids of prompts, all text or all messages, padded on the left.
+    Tokenize prompts, all text or all messages, padded on the left.
 
     Args:
-        prompts (`list` of `str` or of messages): The prompts.
-        tokenizer: The policy's.
-        **kwargs: For the tokenizer.
+        prompts (`list` of `str` or of messages): Prompts to tokenize.
+        tokenizer: Tokenizer of the policy.
+        **kwargs: Arguments of the tokenizer.
     """
     texts = [
         prompt
@@ -185,7 +185,7 @@ def encode(prompts: Sequence, tokenizer: Any, **kwargs: Any) -> Any:
         else tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
         for prompt in prompts
     ]
-    special = isinstance(prompts[0], str)  # a template writes its own
+    special = isinstance(prompts[0], str)  # a chat template adds special tokens itself
     return tokenizer(texts, add_special_tokens=special, return_token_type_ids=False, **{"padding": True, **kwargs})
 
 

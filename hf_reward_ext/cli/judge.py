@@ -1,4 +1,4 @@
-"""`hf-reward-ext judge`: which of two responses is better, or how good each one is."""
+"""Command `hf-reward-ext judge`: judgments of pairs or single responses."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from hf_reward_ext.cli.parser import command_parser
 
 SHORT = "judge pairs or single responses with a Fast-Slow judge"
 DESCRIPTION = """\
-Judges pairs of responses, or with pointwise verdicts single ones: in one token where the judge is sure, in writing
-where it is not. Rows {prompt, chosen, rejected} also give its accuracy."""
+Judges pairs of responses, or single responses with pointwise verdicts: in one token if the judge is confident, with a
+written judgment otherwise. Rows {prompt, chosen, rejected} also give its accuracy."""
 EXAMPLES = (
     "--model outputs/judge --data outputs/data/judge --output outputs/judgments.jsonl",
     '--model outputs/judge --prompt "6 1 3 3=12|" --responses "6-1*3-3=12" "6+1*3-3=12"',
@@ -26,38 +26,38 @@ _READ = ("prompt", "chosen", "rejected", "response_a", "response_b", "response",
 
 @dataclass
 class JudgeModelOptions:
-    """The judge and its gate."""
+    """Judge and gate."""
 
     title: ClassVar[str] = "judge"
     model: str | None = option(
-        "a judge that `train fast-slow` wrote, or any causal LM", metavar="NAME", kind="model", revision=True
+        "judge trained by `train fast-slow`, or any causal LM", metavar="NAME", kind="model", revision=True
     )
     verdicts: list[str] | None = option("verdicts of a plain causal LM (default: A B)")
-    mode: Literal["gated", "fast", "slow"] = option("which path judges", "gated")
-    votes: Annotated[int | None, Count(most=1000)] = option("written judgments of an unsure row")
-    max_new_tokens: Annotated[int | None, Count()] = option("longest written judgment")
+    mode: Literal["gated", "fast", "slow"] = option("path of the decisions", "gated")
+    votes: Annotated[int | None, Count(most=1000)] = option("number of written judgments per escalated row")
+    max_new_tokens: Annotated[int | None, Count()] = option("maximum number of tokens of a written judgment")
     seed: Annotated[int, SEED] = option("random seed of written judgments", 0)
     calibration_data: str | None = option(
-        "other pairs {prompt, chosen, rejected}, to set the gate", metavar="NAME", kind="rows"
+        "held-out pairs {prompt, chosen, rejected} to calibrate the gate", metavar="NAME", kind="rows"
     )
     budget: Annotated[float | None, Number(least=0, most=1)] = option(
-        "calibration: largest share of decisions to escalate"
+        "calibration: maximum share of escalated decisions"
     )
-    risk: Annotated[float | None, Number(above=0, below=1)] = option("calibration: largest error rate of fast verdicts")
+    risk: Annotated[float | None, Number(above=0, below=1)] = option("calibration: maximum error rate of fast verdicts")
 
 
 @dataclass
 class PairOptions:
     """A decision on the command line."""
 
-    title: ClassVar[str] = "one decision, instead of --data"
+    title: ClassVar[str] = "prompt of one decision, instead of --data"
     prompt: str | None = option("the prompt", kind="input")
-    responses: list[str] | None = option("two to compare; any number with pointwise verdicts", kind="input")
+    responses: list[str] | None = option("two responses to compare; any number with pointwise verdicts", kind="input")
 
 
 @dataclass
 class JudgeDataOptions(DataOptions):
-    """Rows, also those of benchmarks."""
+    """Rows, including those of benchmarks."""
 
     title: ClassVar[str] = "data"
     format: Literal["pairs", "rewardbench", "rm-bench", "judgebench", "llmbar"] = option(
@@ -73,7 +73,7 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
     """Options of `judge`."""
 
     def check(self) -> None:
-        """Raise `ValueError` if options do not go together."""
+        """Raise `ValueError` for options that exclude each other."""
         if not self.model:
             raise ValueError("--model is missing: a judge or causal LM, by name or folder")
         if bool(self.prompt) == bool(self.data) or bool(self.prompt) != bool(self.responses):
@@ -86,12 +86,12 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
 
 
 def parse(arguments: Sequence[str]):
-    """Return the options, and the flags of every command."""
+    """Parse the options, and the flags of every command."""
     return command_parser("judge", JudgeOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
 def run(options: JudgeOptions) -> dict:
-    """Return the judges, and writes or prints."""
+    """Judge, and write or print."""
     from hf_reward_ext.cli.rows import load_rows
     from hf_reward_ext.cli.work import check_places, open_output, report, work_through
 
@@ -108,7 +108,7 @@ def run(options: JudgeOptions) -> dict:
     summary = _summarize(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
     for problem in _problems(summary):
-        print(f"This judge may not judge: {problem}.", file=sys.stderr)
+        print(f"This judge may be unreliable: {problem}.", file=sys.stderr)
     return report("judge", options, results, summary)
 
 
@@ -120,8 +120,8 @@ def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
     is_pair = "response" not in rows[0]
     if judge.judge_prompt.is_pairwise and not is_pair:
         raise ValueError(
-            f"Single responses were given, but the judge's verdicts {judge.config.verdicts} compare two. Give pairs, "
-            "or a judge with pointwise verdicts such as Yes and No."
+            f"The rows must have two responses for the judge's verdicts {judge.config.verdicts}, got single responses. "
+            "Give pairs, or a judge with pointwise verdicts such as Yes and No."
         )
     judge.check(*_columns(rows, judge.config.both_orders), mode=options.mode)
     if held_out is not None:
@@ -138,7 +138,7 @@ def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
 
 
 def _rows(options: JudgeOptions) -> list[dict]:
-    """Return the rows to judge, each checked; the wrong one is named."""
+    """Read and check the rows to judge; errors name the row."""
     if options.responses is not None and len(options.responses) == 2:
         rows = [{"prompt": options.prompt, "response_a": options.responses[0], "response_b": options.responses[1]}]
     elif options.responses is not None:
@@ -204,23 +204,21 @@ def _judge(options: JudgeOptions) -> Any:
         judge = FastSlowRewardModel(causal_lm, tokenizer, options.verdicts or ("A", "B"), batch_size=options.batch_size)
     if options.votes:
         judge.config.num_votes = options.votes
-        judge.config.sampling_temperature = judge.config.sampling_temperature or 1.0  # votes that may differ
+        judge.config.sampling_temperature = judge.config.sampling_temperature or 1.0  # several votes need sampling
     if options.max_new_tokens:
         judge.config.max_new_tokens = options.max_new_tokens
     return on_device(judge, options)
 
 
 def _columns(rows: list[dict], both_orders: bool) -> tuple[list, list, list | None]:
-    """Return the prompts, and the responses in the order in which they are shown."""
+    """Return prompts, and responses in the order in which they are shown."""
     shown = [_shown(row, both_orders) for row in rows]
     second = None if "response" in rows[0] else [pair[1] for pair in shown]
     return [row["prompt"] for row in rows], [pair[0] for pair in shown], second
 
 
 def _shown(row: dict, both_orders: bool) -> tuple:
-    """Return both responses in the order in which they are shown; without both orders, the right one is not always
-    first.
-    """
+    """Return both responses in the order in which they are shown, which alternates without both orders."""
     if "chosen" in row:
         pair = (row["chosen"], row["rejected"])
         return pair if both_orders or row["number"] % 2 == 0 else pair[::-1]
@@ -228,7 +226,7 @@ def _shown(row: dict, both_orders: bool) -> tuple:
 
 
 def _result(row: dict, first: Any, judgment: Any) -> dict:
-    """Return the row with its judgment; numbers without a meaning are null."""
+    """Return the row with its judgment; undefined numbers are null."""
     fields = {
         name: None if isinstance(value, float) and value != value else value for name, value in asdict(judgment).items()
     }
@@ -239,7 +237,7 @@ def _result(row: dict, first: Any, judgment: Any) -> dict:
 
 
 def _describe(row: dict) -> str:
-    """Return a decision in a line: how probable the better response is, and which one it is."""
+    """Describe a decision in a line, with the better response and its probability."""
     better = "the first" if row["probability"] > 0.5 else "the second"
     if "shown_first" in row:
         better = "chosen" if row["correct"] else "rejected"
@@ -261,7 +259,7 @@ def _calibrated(found: dict, gate: Any) -> str:
 
 
 def _problems(summary: dict[str, float]) -> list[str]:
-    """Return the reasons, by its own numbers, why the model may be no judge."""
+    """Return reasons, from its judgments, why the judge may be unreliable."""
     from hf_reward_ext.fast_slow.calibrate.quality import LEAST_MASS, MOST_DISAGREEMENT, MOST_UNPARSED
 
     problems = []
@@ -283,7 +281,7 @@ def _problems(summary: dict[str, float]) -> list[str]:
 
 
 def _summarize(results: Iterable[dict]) -> dict[str, float]:
-    """What the judgments have in common."""
+    """Return summary values of the judgments."""
     rows: list[dict[str, Any]] = [{name: row.get(name) for name in _SUMMARIZED} for row in results]
     count, written = len(rows), [row for row in rows if row["mode"] == "slow"]
     summary: dict[str, float] = {

@@ -1,4 +1,4 @@
-"""Training in several processes, with `accelerate launch`."""
+"""Training in several processes with `accelerate launch`."""
 
 import io
 import os
@@ -20,10 +20,10 @@ MODULE = "hf_reward_ext.cli.main"
 
 def wants_launch(launch_arguments: Sequence[str]) -> bool:
     """
-    Return whether `accelerate launch` would start anything but one plain process, which this one already is.
+    Return whether `accelerate launch` would start anything other than one plain process.
 
     Args:
-        launch_arguments (`list[str]`): Arguments for accelerate that were given.
+        launch_arguments (`list[str]`): Given arguments for accelerate.
     """
     if launch_arguments or os.path.isfile(default_config_file):
         return True
@@ -32,14 +32,14 @@ def wants_launch(launch_arguments: Sequence[str]) -> bool:
 
 def launch(options: Training) -> None:
     """
-    Run `accelerate launch ... -m hf_reward_ext.cli.main train METHOD ...`, as `trl` runs its scripts.
+    Run `accelerate launch ... -m hf_reward_ext.cli.main train METHOD ...`, as TRL does for its scripts.
 
     Args:
-        options ([`Training`]): The options; those that we do not have are accelerate's.
+        options ([`Training`]): Options; unknown ones are passed to accelerate.
 
     Raises:
-        SystemExit: With code 2 if accelerate does not have an argument either.
-        RuntimeError: If a process failed; its output shows why.
+        SystemExit: With code 2 if accelerate does not know an argument either.
+        RuntimeError: If a process failed.
     """
     launch_arguments = resolve_config(options.launch_arguments)
     own_arguments = _without(options.arguments, options.launch_arguments_on_line)
@@ -60,10 +60,10 @@ def launch(options: Training) -> None:
 
 def resolve_config(arguments: Sequence[str]) -> list[str]:
     """
-    `--accelerate_config NAME_OR_FILE` as accelerate's own `--config_file`; names are those that TRL ships.
+    Replace `--accelerate_config NAME_OR_FILE` by accelerate's `--config_file`; names are those of TRL's configs.
 
     Raises:
-        ValueError: If there is neither such a file nor such a name.
+        ValueError: If there is neither a file nor a config of that name.
     """
     arguments = list(arguments)
     if "--accelerate_config" not in arguments:
@@ -74,14 +74,12 @@ def resolve_config(arguments: Sequence[str]) -> list[str]:
     path = Path(name) if Path(name).is_file() else shipped / f"{name}.yaml"
     if not path.is_file():
         names = sorted(file.stem for file in shipped.glob("*.yaml"))
-        raise ValueError(
-            f"`--accelerate_config {name}` was given, but that is neither a file nor one of TRL's {names}. Pass one."
-        )
+        raise ValueError(f"`--accelerate_config` must be a file or one of TRL's {names}, got {name!r}. Pass one.")
     return ["--config_file", str(path), *arguments[:index], *arguments[index + 2 :]]
 
 
 def _without(arguments: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """Return the arguments less those taken, which stand among them in this order."""
+    """Return the arguments without those taken, which occur among them in this order."""
     left, rest = [], list(taken)
     for argument in arguments:
         if rest and argument == rest[0]:

@@ -13,22 +13,22 @@ from hf_reward_ext.cli.processes import leaves_work_to_another
 
 COMMANDS = (demo, train, generate, bon, judge, evaluate)
 DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge and evaluate."
-EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 a command line that is not understood"
+EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 an invalid command line"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """
-    Parse the command line and runs the command.
+    Parse the command line and run the command.
 
     Args:
-        arguments (`list[str]`, *optional*): Default: those of the process.
+        arguments (`list[str]`, *optional*): Arguments. Default: those of the process.
 
     Returns:
-        The exit code: 0, or 1 after an error, which is one line on stderr.
+        Exit code: 0, or 1 after an error, which is printed as one line on stderr.
 
     Raises:
-        SystemExit: With code 2 for a command line that is not understood, with 0 after `--help`.
-        Exception: What went wrong, with `--debug`.
+        SystemExit: With code 2 for an invalid command line, with 0 after `--help`.
+        Exception: Any error of the command, with `--debug`.
     """
     arguments = _of_process() if arguments is None else list(arguments)
     command = _command(arguments)
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]):
-    """Return the module of the command that is named first."""
+    """Return the module of the command, which is the first argument."""
     names = {command.__name__.rpartition(".")[2]: command for command in COMMANDS}
     parser = ArgumentParser(prog="hf-reward-ext", description=DESCRIPTION, epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=version("hf_reward_ext"))
@@ -64,14 +64,14 @@ def _command(arguments: list[str]):
 
 
 def _of_process() -> list[str]:
-    """Return the arguments of the process as UTF-8, and output that no text stops, whatever the locale."""
+    """Return the arguments as UTF-8, and make the output accept any text, independent of the locale."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     return [os.fsencode(argument).decode("utf-8", "surrogateescape") for argument in sys.argv[1:]]
 
 
 def _one_line(error: Exception) -> str:
-    """Return the message of errors that are written for users; of others also what they are."""
+    """Return an error as one line, with its type unless the message is written for users."""
     message = " ".join(str(error).split())
     if isinstance(error, (ValueError, TypeError, OSError, RuntimeError)) and message:
         return message

@@ -1,4 +1,4 @@
-"""What `hf-reward-ext train` can train."""
+"""Methods of `hf-reward-ext train`."""
 
 import importlib
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Any
 @dataclass(frozen=True)
 class Method:
     """
-    A method, by names that load nothing.
+    Method with names of its classes, which are loaded lazily.
 
     Args:
-        text (`str`): What is trained, and from what.
-        config, trainer (`str`): Names of its training arguments and its trainer in `hf_reward_ext`.
-        use (`str`): Command line that uses what was trained; `{folder}` stands for it.
+        text (`str`): Description of the model and the data.
+        config, trainer (`str`): Names of training arguments and trainer in `hf_reward_ext`.
+        use (`str`): Command line that uses the trained model in `{folder}`.
     """
 
     text: str
@@ -22,7 +22,7 @@ class Method:
     use: str
 
     def load(self, name: str) -> Any:
-        """Return a class by its name in `hf_reward_ext`."""
+        """Load a class by its name in `hf_reward_ext`."""
         return getattr(importlib.import_module("hf_reward_ext"), name)
 
 
@@ -34,13 +34,13 @@ METHODS = {
         "generate --guide {folder} --prompt ...",
     ),
     "sla": Method(
-        "a reward channel beside a frozen model, for look-ahead search, from preference pairs",
+        "a reward channel next to a frozen model, for look-ahead search, from preference pairs",
         "SLAConfig",
         "SLATrainer",
         "generate --channel {folder} --prompt ...",
     ),
     "fast-slow": Method(
-        "a judge that answers in one token or in writing, from preference pairs with or without judgments",
+        "a judge that answers in one token or with a written judgment, from preference pairs with or without judgments",
         "FastSlowConfig",
         "FastSlowTrainer",
         "judge --model {folder} --data ...",

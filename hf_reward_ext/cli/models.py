@@ -1,4 +1,4 @@
-"""Models, tokenizers, scorers and functions by the names that the commands take."""
+"""Loading of models, tokenizers, scorers and functions by name."""
 
 import importlib
 import inspect
@@ -28,11 +28,11 @@ from hf_reward_ext.genarm import GenARMRewardModel
 
 def check_name(name: str | None, option: str, functions: bool = False) -> None:
     """
-    Reject what is no model, without asking the Hub about names that cannot be on it.
+    Reject a name that cannot be a model, without a request to the Hub.
 
     Args:
-        name (`str`, *optional*): Name or folder; `None` passes.
-        option (`str`): Its option, for the message.
+        name (`str`, *optional*): Name or folder; `None` is accepted.
+        option (`str`): Name of the option, for messages.
         functions (`bool`, *optional*): Whether `MODULE:FUNCTION` is allowed too.
 
     Raises:
@@ -60,7 +60,7 @@ def check_name(name: str | None, option: str, functions: bool = False) -> None:
 
 def fingerprint(name: str, revision: str | None = None) -> dict[str, Any]:
     """
-    What identifies a model, its base included: files of a folder, or the commit on the Hub.
+    Return values that identify a model and its base: hashes of files, or the commit on the Hub.
 
     Args:
         name (`str`): Name or folder.
@@ -91,7 +91,7 @@ def _config_or_none(name: str, revision: str | None) -> PreTrainedConfig | None:
 
 
 def model_type(name: str, **kwargs: Any) -> str | None:
-    """`model_type` of the config of a model; `None` for the demo policy, and for an adapter without a config."""
+    """Return the `model_type` of a model; `None` for the demo policy, and for an adapter without a config."""
     if name == DEMO_POLICY:
         return None
     has_config = (Path(name) / "config.json").is_file()
@@ -114,13 +114,13 @@ def base_of(name: str, option: str = "--model") -> str:
     Return the base model that a head, channel or adapter was trained on.
 
     Raises:
-        ValueError: If it does not say.
+        ValueError: If it has no name of a base model.
     """
     base = adapter_base(name)
     if base is None and name != DEMO_POLICY:
         base = getattr(config_of(name), "base_model_name_or_path", None)
     if base is None:
-        raise ValueError(f"{name!r} does not say which model it was trained on. Pass that model as {option}.")
+        raise ValueError(f"{name!r} has no name of the model it was trained on. Pass that model as {option}.")
     return base
 
 
@@ -131,7 +131,7 @@ def loading_settings(options: LoadingOptions) -> dict[str, Any]:
 
 
 def on_device(model: Any, options: LoadingOptions) -> Any:
-    """Return the model where `--device` says, in evaluation mode."""
+    """Return the model on `--device`, in evaluation mode."""
     if options.device != "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         model = model.to(options.device or found or "cpu")
@@ -140,11 +140,11 @@ def on_device(model: Any, options: LoadingOptions) -> Any:
 
 def load_tokenizer(name: str, **kwargs: Any) -> Any:
     """
-    Return the tokenizer of a model; that of the base for an adapter saved without one.
+    Load the tokenizer of a model, or that of the base for an adapter saved without one.
 
     Args:
         name (`str`): Name or folder.
-        **kwargs: For `from_pretrained` (`revision`, `trust_remote_code`).
+        **kwargs: Arguments of `from_pretrained` (`revision`, `trust_remote_code`).
     """
     if name == DEMO_POLICY:
         return load_policy()[1]
@@ -156,23 +156,23 @@ def load_tokenizer(name: str, **kwargs: Any) -> Any:
 
 def load_causal_lm(name: str, **kwargs: Any) -> Any:
     """
-    Return a causal LM by name or folder: the demo policy, an adapter on its base, or any of the Hub.
+    Load a causal LM by name or folder: the demo policy, an adapter on its base, or any model of the Hub.
 
     Args:
         name (`str`): Name or folder.
-        **kwargs: For `from_pretrained` (`dtype`, `revision`, ...); the demo policy is float32 by default.
+        **kwargs: Arguments of `from_pretrained` (`dtype`, `revision`, ...); the demo policy is float32 by default.
     """
     if name == DEMO_POLICY:
         dtype = kwargs.get("dtype")
         policy: Any = load_policy()[0]
-        policy.name_or_path = DEMO_POLICY  # what an adapter's config remembers
+        policy.name_or_path = DEMO_POLICY  # recorded in the adapter's config
         return policy.to(torch.float32 if dtype in (None, "auto") else getattr(torch, dtype))
     base = adapter_base(name)
     if base is None:
         model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **kwargs)
         check_loaded(name, model, {"missing_keys": report["missing_keys"]})  # others may be of another head
         return model
-    revision = kwargs.pop("revision", None)  # of the adapter, not of its base
+    revision = kwargs.pop("revision", None)  # revision of the adapter, not of its base
     policy = load_causal_lm(base, **kwargs)
     return load_adapter(policy, name, revision=revision)
 
@@ -196,16 +196,16 @@ def load_adapter(policy: Any, name: str, **kwargs: Any) -> Any:
 
 def load_function(name: str, option: str, example: tuple | None = None) -> Callable:
     """
-    Return a function by `MODULE:FUNCTION`; modules of the working directory are found, after installed ones.
+    Import a function by `MODULE:FUNCTION`; modules of the working directory are found after installed ones.
 
     Args:
-        name (`str`): The name.
-        option (`str`): Its option, for messages.
-        example (`tuple`, *optional*): Arguments that it must take.
+        name (`str`): `MODULE:FUNCTION`.
+        option (`str`): Name of the option, for messages.
+        example (`tuple`, *optional*): Arguments that it must accept.
 
     Raises:
-        ValueError: If there is no such module or function.
-        TypeError: If it is not callable, or not with such arguments.
+        ValueError: If the module or function does not exist.
+        TypeError: If it is not callable with such arguments.
     """
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
@@ -213,7 +213,7 @@ def load_function(name: str, option: str, example: tuple | None = None) -> Calla
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name!r} was given, but {error}. Pass MODULE:FUNCTION of something importable.") from error
+        raise ValueError(f"`{option}` must be importable, got {name!r}: {error}. Pass MODULE:FUNCTION.") from error
     if not callable(function):
         raise TypeError(f"`{option}` must be a function, got {name!r}, a `{type(function).__name__}`.")
     if example is not None:
@@ -230,7 +230,7 @@ def load_function(name: str, option: str, example: tuple | None = None) -> Calla
 
 
 def fingerprint_function(name: str) -> dict[str, Any]:
-    """Return the name of a function, and the hash of the file that it is in."""
+    """Return the name of a function, and the hash of its source file."""
     function = inspect.unwrap(load_function(name, "MODULE:FUNCTION"))
     try:
         source = inspect.getsourcefile(function)
@@ -243,18 +243,18 @@ def load_scorer(
     name: str, option: str, options: LoadingOptions, batch_size: int, revision: str | None = None
 ) -> Scorer | PairScorer:
     """
-    Return a scorer of prompts and completions.
+    Load a scorer of prompts and completions.
 
     Args:
         name (`str`): `MODULE:FUNCTION`; a reward model or judge by name or folder; or a causal LM or adapter, which
             scores as an autoregressive reward model.
-        option (`str`): Its option, for messages.
-        options ([`LoadingOptions`]): How models are loaded.
-        batch_size (`int`): Texts per forward.
+        option (`str`): Name of the option, for messages.
+        options ([`LoadingOptions`]): Loading options of models.
+        batch_size (`int`): Number of texts per forward.
         revision (`str`, *optional*): Branch, tag or commit of this model.
 
     Raises:
-        TypeError, ValueError: If the function is not there or cannot be called, or the model scores nothing.
+        TypeError, ValueError: If the function does not exist or cannot be called, or the model cannot score text.
     """
     if is_function(name):
         return as_scorer(load_function(name, option))
@@ -271,12 +271,12 @@ def load_scorer(
 
 
 def is_causal_lm(name: str) -> bool:
-    """Return whether a model is a causal LM or an adapter on one: it scores by its log-probability."""
+    """Return whether a model is a causal LM or an adapter on one, which scores by its log-probability."""
     if model_type(name) is None:
         return True
     return any(architecture.endswith("ForCausalLM") for architecture in config_of(name).architectures or ())
 
 
 def is_head(name: str) -> bool:
-    """Return whether a reward model is an ELHSR head, which scores while candidates are written."""
+    """Return whether a reward model is an ELHSR head, which scores during generation."""
     return not is_function(name) and not is_training_free(name) and model_type(name) == "elhsr"

@@ -1,4 +1,4 @@
-"""Options that several commands share: dataclasses that load nothing heavy."""
+"""Options shared by several commands, as dataclasses without heavy imports."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -8,34 +8,34 @@ from hf_reward_ext.base.options import SEED, Count, Number
 
 def option(help: str, default: Any = None, **metadata: Any) -> Any:
     """
-    Return a field of options.
+    Return a dataclass field for an option.
 
     Args:
         help (`str`): Description in the help.
         default (*optional*): Default value.
-        **metadata: For `argparse` (`metavar`); `option`, another name of the option; and `kind`, what it means for
-            results: `"input"` (rows or where they come from), `"place"` (where results go), `"model"`, `"scorer"`
-            (a model or function), `"function"`, or `"rows"` (other data that results depend on).
+        **metadata: Arguments of `argparse` (`metavar`); `option`, another name of the option; and `kind`, its meaning
+            for results: `"input"` (rows or their source), `"place"` (an output), `"model"`, `"scorer"` (a model or
+            function), `"function"`, or `"rows"` (other data that results depend on).
     """
     return field(default=default, metadata={"help": help, **metadata})
 
 
 @dataclass
 class LoadingOptions:
-    """How a model is loaded."""
+    """Loading of models."""
 
     title: ClassVar[str] = "loading"
     revision: str | None = option("branch, tag or commit of the model", metavar="NAME")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("type of the weights; default: as saved", "auto")
     device: str | None = option(
-        "cpu, cuda:0, ... or auto to spread it; default: the first GPU", metavar="NAME", kind="place"
+        "cpu, cuda:0, ... or auto to distribute the model; default: the first GPU", metavar="NAME", kind="place"
     )
-    trust_remote_code: bool = option("run code that comes with the model", False)
+    trust_remote_code: bool = option("run custom code of the model", False)
 
 
 @dataclass
 class DataOptions:
-    """Where rows come from."""
+    """Source of rows."""
 
     title: ClassVar[str] = "data"
     data: str | None = option(
@@ -43,7 +43,7 @@ class DataOptions:
     )
     data_config: str | None = option("configuration of a dataset on the Hub", metavar="NAME", kind="input")
     split: str | None = option("name of the split; default: the only one, or test", metavar="NAME", kind="input")
-    max_rows: Annotated[int | None, Count()] = option("number of rows to take, from the first", kind="input")
+    max_rows: Annotated[int | None, Count()] = option("number of rows to use, from the first", kind="input")
 
 
 @dataclass
@@ -54,25 +54,25 @@ class PromptOptions:
     prompt: list[str] | None = option("prompts, instead of --data", metavar="TEXT", kind="input")
     prompt_column: str = option("column of prompts, text or messages", "prompt", metavar="NAME", kind="input")
     chat: bool | None = option(
-        "send text prompts as a user's message, through the chat template; by default text is sent as it is",
+        "send text prompts as a user message, through the chat template; default: text is not changed",
         kind="input",
     )
 
     def check_prompts(self, data: str | None) -> None:
-        """Raise `ValueError` unless prompts are given in one way."""
+        """Raise `ValueError` unless prompts are given in exactly one way."""
         if bool(self.prompt) == bool(data):
-            raise ValueError("prompts are needed once: give either --prompt or --data")
+            raise ValueError("prompts are required once: give either --prompt or --data")
 
 
 @dataclass
 class SamplingOptions:
-    """How tokens are drawn; what is left out is as the model's generation config has it."""
+    """Sampling of tokens; the defaults are those of the model's generation config."""
 
     title: ClassVar[str] = "sampling"
-    max_new_tokens: Annotated[int, Count()] = option("most tokens of a completion", 256)
-    temperature: Annotated[float | None, Number(least=0)] = option("temperature; 0 takes the most probable token")
-    top_p: Annotated[float | None, Number(above=0, most=1)] = option("draw among the most probable that sum to it")
-    top_k: Annotated[int | None, Count(least=0)] = option("draw among the N most probable; 0 for all")
+    max_new_tokens: Annotated[int, Count()] = option("maximum number of tokens of a completion", 256)
+    temperature: Annotated[float | None, Number(least=0)] = option("temperature; 0 for greedy decoding")
+    top_p: Annotated[float | None, Number(above=0, most=1)] = option("probability mass of the tokens to sample from")
+    top_k: Annotated[int | None, Count(least=0)] = option("number of most probable tokens to sample from; 0 for all")
     seed: Annotated[int, SEED] = option("random seed", 0)
 
     def generation_settings(self) -> dict[str, Any]:
@@ -90,14 +90,14 @@ class SamplingOptions:
 
 @dataclass
 class OutputOptions:
-    """Where rows of results go."""
+    """Output of rows."""
 
     title: ClassVar[str] = "output"
     output: str | None = option(
-        "*.jsonl or *.arrow file of the rows; a run that stopped resumes", metavar="FILE", kind="place"
+        "*.jsonl or *.arrow file of the rows; an interrupted run resumes", metavar="FILE", kind="place"
     )
-    overwrite: bool = option("replace a file that is there, once the new one is whole", False, kind="place")
-    batch_size: Annotated[int, Count()] = option("rows at a time", 8)
+    overwrite: bool = option("replace an existing file once the new one is complete", False, kind="place")
+    batch_size: Annotated[int, Count()] = option("number of rows per batch", 8)
 
 
 # Rewards that no training made: from the policy's own probabilities.

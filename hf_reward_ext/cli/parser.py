@@ -1,4 +1,4 @@
-"""TRL's parser with options in groups, a file of options below the command line, and mistakes as usage errors."""
+"""Parser based on TRL's, with groups of options, a file of options, and usage errors."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from hf_reward_ext.base.options import check_declared
 
 COMMON = "of every command"
 _METAVARS = {"int": "N", "float": "X"}
-# Of a field, for this parser alone: another name of the option, and what it means for results (see work.py).
+# Metadata of a field for this parser: another name of the option, and its meaning for results (see work.py).
 _OWN_METADATA = ("option", "kind", "revision")
 
 
@@ -24,10 +24,10 @@ class Parsed(NamedTuple):
     A parsed command line.
 
     Args:
-        options (`tuple`): The dataclasses, filled.
-        flags (`Namespace`): `json` and `debug`.
-        unknown (`list[str]`): What none of them has, from the file and the command line.
-        unknown_on_line (`list[str]`): The latter alone.
+        options (`tuple`): Dataclasses with the options.
+        flags (`Namespace`): Flags `json` and `debug`.
+        unknown (`list[str]`): Unknown arguments in the file and on the command line.
+        unknown_on_line (`list[str]`): Unknown arguments on the command line only.
     """
 
     options: tuple
@@ -40,15 +40,15 @@ class OptionParser(TrlParser):
     """
     [`~trl.TrlParser`] of one command.
 
-    TRL reads the dataclasses and its file of options; here are groups, one spelling of each option in the help, files
-    in UTF-8, and every mistake as a usage error.
+    In addition to TRL's parsing of dataclasses and a file of options, it has groups of options, one spelling of each
+    option in the help, files in UTF-8, and usage errors for all mistakes.
 
     Args:
-        types (`type` or `list[type]`): Dataclasses of options. A class attribute `title` names the group of the fields
+        types (`type` or `list[type]`): Dataclasses of options. A class attribute `title` is the group of the fields
             that the class itself defines.
-        titles (`dict[str, str]`, *optional*): Groups of fields by name, where classes have no title.
+        titles (`dict[str, str]`, *optional*): Groups of fields by name, for classes without a title.
         order (`list[str]`, *optional*): Groups that come first.
-        **kwargs: For `argparse.ArgumentParser`.
+        **kwargs: Arguments of `argparse.ArgumentParser`.
     """
 
     def __init__(
@@ -64,25 +64,24 @@ class OptionParser(TrlParser):
         kwargs = {"formatter_class": OptionFormatter, "allow_abbrev": False, **kwargs}
         super().__init__(types, **kwargs)
         group = self._group(COMMON)
-        group.add_argument("--config", metavar="FILE", help="YAML file of these options; the command line wins over it")
+        group.add_argument("--config", metavar="FILE", help="YAML file of options; the command line takes precedence")
         group.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
-        if "debug" not in self._titles:  # TrainingArguments has one
+        if "debug" not in self._titles:  # TrainingArguments has this option
             group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def parse(self, arguments: Sequence[str]) -> Parsed:
         """
-        Return the options from the command line, and below it from the file of `--config`, whose block `env` sets
-        environment variables.
+        Parse the command line and the file of `--config`, whose block `env` sets environment variables.
 
         Args:
-            arguments (`list[str]`): The options.
+            arguments (`list[str]`): Arguments of the command.
 
         Raises:
             SystemExit: With code 2 if an option or value is wrong, with 0 after `--help`.
         """
         path, arguments = self._split_config(arguments)
         try:
-            # As `parse_args_and_config` does, which opens the file in the encoding of the locale.
+            # Like `parse_args_and_config`, which opens the file in the encoding of the locale.
             from_file = [] if path is None else self.set_defaults_with_config(**self._read(Path(path)))
             *filled, flags, from_line = self.parse_args_into_dataclasses(
                 arguments, return_remaining_strings=True, look_for_args_file=False
@@ -92,9 +91,7 @@ class OptionParser(TrlParser):
         return Parsed(tuple(filled), flags, from_file + from_line, from_line)
 
     def parse_command(self, arguments: Sequence[str]) -> tuple[Any, Namespace]:
-        """Return the one dataclass of a command, its values checked, and the flags; unknown options are usage
-        errors.
-        """
+        """Parse the dataclass of a command, check its values, and reject unknown options."""
         (options,), flags, unknown, on_line = self.parse(arguments)
         if unknown:
             where = "unrecognized arguments" if on_line else "argument --config: unrecognized options in the file"
@@ -108,7 +105,7 @@ class OptionParser(TrlParser):
         return options, flags
 
     def add_argument(self, *names: str, **kwargs: Any):
-        """Put an option of a dataclass into its group."""
+        """Add an option of a dataclass to its group."""
         name = names[0].lstrip("-")
         if name in ("h", "help"):
             return super().add_argument(*names, **kwargs)
@@ -125,12 +122,12 @@ class OptionParser(TrlParser):
         title = self._titles.get(field, "options")
         self._adapt(field, title, names, kwargs)
         added = self._group(title).add_argument(*names, **kwargs)
-        if kind == "string_to_bool" and kwargs.get("default") is None:  # neither on nor off, so both can be given
+        if kind == "string_to_bool" and kwargs.get("default") is None:  # neither on nor off by default
             self._group(title).add_argument(f"--no_{field}", action="store_false", dest=field, help=SUPPRESS)
         return added
 
     def _adapt(self, field: str, title: str, names: Sequence[str], kwargs: dict[str, Any]) -> None:
-        """Where a subclass changes an option before it is added."""
+        """Change an option before it is added; a hook for subclasses."""
 
     def _group(self, title: str):
         for name in [*self._order, title]:
@@ -170,7 +167,7 @@ class OptionParser(TrlParser):
         for name, value in settings.items():
             field = str(name).replace("-", "_")
             field = spelled.get(field, field)
-            if value is not None or type(None) in get_args(hints.get(field)):  # elsewhere null leaves the default
+            if value is not None or type(None) in get_args(hints.get(field)):  # null means the default
                 read[field] = value
         return read
 
@@ -180,9 +177,9 @@ def command_parser(name: str, options: type, description: str, examples: Sequenc
     Return the parser of a command with one dataclass.
 
     Args:
-        name (`str`): The command.
-        options (`type`): Its dataclass, with a method `check` for options that do not go together.
-        description (`str`): What the command does.
+        name (`str`): Name of the command.
+        options (`type`): Dataclass of the command, with a method `check` for options that exclude each other.
+        description (`str`): Description of the command.
         examples (`list[str]`): Command lines, printed below the options.
     """
     return OptionParser(
@@ -195,7 +192,7 @@ def command_parser(name: str, options: type, description: str, examples: Sequenc
 
 
 class OptionFormatter(RawDescriptionHelpFormatter):
-    """One spelling of each option, and its default unless that is nothing."""
+    """Help formatter with one spelling of each option, and its default if there is one."""
 
     def __init__(self, prog: str, **kwargs: Any):
         width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
@@ -218,7 +215,7 @@ class OptionFormatter(RawDescriptionHelpFormatter):
 
 def check_types(options: Any) -> None:
     """
-    Reject values of another type than declared, which a file of options may have; one value stands for a list of it.
+    Reject values of another type than declared, which a file may have; a single value is allowed for a list.
 
     Raises:
         TypeError: For the first such value.
@@ -244,7 +241,7 @@ def _check_type(name: str, value: Any, kinds: Collection) -> None:
 
 
 def _titles_of(kind: Any) -> dict[str, str]:
-    """Return the group of each field: the title of the class that defines it."""
+    """Return the group of each field, which is the title of the class that defines it."""
     titles: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
         if is_dataclass(base) and "title" in vars(base):

@@ -1,4 +1,4 @@
-"""The files of an evaluation: written together when all is measured, from scores that survive a killed run."""
+"""Files of an evaluation, written together at the end, from scores that survive a killed run."""
 
 import hashlib
 import json
@@ -16,23 +16,23 @@ from hf_reward_ext.base.saving.parts import Parts
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer
 
-_SECONDS = 1.0  # of work that a killed run loses at most, beside the batch at hand
+_SECONDS = 1.0  # maximum work in seconds that a killed run loses, in addition to the current batch
 
 
 class ResultFiles:
     """
-    Files of one evaluation. Nothing that is there changes before all of them are known.
+    Files of one evaluation, which are written only when all of them are complete.
 
-    The report (`"output"`) records what it was made with and the hashes of the other files, by which the same command
-    recognizes them as its own.
+    The report (`"output"`) records the settings and the hashes of the other files, by which the same command
+    recognizes its files.
 
     Args:
         paths (`dict` from `str` to `Path`): Files by name.
-        settings (`dict`): What the results depend on.
-        overwrite (`bool`): Whether files of these names are replaced.
+        settings (`dict`): Settings that the results depend on.
+        overwrite (`bool`): Whether to replace existing files.
 
     Raises:
-        ValueError: If a file is there and not of this command.
+        ValueError: If a file exists that this command did not write.
         RuntimeError: If another process writes the first one.
     """
 
@@ -46,13 +46,13 @@ class ResultFiles:
         for name, path in self.paths.items():
             if path.exists() and not overwrite and _hash(path.read_bytes()) not in own:
                 raise ValueError(
-                    f"`--{name}` must be a new file, but {str(path)!r} is there and not what this command writes. "
+                    f"`--{name}` must be a new file, but {str(path)!r} exists and was not written by this command. "
                     "Choose another name, or replace it with --overwrite."
                 )
         others = [path for name, path in self.paths.items() if name != "output"]
         has_all = bool(recorded) and all(path.exists() and _hash(path.read_bytes()) in own for path in others)
         self.finished = recorded if has_all and not overwrite and not self._is_resumed() else None
-        """The report of an earlier run of the same command, if all files are there."""
+        """Return the report of an earlier run of the same command, if all files exist."""
 
     def __enter__(self) -> Self:
         if self._parts is not None and self.finished is None:
@@ -66,7 +66,7 @@ class ResultFiles:
             self._parts.close()
 
     def resume(self, scorer: Scorer | PairScorer, seed: int) -> Scorer | PairScorer:
-        """Return the scorer, whose scores of an earlier run are read; each call has a seed of its own."""
+        """Return the scorer with the scores of an earlier run; each call has its own seed."""
         self._scores = kept = KeptScores(self._parts, seed)
         if isinstance(scorer, PairScorer):
             return _KeptPairScorer(scorer, kept)
@@ -83,11 +83,11 @@ class ResultFiles:
         Write all files, the report last.
 
         Args:
-            report (`dict`): The numbers.
-            contents (`dict`): Of the other files: text, or a function that writes a file.
+            report (`dict`): Numbers of the report.
+            contents (`dict`): Contents of the other files: text, or a function that writes a file.
 
         Returns:
-            The report with `settings`, `files` and `digest`.
+            Report with `settings`, `files` and `digest`.
         """
         if self._parts is None:
             return report
@@ -108,7 +108,7 @@ class ResultFiles:
         return report
 
     def finish(self) -> None:
-        """Delete the kept scores, when all is written."""
+        """Delete the stored scores when all files are written."""
         if self._parts is not None:
             self._parts.remove()
 
@@ -138,7 +138,7 @@ class ResultFiles:
             return None
 
     def _own(self, recorded: dict | None) -> set[str]:
-        """Hash of files that this command has written."""
+        """Return the hashes of files that this command has written."""
         own = set(recorded["files"].values()) if recorded else set()
         if recorded:
             own.add(_hash(self.paths["output"].read_bytes()))
@@ -146,12 +146,12 @@ class ResultFiles:
         return own | set(noted["files"] if noted else ())
 
     def _is_resumed(self) -> bool:
-        """Return whether kept scores are all there: a run was killed before it had done everything."""
+        """Return whether there are stored scores of a killed run."""
         noted = self._noted() if self._parts is not None else None
         return noted is not None and len(self._part_files()) >= noted["num_parts"] > 0
 
     def _recorded(self) -> dict | None:
-        """Return the report that is there, if it is whole and of the same settings."""
+        """Return the existing report, if it is complete and has the same settings."""
         try:
             report = json.loads(self.paths["output"].read_text(encoding="utf-8"))
             found = report.pop("digest")
@@ -163,14 +163,14 @@ class ResultFiles:
 
 class KeptScores:
     """
-    Results of calls in the order of the calls, kept in parts.
+    Results of calls in order, stored in parts.
 
     Args:
-        parts ([`Parts`], *optional*): Where they are kept.
-        seed (`int`): Random seed of the first call; each has the next one.
+        parts ([`Parts`], *optional*): Parts in which they are stored.
+        seed (`int`): Random seed of the first call; each later call uses the next one.
 
     Raises:
-        ValueError: If a call gets other texts than in the run that is resumed.
+        ValueError: If the texts of a call differ from the run that is resumed.
     """
 
     def __init__(self, parts: Parts | None, seed: int):
@@ -203,7 +203,7 @@ class KeptScores:
         return values
 
     def flush(self) -> None:
-        """Write what was computed since the last part."""
+        """Write the results since the last part."""
         if self._parts is not None and self._pending:
             self._parts.write(self._number, [], self._pending)
             self._number += 1
@@ -212,7 +212,7 @@ class KeptScores:
 
 
 class _KeptPairScorer(PairScorer):
-    """A judge of pairs whose answers are kept."""
+    """Pairwise judge with stored answers."""
 
     def __init__(self, scorer: PairScorer, kept: KeptScores):
         super().__init__(scorer.log_odds)
@@ -220,7 +220,7 @@ class _KeptPairScorer(PairScorer):
         self._scorer, self._kept = scorer, kept
 
     def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> np.ndarray:
-        """As of [`PairScorer`]."""
+        """Return log-odds as [`PairScorer.compare`] does."""
         return np.array(self._kept.call(self._compare, prompts, responses_a, responses_b), dtype=float)
 
     def _compare(self, *columns: Sequence) -> list:

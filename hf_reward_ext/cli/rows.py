@@ -1,4 +1,4 @@
-"""Rows of a dataset by its name on the Hub, or from a local file or folder."""
+"""Loading of rows from the Hub, or from a local file or folder."""
 
 import json
 from pathlib import Path
@@ -15,17 +15,17 @@ _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet
 
 def load_splits(name: str, config: str | None = None, streaming: bool = False) -> dict[str, Rows]:
     """
-    Return every split of a dataset.
+    Load all splits of a dataset.
 
     Args:
-        name (`str`): On the Hub; or a json, jsonl, csv, parquet or arrow file, whose only split is `"train"`; or a
-            folder of such files (`train.jsonl`, `test.jsonl`), or one written by `save_to_disk`.
+        name (`str`): Name on the Hub; or a json, jsonl, csv, parquet or arrow file, whose only split is `"train"`;
+            or a folder of such files (`train.jsonl`, `test.jsonl`), or one written by `save_to_disk`.
         config (`str`, *optional*): Configuration of a dataset on the Hub.
-        streaming (`bool`, *optional*): Read rows as they are needed.
+        streaming (`bool`, *optional*): Whether to read rows when they are needed.
 
     Raises:
-        FileNotFoundError: If `name` can only be a file, and is not there.
-        ValueError: If a file is of another kind.
+        FileNotFoundError: If `name` can only be a file, and does not exist.
+        ValueError: If a file has another format.
     """
     path = Path(name)
     if path.is_file():
@@ -45,7 +45,7 @@ def load_splits(name: str, config: str | None = None, streaming: bool = False) -
         return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
     if not path.is_dir() and (path.suffix in _KINDS or is_path(name)):
         raise FileNotFoundError(
-            f"The data file {name!r} was given, but there is no such file. Pass a file, a folder, or a name on the Hub."
+            f"The data must be a file, a folder, or a name on the Hub, but there is no file {name!r}. Check the path."
         )
     splits = load_dataset(name, config, streaming=streaming)
     return dict(splits)
@@ -81,12 +81,12 @@ def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> R
     Return one split.
 
     Args:
-        splits (`dict`): Of [`load_splits`].
-        split, name (`str`): Which, and of what.
-        option (`str`): The option that names a split, for the message.
+        splits (`dict`): Result of [`load_splits`].
+        split, name (`str`): Name of the split, and of the dataset.
+        option (`str`): Option for the split, for messages.
 
     Raises:
-        ValueError: If there is no such split, or it has no rows.
+        ValueError: If the split does not exist, or has no rows.
     """
     if split not in splits:
         raise ValueError(
@@ -100,15 +100,15 @@ def take_split(splits: dict[str, Rows], split: str, name: str, option: str) -> R
 
 def load_rows(name: str, split: str | None = None, config: str | None = None, *needed: tuple[str, ...]) -> Dataset:
     """
-    Return the rows of one split, all in memory.
+    Load the rows of one split into memory.
 
     Args:
         name, config (`str`): As for [`load_splits`].
-        split (`str`, *optional*): Default: the only one, or `"test"`.
-        needed (`tuple[str, ...]`): As for [`check_columns`].
+        split (`str`, *optional*): Name of the split. Default: the only one, or `"test"`.
+        needed (`tuple[str, ...]`): Required columns, as for [`check_columns`].
 
     Raises:
-        FileNotFoundError, ValueError: If they are not there, or lack columns.
+        FileNotFoundError, ValueError: If the rows do not exist, or lack columns.
     """
     splits = load_splits(name, config)
     if not splits:

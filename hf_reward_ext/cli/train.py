@@ -1,4 +1,4 @@
-"""`hf-reward-ext train`: the four trainers, as `trl` runs its own."""
+"""Command `hf-reward-ext train`: the trainers, with the interface of TRL's scripts."""
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -21,8 +21,8 @@ Trains a reward model with TRL's trainer and TRL's options.
 methods:
 """ + "\n".join(f"  {name:10} {method.text}" for name, method in METHODS.items())
 _EPILOG = """\
-`hf-reward-ext train METHOD --help` lists the options. `--config x.yaml` takes them from a file; the command line wins
-over it. Options of `accelerate launch` (--num_processes 2, --accelerate_config zero2) start several processes.
+`hf-reward-ext train METHOD --help` lists the options. `--config x.yaml` takes them from a file; the command line takes
+precedence. Options of `accelerate launch` (--num_processes 2, --accelerate_config zero2) start several processes.
 
 examples:
   hf-reward-ext train elhsr --config examples/configs/elhsr.yaml
@@ -30,7 +30,7 @@ examples:
   hf-reward-ext train sla --config sla.yaml --resume_from_checkpoint last
   accelerate launch --num_processes 2 -m hf_reward_ext train fast-slow --config judge.yaml
 """
-# Shown by `--help`; the others of transformers and TRL by `--help_all`.
+# Options shown by `--help`; `--help_all` also shows those of transformers and TRL.
 SHOWN = """output_dir num_train_epochs max_steps per_device_train_batch_size per_device_eval_batch_size
 gradient_accumulation_steps learning_rate lr_scheduler_type warmup_steps weight_decay max_grad_norm max_length
 center_rewards_coefficient eval_strategy eval_steps save_strategy save_steps save_total_limit load_best_model_at_end
@@ -41,10 +41,10 @@ resume_from_checkpoint push_to_hub hub_model_id disable_tqdm""".split()
 @dataclass
 class TrainArguments(ScriptArguments):
     """
-    [`~trl.ScriptArguments`], whose data may be local, with separate evaluation data.
+    [`~trl.ScriptArguments`] with local data, and separate evaluation data.
 
     Args:
-        eval_dataset_name (`str`, *optional*): As `dataset_name`, for evaluation.
+        eval_dataset_name (`str`, *optional*): Evaluation data, with the format of `dataset_name`.
     """
 
     eval_dataset_name: str | None = field(
@@ -56,36 +56,37 @@ class TrainArguments(ScriptArguments):
 @dataclass
 class JudgeArguments(TrainArguments):
     """
-    Settings of a judge beside its training.
+    Settings of a judge other than training arguments.
 
     Args:
-        judge_template (`str`, *optional*): JSON object or file of the fields of [`JudgeTemplate`]; a mapping in YAML.
-        judge_max_new_tokens (`int`, *optional*): Longest written judgment.
-        budget, risk (`float`, *optional*): Calibrate on the evaluation pairs after training; see
+        judge_template (`str`, *optional*): Fields of [`JudgeTemplate`] as a JSON object or file, or a mapping in YAML.
+        judge_max_new_tokens (`int`, *optional*): Maximum number of tokens of a written judgment.
+        budget, risk (`float`, *optional*): Aim of a calibration on the evaluation pairs after training, see
             [`FastSlowRewardModel.calibrate`].
     """
 
     judge_template: str | None = field(
-        default=None, metadata={"help": "Judge prompt: JSON or a JSON file of JudgeTemplate's fields; a YAML mapping."}
+        default=None,
+        metadata={"help": "Judge prompt: fields of JudgeTemplate as JSON, JSON file or YAML mapping."},
     )
     judge_max_new_tokens: Annotated[int | None, Count()] = field(
-        default=None, metadata={"help": "Longest written judgment, in tokens."}
+        default=None, metadata={"help": "Maximum number of tokens of a written judgment."}
     )
     budget: Annotated[float | None, Number(least=0, most=1)] = field(
-        default=None, metadata={"help": "After training, calibrate: largest share of decisions to escalate."}
+        default=None, metadata={"help": "Calibration after training: maximum share of escalated decisions."}
     )
     risk: Annotated[float | None, Number(above=0, below=1)] = field(
-        default=None, metadata={"help": "After training, calibrate: largest error rate of fast verdicts."}
+        default=None, metadata={"help": "Calibration after training: maximum error rate of fast verdicts."}
     )
 
 
 class TrainParser(OptionParser):
     """
-    The parser of a method.
+    Parser of the options of a method.
 
     Args:
-        method (`str`): One of `METHODS`.
-        show_all (`bool`, *optional*): Whether the help lists every option.
+        method (`str`): Method, one of `METHODS`.
+        show_all (`bool`, *optional*): Whether the help lists all options.
     """
 
     def __init__(self, method: str, show_all: bool = False):
@@ -109,10 +110,13 @@ class TrainParser(OptionParser):
             prog=f"hf-reward-ext train {method}",
             usage="%(prog)s [--config FILE] --model_name_or_path NAME --dataset_name NAME --output_dir DIR [options]",
             description=f"Trains {METHODS[method].text}.",
-            epilog="What is not listed goes to `accelerate launch`: --num_processes, --accelerate_config, ...",
+            epilog="Other options are passed to `accelerate launch`: --num_processes, --accelerate_config, ...",
         )
         self._group(COMMON).add_argument(
-            "--help_all", action="store_true", default=SUPPRESS, help="every option of transformers and TRL too"
+            "--help_all",
+            action="store_true",
+            default=SUPPRESS,
+            help="show all options, including those of transformers and TRL",
         )
 
     def _adapt(self, field: str, title: str, names: Sequence[str], kwargs: dict[str, Any]) -> None:
@@ -121,7 +125,7 @@ class TrainParser(OptionParser):
             kwargs["help"] = SUPPRESS
         if field == "debug":
             # Of transformers' type; a list is not converted, as text would be.
-            kwargs.update(nargs="?", const=[], help="show the traceback of an error; with a value as in transformers")
+            kwargs.update(nargs="?", const=[], help="show the traceback of an error; a value is for transformers")
 
 
 def _names(kind: type) -> set[str]:
@@ -130,7 +134,7 @@ def _names(kind: type) -> set[str]:
 
 def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
     """
-    Return the method and options, and the flags of every command.
+    Parse method and options, and the flags of every command.
 
     Raises:
         SystemExit: With code 2 if an option or value is wrong, with 0 after `--help`.
@@ -145,14 +149,14 @@ def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
     parser.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     method = parser.parse_args(list(arguments[:1])).method
     others = list(arguments[1:])
-    is_child = is_launched()  # before the training arguments set what accelerate reads
+    is_child = is_launched()  # before the training arguments set environment variables of accelerate
     options = parse_method(method, others, is_child)
     debug = any(is_option(argument, "debug") for argument in others)
     return options, Namespace(json=any(is_option(argument, "json") for argument in others), debug=debug)
 
 
 def parse_method(method: str, arguments: Sequence[str], is_child: bool = False) -> Training:
-    """Return the options of `train METHOD`; see [`parse`]."""
+    """Parse the options of `train METHOD`; see [`parse`]."""
     show_all = any(is_option(argument, "help_all") for argument in arguments)
     parser = TrainParser(method, show_all)
     if show_all:
@@ -168,7 +172,7 @@ def parse_method(method: str, arguments: Sequence[str], is_child: bool = False) 
 
 
 def run(options: Training) -> dict | None:
-    """Return the trains, in this process or in those that accelerate starts."""
+    """Train in this process, or in processes started by accelerate."""
     from hf_reward_ext.cli.launch import launch, wants_launch
     from hf_reward_ext.cli.training import check_options, train
 

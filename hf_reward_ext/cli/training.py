@@ -1,4 +1,4 @@
-"""A training run, from parsed options to a saved model."""
+"""Training run, from parsed options to a saved model."""
 
 import json
 import sys
@@ -28,13 +28,13 @@ _LABELED = [
 
 def train(options: Training) -> dict | None:
     """
-    Return the trains, saves, and on request calibrates and uploads.
+    Train and save, and optionally calibrate and upload.
 
     Args:
         options ([`Training`]): Method and options.
 
     Returns:
-        `dict`: Where the model is and its last metrics; `None` in all processes but the first.
+        `dict`: Folder of the model and its last metrics; `None` in all processes but the first.
     """
     started = time.perf_counter()
     method, training = METHODS[options.method], options.training
@@ -71,7 +71,7 @@ def train(options: Training) -> dict | None:
 
 
 def check_options(options: Training) -> None:
-    """End with a usage error if options are missing or do not go together."""
+    """End with a usage error if options are missing or exclude each other."""
     model, script, training = options.model, options.script, options.training
     if not model.model_name_or_path:
         options.usage_error("--model_name_or_path is missing: the name or folder of the model to train on")
@@ -80,11 +80,9 @@ def check_options(options: Training) -> None:
     if training.output_dir == "trainer_output":
         options.usage_error("--output_dir is missing: the folder for the trained model")
     if options.method == "elhsr" and model.use_peft:
-        options.usage_error(
-            "--use_peft was given, but elhsr trains a head and leaves the policy as it is; leave it out"
-        )
+        options.usage_error("--use_peft must be left out for elhsr, which trains a head and does not change the policy")
     if options.method == "sla" and model.use_peft and training.freeze_base and training.policy_loss is None:
-        options.usage_error("--use_peft was given with a frozen base; add --policy_loss or --freeze_base false")
+        options.usage_error("--use_peft must come with --policy_loss or --freeze_base false, since the base is frozen")
     if options.method == "fast-slow":
         if script.budget is not None and script.risk is not None:
             options.usage_error("--budget and --risk exclude each other")
@@ -125,7 +123,7 @@ def _datasets(options: Training) -> tuple[Rows, Rows | None]:
 
 
 def _model(options: Training) -> dict[str, Any]:
-    """Return the model, tokenizer, adapter and judge prompt for the trainer."""
+    """Return model, tokenizer, adapter and judge prompt for the trainer."""
     name, given, training = cast(str, options.model.model_name_or_path), options.model, options.training
     kwargs: dict[str, Any] = dict(
         revision=given.model_revision,
@@ -137,7 +135,7 @@ def _model(options: Training) -> dict[str, Any]:
     is_plain = name != DEMO_POLICY and adapter_base(name) is None
     kind = model_type(name, trust_remote_code=training.trust_remote_code) if is_plain else None
     if is_plain and kind not in ("fast_slow", "sla_reward_transformer"):
-        training.model_init_kwargs = kwargs  # the trainer loads it, when all rows are checked
+        training.model_init_kwargs = kwargs  # the trainer loads the model after all rows are checked
         arguments: dict[str, Any] = {"model": name, "quantization_config": quantization}
     else:
         training.model_init_kwargs = None
@@ -165,7 +163,7 @@ def _template(given: str | dict) -> dict:
 
 
 def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict | None:
-    """Calibrate the gate and writes it into the checkpoint."""
+    """Calibrate the gate, and save it in the checkpoint."""
     goals = {"budget": script.budget, "risk": script.risk}
     goals = {name: value for name, value in goals.items() if value is not None}
     if not trainer.is_world_process_zero() or not (goals or script.judge_max_new_tokens):
@@ -179,7 +177,7 @@ def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict 
 
 
 def _note_form(rows: Rows, tokenizer: Any) -> None:
-    """Return one line on stderr where rows are text, though the tokenizer has a chat template."""
+    """Print a note on stderr if rows are text although the tokenizer has a chat template."""
     row = next(iter(rows))
     text = next((row[name] for name in ("chosen", "completion", "completions") if name in row), None)
     text = text[0] if isinstance(text, list) and text else text

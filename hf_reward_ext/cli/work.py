@@ -1,4 +1,4 @@
-"""The loop of every command that reads rows: batch by batch, resumable, with a progress bar."""
+"""Loop of all commands that read rows: in batches, resumable, with a progress bar."""
 
 import json
 import os
@@ -27,20 +27,20 @@ Batch = Callable[[list[dict]], list[dict]]
 
 
 def read_data(options: DataOptions, *needed: tuple[str, ...]) -> Any:
-    """Return the rows of `--data`, with the columns of one of the tuples."""
+    """Load the rows of `--data`, with the columns of one of the tuples."""
     rows = load_rows(cast(str, options.data), options.split, options.data_config, *needed)
     return rows.select(range(min(options.max_rows, len(rows)))) if options.max_rows else rows
 
 
 def read_prompts(options: Any) -> list[dict]:
     """
-    Return the rows with `prompt`, all text or all messages.
+    Read rows with `prompt`, all text or all messages.
 
     Args:
-        options ([`PromptOptions`] and [`DataOptions`]): Where they come from.
+        options ([`PromptOptions`] and [`DataOptions`]): Source of the prompts.
 
     Raises:
-        ValueError: If a row has none; its number and column are named.
+        ValueError: If a row has none; the message names row and column.
     """
     prompts, column = options.prompt, "--prompt"
     if prompts is None:
@@ -63,14 +63,14 @@ def read_prompts(options: Any) -> list[dict]:
 
 
 def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None:
-    """Return one line on stderr where it matters: whether prompts go through the tokenizer's chat template."""
+    """Print a note on stderr about whether prompts go through the tokenizer's chat template."""
     if tokenizer.chat_template is None:
         return
     if not isinstance(prompts[0], str):
         print("Prompts go through the tokenizer's chat template.", file=sys.stderr)
     elif options.chat is None:
         print(
-            "Prompts are sent as plain text, though the tokenizer has a chat template: --chat sends them as a user's "
+            "Prompts are sent as plain text, although the tokenizer has a chat template: --chat sends them as a user's "
             "message, --no_chat hides this line.",
             file=sys.stderr,
         )
@@ -78,15 +78,15 @@ def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None
 
 def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
     """
-    Reject prompts that leave no room for an answer, before any forward.
+    Reject prompts that leave no room for a completion, before any forward.
 
     Args:
-        lengths (iterable of `int`): Tokens of each prompt.
-        model: Its context is the limit.
-        max_new_tokens (`int`): Tokens of an answer.
+        lengths (iterable of `int`): Number of tokens of each prompt.
+        model: Model, whose context is the limit.
+        max_new_tokens (`int`): Number of tokens of a completion.
 
     Raises:
-        ValueError: For the first prompt that is too long; its row is named.
+        ValueError: For the first prompt that is too long; the message names the row.
     """
     limit = longest_input(model)
     for number, length in enumerate(lengths if limit is not None else ()):
@@ -99,15 +99,15 @@ def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
 
 def check_places(options: Any, *names: str) -> None:
     """
-    Reject files that cannot be written, and files that are read.
+    Reject output files that cannot be written, or that are also inputs.
 
     Args:
         options: Options of a command.
-        *names (`str`): Those of files that it writes.
+        *names (`str`): Names of options for output files.
 
     Raises:
-        ValueError: If one is an input, or part of a folder of inputs, or two are the same.
-        OSError: If its folder cannot be written to.
+        ValueError: If an output is an input, or in a folder of inputs, or two outputs are the same.
+        OSError: If a folder cannot be written to.
     """
     inputs = [getattr(options, field.name) for field in fields(options) if field.metadata.get("kind") in _READ]
     paths: dict[Path, str] = {}
@@ -120,7 +120,7 @@ def check_places(options: Any, *names: str) -> None:
             for source in given if isinstance(given, list) else [given]:
                 if source is not None and _is_read(Path(path), str(source)):
                     raise ValueError(
-                        f"`--{name}` must be another file than what is read, got {path!r}, which belongs to "
+                        f"`--{name}` must be another file than the inputs, got {path!r}, which belongs to "
                         f"{source!r}. Choose another name or folder."
                     )
         resolved = Path(path).resolve()
@@ -133,7 +133,7 @@ _READ = ("input", "model", "scorer", "rows")
 
 
 def _is_read(path: Path, source: str) -> bool:
-    """Return whether a file is an input, is in a folder of data, or is a file that a model is loaded from."""
+    """Return whether a file is an input, in a folder of data, or part of a model."""
     place = Path(source)
     if place.is_file():
         return path.exists() and os.path.samefile(path, place) or path.resolve() == place.resolve()
@@ -146,7 +146,7 @@ def _is_read(path: Path, source: str) -> bool:
 
 def settings_of(options: Any) -> dict[str, Any]:
     """
-    What results depend on beside their rows: options, models by their content, functions by their source.
+    Return the settings that results depend on: options, models by content, functions by source.
 
     Args:
         options: Options of a command, whose fields have a `kind`.
@@ -174,13 +174,13 @@ def settings_of(options: Any) -> dict[str, Any]:
 @contextmanager
 def open_output(options: OutputOptions) -> Iterator[ResumableWriter | None]:
     """
-    The file of `--output`, which other processes cannot write meanwhile; `None` without one.
+    Open and lock the file of `--output`; yields `None` without one.
 
     Raises:
-        ValueError: If it is there and of something else, or its name ends otherwise than `.jsonl` or `.arrow`.
-        RuntimeError: If another process writes it.
+        ValueError: If it exists and has other settings, or does not end with `.jsonl` or `.arrow`.
+        RuntimeError: If another process writes the file.
     """
-    settings = settings_of(options)  # refuses wrong names also where there is no file
+    settings = settings_of(options)  # rejects wrong names even if there is no file
     if options.output is None:
         yield None
         return
@@ -196,17 +196,17 @@ def work_through(
     what: str,
 ) -> Iterable[dict]:
     """
-    Do all rows, a batch at a time; each batch has a seed of its own, so that a run resumes as if it had not stopped.
+    Process all rows in batches, each with its own seed, so that a resumed run gives the same results.
 
     Args:
-        rows (`list[dict]`): The input.
-        prepare (`callable`): Loads what is needed, if there is anything left to do, and returns what does a batch.
-        options: With `batch_size`, and `seed` where there is one.
-        writer ([`ResumableWriter`], *optional*): Gets the results, a part for each batch.
+        rows (`list[dict]`): Input rows.
+        prepare (`callable`): Function that loads models, if any row is left, and returns a function of a batch.
+        options: Options with `batch_size`, and an optional `seed`.
+        writer ([`ResumableWriter`], *optional*): Writer of the results, with a part for each batch.
         what (`str`): Description for the progress bar.
 
     Returns:
-        The results, from the finished file where there is one.
+        Results, from the finished file if there is one.
     """
     results: list[dict] = []
     do: Batch | None = None
@@ -229,7 +229,7 @@ def work_through(
 
 
 def read_back(path: Path) -> Iterable[dict]:
-    """Return the rows of a finished file."""
+    """Read the rows of a finished file."""
     if path.suffix == ".arrow":
         yield from cast(Iterable[dict], Dataset.from_file(str(path)))
         return
@@ -238,6 +238,6 @@ def read_back(path: Path) -> Iterable[dict]:
 
 
 def report(command: str, options: OutputOptions, results: Iterable[dict], summary: dict[str, Any]) -> dict:
-    """What `--json` prints: the numbers, and the rows unless they went to a file."""
+    """Return the output of `--json`: the numbers, and the rows unless they are in a file."""
     shown = {"output": options.output} if options.output else {"rows": list(results)}
     return {"command": command, **summary, **shown}

@@ -40,8 +40,8 @@ def test_a_cut_file_is_found(name, how, output, capsys):
     (newest / name).write_bytes(data[: len(data) // 2] if how == "cut" else b"")
     assert name in find_flaw(newest)
     assert find_checkpoint(output, "last") == str(output / "checkpoint-2")
-    assert f"checkpoint-3 is left out, because its {name} is cut" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=rf"whole checkpoint, but its {name} is cut. Resume from .*checkpoint-2'"):
+    assert f"checkpoint-3 is skipped, because its {name} is cut" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=rf"complete checkpoint, but its {name} is cut. Resume from .*checkpoint-2'"):
         find_checkpoint(output, str(newest))
 
 
@@ -64,7 +64,7 @@ def test_other_answers(output, tmp_path):
         (output / f"checkpoint-{step}" / "trainer_state.json").unlink()
     with pytest.raises(ValueError, match=r"each of the 4 in .* is broken. Leave it out"):
         find_checkpoint(output, "last")
-    with pytest.raises(FileNotFoundError, match="has no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="must find a checkpoint, but .* has none"):
         find_checkpoint(tmp_path / "none", "last")
 
 

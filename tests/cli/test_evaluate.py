@@ -82,7 +82,7 @@ def test_numbers_go_into_the_card(scorers, tmp_path, capsys):
     card = Path(scorers["judge"], "README.md").read_text()
     assert "model-index" in card and "name: words" in card
     assert main(["evaluate", "--scorer", scorers["classifier"], "--data", data, "--model_card"]) == 1
-    assert "`--model_card` was given, but there is no" in capsys.readouterr().err
+    assert "`--model_card` must find a card, but there is no" in capsys.readouterr().err
 
 
 def test_candidates(tmp_path, monkeypatch, capsys):

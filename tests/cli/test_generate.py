@@ -129,7 +129,7 @@ def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
     [
         (["--model", "{folder}/pairs", "--prompt", "a"], "but it has no config.json or adapter_config.json"),
         (["--model", "m", "--data", "{folder}/pairs", "--prompt_column", "question"], "but {{question}} is needed"),
-        (["--guide", "{folder}/policy", "--prompt", "a"], "does not say which model it was trained on"),
+        (["--guide", "{folder}/policy", "--prompt", "a"], "has no name of the model it was trained on"),
     ],
 )
 def test_an_error_is_told_in_one_line(arguments, message, folder, capsys):

@@ -49,7 +49,7 @@ def test_without_both_orders_the_right_response_stands_in_either_place(folder, t
     assert rows[1]["correct"] == (direct.score < 0)
 
 
-@pytest.mark.filterwarnings("ignore:This judge may not judge")
+@pytest.mark.filterwarnings("ignore:This judge may be unreliable")
 def test_one_decision_and_a_calibration_by_a_plain_causal_lm(folder, capsys):
     more = ["--verdicts", "w20", "w21", "--prompt", "w3", "--responses", "w4", "w5", "--max_new_tokens", "3"]
     calibration = ["--calibration_data", f"{folder}/pairs/test.jsonl", "--budget", "0.5"]
@@ -63,7 +63,7 @@ def test_one_decision_and_a_calibration_by_a_plain_causal_lm(folder, capsys):
 def test_single_responses_need_pointwise_verdicts(judge, folder, tmp_path, capsys):
     rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "w3", "response": "w4"}, {"prompt": "w3", "response": "w5"}])
     assert main(["judge", "--model", f"{tmp_path}/judge", "--data", rows]) == 1
-    assert "the judge's verdicts ['w20', 'w21'] compare two. Give pairs" in capsys.readouterr().err
+    assert "for the judge's verdicts ['w20', 'w21'], got single responses. Give pairs" in capsys.readouterr().err
     save_judge(folder, tmp_path / "pointwise", verdicts=("w20", "w21"), kind="binary")
     assert main(["judge", "--model", f"{tmp_path}/pointwise", "--data", rows, "--mode", "fast", "--json"]) == 0
     [first, second] = json.loads(capsys.readouterr().out)["rows"]
@@ -91,7 +91,7 @@ def test_a_judge_that_cannot_judge_is_warned_of(numbers, message, judge, folder,
     monkeypatch.setattr(judge_command, "_summarize", lambda results: {**good, **numbers})
     assert main(["judge", "--model", f"{tmp_path}/judge", "--data", f"{folder}/pairs", "--mode", "fast"]) == 0
     shown = capsys.readouterr().err
-    assert shown.count("This judge may not judge") == bool(numbers) and message in shown
+    assert shown.count("This judge may be unreliable") == bool(numbers) and message in shown
 
 
 def test_rows_of_a_benchmark_are_judged(judge, tmp_path, capsys):

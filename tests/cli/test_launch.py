@@ -32,7 +32,7 @@ def test_what_is_not_ours_goes_to_accelerate(started, tmp_path):
 def test_names_of_accelerate_configs_are_those_of_trl(started):
     assert main(["train", "elhsr", "--accelerate_config", "multi_gpu"]) == 0
     assert started[0].config_file.endswith("trl/accelerate_configs/multi_gpu.yaml")
-    with pytest.raises(ValueError, match=r"--accelerate_config none` was given.*'zero3'"):
+    with pytest.raises(ValueError, match=r"--accelerate_config` must be a file or one of .*'zero3'.*got 'none'"):
         launching.resolve_config(["--accelerate_config", "none"])
 
 

@@ -72,7 +72,7 @@ def test_inputs_links_and_folders_are_never_replaced(command, overwrite, target,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--data": "missing.jsonl"}, "there is no such file"),
+        ({"--data": "missing.jsonl"}, "there is no file"),
         ({"--model": "polic", "--scorer": "mine:longest"}, "polic' |has no attribute 'longest'"),
         ({"--model": "outputs/x/y", "--scorer": "outputs/x/y"}, "there is no folder"),
     ],
@@ -144,7 +144,7 @@ def test_files_of_a_model_are_inputs_too(place, capsys):
     before = snapshot(place)
     for name in ("config.json", "README.md", "model.safetensors"):
         assert main([*arguments, "--output", f"head/{name}"]) == 1
-        assert "must be another file than what is read" in capsys.readouterr().err
+        assert "must be another file than the inputs" in capsys.readouterr().err
     assert main([*arguments, "--output", "a.json", "--markdown", "./a.json"]) == 1
     assert "must be two files" in capsys.readouterr().err
     assert snapshot(place) == before

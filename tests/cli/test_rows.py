@@ -34,7 +34,7 @@ def test_folders(tmp_path):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no such file"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         load_splits("no/rows.jsonl")
     other = tmp_path / "rows.txt"
     other.write_text("x")

@@ -16,7 +16,7 @@ def train(method, folder, output, *more):
 
 
 @pytest.mark.stack
-@pytest.mark.filterwarnings("ignore:This judge may not judge")
+@pytest.mark.filterwarnings("ignore:This judge may be unreliable")
 @pytest.mark.parametrize(
     ("method", "load", "more"),
     [
@@ -106,9 +106,9 @@ def test_a_wrong_command_line_ends_with_two(method, arguments, message, capsys):
     [
         (["--dataset_name", "{pairs}", "--dataset_train_split", "dev"], "has ['test', 'train']. Pass one of them"),
         (["--dataset_name", "{rows}"], "columns ['text'], but {chosen, rejected} or"),
-        (["--dataset_name", "{rows}x.jsonl"], "there is no such file"),
-        (["--dataset_name", "{pairs}", "--resume_from_checkpoint", "last"], "has no checkpoint"),
-        (["--dataset_name", "{pairs}", "--resume_from_checkpoint", "no"], "there is no such folder"),
+        (["--dataset_name", "{rows}x.jsonl"], "there is no file"),
+        (["--dataset_name", "{pairs}", "--resume_from_checkpoint", "last"], "must find a checkpoint"),
+        (["--dataset_name", "{pairs}", "--resume_from_checkpoint", "no"], "must be a folder, but there is no no"),
         (["--dataset_name", "{pairs}/train.jsonl", "--eval_strategy", "epoch"], "has no split 'test', only ['train']"),
     ],
 )

@@ -20,7 +20,7 @@ def module(name: str):
     return found
 
 
-@pytest.mark.filterwarnings("ignore:This judge may not judge")
+@pytest.mark.filterwarnings("ignore:This judge may be unreliable")
 def test_the_demo_judge_is_trained_and_used(tmp_path, capsys):
     folder = str(tmp_path / "judge")
     module("fast_slow_train").main(["--output", folder, "--num-pairs", "64"])
@@ -31,7 +31,7 @@ def test_the_demo_judge_is_trained_and_used(tmp_path, capsys):
     assert shown.count("intuition 0.") + shown.count("intuition 1.") == 2 and "best: '6" in shown
 
 
-@pytest.mark.filterwarnings("ignore:This judge may not judge")
+@pytest.mark.filterwarnings("ignore:This judge may be unreliable")
 def test_any_model_is_trained_on_given_pairs(tmp_path, capsys):
     model, rows = tmp_path / "model", tmp_path / "rows.jsonl"
     judge = pair_judge(tiny_causal_lm())

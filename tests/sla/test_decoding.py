@@ -433,7 +433,7 @@ def test_refusals(rt):
         rt.generate(input_ids, **search, use_cache=False)
     with pytest.raises(ValueError, match="must be given for a `LlamaForCausalLM`.*pass `reward=`"):
         rt.base.generate(input_ids, **search)
-    with pytest.raises(TypeError, match="A reward of type `int`"):
+    with pytest.raises(TypeError, match="`reward` must be .*got a `int`"):
         rt.base.generate(input_ids, **search, reward=3)
     with pytest.raises(TypeError, match="`on_chunk` of type `int`"):
         rt.generate(input_ids, **search, on_chunk=3)

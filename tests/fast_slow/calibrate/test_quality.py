@@ -48,7 +48,7 @@ def test_each_problem_is_named_with_its_numbers(settings, message):
 def test_calibration_warns_with_the_numbers_and_stores_them():
     judge = pair_judge(max_new_tokens=4)
     pairs = [{"prompt": f"w{4 + n}", "chosen": f"w{n} w5", "rejected": f"w{n + 7}"} for n in range(10)]
-    with pytest.warns(UserWarning, match=r"may not judge: .* of its probability on the verdicts.*were cut at"):
+    with pytest.warns(UserWarning, match=r"may be unreliable: .* of its probability on the verdicts.*were cut at"):
         found = judge.calibrate(pairs, budget=0.5, slow=True)
     assert found["unparsed"] == found["cut"] == 1.0 and len(found["problems"]) >= 2
     assert judge.config.calibration == found

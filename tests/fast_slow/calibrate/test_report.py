@@ -12,7 +12,7 @@ from hf_reward_ext.fast_slow.judge.gate import Gate
 from hf_reward_ext.fast_slow.judge.judgment import position_bias
 
 # The random judges here are no better than chance; test_quality.py is about that warning.
-pytestmark = pytest.mark.filterwarnings("ignore:This judge may not judge")
+pytestmark = pytest.mark.filterwarnings("ignore:This judge may be unreliable")
 WORDS = [f"w{number}" for number in range(4, 22)]
 
 
