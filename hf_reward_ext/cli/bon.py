@@ -58,8 +58,8 @@ class CandidateOptions:
         "maximum number of candidates per prompt, with --stop; --num_candidates is then the minimum"
     )
     stop: Literal["beta", "expected_improvement"] | None = option(
-        "rule that ends the sampling of candidates for each prompt: when the vote is decided, or when another candidate "
-        "is not worth its tokens"
+        "rule that ends the sampling of candidates for each prompt: when the vote is decided, or when another "
+        "candidate is not worth its tokens"
     )
     stop_probability: Annotated[float | None, Number(above=0, below=1)] = option(
         "probability that the leading answer wins, with --stop beta; default: 0.95"

@@ -177,7 +177,7 @@ def test_draws_follow_the_distribution():
         (dict(num_candidates=(4, 8)), ValueError, "without `stop`"),
         (dict(stop="beta"), ValueError, r"`stop` was given with `num_candidates=16`"),
         (dict(num_candidates=(8, 4), stop=never), ValueError, "Swap them"),
-        (dict(num_candidates=(0, 4), stop=never), ValueError, "count of at least 1"),
+        (dict(num_candidates=(0, 4), stop=never), ValueError, "must be at least 1, got 0"),
         (dict(num_candidates=(1.5, 4), stop=never), TypeError, "must be an integer"),
         (dict(num_candidates=(1, 2, 3), stop=never), ValueError, "the least and the most, got"),
         (dict(num_candidates=(2, 4), stop="beta"), ValueError, "counts votes"),
