@@ -1,4 +1,4 @@
-"""A fixed number of candidates for a set of prompts, spent where it helps most."""
+"""Allocation of a fixed number of candidates over a set of prompts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,23 +13,23 @@ def allocate_candidates(
     rewards: Sequence[Sequence[float]], budget: float, costs: Sequence[float] | None = None
 ) -> list[int]:
     r"""
-    Number of further candidates of each prompt that raise the sum of the best rewards most.
+    Return the numbers of further candidates per prompt that maximize the sum of best rewards.
 
     $$ E[\max(R_1, \dots, R_k, u^*)] - u^* = \int_{u^*}^\infty 1 - F(r)^k \, dr $$
 
-    [AdaBoN](https://huggingface.co/papers/2505.12050): rewards of a first round give each prompt a distribution $F$, a
-    Gaussian kernel estimate; candidates then go, one by one, where they raise the expected best most. Gains shrink with
-    every candidate, so that this is the best allocation under $F$. Reconstructed: Scott's rule for the bandwidth, and
-    costs.
+    [AdaBoN](https://huggingface.co/papers/2505.12050): the rewards of a first round determine a distribution $F$ of
+    each prompt by a Gaussian kernel estimate. Candidates are then allocated one by one to the prompt with the largest
+    expected gain. Gains decrease with every candidate, so this allocation is optimal under $F$. Scott's rule for the
+    bandwidth and the costs are our reconstruction.
 
     Args:
         rewards (`list[list[float]]`): Rewards of the first candidates of each prompt, at least two.
-        budget (`float`): What further candidates may cost in all.
+        budget (`float`): Total cost of further candidates.
         costs (`list[float]`, *optional*): Cost of one candidate of each prompt, for example its mean number of tokens.
             Default: 1, so that `budget` counts candidates.
 
     Returns:
-        `list[int]`: Further candidates of each prompt.
+        `list[int]`: Number of further candidates of each prompt.
 
     Raises:
         TypeError: If a reward, cost or the budget is not a number.
@@ -62,7 +62,7 @@ def allocate_candidates(
     ]
     counts, left = [0] * len(rewards), float(budget)
     while True:
-        # Gain per cost; a prompt whose next candidate costs more than what is left is out.
+        # Gain per cost; a prompt whose next candidate exceeds the remaining budget is excluded.
         best = max(
             (index for index, cost in enumerate(costs) if cost <= left and counts[index] < len(gains[index])),
             key=lambda index: gains[index][counts[index]] / costs[index],
@@ -78,23 +78,25 @@ def best_within_budget(
     pipe: Any, prompts: Sequence, *, num_candidates: int, min_candidates: int = 4, seed: int = 0, **call_kwargs
 ) -> list[list[dict]]:
     """
-    Best-of-N over a set of prompts, which share their candidates: every prompt gets a few, the others go where they
-    help most.
+    Run best-of-N on a set of prompts with a shared number of candidates.
+
+    Every prompt gets a few candidates. The others are allocated by [`allocate_candidates`].
 
     Args:
         pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)` with one reward.
-        prompts (`list` of `str` or of messages): All prompts.
-        num_candidates (`int`): Mean number of candidates of a prompt.
-        min_candidates (`int`, *optional*, defaults to 4): What every prompt gets first; at least 2.
+        prompts (`list` of `str` or of messages): Prompts.
+        num_candidates (`int`): Mean number of candidates per prompt.
+        min_candidates (`int`, *optional*, defaults to 4): Number of initial candidates per prompt, at
+            least 2.
         seed (`int`, *optional*, defaults to 0): Random seed.
-        **call_kwargs: For the pipeline's calls, such as `max_new_tokens`.
+        **call_kwargs: Arguments of the pipeline's calls, such as `max_new_tokens`.
 
     Returns:
-        For each prompt the `list` of all its candidates, best first, as of `pipe(prompts, return_all=True)`.
+        A `list` of all candidates per prompt, best first, as for `pipe(prompts, return_all=True)`.
 
     Raises:
-        TypeError, ValueError: If a count does not fit, or votes, a second reward or another number of candidates are
-            asked for.
+        TypeError, ValueError: If a count is invalid, or votes, a second reward or another number of candidates are
+            given.
 
     Example:
     ```python
@@ -129,15 +131,15 @@ def best_within_budget(
 
 
 def _gains(rewards: np.ndarray, most: int) -> np.ndarray:
-    """Expected gains of the best by the first, second, ... of `most` further candidates."""
-    from scipy.special import ndtr  # slow to import
+    """Return the expected gains of the best reward by the first, second, ... of `most` further candidates."""
+    from scipy.special import ndtr  # importing it is slow
 
     spread = float(rewards.std(ddof=1))
     if spread == 0 or most == 0:
         return np.zeros(most)
     width = spread * len(rewards) ** -0.2
     best = float(rewards.max())
-    grid = np.linspace(best, best + 6 * width, 400)  # a kernel beyond six of its widths is nothing
+    grid = np.linspace(best, best + 6 * width, 400)  # a kernel is negligible beyond six of its widths
     below = ndtr((grid[:, None] - rewards) / width).mean(-1)
     powers = below[:, None] ** np.arange(most)
     return np.trapezoid(powers * (1 - below)[:, None], grid, axis=0)

@@ -21,13 +21,13 @@ from hf_reward_ext.best_of_n.staged import generate_staged
 
 class CandidateSampler:
     """
-    Sample completions of a batch of prompts.
+    Sampler of completions of a batch of prompts.
 
     Args:
         policy (`PreTrainedModel`): Model that generates.
-        reward ([`ELHSRModel`] or [`Measure`], *optional*): Read while the candidates are written.
+        reward ([`ELHSRModel`] or [`Measure`], *optional*): Reward that is computed during generation.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
-        prune ([`Pruning`] or [`Resampling`], *optional*): When weak candidates are stopped or replaced.
+        prune ([`Pruning`] or [`Resampling`], *optional*): Rule that stops or replaces weak candidates.
         generate_kwargs (`dict`): Arguments of `generate`.
     """
 
@@ -49,22 +49,22 @@ class CandidateSampler:
         self._prefill = SharedPrefill(policy, input_ids, attention_mask) if prune is None else None
 
     def select(self, prompts: Sequence[int]) -> None:
-        """Keep only these prompts of those that are left."""
+        """Keep the selected prompts only."""
         self.input_ids, self.attention_mask = self.input_ids[prompts], self.attention_mask[prompts]
         if self._prefill is not None:
             self._prefill.select(prompts)
 
     def sample(self, count: int, draws: Draws | None = None, last_use: bool = True) -> Candidates:
         """
-        Sample completions of every prompt that is left.
+        Sample completions of every remaining prompt.
 
         Args:
-            count (`int`): Completions per prompt.
-            draws ([`Draws`], *optional*): Random numbers of the rows; not with pruning, whose rows leave the batch.
-            last_use (`bool`, *optional*, defaults to `True`): Whether the prompts may be forgotten.
+            count (`int`): Number of completions per prompt.
+            draws ([`Draws`], *optional*): Random numbers of the rows; not with pruning, which removes rows.
+            last_use (`bool`, *optional*, defaults to `True`): Whether the cache of the prompts may be consumed.
 
         Returns:
-            [`Candidates`], with rewards if one is read.
+            [`Candidates`], with rewards if there is a reward.
         """
         if self.prune is not None:
             reader = open_reader(cast(ReadReward, self.reward), self.policy)
@@ -89,12 +89,12 @@ def sample_candidates(sampler: CandidateSampler, options: BestOfNOptions, pad_to
     Sample `options.num_candidates` completions of every prompt, at most `options.candidates_per_batch` at a time.
 
     Args:
-        sampler ([`CandidateSampler`]): The prompts.
+        sampler ([`CandidateSampler`]): Sampler of the prompts.
         options ([`BestOfNOptions`]): Options of the pipeline.
         pad_token_id (`int`): Id that fills shorter candidates.
 
     Returns:
-        [`Candidates`], with rewards if one is read.
+        [`Candidates`], with rewards if there is a reward.
     """
     count = options.most_candidates
     chunk = min(options.candidates_per_batch or count, count)

@@ -1,4 +1,4 @@
-"""Rewards of candidates: read while they were written, of their texts, or both."""
+"""Rewards of candidates, computed during generation, from their texts, or both."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +11,12 @@ from hf_reward_ext.best_of_n.options import BestOfNOptions
 
 class CandidateScores:
     """
-    Raw rewards of the candidates of one prompt, to which others may be added.
+    Raw rewards of the candidates of one prompt, which can be extended.
 
     Args:
-        prompt (`str` or messages): The prompt.
-        scorer ([`Scorer`], *optional*): Scores texts; without it rewards are read while candidates are written.
-        second_scorer ([`Scorer`], *optional*): The second reward.
+        prompt (`str` or messages): Prompt of the candidates.
+        scorer ([`Scorer`], *optional*): Scorer of texts; without it rewards are computed during generation.
+        second_scorer ([`Scorer`], *optional*): Scorer of the second reward.
         name (`str`): Name of the reward, for messages.
     """
 
@@ -34,8 +34,8 @@ class CandidateScores:
 
         Args:
             texts (`list[str]`): Completions.
-            completion_ids (`list[list[int]]`): Their tokens.
-            rewards (`torch.Tensor` of shape `(candidates,)`, *optional*): What was read while they were written.
+            completion_ids (`list[list[int]]`): Token ids of the completions.
+            rewards (`torch.Tensor` of shape `(candidates,)`, *optional*): Rewards computed during generation.
         """
         prompts = [self.prompt] * len(texts)
         completions = list(texts) if isinstance(self.prompt, str) else [as_turn(self.prompt, text) for text in texts]
@@ -56,7 +56,7 @@ class CandidateScores:
         Return one reward of each candidate.
 
         Raises:
-            ValueError: If none has one.
+            ValueError: If no candidate has a reward.
         """
         scores = self.scores(options)
         if all(score is None for score in scores):

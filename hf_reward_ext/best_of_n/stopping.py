@@ -1,4 +1,4 @@
-"""Rules that decide, from the candidates drawn so far, whether a prompt needs another."""
+"""Stopping rules, which decide from the candidates so far whether another one is sampled."""
 
 import math
 from collections import Counter
@@ -14,13 +14,13 @@ from hf_reward_ext.base.options import check_number
 @dataclass(frozen=True)
 class Drawn:
     """
-    The candidates of one prompt so far, in the order in which they were drawn.
+    Candidates of one prompt so far, in the order of sampling.
 
     Args:
-        scores (`list`): Rewards, `None` where there is none.
-        num_tokens (`list[int]`): Tokens written.
+        scores (`list`): Rewards; `None` for missing ones.
+        num_tokens (`list[int]`): Numbers of generated tokens.
         completions (`list[str]`): Texts, without the prompt.
-        answers (`list`, *optional*): Answers, if candidates vote; `None` abstains.
+        answers (`list`, *optional*): Answers, if candidates vote; `None` is not counted.
     """
 
     scores: Sequence[float | None]
@@ -30,13 +30,13 @@ class Drawn:
 
 
 StopRule = Callable[[Drawn], Any]
-"""Gets [`Drawn`]; anything true stops, and a text is the reason in the result."""
+"""Function of [`Drawn`] that returns a true value to stop; a text is used as the reason."""
 
 
 @dataclass(frozen=True)
 class BetaVotes:
     r"""
-    Stop when the leading answer very probably stays ahead of the second.
+    Rule that stops when the leading answer will very probably win against the second one.
 
     $$ P(p_1 > 1/2 \mid v_1, v_2) = 1 - I_{1/2}(v_1 + 1, v_2 + 1) $$
 
@@ -44,7 +44,7 @@ class BetaVotes:
     of the first two answers, under a uniform prior. Every vote counts 1.
 
     Args:
-        probability (`float`, *optional*, defaults to 0.95): Probability at which no other candidate is drawn.
+        probability (`float`, *optional*, defaults to 0.95): Probability of the lead at which sampling stops.
 
     Example:
     ```python
@@ -58,7 +58,7 @@ class BetaVotes:
         check_number("probability", self.probability, above=0, below=1)
 
     def __call__(self, drawn: Drawn) -> str | None:
-        from scipy.special import betainc  # scipy is slow to import, and few calls need it
+        from scipy.special import betainc  # importing scipy is slow, and few calls need it
 
         votes = Counter(answer for answer in drawn.answers or () if answer is not None)
         counts = [count for _, count in votes.most_common(2)]
@@ -71,19 +71,21 @@ class BetaVotes:
 @dataclass(frozen=True)
 class ExpectedImprovement:
     r"""
-    Stop when another candidate is expected to improve the best by less than it costs.
+    Rule that stops when the expected improvement by another candidate is less than its cost.
 
     $$ E[\max(U - u^*, 0)] \le c \bar{T} $$
 
     The index of Pandora's box, as in [optimal stopping for LLM generation](https://huggingface.co/papers/2510.01394):
     $u^*$ is the best so far and $\bar{T}$ the mean number of tokens of a candidate. Reconstructed: the distribution of
     the next reward is a Student t fitted to those of the prompt (a normal distribution of unknown mean and variance).
-    At least three rewards are needed; before that nothing stops.
+    At least three rewards are required before it stops.
 
     Args:
-        price_per_token (`float`): $c$, in units of the reward; with `calibration`, of the probability of being right.
+        price_per_token (`float`): Cost $c$ of a token in units of the reward, or of the probability of a correct
+            completion with `calibration`.
         calibration (`tuple` of two `float`, *optional*): Slope and intercept of the logistic map from reward to
-            probability (`head.config.calibration`); rewards are then worth their probability.
+            probability (`head.config.calibration`); rewards are then
+            converted to probabilities.
 
     Example:
     ```python
@@ -111,7 +113,7 @@ class ExpectedImprovement:
         return "expected_improvement" if self.expected(rewards) <= price else None
 
     def expected(self, rewards: Sequence[float]) -> float:
-        """Expected improvement of the best by one more draw, from at least three rewards."""
+        """Return the expected improvement of the best reward by one more sample, from at least three rewards."""
         from scipy.special import expit
         from scipy.stats import t as student
 
@@ -132,14 +134,14 @@ class ExpectedImprovement:
 
 def as_stop_rule(stop: Any) -> StopRule:
     """
-    The rule that a value of `stop` is or names.
+    Return the rule for a value of `stop`.
 
     Args:
-        stop (`"beta"` or callable): `"beta"` is `BetaVotes()`.
+        stop (`"beta"` or callable): Rule; `"beta"` is `BetaVotes()`.
 
     Raises:
         TypeError: If it is neither text nor callable.
-        ValueError: If there is no rule of that name.
+        ValueError: If the name is unknown.
     """
     if isinstance(stop, str):
         if stop != "beta":
@@ -156,7 +158,7 @@ def as_stop_rule(stop: Any) -> StopRule:
 
 
 def reason_to_stop(rule: StopRule, drawn: Drawn) -> str | None:
-    """The reason of a rule as text; `None` if another candidate is worth it."""
+    """Return the reason of a rule as text; `None` to continue."""
     found = rule(drawn)
     if isinstance(found, str) and found:
         return found

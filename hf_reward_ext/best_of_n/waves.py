@@ -1,4 +1,4 @@
-"""As many candidates as a prompt needs, drawn wave by wave."""
+"""Sampling of candidates in waves, until a stopping rule applies."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, reason_to_stop
 @dataclass
 class DrawnCandidates:
     """
-    Candidates of prompts, a different number for each.
+    Candidates of prompts, with a different number for each prompt.
 
     Attributes:
         sequences (`torch.Tensor` of shape `(prompts, most, seq)`): Prompt and completion, padded on the right.
-        num_tokens, pruned, scores (`torch.Tensor` of shape `(prompts, most)`): Of each candidate; scores are NaN where
-            there is none.
-        num_drawn (`torch.Tensor` of shape `(prompts,)`): How many of them are there.
-        stop_reasons (`list[str]`): Why no more were drawn.
+        num_tokens, pruned, scores (`torch.Tensor` of shape `(prompts, most)`): Values of each candidate; scores are
+            NaN if missing.
+        num_drawn (`torch.Tensor` of shape `(prompts,)`): Number of candidates of each prompt.
+        stop_reasons (`list[str]`): Reason for stopping of each prompt.
     """
 
     sequences: Int[Tensor, "prompts most seq"]
@@ -40,9 +40,9 @@ class DrawnCandidates:
 
 @dataclass
 class _Prompt:
-    """All candidates of one prompt so far."""
+    """State of one prompt with its candidates so far."""
 
-    ids: list[int]  # of the prompt, without padding
+    ids: list[int]  # ids of the prompt, without padding
     scoring: CandidateScores
     sequences: list[Tensor] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
@@ -73,19 +73,19 @@ def sample_in_waves(
     pad_token_id: int,
 ) -> DrawnCandidates:
     """
-    Draw candidates until a rule stops or the most are there; prompts of a batch stop on their own.
+    Sample candidates until a rule stops, or the maximum is reached, for each prompt separately.
 
-    Without pruning a candidate depends on seed, prompt and its number alone, not on waves and batches, but for the
-    rounding of a batched forward.
+    Without pruning a candidate depends on seed, prompt and its number only, and not on waves and batches, up to
+    rounding.
 
     Args:
-        sampler ([`CandidateSampler`]): The prompts.
-        options ([`BestOfNOptions`]): Options of the pipeline: `num_candidates` are the least and the most.
-        rule (`callable`): Gets [`Drawn`] after each wave.
+        sampler ([`CandidateSampler`]): Sampler of the prompts.
+        options ([`BestOfNOptions`]): Options of the pipeline; `num_candidates` is the minimum and the maximum.
+        rule (`callable`): Stopping rule, called with [`Drawn`] after each wave.
         seed (`int`): Random seed.
-        scorings (`list` of [`CandidateScores`]): One for each prompt.
-        decode (`callable`): Ids of completions to texts.
-        pad_token_id (`int`): Fills shorter candidates.
+        scorings (`list` of [`CandidateScores`]): Scores of each prompt.
+        decode (`callable`): Function from ids of completions to texts.
+        pad_token_id (`int`): Id that fills shorter candidates.
     """
     width = sampler.input_ids.shape[1]
     prompts = [
@@ -116,7 +116,7 @@ def sample_in_waves(
 
 
 def _add(prompts: list[_Prompt], wave: Candidates, width: int, decode: Callable) -> None:
-    """Give every prompt its candidates of a wave."""
+    """Add the candidates of a wave to each prompt."""
     count = len(wave.sequences) // len(prompts)
     for index, one in enumerate(prompts):
         rows = slice(index * count, (index + 1) * count)

@@ -1,4 +1,4 @@
-"""Draws of tokens that belong to a candidate, not to the batch that it is written in."""
+"""Sampling with separate random numbers for each candidate, independent of its batch."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ _drawing: ContextVar[tuple[tuple[object, "Draws"], ...]] = ContextVar("hf_reward
 
 def candidate_generator(seed: int, prompt: Sequence[int], number: int) -> np.random.Generator:
     """
-    The random numbers of one candidate, which depend on seed, prompt and number alone.
+    Return the random generator of one candidate, which depends on seed, prompt and number only.
 
     Args:
         seed (`int`): Random seed.
@@ -32,12 +32,12 @@ def candidate_generator(seed: int, prompt: Sequence[int], number: int) -> np.ran
 
 class Draws(LogitsProcessor):
     r"""
-    Draw the token of every row with the random numbers of that row.
+    Logits processor that samples the token of every row with the random numbers of that row.
 
     $$ y = \min \{ j : \textstyle\sum_{i \le j} p_i > u \sum_i p_i \} $$
 
     Args:
-        generators (`list` of `np.random.Generator`): One for each row; each gives one uniform number per token.
+        generators (`list` of `np.random.Generator`): Generator of each row, for one uniform number per token.
     """
 
     def __init__(self, generators: Sequence[np.random.Generator]):
@@ -46,7 +46,7 @@ class Draws(LogitsProcessor):
     def __call__(
         self, input_ids: Int[Tensor, "rows seq"], scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
-        """Return scores that leave each row its drawn token."""
+        """Return scores that allow only the sampled token of each row."""
         if len(scores) != len(self.generators):
             raise ValueError(
                 f"`generate` must write {len(self.generators)} rows, one for each candidate, got {len(scores)}. Leave "
@@ -64,13 +64,13 @@ class Draws(LogitsProcessor):
 @contextmanager
 def drawing(model, draws: Draws) -> Iterator[None]:
     """
-    Let sampling calls of `generate` in this thread draw each row with its own random numbers.
+    Make sampling calls of `generate` in this thread use separate random numbers for each row.
 
     The numbers are applied after every other processor, temperature and top-p included.
 
     Args:
-        model (`PreTrainedModel` or `PeftModel`): The model that generates, with `do_sample=True`.
-        draws ([`Draws`]): The random numbers of the rows.
+        model (`PreTrainedModel` or `PeftModel`): Model that generates, with `do_sample=True`.
+        draws ([`Draws`]): Random numbers of the rows.
 
     Example:
     ```python

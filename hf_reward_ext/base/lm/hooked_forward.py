@@ -15,16 +15,16 @@ _hooks: WeakKeyDictionary[nn.Module, tuple[Counter[Callable], Any]] = WeakKeyDic
 
 def watch_forward(model: nn.Module, after: Callable[[nn.Module, Any], None]) -> None:
     """
-    Calls `after(model, output)` with the output of every forward, until [`unwatch_forward`].
+    Call `after(model, output)` with the output of every forward, until [`unwatch_forward`].
 
-    Watching again with the same function counts. Which forwards matter is for `after` to decide, by a context variable.
+    Calls with the same function are counted. `after` should use a context variable to decide which forwards it uses.
 
     Args:
-        model (`nn.Module`): The model.
-        after (`callable`): Gets the model and the output.
+        model (`nn.Module`): Model whose forward is watched.
+        after (`callable`): Function of the model and the output.
     """
 
-    @torch.compiler.disable  # what is read changes with every step, which would compile again
+    @torch.compiler.disable  # the recorded shapes change with every step, which would recompile
     def run(module: nn.Module, _inputs, output) -> None:
         for watcher in tuple(_hooks[module][0]) if module in _hooks else ():
             watcher(module, output)
@@ -36,7 +36,7 @@ def watch_forward(model: nn.Module, after: Callable[[nn.Module, Any], None]) -> 
 
 
 def unwatch_forward(model: nn.Module, after: Callable[[nn.Module, Any], None]) -> None:
-    """Undoes one [`watch_forward`] with the same arguments."""
+    """Undo one [`watch_forward`] with the same arguments."""
     with _lock:
         watchers, handle = _hooks[model]
         watchers[after] -= 1

@@ -1,4 +1,4 @@
-"""What reads the rewards of rows while `generate` writes them."""
+"""Protocol of readers of rewards during `generate`."""
 
 from typing import Protocol, Self
 
@@ -8,14 +8,15 @@ from torch import Tensor
 
 class RewardReader(Protocol):
     """
-    A context manager that rewards every row of the `generate` calls inside it, finished or not.
+    Context manager that computes the reward of every row of the `generate` calls inside it, finished or not.
 
-    [`HiddenStateReward`] is one, and so is [`LogitsReward`].
+    Implemented by [`HiddenStateReward`] and [`LogitsReward`].
 
     Attributes:
-        rewards (`torch.Tensor` of shape `(rows,)`): Reward of what each row of the last call holds.
-        completion_mask (`torch.Tensor` of shape `(rows, new)`): Which tokens the last call wrote.
-        is_finished (`torch.Tensor` of shape `(rows,)`): Which rows ended by themselves.
+        rewards (`torch.Tensor` of shape `(rows,)`): Reward of each row of the last call.
+        completion_mask (`torch.Tensor` of shape `(rows, new)`): `True` on tokens that the last call generated.
+        is_finished (`torch.Tensor` of shape `(rows,)`): `True` for rows that were not ended by the length
+            limit.
     """
 
     @property
@@ -33,7 +34,7 @@ class RewardReader(Protocol):
 
     def carry(self, rows: Int[Tensor, " kept"]) -> None:
         """
-        The next call continues these rows of the last one, and their rewards then cover both.
+        Continue selected rows of the last call in the next one, with rewards over both.
 
         Args:
             rows (`torch.Tensor` of shape `(kept,)`): Indices of rows of the last call, in the order of the next.

@@ -1,4 +1,4 @@
-"""A frozen model that follows another model's generation with a cache of one size, for compiled steps."""
+"""Guide with a static cache, for compiled forwards."""
 
 import functools
 
@@ -15,21 +15,21 @@ from hf_reward_ext.base.lm.guide import CachedGuide, Reading, common_prefix
 
 class StaticGuide(CachedGuide):
     """
-    A [`CachedGuide`] whose cache never changes its shape: a compiled forward is not compiled again at every step.
+    A [`CachedGuide`] with a cache of constant shape, so that a compiled forward is not recompiled at every step.
 
-    Appended tokens are read, and rows that beams permuted are selected; anything else is read afresh. The memory of the
-    cache is kept between calls, as `generate` keeps its own.
+    Appended tokens are read, and rows that beams permuted are selected. Anything else is read from the start. The
+    memory of the cache is kept between calls, as in `generate`.
 
     Args:
         model, pad_token_id: As for [`CachedGuide`].
-        length (`int`): Number of tokens that the cache holds: prompt and continuation.
-        compile_config (`CompileConfig`, *optional*): How to compile the forward of single tokens; prompts are always
-            read without it. The default configuration captures CUDA graphs, which were not yet run on a GPU; see
-            `tests/gpu`. Default: the model is called as it is, compiled by the caller or not.
+        length (`int`): Maximum number of tokens of prompt and continuation.
+        compile_config (`CompileConfig`, *optional*): Compilation of the forward of single tokens; prompts are always
+            read without compilation. The default configuration captures CUDA graphs, which were not yet run on a GPU;
+            see `tests/gpu`. Default: no compilation.
 
     Raises:
-        ValueError: If the length is no positive number, or the model has layers other than attention.
-        TypeError: If `compile_config` is no `CompileConfig`.
+        ValueError: If the length is not a positive number, or the model has layers other than attention.
+        TypeError: If `compile_config` is not a `CompileConfig`.
 
     Example:
     ```python
@@ -60,10 +60,10 @@ class StaticGuide(CachedGuide):
 
     def check_length(self, length: int) -> None:
         """
-        Refuse texts that the cache cannot hold.
+        Reject texts that are too long for the cache.
 
         Raises:
-            ValueError: If `length` tokens are too many.
+            ValueError: If `length` exceeds the length of the cache.
         """
         if length > self.length:
             raise ValueError(
@@ -92,7 +92,7 @@ class StaticGuide(CachedGuide):
             return 0
         if not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
             for layer in reading.cache.layers:
-                if isinstance(layer, StaticLayer):  # in place: compiled forwards have its address
+                if isinstance(layer, StaticLayer):  # in place, because compiled forwards use its address
                     layer.keys.copy_(layer.keys.index_select(0, rows))
                     layer.values.copy_(layer.values.index_select(0, rows))
         return known
@@ -104,10 +104,10 @@ class StaticGuide(CachedGuide):
             reading.cache = _static_cache(self.model, self.length)
 
     def _read_distinct(self, reading: Reading, ids: Tensor, mask: Tensor) -> Tensor:
-        return self._run(reading, ids, mask, 0)  # a cache of fewer rows would have another shape
+        return self._run(reading, ids, mask, 0)  # a cache with fewer rows would have another shape
 
     def _run(self, reading: Reading, ids: Tensor, mask: Tensor, known: int) -> Tensor:
-        return super()._run(reading, ids, mask, known).clone()  # a CUDA graph writes those of the next step over them
+        return super()._run(reading, ids, mask, known).clone()  # a CUDA graph overwrites them in the next step
 
     def _forward(self, reading: Reading, ids: Tensor, mask: Tensor, known: int):
         positions = positions_of(mask)[:, known:]
@@ -123,7 +123,7 @@ class StaticGuide(CachedGuide):
         )
 
     def _masks(self, mask: Tensor, positions: Tensor, cache) -> Tensor | dict | None:
-        """Return masks of one shape for all steps, as `generate` makes them for static caches."""
+        """Return masks of one shape for all steps, as `generate` does for static caches."""
         inner = unwrap_peft(self.model)
         create = getattr(inner, "create_masks_for_generate", create_masks_for_generate)
         masks = create(
@@ -157,6 +157,6 @@ def _is_attention(layer) -> bool:
 
 
 def _can_reset(cache: StaticCache, rows: int) -> bool:
-    """Return whether the memory fits; what was made in inference mode cannot be changed outside of it."""
+    """Return whether the memory can be reused; inference tensors cannot be changed outside of inference mode."""
     keys = [layer.keys for layer in cache.layers if isinstance(layer, StaticLayer) and layer.keys is not None]
     return all(len(key) == rows and key.is_inference() == torch.is_inference_mode_enabled() for key in keys)

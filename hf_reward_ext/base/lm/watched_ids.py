@@ -1,4 +1,4 @@
-"""The ids of a `generate` call whose rows are watched by them."""
+"""Ids of a `generate` call whose rows are identified by them."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from transformers import GenerationConfig
 
 def watched_ids(arguments: dict[str, Any], config: GenerationConfig, name: str) -> Int[Tensor, "rows seq"]:
     """
-    The prompts of a call of `generate`.
+    Return the prompts of a call of `generate`.
 
     Args:
         arguments (`dict`): Arguments of `generate` by name.
-        config (`GenerationConfig`): The settings in force.
-        name (`str`): What watches, for messages.
+        config (`GenerationConfig`): Effective settings.
+        name (`str`): Name of the reader, for messages.
 
     Raises:
-        ValueError: If the call has no ids, or packs rows of many requests into one.
+        ValueError: If the call has no ids, or uses continuous batching.
     """
     ids = arguments.get("inputs")
     ids = arguments.get("input_ids") if ids is None else ids
