@@ -1,20 +1,20 @@
-"""What a policy and its guides must be."""
+"""Checks of a policy and its guides."""
 
 
 def check_causal_lm(model, role: str) -> None:
     """
-    Refuses what cannot give the probabilities of a next token.
+    Reject a model without next-token probabilities.
 
     Args:
         model: Policy or guide.
-        role (`str`): Name in the message, such as "A guide".
+        role (`str`): Role in messages, such as "A guide".
 
     Raises:
-        TypeError: If the model is no causal LM.
-        ValueError: If it is an encoder-decoder.
+        TypeError: If the model is not a causal LM.
+        ValueError: If the model is an encoder-decoder.
     """
     config = getattr(model, "config", None)
-    # Only models that can generate have generation settings: classifiers, encoders and vision models have none.
+    # Only models that can generate have generation settings, unlike classifiers, encoders and vision models.
     if config is None or getattr(model, "generation_config", None) is None:
         what = repr(model) if model is None or isinstance(model, str) else f"a `{type(model).__name__}`"
         raise TypeError(f"{role} must be a causal LM, got {what}. Load it with `AutoModelForCausalLM.from_pretrained`.")
@@ -27,11 +27,11 @@ def check_causal_lm(model, role: str) -> None:
 
 def as_guides(guides) -> list:
     """
-    One guide or several as a list of checked causal LMs.
+    Return one or several guides as a list of checked causal LMs.
 
     Raises:
-        TypeError: If a guide is no causal LM.
-        ValueError: If there is none, or one is an encoder-decoder.
+        TypeError: If a guide is not a causal LM.
+        ValueError: If there is no guide, or a guide is an encoder-decoder.
     """
     guides = list(guides) if isinstance(guides, (list, tuple)) else [guides]
     if not guides:

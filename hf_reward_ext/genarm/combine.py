@@ -1,4 +1,4 @@
-"""The distribution that guides and policy make together."""
+"""Combined distribution of guides and policy."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def guided_logps(
     size: int,
 ) -> Float[Tensor, "*positions vocab"]:
     r"""
-    Log-probabilities of the guided next-token distribution.
+    Return the log-probabilities of the guided next-token distribution.
 
     $$ \log\pi(y_t) = \log\pi_{base}(y_t) + \sum_k \alpha_k \log\pi_k(y_t) - \log Z_t $$
 
@@ -22,10 +22,11 @@ def guided_logps(
 
     Args:
         base_logits (`torch.Tensor` of shape `(..., vocab)`): Logits or log-probabilities of the policy.
-        guide_logits (`list` of `torch.Tensor` of shape `(..., guide_vocab)`): Of each guide.
-        alpha (`torch.Tensor`, broadcastable to `(..., guides)`): Weights. A guide of weight 0 adds nothing, not even
-            its impossible tokens.
-        size (`int`): Ids that all models share; those behind become `-inf`.
+        guide_logits (`list` of `torch.Tensor` of shape `(..., guide_vocab)`): Logits or log-probabilities of each
+            guide.
+        alpha (`torch.Tensor`, broadcastable to `(..., guides)`): Weights. A guide of weight 0 adds nothing, not
+            even its impossible tokens.
+        size (`int`): Number of ids that all models share; later ids become `-inf`.
 
     Returns:
         `torch.Tensor` of the shape of `base_logits`, in nats; `-inf` stays `-inf`.

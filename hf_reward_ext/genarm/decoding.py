@@ -1,4 +1,4 @@
-"""GenARM as a logits processor: any number of guides steer a frozen policy, token by token."""
+"""GenARM as a logits processor: any number of guides for a frozen policy."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,33 +22,34 @@ from hf_reward_ext.genarm.weights import Alpha, GuideWeights, Schedule
 
 class GenARMLogitsProcessor(WatchesGenerate):
     r"""
-    Guides a policy with autoregressive reward models in any decoding mode of `generate`.
+    Logits processor that guides a policy with autoregressive reward models in any decoding mode of `generate`.
 
     $$ \log\pi(y_t) = \log\pi_{base}(y_t) + \sum_k \alpha_k \log\pi_k(y_t) - \log Z_t $$
 
-    The decoding rule of [GenARM](https://huggingface.co/papers/2410.08193). What it returns is normalized, so beam
-    scores are log-probabilities of the guided model. The sampling temperature acts after it: `temperature=T` samples
-    the guided distribution at T, where the authors' code needs T / (1 + alpha).
+    The decoding rule of [GenARM](https://huggingface.co/papers/2410.08193). The returned scores are normalized, so
+    beam scores are log-probabilities of the guided model. The sampling temperature is applied afterwards:
+    `temperature=T` samples the guided distribution at T, whereas the authors' code needs T / (1 + alpha).
 
-    The guides' caches are compared with the ids at each call, so one object serves any number of `generate` calls, also
-    from several threads: greedy, sampling, beams, `num_return_sequences`, assisted decoding, prompt lookup, left-padded
-    batches. The first processor that is made wraps `generate`, which passes no mask to processors; see
-    [`~base.lm.generate_hook.remove_generate_hook`].
+    The guides' caches are compared with the ids at each call, so an object can be used for any number of `generate`
+    calls, also from several threads: greedy, sampling, beams, `num_return_sequences`, assisted decoding, prompt lookup,
+    left-padded batches. Constructing the first processor wraps `generate`, which does not pass the mask to processors;
+    see [`~base.lm.generate_hook.remove_generate_hook`].
 
     Args:
         guides (`PreTrainedModel`, `PeftModel` or a list of K): Causal LMs with the policy's tokenizer.
         alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`, defaults to 1.0): Weights;
-            per prompt they go to all its beams and return sequences. A callable gets the number of tokens written.
-        prompt_ids (`torch.Tensor` of shape `(B, seq)`, *optional*): The guides' own rendering of the prompts, padded on
-            the left. Default: the ids that `generate` passes.
+            weights of a prompt apply to all its beams and return sequences. A callable receives the number of generated
+            tokens.
+        prompt_ids (`torch.Tensor` of shape `(B, seq)`, *optional*): Rendering of the prompts for the guides, padded
+            on the left. Default: the ids that `generate` passes.
         prompt_attention_mask (`torch.Tensor` of shape `(B, seq)`, *optional*): 0 on padding of `prompt_ids`. Default
-            without `prompt_ids`: the mask that `generate` got.
-        pad_token_id (`int`, *optional*): Where no mask is known, leading tokens with this id are padding. Default: the
-            guides' own.
-        tokenizer, guide_tokenizers (*optional*): Of the policy and of each guide; compared token by token. Needed
-            when the models score different numbers of ids.
-        entropy_threshold (`float`, *optional*): Nats. Rows where the policy's entropy is below are not guided, and the
-            guides do not run where that holds for all rows.
+            without `prompt_ids`: the mask of the `generate` call.
+        pad_token_id (`int`, *optional*): Id of leading tokens that count as padding if there is no mask. Default: that
+            of the guides.
+        tokenizer, guide_tokenizers (*optional*): Tokenizers of the policy and of each guide, which are compared
+            token by token. Required if the models have different numbers of logits.
+        entropy_threshold (`float`, *optional*): Minimum entropy of the policy, in nats, for a row to be guided. The
+            guides do not run if no row is guided.
         static_cache_length (`int`, *optional*): Number of tokens, prompt and continuation, for which the guides keep
             static caches: a guide whose forward is compiled is then not compiled again at every step. Default: caches
             that grow.
@@ -56,13 +57,13 @@ class GenARMLogitsProcessor(WatchesGenerate):
             Default: the guides run as they are.
 
     Attributes:
-        alpha: May be changed between calls.
+        alpha: Weights, which may be changed between calls.
         skipped_share (`float`): Share of row-steps below the entropy threshold, since construction.
 
     Raises:
-        TypeError: If a guide is no causal LM.
-        ValueError: If weights or vocabularies do not fit, a prompt is invisible, a guide gives NaN, or a static cache
-            is too short.
+        TypeError: If a guide is not a causal LM.
+        ValueError: If weights or vocabularies are incompatible, a prompt is missing, a guide returns NaN, or a static
+            cache is too short.
 
     Example:
     ```python
@@ -121,7 +122,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
 
     @contextmanager
     def around(self, call: GenerateCall) -> Iterator[dict[str, Any]]:
-        """Keeps prompt and mask of a `generate` call; the guides' caches are freed after it."""
+        """Store prompt and mask of a `generate` call, and free the guides' caches after it."""
         if call.model.config.is_encoder_decoder:
             raise ValueError(
                 f"The policy `{type(call.model).__name__}` is an encoder-decoder, but guides read prompt and "
@@ -137,7 +138,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
                         guide.forget()
 
     def _check_length(self, call: GenerateCall) -> None:
-        """Refuse texts that static caches cannot hold; the last token is not read."""
+        """Reject texts that are too long for static caches; the last token is not read."""
         static = [guide for guide in self.guides if isinstance(guide, StaticGuide)]
         if not static or call.input_ids is None:
             return

@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens under a causal LM, without all of its logits at once where its head allows that."""
+"""Log-probabilities of tokens under a causal LM, without the full logits if its head allows it."""
 
 # Names that the stubs of transformers and TRL do not know.
 # pyright: reportAttributeAccessIssue=false
@@ -16,24 +16,24 @@ from hf_reward_ext.base.lm.forward import forward_parameters
 from hf_reward_ext.base.training.token_rewards import gather_token_logps
 
 _PROBE_TOKENS = 16
-_OPTIONAL = ("attention_mask", "position_ids")  # some models take neither
+_OPTIONAL = ("attention_mask", "position_ids")  # some models accept neither
 
 
 def token_logps(
     model, input_ids: Int[Tensor, "batch seq"], labels: Int[Tensor, "batch seq"], **inputs: Tensor
 ) -> tuple[Float[Tensor, "batch shifted"], Tensor | None]:
     r"""
-    $\log\pi(y_t \mid y_{<t})$ of the labels.
+    Return $\log\pi(y_t \mid y_{<t})$ of the labels.
 
     Args:
         model (`nn.Module`): A causal LM with a fused head, see [`add_fused_lm_head`], or a wrapper of one.
-        input_ids (`torch.Tensor` of shape `(batch, seq)`): Texts.
-        labels (`torch.Tensor` of shape `(batch, seq)`): `input_ids`, and -100 where no value is wanted.
+        input_ids (`torch.Tensor` of shape `(batch, seq)`): Token ids of the texts.
+        labels (`torch.Tensor` of shape `(batch, seq)`): `input_ids`, with -100 at positions to ignore.
         **inputs: `attention_mask` and `position_ids`.
 
     Returns:
-        `torch.Tensor` of shape `(batch, seq - 1)` in float32, 0 where a label is -100, and the load-balancing loss of a
-        mixture of experts whose config asks for one.
+        `torch.Tensor` of shape `(batch, seq - 1)` in float32, 0 for labels of -100, and the load-balancing loss of a
+        mixture of experts if its config enables it.
     """
     with _narrow_head_tiles(input_ids.device):
         output = model(input_ids=input_ids, labels=labels, fused_lm_head=True, **inputs)
@@ -42,23 +42,23 @@ def token_logps(
 
 def add_fused_lm_head(causal_lm) -> None:
     """
-    Gives a causal LM TRL's way to per-token log-probabilities without logits of the shape (batch, seq, vocab).
+    Add TRL's fused LM head to a causal LM, which computes log-probabilities without the full logits.
 
-    After it `model(..., labels=labels, fused_lm_head=True).log_probs` holds them, zero where a label is -100. Anything
-    else that the model does is as before. TRL's way multiplies the backbone's last state by the head's weight, which
-    is another model where an adapter wraps the head, or layers, scales or caps stand between the two. So both ways are
-    compared once on a few tokens, and the model's own logits are used unless they agree.
+    Afterwards `model(..., labels=labels, fused_lm_head=True).log_probs` has the log-probabilities, with 0 for labels of
+    -100. Other calls are not changed. TRL multiplies the backbone's last state by the head's weight, which is wrong if
+    an adapter wraps the head, or layers, scales or caps follow the backbone. Therefore both computations are compared
+    once on a few tokens, and the full logits are used unless they agree.
     """
     from trl.trainer.utils import add_fused_lm_head as add
 
-    before = vars(causal_lm).get("forward")  # a device map has put its own there
+    before = vars(causal_lm).get("forward")  # a device map has installed its own forward
     if hasattr(before, "is_checked"):
         return
     add(causal_lm)
     fused = causal_lm.forward.__func__
     plain = type(causal_lm).forward if before is None else lambda _, *args, **kwargs: before(*args, **kwargs)
 
-    @functools.wraps(type(causal_lm).forward)  # `generate` reads the signature
+    @functools.wraps(type(causal_lm).forward)  # `generate` inspects the signature
     def forward(self, *args, fused_lm_head: bool = False, labels: Tensor | None = None, **kwargs):
         if not fused_lm_head:
             return plain(self, *args, **kwargs, **({} if labels is None else {"labels": labels}))
@@ -96,12 +96,12 @@ def _check_padding(causal_lm, mask: Tensor | None, known: frozenset[str]) -> Non
 
 @torch.no_grad()
 def _is_fusible(causal_lm, fused: Callable, plain: Callable, input_ids: Tensor, mask: Tensor | None) -> bool:
-    """Whether the head is a plain one whose fused product gives the probabilities of the model's logits."""
+    """Return whether the fused head gives the same probabilities as the model's logits."""
     head = causal_lm.get_output_embeddings()
-    # Adapters subclass or replace the layer; one that starts at zero would agree, and then learn without effect.
+    # Adapters subclass or replace the layer. An adapter that starts at zero would pass the comparison.
     if type(head) is not nn.Linear or causal_lm.base_model is causal_lm:
         return False
-    compared = vars(causal_lm).get("_compared_head", (None, False))  # in a tuple, or it would become a submodule
+    compared = vars(causal_lm).get("_compared_head", (None, False))  # a tuple, so no submodule
     if compared[0] is head:
         return compared[1]
     text = (input_ids[0] if mask is None else input_ids[0][mask[0].bool()])[None, :_PROBE_TOKENS]
@@ -119,8 +119,8 @@ def _agree(causal_lm, fused: Callable, plain: Callable, text: Tensor) -> bool:
         try:
             found = fused(causal_lm, input_ids=text, labels=text, fused_lm_head=True).log_probs
         except (AttributeError, TypeError, RuntimeError, ValueError):
-            return False  # a backbone or a head of another form
-    # A few roundings of the largest logit, which is what a sum in another order may cost.
+            return False  # another form of backbone or head
+    # A few roundings of the largest logit, the effect of another order of summation.
     tolerance = max(2 * torch.finfo(logits.dtype).eps, 1e-4) * float(logits.abs().max())
     return bool(((found - expected).abs() <= tolerance).all())
 
@@ -140,10 +140,10 @@ def _evaluation_mode(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _narrow_head_tiles(device: torch.device) -> Iterator[None]:
     """
-    Lets TRL's fused head work on narrower tiles where it has no Triton kernel, forward and backward.
+    Set narrower tiles for TRL's fused head without Triton kernels, forward and backward.
 
-    Its way in plain torch holds several tensors of a tile's size: at the width meant for GPUs a step takes three
-    quarters of the memory of full logits, and more time than on narrow tiles.
+    Its implementation in plain torch allocates several tensors of the size of a tile. With the width meant for GPUs a
+    step takes three quarters of the memory of full logits, and more time than with narrow tiles.
     """
     from trl.trainer import utils
 

@@ -1,4 +1,4 @@
-"""A cache that holds several groups of rows and lets `generate` believe there is one."""
+"""Cache with several groups of rows, of which `generate` uses one."""
 
 # Names that the stubs of transformers do not know.
 # pyright: reportAttributeAccessIssue=false
@@ -12,14 +12,14 @@ from transformers import Cache
 
 def group_rows(cache: Cache, num_groups: int) -> None:
     """
-    What is done to the rows of one group is done to all groups alike. Does nothing the second time.
+    Apply operations on the rows of one group to all groups. A second call has no effect.
 
-    `crop` and `batch_repeat_interleave` keep groups together as they are.
+    `crop` and `batch_repeat_interleave` already keep groups together.
     """
     for layer in cache.layers:
         if "num_groups" not in vars(layer):
             layer.num_groups = num_groups
-            # Bound to the layer, so that a copy of the cache has its own.
+            # Bound to the layer, so that a copy of the cache has its own methods.
             layer.reorder_cache = MethodType(_reorder_cache, layer)
             layer.batch_select_indices = MethodType(_batch_select_indices, layer)
 
@@ -33,5 +33,5 @@ def _batch_select_indices(self, indices: Tensor) -> None:
 
 
 def _in_every_group(layer, rows: Tensor) -> Tensor:
-    size = 0 if layer.keys is None else len(layer.keys) // layer.num_groups  # none yet, or those of other layers
+    size = 0 if layer.keys is None else len(layer.keys) // layer.num_groups  # no methods yet, or those of other layers
     return torch.cat([rows + group * size for group in range(layer.num_groups)])

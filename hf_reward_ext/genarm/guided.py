@@ -27,7 +27,7 @@ from hf_reward_ext.genarm.weights import Alpha, GuideWeights, Schedule
 
 @dataclass
 class _Call:
-    """Where the prompt of one thread's call ends, which a schedule of weights needs."""
+    """Length of the prompt in one thread's call, which a schedule of weights needs."""
 
     prompt_length: int = 0
 
@@ -38,24 +38,24 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
 
     $$ \log\pi(y_t) = \log\pi_{base}(y_t) + \sum_k \alpha_k \log\pi_k(y_t) - \log Z_t $$
 
-    The same distribution as [`GenARMLogitsProcessor`], with one cache that `generate` itself reorders, crops and
-    repeats: greedy, sampling, beams, `num_return_sequences`, static cache, prompt lookup, streaming, and assisted
-    decoding, where a guide may draft (`assistant_model=guide`).
+    The same distribution as [`GenARMLogitsProcessor`], with one cache that `generate` reorders, crops and repeats:
+    greedy, sampling, beams, `num_return_sequences`, static cache, prompt lookup, streaming, and assisted decoding,
+    where a guide can be the draft model (`assistant_model=guide`).
 
     Args:
-        base (`PreTrainedModel`): Policy; frozen.
+        base (`PreTrainedModel`): Frozen policy.
         guides (`PreTrainedModel`, a list of K, or [`GuideReader`]): Causal LMs with the policy's tokenizer. A reader
-            decides how they are run; see [`SeparateModels`].
+            determines how they are run, see [`SeparateModels`].
         alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`, defaults to 1.0): Weights,
             as for the processor.
-        tokenizer, guide_tokenizers (*optional*): As for the processor: needed when logits differ in width.
+        tokenizer, guide_tokenizers (*optional*): Tokenizers, as for the processor; required if logits differ in width.
 
     Attributes:
-        alpha: Weights; may be changed between calls.
+        alpha: Weights, which may be changed between calls.
 
     Raises:
-        TypeError: If a model is no causal LM, or the weights are no numbers.
-        ValueError: If weights or vocabularies do not fit, or the models' caches cannot be one.
+        TypeError: If a model is not a causal LM, or the weights are not numbers.
+        ValueError: If weights or vocabularies are incompatible, or the models cannot share a cache.
 
     Example:
     ```python
@@ -94,16 +94,16 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
     @classmethod
     def from_peft(cls, peft_model, adapters: str | Sequence[str] = ("default",), alpha: Alpha | Schedule = 1.0) -> Self:
         """
-        Guides that are LoRA adapters on the policy: one copy of the weights, one forward for policy and guides.
+        Create a guided model whose guides are LoRA adapters on the policy, with one copy of the weights.
 
         Args:
-            peft_model (`PeftModel`): Policy with its adapters; the policy is the model without them.
+            peft_model (`PeftModel`): Policy with adapters; the policy is the model without them.
             adapters (`str` or `list[str]`): Names of the K guides.
             alpha (as for the class): Weights.
 
         Raises:
-            TypeError: If the model has no LoRA, or is no causal LM.
-            ValueError: If an adapter is not loaded, is merged, or is of a kind that cannot be mixed in a batch.
+            TypeError: If the model has no LoRA, or is not a causal LM.
+            ValueError: If an adapter is not loaded, is merged, or cannot be mixed in a batch.
 
         Example:
         ```python
@@ -128,11 +128,11 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
     def weights_of_columns(
         self, columns: Int[Tensor, " columns"], prompt_length: int, rows: int, device: torch.device
     ) -> Float[Tensor, "rows columns guides"]:
-        """Weights with which tokens are chosen, as [`GuideWeights.of_columns`]."""
+        """Return the weights for choosing tokens, see [`GuideWeights.of_columns`]."""
         return self._weights.of_columns(columns, prompt_length, rows, device)
 
     def generate(self, *args, **kwargs):
-        """`generate` of transformers; what the models could not do together is refused before anything is computed."""
+        """Run `generate` of transformers, after rejecting options that policy and guides do not support."""
         call = named_call(self, args, kwargs)
         if call.arguments.get("inputs_embeds") is not None:
             raise ValueError(
@@ -142,7 +142,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         cache = take_cache(dict(call.arguments))
         if cache is not None:
             self.reader.check_cache(cache)
-        # Without a prompt `generate` begins with one BOS token.
+        # Without a prompt `generate` starts with one BOS token.
         self._calls.value.prompt_length = 1 if call.input_ids is None else call.input_ids.shape[1]
         return super().generate(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -150,7 +150,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         refuse_continuous_batching(self)
 
     def _get_static_cache_init_shape(self) -> None:
-        """No shape for a static cache before the first forward: the models' heads and numbers of rows may differ."""
+        """Return no shape of a static cache, because heads and numbers of rows may differ between models."""
 
     def save_pretrained(self, *args, **kwargs):
         raise ValueError(
@@ -172,11 +172,11 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """
-        Reads tokens with policy and guides.
+        Compute the guided distribution of the next token.
 
         Args:
             input_ids, attention_mask, position_ids, use_cache, logits_to_keep: As for any causal LM.
-            cache, past_key_values (`Cache`, *optional*): The cache, under either name of transformers.
+            cache, past_key_values (`Cache`, *optional*): Cache, under either name of transformers.
             output_hidden_states, output_attentions (`bool`, *optional*): Whether to return those of the policy.
 
         Returns:
@@ -184,7 +184,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             or wider.
 
         Raises:
-            ValueError: If a keyword is given that policy and guides would not handle alike.
+            ValueError: If policy and guides do not handle a keyword in the same way.
         """
         cache = take_cache({"cache": cache, "past_key_values": past_key_values})
         if input_ids is None:
@@ -194,7 +194,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             cache = DynamicCache(config=self.config)
         start = 0
         if self._weights.is_schedule and cache is not None:
-            start = int(cache.get_seq_length())  # before the models read: they make it grow
+            start = int(cache.get_seq_length())  # before the models extend it
         reading = self.reader.read(
             input_ids,
             cache,
@@ -204,7 +204,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
-        # The logits at a column choose the token of the next one.
+        # The logits at a column determine the token of the next column.
         columns = start + 1 + torch.arange(input_ids.shape[1])[as_index(logits_to_keep)]
         prompt_length = self._calls.value.prompt_length if self._weights.is_schedule else 0
         alpha = self.weights_of_columns(columns, prompt_length, len(input_ids), reading.base.device)
@@ -222,26 +222,26 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def separate_logits(self, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int = 0) -> list[Tensor]:
-        """Logits of the policy and of each guide, of the last `logits_to_keep` positions, without a cache."""
+        """Return the logits of the policy and of each guide at the last `logits_to_keep` positions."""
         reading = self.reader.read(input_ids, None, attention_mask=attention_mask, logits_to_keep=logits_to_keep)
         return [reading.base, *reading.guides]
 
     def common_size(self, base: Tensor, guides: Sequence[Tensor]) -> int:
-        """Number of leading ids that policy and guides share."""
+        """Return the number of leading ids that policy and guides share."""
         return common_size(base.shape[-1], [logits.shape[-1] for logits in guides], self._checked_size)
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
-        return True  # asked for the experts that the policy's configuration names, which the policy has
+        return True  # the policy already uses the experts that its configuration names
 
     def set_experts_implementation(self, experts_implementation: str | dict) -> None:
-        """As for any model, for policy and guides; transformers skips models inside of the same configuration class."""
+        """Set the implementation of all models; transformers skips inner models of the same configuration class."""
         for model in (self.base, *self.guides):
             model.set_experts_implementation(experts_implementation)  # pyright: ignore[reportCallIssue]
         self.config._experts_implementation = experts_implementation  # pyright: ignore[reportAttributeAccessIssue]
 
     def set_attn_implementation(self, attn_implementation: str | dict, allow_all_kernels: bool = False) -> None:
-        """As for any model, for policy and guides; `generate` makes the masks of static caches by the configuration."""
+        """Set the implementation of all models, and in the config, which determines the masks of static caches."""
         for model in (self.base, *self.guides):
             model.set_attn_implementation(attn_implementation, allow_all_kernels)  # pyright: ignore[reportCallIssue]
         self.config._attn_implementation = attn_implementation  # pyright: ignore[reportAttributeAccessIssue]
@@ -257,7 +257,7 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
 
 
 def _check_forward(kwargs: dict) -> None:
-    """Refuses what the composite does not handle; unset options and `tokenizer` come with every step of `generate`."""
+    """Reject unsupported keywords; `generate` passes unset options and `tokenizer` in every step."""
     given = {name: value for name, value in kwargs.items() if value is not None and value is not False}
     given.pop("tokenizer", None)
     if kwargs.get("return_dict") is not False:

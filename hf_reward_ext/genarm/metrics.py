@@ -1,4 +1,4 @@
-"""What the log says of a batch of preference pairs."""
+"""Metrics of a batch of preference pairs."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,14 +8,14 @@ Rewards = Float[Tensor, " pairs"]
 
 def pair_metrics(chosen: Rewards, rejected: Rewards, beta: float) -> dict[str, Rewards]:
     """
-    Metrics of each pair, from the log-probabilities of its completions.
+    Return the metrics of each pair, from the log-probabilities of its completions.
 
     Args:
-        chosen, rejected (`torch.Tensor` of shape `(pairs,)`): As they enter the loss.
+        chosen, rejected (`torch.Tensor` of shape `(pairs,)`): Log-probabilities of the completions, as in the loss.
         beta (`float`): Scale of the rewards.
 
     Returns:
-        `dict` of `accuracy` (1 where the chosen completion has the larger reward, a tie counts 0), `margin`,
+        `dict` of `accuracy` (1 if the chosen completion has the larger reward, 0 for a tie), `margin`,
         `rewards/chosen` and `rewards/rejected` (log-probabilities times `beta`), `logps/chosen` and `logps/rejected`.
 
     Example:
@@ -36,14 +36,14 @@ def pair_metrics(chosen: Rewards, rejected: Rewards, beta: float) -> dict[str, R
 
 def logps_drift(value: float, key: str, history: list[dict]) -> dict[str, float]:
     """
-    Change of the evaluation's chosen log-probability since its first evaluation.
+    Return the change of the evaluation's chosen log-probability since its first evaluation.
 
-    The loss sees differences only, so both sides may become less likely together, which guidance feels.
+    The loss depends on differences only, so both sides may become less likely together, which affects guidance.
 
     Args:
         value (`float`): Chosen log-probability of this evaluation.
-        key (`str`): Its name in the log.
-        history (`list[dict]`): Earlier logs; a resumed run has them too.
+        key (`str`): Name in the log.
+        history (`list[dict]`): Earlier logs, which a resumed run has too.
 
     Example:
     ```python

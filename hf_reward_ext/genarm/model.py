@@ -1,4 +1,4 @@
-"""Scores existing text with an autoregressive reward model."""
+"""Scoring of text with an autoregressive reward model."""
 
 import copy
 from dataclasses import dataclass
@@ -28,9 +28,12 @@ from hf_reward_ext.genarm.quantization import check_is_serializable, share_quant
 @dataclass
 class GenARMRewardOutput(ModelOutput):
     """
+    Output of [`GenARMRewardModel`].
+
     Args:
-        logits (`torch.Tensor` of shape `(batch, 1)`): Reward of each row, raw, in nats.
-        token_rewards (`torch.Tensor` of shape `(batch, seq)`): Reward of each token, at the token; 0 where not counted.
+        logits (`torch.Tensor` of shape `(batch, 1)`): Raw reward of each row, in nats.
+        token_rewards (`torch.Tensor` of shape `(batch, seq)`): Reward of each token, at its position; 0 for ignored
+            tokens.
     """
 
     logits: Tensor | None = None
@@ -39,21 +42,22 @@ class GenARMRewardOutput(ModelOutput):
 
 class GenARMRewardModel(BaseRewardModel):
     r"""
-    Reward of existing text under an autoregressive reward model.
+    Reward model that scores text with an autoregressive reward model.
 
     $$ r(x, y) = \beta \sum_t \log\pi_r(y_t \mid x, y_{<t}) $$
 
-    Of [GenARM](https://huggingface.co/papers/2410.08193). The reward of $y_t$ is read one position before it, from the
-    logits that predict it, and stands in `token_rewards` at $y_t$ itself.
+    Source: [GenARM](https://huggingface.co/papers/2410.08193). The reward of $y_t$ comes from the logits one position
+    before it, which predict it, and is at the position of $y_t$ in `token_rewards`.
 
-    Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. There nobody
-    says where the completion begins: it is taken to begin after the `completion_start_ids` of the config. Without
-    them every token after the first counts; within a group the prompt is the same and drops out of GRPO's advantages,
-    unless `length_normalization` divides it by another length. Pass `completion_mask` to say it.
+    Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. The
+    start of the completion is not passed there, so it begins after the `completion_start_ids` of the config. Without
+    them every token after the first counts. The prompt is the same within a group and cancels in GRPO's advantages,
+    unless `length_normalization` divides it by another length. Pass `completion_mask` to set it explicitly.
 
     Args:
-        config ([`GenARMRewardModelConfig`]): What is saved.
-        causal_lm (`PreTrainedModel`, *optional*): The model itself; default: one with random weights.
+        config ([`GenARMRewardModelConfig`]): Configuration of the model.
+        causal_lm (`PreTrainedModel`, *optional*): Autoregressive reward model. Default: a model with random
+            weights.
 
     Example:
     ```python
@@ -77,16 +81,14 @@ class GenARMRewardModel(BaseRewardModel):
     @classmethod
     def from_causal_lm(cls, causal_lm, **config_kwargs) -> Self:
         """
-        Wraps a trained model. `config_kwargs` are those of [`GenARMRewardModelConfig`].
+        Wrap a trained model; `config_kwargs` are fields of [`GenARMRewardModelConfig`].
 
         Raises:
             TypeError: For an adapter, whose weights would be saved without their base.
         """
         if hasattr(causal_lm, "peft_config"):
-            raise TypeError(
-                "A `PeftModel` was given, but a reward model is saved whole. Pass `model.merge_and_unload()`."
-            )
-        # Models that read images too have it in the configuration of their text part.
+            raise TypeError("`causal_lm` must be a whole model, got a `PeftModel`. Pass `model.merge_and_unload()`.")
+        # Multimodal models have it in the configuration of their text part.
         pad = getattr(causal_lm.config.get_text_config(decoder=True), "pad_token_id", None)
         config = GenARMRewardModelConfig(causal_lm=copy.deepcopy(causal_lm.config), pad_token_id=pad, **config_kwargs)
         model = cls(config, causal_lm).train(causal_lm.training)
@@ -95,7 +97,7 @@ class GenARMRewardModel(BaseRewardModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """Loads what [`save_pretrained`] wrote, as every model of transformers; `quantization_config` quantizes it."""
+        """Load a model saved by [`save_pretrained`]; `quantization_config` quantizes it."""
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if kwargs.get("output_loading_info") else loaded
         share_quantization(model, model.causal_lm)  # pyright: ignore[reportAttributeAccessIssue]
@@ -105,7 +107,7 @@ class GenARMRewardModel(BaseRewardModel):
         check_is_serializable(self)
         check_nestable(self.causal_lm.config, "reward model")
         if getattr(self, "hf_quantizer", None) is not None:
-            kwargs.setdefault("save_original_format", False)  # quantized weights have no way back to another layout
+            kwargs.setdefault("save_original_format", False)  # quantized weights cannot be converted to another layout
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def forward(
@@ -116,6 +118,8 @@ class GenARMRewardModel(BaseRewardModel):
         **kwargs,
     ) -> GenARMRewardOutput:
         """
+        Score texts.
+
         Args:
             input_ids (`torch.Tensor` of shape `(batch, seq)`): Prompts and completions, padded on either side.
             attention_mask (`torch.Tensor` of shape `(batch, seq)`, *optional*): 0 on padding. Default: `pad_token_id`
@@ -139,7 +143,7 @@ class GenARMRewardModel(BaseRewardModel):
             self.config.completion_starts_after,  # pyright: ignore[reportArgumentType]
         )
         counted = attention_mask.bool() & completion_mask.bool()
-        # A token without a token before it is not predicted.
+        # The first token has no prediction.
         counted[:, 1:] &= attention_mask[:, :-1].bool()
         counted[:, 0] = False
         if not counted.any(-1).all():
@@ -161,18 +165,18 @@ class GenARMRewardModel(BaseRewardModel):
         return GenARMRewardOutput(logits=pool(token_rewards, counted)[:, None], token_rewards=token_rewards)
 
     def token_rewards(self, input_ids: Tensor, attention_mask=None, completion_mask=None) -> Float[Tensor, "batch seq"]:
-        """Reward of each token, at the token; arguments as for the call."""
+        """Return the reward of each token, at its position; arguments as for the call."""
         return self(input_ids, attention_mask, completion_mask).token_rewards
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
-        """Scores completions after their prompts; for [`as_scorer`]."""
+        """Return the scorer of completions, for [`as_scorer`]."""
         return completion_scorer(self, tokenizer, batch_size, reader=self.causal_lm)
 
     def get_input_embeddings(self):
         return self.causal_lm.get_input_embeddings()
 
     def get_output_embeddings(self):
-        return self.causal_lm.get_output_embeddings()  # quantizers leave the head as it is
+        return self.causal_lm.get_output_embeddings()  # quantizers do not change the head
 
     def _card(self, folder: Path, place: str) -> CardText:
         return scorer_card(place, tokenizer_place(folder, place, self.causal_lm.config.name_or_path))

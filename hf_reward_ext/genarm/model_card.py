@@ -1,4 +1,4 @@
-"""What the cards of a guide and of a reward model say."""
+"""Model cards of a guide and of a reward model."""
 
 from hf_reward_ext.base.saving.card import CardText, hub_name
 
@@ -10,8 +10,8 @@ TAGS = ["hf-reward-ext", "genarm", "reward-model"]
 
 _GUIDE = (
     "An autoregressive reward model: its next-token log-probabilities are rewards that guide another model. It has no "
-    "classification head, so `GRPOTrainer(reward_funcs=...)` refuses it by path; "
-    "`GenARMRewardModel.from_causal_lm(...).save_pretrained(...)` makes a reward model of it."
+    "classification head, so `GRPOTrainer(reward_funcs=...)` cannot load it by path; "
+    "`GenARMRewardModel.from_causal_lm(...).save_pretrained(...)` converts it to a reward model."
 )
 _GUIDE_SNIPPET = """\
 {imports}
@@ -43,9 +43,11 @@ print(out.logits, out.token_rewards)"""
 
 def guide_card(place: str, policy: str, tokenizer: str, is_adapter: bool) -> CardText:
     """
+    Return the text of the card of a guide.
+
     Args:
-        place, policy, tokenizer (`str`): Where guide, policy and tokenizer are loaded from.
-        is_adapter (`bool`): Whether the guide is saved as one.
+        place, policy, tokenizer (`str`): Locations of guide, policy and tokenizer.
+        is_adapter (`bool`): Whether the guide is saved as an adapter.
     """
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     load = "AutoModelForCausalLM"
@@ -58,7 +60,9 @@ def guide_card(place: str, policy: str, tokenizer: str, is_adapter: bool) -> Car
 
 def scorer_card(place: str, tokenizer: str) -> CardText:
     """
+    Return the text of the card of a reward model.
+
     Args:
-        place, tokenizer (`str`): Where model and tokenizer are loaded from.
+        place, tokenizer (`str`): Locations of model and tokenizer.
     """
     return CardText(_SCORER, _SCORER_SNIPPET.format(place=place, tokenizer=tokenizer), PAPER, TAGS)

@@ -1,4 +1,4 @@
-"""What is saved beside the weights of a GenARM reward model."""
+"""Configuration of GenARM reward models."""
 
 import copy
 from typing import Any, Literal
@@ -14,13 +14,14 @@ class GenARMRewardModelConfig(RewardModelConfig):
 
     Args:
         causal_lm (`dict` or `PreTrainedConfig`, *optional*): Configuration of the autoregressive reward model. Its
-            `quantization_config` becomes that of the whole.
+            `quantization_config` becomes that of the whole model.
         beta (`float`, *optional*, defaults to 1.0): Scale of the rewards.
-        length_normalization (`bool`, *optional*, defaults to `False`): Mean instead of sum over tokens.
-        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (a chat's assistant header, say).
-            Where a text comes without a mask, its completion begins after them.
-        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` in a
-            text that counts, `"first"` or `"last"`.
+        length_normalization (`bool`, *optional*, defaults to `False`): Whether to use the mean instead of the sum over
+            tokens.
+        completion_start_ids (`list[int]`, *optional*): Ids that end every prompt (such as a chat's assistant
+            header). The completion of a text without a mask begins after them.
+        completion_starts_after (`str`, *optional*, defaults to `"last"`): Occurrence of `completion_start_ids` that
+            ends the prompt, `"first"` or `"last"`.
 
     Example:
     ```python
@@ -43,7 +44,7 @@ class GenARMRewardModelConfig(RewardModelConfig):
         if isinstance(causal_lm, dict):
             causal_lm = AutoConfig.for_model(**causal_lm)
         if getattr(causal_lm, "quantization_config", None) is not None:
-            # `from_pretrained` quantizes by the outer configuration: weights saved as integers load as noise without.
+            # `from_pretrained` quantizes by the outer configuration; without it integer weights would be noise.
             causal_lm = copy.deepcopy(causal_lm)
             kwargs.setdefault("quantization_config", causal_lm.quantization_config)
             del causal_lm.quantization_config

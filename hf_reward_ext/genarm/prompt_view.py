@@ -1,4 +1,4 @@
-"""What the guides read: their rendering of the prompt, and where it ends."""
+"""Input of the guides: their rendering of the prompt, and its end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +15,14 @@ from hf_reward_ext.base.lm.tokens import inferred_mask
 
 class PromptView:
     """
-    Splits the ids that a processor is called with into prompt and continuation.
+    View that splits the ids of a processor's call into prompt and continuation.
 
-    Inside `generate` prompt and mask are those of the call ([`around`]). Elsewhere the prompt is what the first call
-    shows, and the guides infer the mask. Every thread has a state of its own.
+    Inside `generate` prompt and mask are those of the call ([`around`]). Elsewhere the prompt is the ids of the
+    first call, and the guides infer the mask. Each thread has its own state.
 
     Args:
-        prompt_ids, prompt_attention_mask (`torch.Tensor` of shape `(B, seq)`, *optional*): The guides' own rendering.
+        prompt_ids, prompt_attention_mask (`torch.Tensor` of shape `(B, seq)`, *optional*): Rendering for the
+            guides.
     """
 
     def __init__(self, prompt_ids: Tensor | None, prompt_attention_mask: Tensor | None):
@@ -31,7 +32,7 @@ class PromptView:
 
     @contextmanager
     def around(self, call: GenerateCall) -> Iterator[bool]:
-        """Context of one `generate` call. Yields `False` for the nested call of an assistant, which is ignored."""
+        """Enter one `generate` call. Yields `False` for the nested call of an assistant, which is ignored."""
         state = self._states.value
         if state.is_inside:
             yield False
@@ -48,7 +49,7 @@ class PromptView:
             self._states.clear()
 
     def split(self, input_ids: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor | None, int]:
-        """Ids and mask (`None`: unknown) for the guides, and the number of tokens written."""
+        """Return ids and mask (`None`: unknown) for the guides, and the number of generated tokens."""
         if input_ids.shape[1] == 0:
             self._refuse_invisible_prompt()
         state = self._states.value
@@ -74,13 +75,13 @@ class PromptView:
     def _refuse_invisible_prompt(self) -> None:
         if self.prompt_ids is None:
             raise ValueError(
-                "`generate` was called with `inputs_embeds`, so the guides cannot see the prompt. Pass `prompt_ids=` "
+                "`generate` was called with `inputs_embeds`, so the guides have no prompt. Pass `prompt_ids=` "
                 "to the processor."
             )
 
 
 class _StepCounter:
-    """Finds from the ids alone where the prompt ends: within one `generate` call ids grow by one token at most."""
+    """Counter that finds the end of the prompt from the ids, which grow by at most one token in a `generate` call."""
 
     def __init__(self):
         self._prompts: Tensor | None = None
@@ -103,7 +104,7 @@ class _StepCounter:
 
 @dataclass
 class _State:
-    """What one thread's call of `generate` is about."""
+    """State of one thread's `generate` call."""
 
     is_inside: bool = False
     prompt: tuple[Tensor, Tensor] | None = None

@@ -1,11 +1,11 @@
-"""A quantized causal LM inside a reward model: both carry what saving and loading it needs."""
+"""Quantization of a causal LM inside a reward model, shared by both for saving and loading."""
 
-# What `from_pretrained` of transformers leaves on a model that it quantized.
+# Attributes that `from_pretrained` of transformers sets on a quantized model.
 _ATTRIBUTES = ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_8bit", "is_loaded_in_4bit")
 
 
 def share_quantization(source, target) -> None:
-    """Gives a model the quantization of another that has the same weights."""
+    """Copy the quantization attributes to a model with the same weights."""
     for name in _ATTRIBUTES:
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
@@ -15,10 +15,10 @@ def share_quantization(source, target) -> None:
 
 def check_is_serializable(model) -> None:
     """
-    Refuses to save a model whose quantization cannot be written to a file.
+    Reject a model whose quantization cannot be saved.
 
     Raises:
-        ValueError: If its quantizer cannot be saved.
+        ValueError: If the quantization cannot be saved.
     """
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is None or quantizer.is_serializable():

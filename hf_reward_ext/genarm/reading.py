@@ -1,4 +1,4 @@
-"""How a policy and its guides read tokens."""
+"""Reading of tokens by a policy and its guides."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from hf_reward_ext.base.lm.forward import as_index, run_forward, supports_logits
 @dataclass(frozen=True)
 class Reading:
     """
-    What one forward of policy and guides gave.
+    Output of one forward of policy and guides.
 
     Args:
         base (`torch.Tensor` of shape `(rows, kept, vocab)`): Logits of the policy.
         guides (`list` of `torch.Tensor` of shape `(rows, kept, guide_vocab)`): Logits of each guide.
-        hidden_states, attentions (`tuple` of `torch.Tensor`, *optional*): Those of the policy, where they were asked
-            for.
+        hidden_states, attentions (`tuple` of `torch.Tensor`, *optional*): Hidden states and attentions of the
+            policy, if requested.
     """
 
     base: Tensor
@@ -32,11 +32,11 @@ class Reading:
 
 class GuideReader(ABC):
     """
-    Runs policy and guides over the same tokens, with one cache for all of them.
+    Base class of readers, which run policy and guides on the same tokens with one cache.
 
     Args:
-        base (`PreTrainedModel`): The policy.
-        guides (`list[PreTrainedModel]`): Guides that are models of their own, possibly none.
+        base (`PreTrainedModel`): Policy.
+        guides (`list[PreTrainedModel]`): Guides that are separate models, possibly none.
         num_guides (`int`): Number of guides, K.
     """
 
@@ -47,27 +47,27 @@ class GuideReader(ABC):
 
     @abstractmethod
     def joint_config(self) -> PreTrainedConfig:
-        """Configuration from which `generate` builds the one cache."""
+        """Return the configuration from which `generate` builds the cache."""
 
     @abstractmethod
     def check_cache(self, cache: Cache) -> None:
-        """Gives a cache that was made without a configuration its layers, and refuses one for another model."""
+        """Add layers to a cache that was created without a configuration, and reject one of another model."""
 
     @abstractmethod
     def read(self, input_ids: Int[Tensor, "rows seq"], cache: Cache | None, **kwargs) -> Reading:
         """
-        Reads tokens with policy and guides.
+        Read tokens with policy and guides.
 
         Args:
             input_ids (`torch.Tensor` of shape `(rows, seq)`): Tokens to read.
-            cache (`Cache`, *optional*): Cache built from [`joint_config`]; it grows.
-            **kwargs: `attention_mask`, `position_ids`, `logits_to_keep`, and for the policy alone
+            cache (`Cache`, *optional*): Cache built from [`joint_config`], extended in place.
+            **kwargs: `attention_mask`, `position_ids`, `logits_to_keep`, and for the policy only
                 `output_hidden_states` and `output_attentions`.
         """
 
 
 def read_model(model, input_ids: Tensor, *, cache: Cache | None = None, logits_to_keep: int | Tensor = 0, **kwargs):
-    """Output of one model on its own device, with the logits that are kept."""
+    """Return the output of one model on its device, with the logits to keep."""
     inputs = {name: _to(value, model.device) for name, value in kwargs.items()}
     output = run_forward(model, input_ids.to(model.device), cache=cache, logits_to_keep=logits_to_keep, **inputs)  # pyright: ignore[reportArgumentType]
     if not supports_logits_to_keep(model):
@@ -76,7 +76,7 @@ def read_model(model, input_ids: Tensor, *, cache: Cache | None = None, logits_t
 
 
 def _to(value, device: torch.device):
-    """Tensors to a device; masks of static caches come by kind of layer."""
+    """Move tensors to a device; masks of static caches are grouped by kind of layer."""
     if isinstance(value, dict):
         return {name: _to(part, device) for name, part in value.items()}
     return value.to(device) if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""Guides that are models of their own."""
+"""Reader of guides that are separate models."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,18 @@ from hf_reward_ext.genarm.reading import GuideReader, Reading, read_model
 
 class SeparateModels(GuideReader):
     """
-    One forward per model; each model sees its own layers of the one cache.
+    Reader with one forward per model; each model uses its own layers of the shared cache.
 
     Args:
         base (`PreTrainedModel`): The policy.
         guides (`PreTrainedModel` or a list of K): Causal LMs with the policy's tokenizer.
-        use_streams (`bool`, *optional*, defaults to `False`): Whether models on the same CUDA device run in streams of
-            their own, so that small ones overlap. Models on several devices overlap in any case. Not yet run on a GPU;
-            see `tests/gpu` and `examples/benchmarks/gpu.py`.
+        use_streams (`bool`, *optional*, defaults to `False`): Whether models on the same CUDA device run in
+            separate streams, so that small models overlap. Models on several devices overlap in any case. Not yet run
+            on a GPU; see `tests/gpu` and `examples/benchmarks/gpu.py`.
 
     Raises:
-        TypeError: If a model is no causal LM.
-        ValueError: If the caches of the models cannot be one.
+        TypeError: If a model is not a causal LM.
+        ValueError: If the models cannot share a cache.
 
     Example:
     ```python
@@ -77,7 +77,7 @@ class SeparateModels(GuideReader):
 
 
 class _Streams:
-    """A CUDA stream per model, forked from the current streams and joined again."""
+    """CUDA stream per model, forked from the current stream and joined again."""
 
     def __init__(self, models: Sequence[PreTrainedModel]):
         self._devices = [model.device for model in models]
@@ -85,26 +85,26 @@ class _Streams:
 
     @contextmanager
     def forked(self) -> Iterator[None]:
-        """Streams wait for what was done before it; what is done after it waits for the streams."""
+        """Make the streams wait for previous work, and later work wait for the streams."""
         for device, stream in zip(self._devices, self._streams, strict=True):
             if stream is not None:
                 stream.wait_stream(torch.cuda.current_stream(device))
         try:
             yield
         finally:
-            # Also after an error: tensors of a stream may be freed then.
+            # Also after an error, because tensors of a stream may be freed then.
             for device, stream in zip(self._devices, self._streams, strict=True):
                 if stream is not None:
                     torch.cuda.current_stream(device).wait_stream(stream)
 
     def of(self, number: int):
-        """Context in which kernels go to the stream of a model."""
+        """Return the context in which kernels run in the stream of a model."""
         stream = self._streams[number]
         return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 class _LayerView(Cache):
-    """Some consecutive layers of a cache; updates go through the whole, which may offload or quantize them."""
+    """View of consecutive layers of a cache; updates use the whole cache, which may offload or quantize them."""
 
     def __init__(self, whole: Cache, first: int, count: int):
         super().__init__(layers=whole.layers[first : first + count])
@@ -122,10 +122,10 @@ def _views(cache: Cache, counts: Sequence[int]) -> list[Cache]:
 
 def fit_cache(cache: Cache, count: int) -> None:
     """
-    Gives a cache that was made without a configuration its layers.
+    Add layers to a cache that was created without a configuration.
 
     Raises:
-        ValueError: If the cache has layers for another model.
+        ValueError: If the cache has layers of another model.
     """
     layers = getattr(cache, "layers", None)
     if layers is not None and cache.layer_class_to_replicate is not None:
@@ -143,13 +143,13 @@ def num_layers(model) -> int:
 
 
 def joint_config(models: Sequence[PreTrainedModel]) -> PreTrainedConfig:
-    """The policy's configuration with the layers of all models."""
+    """Return the policy's configuration with the layers of all models."""
     configs = [model.config.get_text_config(decoder=True) for model in models]
     for model in models:
         if new_cache(model) is None:
             raise ValueError(
                 f"Policy and guides must keep their keys and values in a `DynamicCache`, got `{type(model).__name__}` "
-                "with no cache or another kind. Use `GenARMLogitsProcessor`, where each guide reads by itself."
+                "with no cache or another kind. Use `GenARMLogitsProcessor`, where each guide is run separately."
             )
     windows = {getattr(config, "sliding_window", None) for config in configs} - {None}
     kinds = [_layer_types(config) for config in configs]

@@ -1,4 +1,4 @@
-"""Guides that are adapters on the policy: one copy of the weights."""
+"""Reader of guides that are adapters on the policy, with one copy of the weights."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ from hf_reward_ext.genarm.separate_models import fit_cache, joint_config, num_la
 
 class SharedAdapters(GuideReader):
     """
-    One forward for the policy's rows and every guide's rows; made by [`GuidedCausalLM.from_peft`].
+    Reader with one forward for the rows of the policy and all guides, see [`GuidedCausalLM.from_peft`].
 
-    `generate` counts B rows, the cache holds (1 + K) groups of B: policy, first guide, and so on.
+    `generate` uses B rows, and the cache has (1 + K) groups of B rows: policy, first guide, and so on.
 
     Args:
-        peft_model (`PeftModel`): The policy with its adapters; the policy is the model without them.
+        peft_model (`PeftModel`): Policy with adapters; the policy is the model without them.
         adapters (`str` or `list[str]`): Names of the K guides.
 
     Raises:
-        TypeError: If the model has no LoRA, or is no causal LM.
-        ValueError: If an adapter is not loaded, is merged, or is of a kind that cannot be mixed in a batch.
+        TypeError: If the model has no LoRA, or is not a causal LM.
+        ValueError: If an adapter is not loaded, is merged, or cannot be mixed in a batch.
     """
 
     def __init__(self, peft_model, adapters: str | Sequence[str]):
@@ -74,7 +74,7 @@ class SharedAdapters(GuideReader):
 
 
 def _for_every_group(value, rows: int, groups: int):
-    """Masks and positions of the rows, once per group; masks of static caches come by kind of layer."""
+    """Repeat masks and positions for every group; masks of static caches are grouped by kind of layer."""
     if isinstance(value, dict):
         return {name: _for_every_group(part, rows, groups) for name, part in value.items()}
     if isinstance(value, Tensor) and len(value) == rows:

@@ -1,4 +1,4 @@
-"""What guidance did to each token of a completion."""
+"""Trace of the effect of guidance on each token of a completion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -20,15 +20,19 @@ class GuidanceTrace:
     $$ \log Z_t = \log\sum_v \pi_{base}(v)\prod_k\pi_k(v)^{\alpha_k}, \qquad
     KL_t = \sum_v \pi(v)\,\log\frac{\pi(v)}{\pi_{base}(v)} $$
 
-    It is read from finished sequences, so it is the same for every way of decoding, and of any text.
+    It is computed from finished sequences, so it is independent of the decoding mode, and can be computed for any text.
 
     Args:
-        base_logps, guided_logps (`torch.Tensor` of shape `(rows, seq)`): Of the tokens written.
-        guide_logps (`torch.Tensor` of shape `(rows, seq, guides)`): Of the same tokens: each guide's token rewards.
+        base_logps, guided_logps (`torch.Tensor` of shape `(rows, seq)`): Log-probabilities of the
+            generated tokens.
+        guide_logps (`torch.Tensor` of shape `(rows, seq, guides)`): Log-probabilities of the same tokens
+            under each guide, which are its token rewards.
         kl (`torch.Tensor` of shape `(rows, seq)`): KL(guided || base) of the whole next-token distribution.
-        log_z (`torch.Tensor` of shape `(rows, seq)`): Log of the normalizer; the local rule drops it (`log_weights`).
-        base_entropy (`torch.Tensor` of shape `(rows, seq)`): Of the policy's next-token distribution.
-        completion_mask (`torch.Tensor` of shape `(rows, seq)`): `True` up to and with EOS; elsewhere values are 0.
+        log_z (`torch.Tensor` of shape `(rows, seq)`): Log of the normalizer, see `log_weights`.
+        base_entropy (`torch.Tensor` of shape `(rows, seq)`): Entropy of the policy's next-token
+            distribution.
+        completion_mask (`torch.Tensor` of shape `(rows, seq)`): `True` up to and including EOS; other
+            values are 0.
 
     Example:
     ```python
@@ -47,7 +51,7 @@ class GuidanceTrace:
 
     @property
     def log_weights(self) -> Float[Tensor, " rows"]:
-        r"""$\sum_t \log Z_t$: log importance weight from what was sampled to the product normalized over sequences."""
+        r"""Log importance weight $\sum_t \log Z_t$ of samples for the product that is normalized over sequences."""
         return self.log_z.sum(-1)
 
     @classmethod
@@ -60,7 +64,7 @@ class GuidanceTrace:
         completion_mask: Bool[Tensor, "rows seq"],
         size: int,
     ) -> Self:
-        """The trace of `tokens` under logits that predict them; `size` ids are shared by all models."""
+        """Compute the trace of `tokens` under logits that predict them; all models share `size` ids."""
         base = _logps(base_logits, size)
         guides = [_logps(logits, size).to(base.device) for logits in guide_logits]
         guided = guided_logps(base_logits, guide_logits, alpha, size)[..., :size]
@@ -84,7 +88,7 @@ class GuidanceTrace:
 
     @classmethod
     def cat(cls, traces: Sequence[Self]) -> Self:
-        """Traces of several groups of rows as one."""
+        """Concatenate traces of several groups of rows."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: torch.cat([getattr(trace, name) for trace in traces]) for name in names})
 
@@ -100,29 +104,29 @@ def trace_guidance(
     completion_mask: Bool[Tensor, "rows new"] | None = None,
 ) -> GuidanceTrace:
     """
-    Reads finished sequences once with policy and guides.
+    Trace guidance on finished sequences with one forward of policy and guides.
 
     Args:
-        guided (`GuidedCausalLM`): Policy, guides and weights; to trace a processor, make one of the same models.
-        sequences (`torch.Tensor` of shape `(rows, seq)`): What `generate` returned, prompts included.
-        prompt_length (`int`): Columns of the (left-padded) prompts.
+        guided (`GuidedCausalLM`): Policy, guides and weights. To trace a processor, create one with the same models.
+        sequences (`torch.Tensor` of shape `(rows, seq)`): Output of `generate`, prompts included.
+        prompt_length (`int`): Number of columns of the (left-padded) prompts.
         attention_mask (`torch.Tensor` of shape `(rows or prompts, prompt_length)`, *optional*): 0 on padding of the
-            prompts. Default: nothing is padding.
-        rows_at_once (`int`, defaults to 8): Bounds the memory for logits.
-        completion_mask (`torch.Tensor` of shape `(rows, new)`, *optional*): Which tokens were written, see
-            [`watch_row_ends`]. Default: found by the ids, which cannot tell an EOS from a filler after a stop string.
+            prompts. Default: no padding.
+        rows_at_once (`int`, defaults to 8): Number of rows per forward, which limits the memory of logits.
+        completion_mask (`torch.Tensor` of shape `(rows, new)`, *optional*): `True` on generated tokens, see
+            [`watch_row_ends`]. Default: inferred from the ids, where EOS and padding after a stop string look alike.
 
     Returns:
-        [`GuidanceTrace`], a column per token behind the prompt.
+        [`GuidanceTrace`], with a column per token after the prompt.
 
     Raises:
-        ValueError: If the sequences have nothing behind the prompt.
+        ValueError: If the sequences have no tokens after the prompt.
     """
     rows, width = sequences.shape
     if width <= prompt_length:
         raise ValueError(
-            f"`sequences` of {width} columns were given with `prompt_length={prompt_length}`, but a trace is of tokens "
-            "behind the prompt. Pass what `generate` returned."
+            f"`sequences` must have tokens after the {prompt_length} columns of the prompt, got {width} columns. Pass "
+            "the output of `generate`."
         )
     mask = torch.ones_like(sequences)
     if attention_mask is not None:
@@ -152,6 +156,6 @@ def _of(tokens: Tensor, logps: Tensor) -> Tensor:
 
 
 def _mean_under(logps: Tensor, values: Tensor) -> Tensor:
-    """Expectation of values; impossible tokens count nothing, whatever their value."""
+    """Return the expectation of values; impossible tokens are ignored."""
     probabilities = logps.exp()
     return torch.where(probabilities > 0, probabilities * values, 0).sum(-1)

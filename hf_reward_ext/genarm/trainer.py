@@ -1,4 +1,4 @@
-"""Trains an autoregressive reward model on TRL's `RewardTrainer`."""
+"""Trainer of an autoregressive reward model, based on TRL's `RewardTrainer`."""
 
 from typing import cast
 
@@ -21,17 +21,17 @@ from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
 class GenARMTrainer(BaseRewardTrainer):
     r"""
-    Trains a causal LM so that its log-probability is a reward.
+    Trainer of a causal LM whose log-probability is a reward.
 
     $$ L = -\log\sigma\big(\beta(\log\pi_r(y^+|x) - \log\pi_r(y^-|x)) - \gamma\big), \qquad
        \log\pi_r(y|x) = \sum_t \log\pi_r(y_t|x,y_{<t}) $$
 
-    Training objective of [GenARM](https://huggingface.co/papers/2410.08193): no reference model, no value head. What is
-    saved is a plain causal LM or an adapter; `GenARMLogitsProcessor` or `GuidedCausalLM` let it guide. Loading it as a
+    Training objective of [GenARM](https://huggingface.co/papers/2410.08193): no reference model, no value head. The
+    saved model is a plain causal LM or an adapter, for `GenARMLogitsProcessor` or `GuidedCausalLM`. Loading it as a
     sequence classifier (`GRPOTrainer(reward_funcs="folder")`) raises; save a [`GenARMRewardModel`] for that.
 
     Args:
-        model (`str`, `PreTrainedModel` or `PeftModel`): A causal LM, usually the supervised fine-tuned policy or a
+        model (`str`, `PreTrainedModel` or `PeftModel`): Causal LM, usually the supervised fine-tuned policy or a
             smaller model of its family.
         args ([`GenARMConfig`], *optional*): Training arguments.
         train_dataset (`Dataset` or `IterableDataset`): Preference pairs in any of TRL's formats, text or chat, with an
@@ -39,15 +39,15 @@ class GenARMTrainer(BaseRewardTrainer):
         eval_dataset, processing_class, peft_config, **kwargs: As for [`~trl.RewardTrainer`].
 
     Attributes:
-        num_filtered (`dict[str, int]`): Pairs longer than `max_length` tokens, by map-style dataset.
+        num_filtered (`dict[str, int]`): Number of pairs longer than `max_length` tokens, by map-style dataset.
 
     Raises:
-        TypeError: If the model is no causal LM.
-        ValueError: Before training: missing columns, no pair short enough, an adapter that cannot guide.
+        TypeError: If the model is not a causal LM.
+        ValueError: Before training, if columns are missing, all pairs are too long, or the adapter cannot guide.
 
-    Logs beside the loss: `accuracy`, `margin`, `rewards/chosen`, `rewards/rejected` (scaled by beta), `logps/chosen`,
-    `logps/rejected` (nats), and in evaluation `logps_drift`, the change of the chosen log-probability since the first
-    evaluation: likelihoods of both sides may fall together, which guidance feels.
+    Logs in addition to the loss: `accuracy`, `margin`, `rewards/chosen`, `rewards/rejected` (scaled by beta),
+    `logps/chosen`, `logps/rejected` (nats), and in evaluation `logps_drift`, the change of the chosen log-probability
+    since the first evaluation: likelihoods of both sides may decrease together, which affects guidance.
 
     Example:
     ```python
@@ -141,7 +141,7 @@ def _check_adapters(model, peft_config) -> None:
     for config in configs:
         if config.is_prompt_learning or config.task_type not in (None, "CAUSAL_LM"):
             raise ValueError(
-                f"A `{type(config).__name__}` with `task_type={config.task_type!r}` was given, but a guide is a causal "
-                "LM whose weights an adapter changes. Use `LoraConfig(task_type='CAUSAL_LM', "
+                f"`peft_config` must change the weights of a causal LM, got a `{type(config).__name__}` with "
+                f"`task_type={config.task_type!r}`. Use `LoraConfig(task_type='CAUSAL_LM', "
                 "target_modules='all-linear')`."
             )

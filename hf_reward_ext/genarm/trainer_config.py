@@ -9,34 +9,36 @@ from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 @dataclass
 class GenARMConfig(BaseRewardConfig):
     r"""
-    Training arguments of [`GenARMTrainer`]; those of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`]
-    hold.
+    Training arguments of [`GenARMTrainer`].
+
+    Also accepts all arguments of [`~trl.RewardConfig`] and [`~transformers.TrainingArguments`].
 
     The paper's values: LoRA with learning rate 5e-4 (full fine-tuning of Tulu 2: 5e-7), batch 32, one epoch (Tulu 2:
     three), weight decay 0.05, `beta` 0.05 for HH-RLHF, 0.5 and 0.01 for PKU-SafeRLHF, 0.1 for Tulu 2.
 
     Args:
-        beta (`float`, defaults to 0.05): Scale $\beta_r$ of the rewards in the loss. Decoding weighs guides by its own
-            `alpha`.
-        gamma (`float`, defaults to 0.0): Margin that all pairs share, in scaled reward units; only for `"sigmoid"`.
+        beta (`float`, defaults to 0.05): Scale $\beta_r$ of the rewards in the loss. Decoding weights guides by
+            `alpha` instead.
+        gamma (`float`, defaults to 0.0): Margin of all pairs, in scaled reward units; only for `"sigmoid"`.
         label_smoothing (`float`, defaults to 0.0): Probability that a preference is wrong; only for `"sigmoid"`.
-        loss_type (`str`, defaults to `"sigmoid"`): `"sigmoid"` (Bradley-Terry) or `"hinge"`.
-        length_normalization (`bool`, defaults to `False`): Compare means instead of sums of the log-probabilities. The
-            paper sums.
-        turns (`str`, defaults to `"last"`): Which assistant turns of a chat count, `"last"` or `"all"`. Turns that both
-            sides share cancel in the loss, but not in the logged rewards.
-        max_length (`int`, *optional*, defaults to 1024): Pairs with more *tokens* on a side are left out and counted.
+        loss_type (`str`, defaults to `"sigmoid"`): Loss, `"sigmoid"` (Bradley-Terry) or `"hinge"`.
+        length_normalization (`bool`, defaults to `False`): Whether to compare means instead of sums of
+            log-probabilities. The paper uses sums.
+        turns (`str`, defaults to `"last"`): Assistant turns of a chat that are scored, `"last"` or `"all"`. Turns
+            that both sides share cancel in the loss, but not in the logged rewards.
+        max_length (`int`, *optional*, defaults to 1024): Maximum number of tokens; longer pairs are dropped and
+            counted.
     """
 
     beta: float = field(default=0.05, metadata={"help": "Scale of the rewards in the loss."})
-    gamma: float = field(default=0.0, metadata={"help": "Margin that all pairs share, in scaled reward units."})
+    gamma: float = field(default=0.0, metadata={"help": "Margin of all pairs, in scaled reward units."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Probability that a preference is wrong."})
     loss_type: Literal["sigmoid", "hinge"] = field(default="sigmoid", metadata={"help": "Loss: sigmoid or hinge."})
     length_normalization: bool = field(
-        default=False, metadata={"help": "Compare means instead of sums of log-probabilities."}
+        default=False, metadata={"help": "Whether to compare means instead of sums of log-probabilities."}
     )
     turns: Literal["last", "all"] = field(
-        default="last", metadata={"help": "Which assistant turns of a chat count: last or all."}
+        default="last", metadata={"help": "Scored assistant turns of a chat: last or all."}
     )
 
     _numbers = {**BaseRewardConfig._numbers, "beta": {}, "gamma": {}, "label_smoothing": {}}
@@ -45,26 +47,21 @@ class GenARMConfig(BaseRewardConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.loss_type not in ("sigmoid", "hinge"):
-            raise ValueError(
-                f"`loss_type={self.loss_type!r}` was given, but GenARM trains with 'sigmoid' or 'hinge'. Choose one."
-            )
+            raise ValueError(f"`loss_type` must be 'sigmoid' or 'hinge', got {self.loss_type!r}. Choose one.")
         if not self.beta > 0:
-            raise ValueError(
-                f"`beta={self.beta}` was given, but rewards need a positive scale, or the loss teaches nothing or the "
-                "opposite. Pass for example 0.05."
-            )
+            raise ValueError(f"`beta` must be positive, got {self.beta}. Pass for example 0.05.")
         if not 0 <= self.label_smoothing < 0.5:
             raise ValueError(
-                f"`label_smoothing={self.label_smoothing}` was given, but it is the probability that a preference is "
-                "wrong, in [0, 0.5). Pass for example 0.1."
+                f"`label_smoothing` must be a probability in [0, 0.5), got {self.label_smoothing}. Pass for example "
+                "0.1."
             )
         if self.loss_type == "hinge" and (self.gamma or self.label_smoothing):
             raise ValueError(
-                f"`loss_type='hinge'` was given with `gamma={self.gamma}` and `label_smoothing="
-                f"{self.label_smoothing}`, but the hinge loss has neither. Set both to 0, or use 'sigmoid'."
+                f"`gamma` and `label_smoothing` must be 0 with `loss_type='hinge'`, got {self.gamma} and "
+                f"{self.label_smoothing}. Set both to 0, or use 'sigmoid'."
             )
         if self.center_rewards_coefficient is not None:
             raise ValueError(
-                f"`center_rewards_coefficient={self.center_rewards_coefficient}` was given, but the rewards of GenARM "
-                "are log-probabilities, which have no free offset. Leave it out."
+                f"`center_rewards_coefficient` must be None, got {self.center_rewards_coefficient}: rewards of "
+                "GenARM are log-probabilities without a free offset. Leave it out."
             )

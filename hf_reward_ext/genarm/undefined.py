@@ -1,4 +1,4 @@
-"""Why a guided distribution is undefined."""
+"""Errors about undefined guided distributions."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 def explain_undefined(base: Tensor, guides: Sequence[Tensor], step: int) -> ValueError:
     """
-    The error for next-token scores from which no distribution follows.
+    Return the error for next-token scores that do not define a distribution.
 
     Args:
         base (`torch.Tensor` of shape `(rows, vocab)`): Scores of the policy, after other logits processors.
         guides (`list` of `torch.Tensor` of shape `(rows, vocab)`): Scores of each guide.
-        step (`int`): Number of tokens written.
+        step (`int`): Number of generated tokens.
 
     Returns:
         `ValueError` that names the first cause.
@@ -24,7 +24,7 @@ def explain_undefined(base: Tensor, guides: Sequence[Tensor], step: int) -> Valu
             what = "NaN" if scores.isnan().any() else "infinity"
             return ValueError(
                 f"{who.capitalize()} gave {what} at step {step}, so the guided distribution is undefined. Load the "
-                "model in bfloat16 or float32 instead of float16, or look for a prompt of padding only."
+                "model in bfloat16 or float32 instead of float16, or check for a prompt of padding only."
             )
         if (scores == -torch.inf).all(-1).any():
             row = int((scores == -torch.inf).all(-1).nonzero()[0])

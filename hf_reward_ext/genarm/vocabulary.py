@@ -1,19 +1,19 @@
-"""Whether the models of a guided generation speak of the same tokens."""
+"""Checks that the models of a guided generation have the same tokens."""
 
 from collections.abc import Sequence
 
 
 def check_vocabularies(tokenizer, guide_tokenizers: Sequence, num_guides: int) -> int:
     """
-    Number of leading ids that stand for the same tokens in all tokenizers.
+    Return the number of leading ids that are the same tokens in all tokenizers.
 
     Raises:
-        ValueError: Naming the tokens that differ.
+        ValueError: If tokens differ; the message names them.
     """
     if tokenizer is None or len(guide_tokenizers) != num_guides:
         raise ValueError(
-            f"{len(guide_tokenizers)} guide tokenizer(s) were given for {num_guides} guide(s), but the policy's "
-            "tokenizer is compared with that of each guide. Pass `tokenizer=` and one of `guide_tokenizers=` per guide."
+            f"`guide_tokenizers` must be one tokenizer for each of the {num_guides} guide(s), got "
+            f"{len(guide_tokenizers)}. Pass `tokenizer=` and one of `guide_tokenizers=` per guide."
         )
     own = _tokens(tokenizer)
     for number, other in enumerate(guide_tokenizers):
@@ -23,23 +23,23 @@ def check_vocabularies(tokenizer, guide_tokenizers: Sequence, num_guides: int) -
         if differ or lacking:
             index = min([*differ, *lacking])
             raise ValueError(
-                f"Guide {number} was given with a tokenizer that differs in {len(differ) + len(lacking)} tokens: id "
-                f"{index} is {own.get(index)!r} for the policy and {theirs.get(index)!r} for the guide, but their "
-                "log-probabilities are added token by token. Load a guide trained with the policy's tokenizer."
+                f"The tokenizer of guide {number} must be that of the policy, got {len(differ) + len(lacking)} "
+                f"different tokens: id {index} is {own.get(index)!r} for the policy and {theirs.get(index)!r} for "
+                "the guide. Load a guide trained with the policy's tokenizer."
             )
     return max(own) + 1
 
 
 def common_size(policy_size: int, guide_sizes: Sequence[int], checked_size: int | None) -> int:
     """
-    How many leading ids to combine; ids behind them are padding of an embedding matrix.
+    Return the number of leading ids to combine; later ids are padding of an embedding matrix.
 
     Args:
         policy_size (`int`), guide_sizes (`list[int]`): Widths of the logits.
-        checked_size (`int`, *optional*): Tokens of the tokenizers, if they were compared.
+        checked_size (`int`, *optional*): Number of tokens of the tokenizers, if they were compared.
 
     Raises:
-        ValueError: If the widths differ and nobody compared the tokenizers, or a model has too few logits.
+        ValueError: If the widths differ and the tokenizers were not compared, or a model has too few logits.
     """
     sizes = [policy_size, *guide_sizes]
     if checked_size is None:

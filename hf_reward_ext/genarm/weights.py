@@ -1,4 +1,4 @@
-"""The weights of the guides: a number, one per guide, one per prompt and guide, or a schedule of them."""
+"""Weights of guides: a number, one per guide, one per prompt and guide, or a schedule."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,18 @@ Schedule = Callable[[int], Alpha]
 @dataclass(frozen=True, eq=False)
 class GuideWeights:
     r"""
-    Weights $\alpha_{r,k}$ of K guides for every row, and for every token if they are a schedule.
+    Weights $\alpha_{r,k}$ of K guides for every row, and for every token with a schedule.
 
     Args:
-        alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`): Weights. Those of a prompt
-            go to all its beams and return sequences. A callable gets the number of tokens written before the token that
-            is chosen, and returns any of the other forms.
+        alpha (`float`, K floats, `torch.Tensor` of shape `(K,)` or `(B, K)`, or `callable`): Weights. Weights of a
+            prompt apply to all its beams and return sequences. A callable receives the number of tokens generated
+            before the current one, and returns any of the other forms.
         num_guides (`int`): Number of guides, K.
 
     Raises:
-        TypeError: If the weights are no numbers.
-        ValueError: If their shape is not (), (K,) or (B, K), or one is not finite; a schedule is checked at each call.
+        TypeError: If the weights are not numbers.
+        ValueError: If their shape is not (), (K,) or (B, K), or a weight is not finite. A schedule is checked at each
+            call.
 
     Example:
     ```python
@@ -50,13 +51,13 @@ class GuideWeights:
         self, columns: Int[Tensor, " columns"], prompt_length: int, rows: int, device: torch.device
     ) -> Float[Tensor, "rows columns guides"]:
         """
-        Weights with which the tokens of some columns are chosen.
+        Return the weights for choosing the tokens of given columns.
 
         Args:
-            columns (`torch.Tensor` of shape `(columns,)`): Columns of the tokens; those of the prompt count as the
-                first written token.
+            columns (`torch.Tensor` of shape `(columns,)`): Columns of the tokens; columns of the prompt are
+                treated as the first generated token.
             prompt_length (`int`): Number of columns of the prompts.
-            rows (`int`): Number of rows that are generated.
+            rows (`int`): Number of generated rows.
             device (`torch.device`): Device of the result.
 
         Raises:

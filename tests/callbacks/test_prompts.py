@@ -41,7 +41,7 @@ def test_what_has_no_prompts_is_refused():
         given_prompts([], TOKENIZER)
     with pytest.raises(ValueError, match=r"columns \['chosen_ids'\]"):
         evaluation_prompts(DataLoader(Dataset.from_dict({"chosen_ids": [[1]]})), TOKENIZER)
-    with pytest.raises(ValueError, match="no `eval_dataset`"):
+    with pytest.raises(ValueError, match="without `eval_dataset`"):
         evaluation_prompts(None, TOKENIZER)
     for labels in ([3, 4], [-100, -100]):
         with pytest.raises(ValueError, match="Row 0 of the prompt data: `labels` must leave out a prompt"):

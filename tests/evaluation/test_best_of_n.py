@@ -45,7 +45,7 @@ def test_refusals():
         best_of_n_curve(np.zeros((2, 3)), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="1 NaN"):
         best_of_n_curve(np.array([[np.nan, 0.0]]), np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="numbers from 1 to 2"):
+    with pytest.raises(ValueError, match="numbers from 1 to the 2 candidates"):
         pass_at_k(np.zeros((1, 2)), ks=[3])
     with pytest.raises(ValueError, match="one number per prompt"):
         mean_with_interval(np.zeros((2, 2)))

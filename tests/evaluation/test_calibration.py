@@ -42,5 +42,5 @@ def test_the_reliability_plot_is_written(tmp_path):
 def test_refusals():
     with pytest.raises(ValueError, match=r"shape \(1,\)"):
         bradley_terry_calibration(np.zeros(1))
-    with pytest.raises(ValueError, match="1 of them NaN"):
+    with pytest.raises(ValueError, match="with 1 NaN"):
         bradley_terry_calibration(np.array([0.0, np.nan]))

@@ -82,5 +82,5 @@ def test_adapters_on_the_policy_are_traced_alike():
 
 def test_a_prompt_alone_is_refused():
     policy, guide = models(2)
-    with pytest.raises(ValueError, match="5 columns.*prompt_length=5"):
+    with pytest.raises(ValueError, match="after the 5 columns of the prompt, got 5 columns"):
         trace_guidance(GuidedCausalLM(policy, guide), torch.ones(1, 5, dtype=torch.long), prompt_length=5)
