@@ -1,8 +1,8 @@
 """
-Closes the loop: sample, score with ELHSR, DPO on the best against the worst, measure on held-out problems.
+Sampling, scoring with ELHSR, DPO on the best against the worst candidates, and evaluation on held-out problems.
 
     python examples/best_of_n_dpo.py                      # the demo policy; a head is trained first
-    python examples/best_of_n_dpo.py --num-prompts 64     # killed? the same call goes on where it stopped
+    python examples/best_of_n_dpo.py --num-prompts 64     # an interrupted run resumes with the same call
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hf_reward_ext.evaluation import mean_with_interval
 
 
 def measure(policy, tokenizer, prompts: list[str]) -> dict[str, np.ndarray]:
-    """Per problem: greedy right or wrong, and the share of 8 samples that are right."""
+    """Return, per problem, the correctness of greedy decoding and the share of 8 samples that are correct."""
     set_seed(0)
     greedy = sample(policy, tokenizer, prompts, arithmetic, temperature=0, show_progress=False)
     sampled = sample(
@@ -34,8 +34,8 @@ def measure(policy, tokenizer, prompts: list[str]) -> dict[str, np.ndarray]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-labels", type=int, default=2000, help="labeled completions for the head")
-    parser.add_argument("--num-prompts", type=int, default=1000, help="prompts to sample pairs for; no labels needed")
+    parser.add_argument("--num-labels", type=int, default=2000, help="number of labeled completions for the head")
+    parser.add_argument("--num-prompts", type=int, default=1000, help="number of prompts for pairs, without labels")
     parser.add_argument("--num-candidates", type=int, default=8)
     parser.add_argument("--num-test", type=int, default=500)
     parser.add_argument("--split", default="test", choices=["dev", "test"])

@@ -1,10 +1,10 @@
 """
-TRL's DPO on the demo policy, and its checkpoint chosen by best-of-N under a reward model.
+TRL's DPO on the demo policy, with the checkpoint selected by best-of-N under a reward model.
 
     python examples/dpo_with_callbacks.py --prepare    # pairs of its own samples, an ELHSR reward model, a GenARM guide
     python examples/dpo_with_callbacks.py
     accelerate launch --multi_gpu --num_processes 2 examples/dpo_with_callbacks.py  # on CPUs: ACCELERATE_USE_CPU=true
-    python examples/dpo_with_callbacks.py --resume --max-steps 60        # goes on from the last checkpoint
+    python examples/dpo_with_callbacks.py --resume --max-steps 60        # resumes from the last checkpoint
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hf_reward_ext.demo.sampling import sample
 
 
 def prepare(folder: Path, num_problems: int) -> None:
-    """What all runs need."""
+    """Create the data and models that all runs need."""
     policy, tokenizer = load_policy()
     if not (folder / "pairs.jsonl").exists():
         torch.manual_seed(1)
@@ -38,17 +38,17 @@ def prepare(folder: Path, num_problems: int) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="outputs/dpo")
-    parser.add_argument("--num-problems", type=int, default=800, help="that pairs and reward models are made of")
-    parser.add_argument("--num-prompts", type=int, default=32, help="that the callbacks sample from")
+    parser.add_argument("--num-problems", type=int, default=800, help="number of problems for pairs and reward models")
+    parser.add_argument("--num-prompts", type=int, default=32, help="number of prompts that the callbacks sample from")
     parser.add_argument("--max-steps", type=int, default=40)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--prepare", action="store_true", help="make pairs and reward models, nothing else")
+    parser.add_argument("--prepare", action="store_true", help="only create pairs and reward models")
     args = parser.parse_args(arguments)
     folder = Path(args.output)
     if args.prepare:
         return prepare(folder, args.num_problems)
     if not (folder / "genarm").exists():
-        parser.error(f"{folder} has no pairs and reward models yet. Make them first, in one process, with --prepare.")
+        parser.error(f"{folder} has no pairs and reward models yet. Create them first, in one process, with --prepare.")
     policy, tokenizer = load_policy()
     parts = load_dataset("json", data_files=str(folder / "pairs.jsonl"), split="train").train_test_split(0.1, seed=0)
     prompts = prompts_of(arithmetic, "dev", args.num_prompts)

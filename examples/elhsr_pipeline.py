@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-candidates", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=40)
     parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--prune-at", nargs="+", type=int, help="completion lengths at which half are stopped")
+    parser.add_argument(
+        "--prune-at", nargs="+", type=int, help="completion lengths at which half of the candidates are stopped"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     if args.policy:

@@ -1,7 +1,7 @@
 """
-Trains an ELHSR head on labeled completions.
+Training of an ELHSR head on labeled completions.
 
-    python examples/elhsr_train.py                                            # the demo policy, its own samples
+    python examples/elhsr_train.py                                            # the demo policy and its samples
     python examples/elhsr_train.py --policy Qwen/Qwen3-0.6B --data rows.jsonl # any causal LM of the Hub
 
 Rows of the data: `{prompt, completion, label}`, `{prompt, completions, labels}` or preference pairs, text or chat.
@@ -24,12 +24,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--policy", help="name or folder of a causal LM; default: the demo policy")
     parser.add_argument("--data", help="JSON lines; default: samples of the demo policy")
     parser.add_argument("--output", default="outputs/elhsr-head")
-    parser.add_argument("--num-samples", type=int, default=2000, help="of the demo policy")
+    parser.add_argument("--num-samples", type=int, default=2000, help="number of samples of the demo policy")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--epochs", type=float, default=60)
     args = parser.parse_args(arguments)
     if bool(args.policy) != bool(args.data):
-        parser.error("--policy and --data belong together: a head learns from completions of its own policy.")
+        parser.error("--policy and --data must be given together: a head learns from completions of its policy.")
     if args.policy:
         policy = AutoModelForCausalLM.from_pretrained(args.policy, dtype="auto")
         tokenizer = AutoTokenizer.from_pretrained(args.policy)

@@ -1,5 +1,5 @@
 """
-Evaluates a reward model on preference pairs or on the rows of a benchmark, and shows the result in every form.
+Evaluation of a reward model on preference pairs or a benchmark, with all forms of the result.
 
     python examples/evaluate_reward_model.py                                   # an ELHSR head of the demo policy
     python examples/evaluate_reward_model.py --model Skywork/Skywork-Reward-V2-Qwen3-0.6B \
@@ -23,7 +23,7 @@ from hf_reward_ext.evaluation import add_to_model_card
 
 
 def demo(output: Path, num_labels: int, num_test: int) -> tuple:
-    """A head with its policy, their tokenizer, labeled candidates of held-out problems, and pairs of them."""
+    """Return a head with its policy, tokenizer, labeled candidates of held-out problems, and pairs of them."""
     policy, tokenizer = load_policy()
     head, _ = train_head(policy, tokenizer, rollouts_of(policy, tokenizer, arithmetic, num_labels).rows, output)
     prompts = prompts_of(arithmetic, "test", num_test)
@@ -44,9 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", help="JSON lines, or the name of a dataset")
     parser.add_argument("--split", default="train")
     parser.add_argument("--format", default="preference")
-    parser.add_argument("--add-to-card", action="store_true", help="write the result into the card of a folder")
-    parser.add_argument("--num-labels", type=int, default=2000, help="of the demo head")
-    parser.add_argument("--num-test", type=int, default=300, help="problems of the demo")
+    parser.add_argument("--add-to-card", action="store_true", help="add the result to the card in the folder")
+    parser.add_argument("--num-labels", type=int, default=2000, help="number of labels of the demo head")
+    parser.add_argument("--num-test", type=int, default=300, help="number of problems of the demo")
     parser.add_argument("--output", default="outputs/evaluation")
     args = parser.parse_args(arguments)
     output = Path(args.output)

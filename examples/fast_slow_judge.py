@@ -1,5 +1,5 @@
 """
-Judges with a saved Fast-Slow judge: pairs, and the best of several responses.
+Judgments of pairs and selection of the best response with a saved Fast-Slow judge.
 
     python examples/fast_slow_judge.py --judge outputs/judge      # the demo judge, on its test problems
     python examples/fast_slow_judge.py --judge outputs/judge --prompt "6 1 3 3=12|" --responses "6-1*3-3=12" "6+1=12"
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--judge", required=True, help="folder or name of a judge")
     parser.add_argument("--prompt")
     parser.add_argument("--responses", nargs="+", default=[])
-    parser.add_argument("--num-pairs", type=int, default=5, help="of the demo's test problems")
+    parser.add_argument("--num-pairs", type=int, default=5, help="number of test problems of the demo")
     args = parser.parse_args(arguments)
     judge = FastSlowRewardModel.from_pretrained(args.judge)
     if args.prompt:

@@ -1,10 +1,10 @@
 """
-Trains and calibrates a Fast-Slow judge.
+Training and calibration of a Fast-Slow judge.
 
     python examples/fast_slow_train.py                                     # the demo judge, minutes on a CPU
-    python examples/fast_slow_train.py --model Qwen/Qwen3-4B --data pairs.jsonl --lora 32  # your own pairs
+    python examples/fast_slow_train.py --model Qwen/Qwen3-4B --data pairs.jsonl --lora 32  # other pairs
 
-Rows of the data: `{prompt, chosen, rejected}`, text or chat; with a column `judgments`, or the model samples its own.
+Rows of the data: `{prompt, chosen, rejected}`, text or chat; with a column `judgments`, or the model samples judgments.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from hf_reward_ext.fast_slow import FastSlowConfig, FastSlowRewardModel, FastSlo
 
 
 def train_on(args) -> tuple[FastSlowRewardModel, list[dict]]:
-    """Any causal LM: sample judgments, train on nine tenths, keep one for calibration."""
+    """Sample judgments, train on nine tenths of the data, and calibrate on the rest; for any causal LM."""
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype="auto")
     judge = FastSlowRewardModel(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, args.verdicts)
@@ -44,14 +44,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", help="JSON lines of preference pairs")
     parser.add_argument("--verdicts", nargs="+", default=["A", "B"], help="with --model")
     parser.add_argument("--output", default="outputs/judge")
-    parser.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
-    parser.add_argument("--num-samples", type=int, default=8, help="judgments sampled per judge prompt")
-    parser.add_argument("--num-pairs", type=int, default=14000, help="of a round of the demo")
+    parser.add_argument("--lora", type=int, default=0, help="rank of LoRA; 0 trains all weights")
+    parser.add_argument("--num-samples", type=int, default=8, help="number of judgments sampled per judge prompt")
+    parser.add_argument("--num-pairs", type=int, default=14000, help="number of pairs per round of the demo")
     parser.add_argument("--max-steps", type=int, default=-1)
-    parser.add_argument("--budget", type=float, default=0.6, help="share of always-slow's tokens")
+    parser.add_argument(
+        "--budget", type=float, default=0.6, help="maximum share of the tokens of escalating all decisions"
+    )
     args = parser.parse_args(arguments)
     if bool(args.model) != bool(args.data):
-        parser.error("--model and --data belong together; without both, the demo judge is trained.")
+        parser.error("--model and --data must be given together; without both, the demo judge is trained.")
     if args.model:
         judge, held_out = train_on(args)
     else:

@@ -1,7 +1,7 @@
 """
 Guided decoding in a few lines: `python examples/genarm_generate.py --tiny`, or `--policy NAME --guide NAME`.
 
-With `--tiny` both are the embedded demo model, the guide with noise on its weights; `genarm_train.py` makes a real one.
+With `--tiny` both are the demo model, with noise on the weights of the guide; `genarm_train.py` trains a real guide.
 """
 
 import argparse
@@ -30,14 +30,14 @@ def load(args):
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiny", action="store_true", help="the embedded model, no network")
+    parser.add_argument("--tiny", action="store_true", help="use the demo model, without network access")
     parser.add_argument("--policy")
     parser.add_argument("--guide")
     parser.add_argument("--device-map")
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--prompt", nargs="+", default=["6 1 3 3=12|", "2 5 4 1=10|"])
     parser.add_argument("--max-new-tokens", type=int, default=24)
-    parser.add_argument("--plot", help="file for the divergence per token, say kl.png")
+    parser.add_argument("--plot", help="file for the divergence per token, for example kl.png")
     args = parser.parse_args(argv)
     policy, guide, tokenizer = load(args)
     inputs = tokenizer(args.prompt, return_tensors="pt", padding=True).to(policy.device)
@@ -48,13 +48,13 @@ def main(argv: list[str] | None = None) -> None:
     out = policy.generate(**common, num_beams=4, logits_processor=[processor])
     print("beams:      ", tokenizer.batch_decode(out, skip_special_tokens=True))
 
-    # 2. The same distribution as one model, with one cache; the guide drafts.
+    # 2. The same distribution as one model with one cache; the guide is also the draft model.
     guided = GuidedCausalLM(policy, guide, alpha=args.alpha)
     first = {name: value[:1] for name, value in inputs.items()}
     out = guided.generate(**first, max_new_tokens=args.max_new_tokens, assistant_model=guide, do_sample=False)
     print("speculative:", tokenizer.batch_decode(out, skip_special_tokens=True))
 
-    # 3. What guidance did, token by token.
+    # 3. The effect of guidance, token by token.
     out = guided.generate(**common, do_sample=False)
     trace = trace_guidance(guided, out, inputs["input_ids"].shape[1], inputs["attention_mask"])
     count = trace.completion_mask.sum(-1)

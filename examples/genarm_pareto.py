@@ -1,8 +1,8 @@
 """
 Two objectives, one policy, weights chosen at run time: `python examples/genarm_pareto.py`.
 
-One guide prefers right answers, the other answers with fewer `*`. Weights change between calls, without reloading.
-Beside the front stands the control that knows nothing: the policy alone at temperature 1 / (1 + sum of weights).
+One guide prefers correct answers, the other one answers with fewer `*`. Weights change between calls, without
+reloading. The control without a guide is the policy at temperature 1 / (1 + sum of weights).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from hf_reward_ext.demo.sampling import sample
 
 
 def pairs(rollouts, better) -> Dataset:
-    """Of each prompt the best and the worst completion, where they differ."""
+    """Return the best and the worst completion of each prompt, if they differ."""
     rows = []
     for prompt, texts in zip(rollouts.prompts, rollouts.completions, strict=True):
         low, high = (pick(texts, key=lambda text, prompt=prompt: better(prompt, text)) for pick in (min, max))
@@ -39,7 +39,7 @@ def train(rows: Dataset, folder: str, steps: int):
 
 
 def measure(policy, tokenizer, prompts, **settings) -> tuple[float, float]:
-    """Share of right answers, and mean number of `*` in an answer."""
+    """Return the share of correct answers, and the mean number of `*` in an answer."""
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
     out = policy.generate(**inputs, max_new_tokens=arithmetic.MAX_NEW_TOKENS, do_sample=True, top_k=0, **settings)
     texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("--num-train", 1500), ("--num-test", 500), ("--steps", 300)):
         parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--plot", help="file for the front, say pareto.png")
+    parser.add_argument("--plot", help="file for the front, for example pareto.png")
     args = parser.parse_args(argv)
     policy, tokenizer = load_policy()
     torch.manual_seed(0)

@@ -1,11 +1,11 @@
 """
-Trains an autoregressive reward model on preference pairs.
+Training of an autoregressive reward model on preference pairs.
 
     python examples/genarm_train.py                                                         # the demo policy
     python examples/genarm_train.py --model Qwen/Qwen3-0.6B --data pairs.jsonl --lora       # any causal LM of the Hub
 
-Rows of the data: `{prompt, chosen, rejected}`, text or chat, or pairs without `prompt`. The demo pairs a right and a
-wrong completion that the policy sampled.
+Rows of the data: `{prompt, chosen, rejected}`, text or chat, or pairs without `prompt`. The pairs of the demo are a
+correct and a wrong sample of the policy.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from hf_reward_ext.genarm import GenARMConfig, GenARMTrainer
 
 
 def pairs_of(policy, tokenizer, num_problems: int) -> Dataset:
-    """A right and a wrong sample of each problem that has both."""
+    """Return a correct and a wrong sample of each problem that has both."""
     torch.manual_seed(0)
     prompts = prompts_of(arithmetic, "train", num_problems)
     rollouts = sample(policy, tokenizer, prompts, arithmetic, num_candidates=8)
@@ -39,13 +39,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", help="name or folder of a causal LM; default: the demo policy")
     parser.add_argument("--data", help="JSON lines; default: samples of the demo policy")
     parser.add_argument("--output", default="outputs/genarm")
-    parser.add_argument("--num-problems", type=int, default=1500, help="of the demo")
+    parser.add_argument("--num-problems", type=int, default=1500, help="number of problems of the demo")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--max-steps", type=int, default=300)
     parser.add_argument("--lora", action="store_true", help="train an adapter instead of all weights")
     args = parser.parse_args(arguments)
     if bool(args.model) != bool(args.data):
-        parser.error("--model and --data belong together: the demo has its own pairs.")
+        parser.error("--model and --data must be given together; the demo samples its pairs.")
     model, tokenizer = (args.model, None) if args.model else load_policy()
     if args.data:
         rows = load_dataset("json", data_files=args.data, split="train")

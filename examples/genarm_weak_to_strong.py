@@ -1,9 +1,9 @@
 """
-A guide with two fifths of the policy's parameters steers it: `python examples/genarm_weak_to_strong.py`.
+Guidance by a model with two fifths of the policy's parameters: `python examples/genarm_weak_to_strong.py`.
 
-The guide starts from a small language model of the task, trained here first (18 minutes on a shared core; `--weak DIR`
-takes one that is ready). Beside it stand the policy alone at temperature 1 / (1 + alpha), which only sharpens, and the
-small model as a guide before its training on preferences.
+The guide starts from a small language model of the task, which is trained first (18 minutes on a shared core;
+`--weak DIR` loads a trained one). The controls are the policy alone at temperature 1 / (1 + alpha), which only
+sharpens, and the small model as a guide before its training on preferences.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from hf_reward_ext.demo.train import main as train_language_model
 
 
 def pairs(rollouts) -> Dataset:
-    """A right and a wrong sample of each problem that has both."""
+    """Return a correct and a wrong sample of each problem that has both."""
     rows = []
     for prompt, texts, correct in zip(rollouts.prompts, rollouts.completions, rollouts.correct, strict=True):
         if correct.any() and not correct.all():

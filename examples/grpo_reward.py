@@ -1,5 +1,5 @@
 """
-GRPO on a reward model that is loaded by path: the reward rises, and do the answers get better?
+GRPO with a reward model that is loaded by path, with the reward and the accuracy on held-out problems.
 
     python examples/grpo_reward.py elhsr            # or genarm, sla, fast_slow: trained first, on the demo policy
     python examples/grpo_reward.py outputs/grpo/elhsr/reward-model     # any folder of a reward model
@@ -24,7 +24,7 @@ TRAINERS = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)
 
 
 def held_out(policy, tokenizer, scorer: TextScorer, num_problems: int) -> tuple[float, float]:
-    """Mean reward of one sample per held-out problem, and the share that is right, which no reward model sees."""
+    """Return the mean reward of one sample per held-out problem, and the accuracy, which is not used in training."""
     torch.manual_seed(0)
     prompts = prompts_of(arithmetic, "dev", num_problems)
     rollouts = sample(policy.eval(), tokenizer, prompts, arithmetic, show_progress=False)
@@ -38,8 +38,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--prompts-per-step", type=int, default=16)
-    parser.add_argument("--num-problems", type=int, default=800, help="for the training of the reward model")
-    parser.add_argument("--num-test", type=int, default=400, help="problems that are held out")
+    parser.add_argument(
+        "--num-problems", type=int, default=800, help="number of problems for the training of the reward model"
+    )
+    parser.add_argument("--num-test", type=int, default=400, help="number of held-out problems")
     parser.add_argument("--output", default="outputs/grpo")
     args = parser.parse_args(arguments)
     folder = Path(args.output) / Path(args.reward).name

@@ -1,7 +1,7 @@
 """
-DPO and SLA: DPO tunes the policy (with TRL), a channel learns on its states, and search decodes.
+DPO and SLA: DPO trains the policy (with TRL), a channel is trained on its states, and the search decodes.
 
-    python examples/sla_dpo.py                 # the demo policy on its own walks
+    python examples/sla_dpo.py                 # the demo policy on its walks
     python examples/sla_dpo.py --joint         # one run: `SLAConfig(policy_loss="dpo")`
 """
 
@@ -39,9 +39,9 @@ def solved_greedily(policy, tokenizer, prompts: list[str]) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--joint", action="store_true", help="train policy and channel together")
-    parser.add_argument("--num-prompts", type=int, default=1000, help="sampled for training")
+    parser.add_argument("--num-prompts", type=int, default=1000, help="number of walks sampled for training")
     parser.add_argument("--num-test", type=int, default=200)
-    parser.add_argument("--epochs", type=float, default=12, help="of the channel")
+    parser.add_argument("--epochs", type=float, default=12, help="number of epochs of the channel")
     parser.add_argument("--output", default="outputs/sla-dpo")
     args = parser.parse_args(arguments)
     policy, tokenizer = load_policy()

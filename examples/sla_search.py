@@ -1,5 +1,5 @@
 """
-Look-ahead search with a reward channel: streams confirmed chunks, then draws the tree they were chosen from.
+Look-ahead search with a reward channel: streaming of confirmed chunks, and a drawing of the search tree.
 
     python examples/sla_train.py && python examples/sla_search.py
     python examples/sla_search.py --policy Qwen/Qwen3-0.6B --channel outputs/sla-channel --prompt "Once upon a time"
@@ -16,7 +16,7 @@ from hf_reward_ext.sla import RewardTransformer, sla_generate
 
 
 def draw(node: dict, tokenizer, branch: Tree | None = None) -> Tree:
-    """A confirmed chunk is green, a finished one ends with a stop; each shows the mean reward up to its end."""
+    """Draw the tree: confirmed chunks are green, finished ones end with a square, and each has its mean reward."""
     color = "green" if node["is_confirmed"] else "dim"
     text = tokenizer.decode(node["tokens"], skip_special_tokens=True)
     label = f"[{color}]{text!r} {node['score']:+.2f}{' ■' if node['is_finished'] else ''}[/{color}]"

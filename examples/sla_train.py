@@ -1,7 +1,7 @@
 """
-Trains a reward channel on preference pairs.
+Training of a reward channel on preference pairs.
 
-    python examples/sla_train.py                                              # the demo policy, its own walks
+    python examples/sla_train.py                                              # the demo policy and its walks
     python examples/sla_train.py --policy Qwen/Qwen3-0.6B --data pairs.jsonl  # any causal LM of the Hub
 
 Rows of the data: `{prompt, chosen, rejected}`, text or chat.
@@ -20,7 +20,7 @@ from hf_reward_ext.sla import SLAConfig, SLATrainer
 
 
 def walks(policy, tokenizer, count: int) -> Dataset:
-    """A right and a wrong walk of the policy, for prompts where it wrote both."""
+    """Return a correct and a wrong walk of the policy, for prompts with both."""
     prompts = [one.prompt for one in walk.random_walks("train", count)]
     rollouts = sample(policy, tokenizer, prompts, walk, num_candidates=8)
     rows = []
@@ -38,14 +38,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--policy", help="name or folder of a causal LM; default: the demo policy")
     parser.add_argument("--data", help="JSON lines; default: walks of the demo policy")
     parser.add_argument("--output", default="outputs/sla-channel")
-    parser.add_argument("--num-prompts", type=int, default=1000, help="sampled from the demo policy")
+    parser.add_argument("--num-prompts", type=int, default=1000, help="number of walks sampled from the demo policy")
     parser.add_argument("--channel-size", type=int, default=32)
     parser.add_argument("--loss", default="sequence_bt", choices=("sequence_bt", "token_bt", "sequence_ce", "token_ce"))
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--epochs", type=float, default=12)
     args = parser.parse_args(arguments)
     if bool(args.policy) != bool(args.data):
-        parser.error("--policy and --data belong together: a channel learns on the states of its own policy.")
+        parser.error("--policy and --data must be given together: a channel is trained on the states of its policy.")
     if args.policy:
         policy = AutoModelForCausalLM.from_pretrained(args.policy, dtype="auto")
         tokenizer = AutoTokenizer.from_pretrained(args.policy)

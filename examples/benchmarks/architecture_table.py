@@ -1,8 +1,8 @@
 """
-The table of architectures: `make architectures`.
+Table of architectures: `make architectures`.
 
-Every type of causal LM in a process of its own; rows are kept, so that an interrupted sweep goes on where it stopped,
-until the package or the sweep changes. The page is written from the rows of every version of transformers at hand.
+Every type of causal LM is tested in a separate process. Rows are stored, so that an interrupted sweep resumes, until
+the package or the sweep changes. The page is written from the rows of all versions of transformers.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from architectures.table import count, page  # noqa: E402
 
 
 def sources() -> str:
-    """Digest of what the rows depend on."""
+    """Return the digest of the files that the rows depend on."""
     files = [*(ROOT / "hf_reward_ext").rglob("*.py"), *(ROOT / "tests" / "architectures").glob("*.py")]
     digest = hashlib.sha256()
     for file in sorted(set(files) - set(ROOT.glob("tests/architectures/test_*.py"))):
@@ -40,7 +40,7 @@ def sources() -> str:
 
 
 def sweep_one(model_type: str, place: Path) -> None:
-    """In a child process: writes the row."""
+    """Write the row of a type, in a child process."""
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -51,7 +51,7 @@ def sweep_one(model_type: str, place: Path) -> None:
 
 
 def run(model_type: str, folder: Path, timeout: float) -> None:
-    """Runs a type in a child process; one that gives no answer is a row of its own."""
+    """Run a type in a child process; a process without an answer gives a row too."""
     place = folder / f"{model_type}.json"
     if place.exists():
         return
@@ -85,7 +85,7 @@ def main() -> None:
     folder = together / transformers.__version__
     folder.mkdir(parents=True, exist_ok=True)
     title = f"transformers {transformers.__version__}, torch {torch.__version__}, {date.today()}"
-    (folder / "title").write_text(title)  # the page is also written by a run with other versions
+    (folder / "title").write_text(title)  # the page is also written by runs with other versions
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda model_type: run(model_type, folder, args.timeout), args.types))
     sweeps = [read(part) for part in sorted(together.iterdir())]

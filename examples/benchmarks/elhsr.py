@@ -1,7 +1,8 @@
 """
-What ELHSR costs, as ratios in one run: `python examples/benchmarks/elhsr.py --size 0.5b`.
+Cost of ELHSR, as ratios in one run: `python examples/benchmarks/elhsr.py --size 0.5b`.
 
-Random weights in bfloat16: the cost does not depend on their values. EOS is never sampled, so all runs have one length.
+Random weights in bfloat16: the cost does not depend on their values. EOS is never sampled, so all runs have the same
+length.
 """
 
 import argparse
@@ -99,7 +100,7 @@ def prefill(policy, args) -> None:
 
 
 def memory(args) -> None:
-    """Peak resident memory of whole processes, with and without the meter."""
+    """Measure the peak resident memory of processes with and without the meter."""
     rows = []
     for length in (64, 256, 1024):
         peaks = {}
@@ -131,7 +132,7 @@ def peak(policy, args) -> None:
 
 
 def training(policy, args) -> None:
-    """Seconds per epoch once the features are there, against running the policy in every epoch."""
+    """Measure the seconds per epoch with cached features, and with the policy in every epoch."""
     count, length = (8, 16) if args.size == "0.5b" else (64, 24)
     rows = [
         {

@@ -1,5 +1,5 @@
 """
-Best-of-16 on held-out problems by every way to choose, over several base policies, with pruning curves.
+Best-of-16 on held-out problems by all ways to choose, over several base policies, with pruning curves.
 
     python -m hf_reward_ext.demo.train --seed 1 --output seed1   # and so on
     python examples/benchmarks/elhsr_quality.py --policies seed0 seed1 seed2 --output quality
@@ -43,7 +43,7 @@ PRUNINGS = {
 
 
 def quality(folders: list[Path], output: Path, num_train: list[int], num_test: int) -> list[dict]:
-    """Pools the tour's arithmetic rows over the seeds."""
+    """Pool the arithmetic rows of the demo over the seeds."""
     pooled: dict[tuple, dict] = {}
     for seed, folder in enumerate(folders):
         policy, tokenizer = load_policy(folder)
@@ -83,7 +83,7 @@ def quality(folders: list[Path], output: Path, num_train: list[int], num_test: i
 
 
 def pruning(task, folders: list[Path], output: Path, num_train: int, num_test: int) -> dict[str, list[dict]]:
-    """Accuracy against tokens: plain BoN@k for every k, and pruned best of 16."""
+    """Measure accuracy against tokens: plain BoN@k for every k, and pruned best of 16."""
     plain: dict[str, list] = {"rewards": [], "correct": [], "num_tokens": []}
     pruned: dict[Pruning, list] = {setting: [] for setting in PRUNINGS[task]}
     for seed, folder in enumerate(folders):
@@ -153,11 +153,13 @@ def draw(curves: dict[str, dict], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
+    parser.add_argument(
+        "--policies", nargs="+", type=Path, default=[None], help="folders of policies; default: the demo policy"
+    )
     parser.add_argument("--output", type=Path, default=Path("outputs/quality"))
     parser.add_argument("--num-train", nargs="+", type=int, default=[1000, 2000, 4000])
     parser.add_argument("--only", choices=("choices", "pruning"))
-    parser.add_argument("--num-test", type=int, default=500, help="held-out problems per policy")
+    parser.add_argument("--num-test", type=int, default=500, help="number of held-out problems per policy")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     if args.only != "pruning":

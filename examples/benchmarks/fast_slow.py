@@ -1,11 +1,11 @@
 """
-What the gate costs in time: gated judging against its parts, and the fast path against one plain forward.
+Time of gated judging against its parts, and of the fast path against one plain forward.
 
     python examples/benchmarks/fast_slow.py --judge quality/judge0 --length 0   # the demo judge
     python examples/benchmarks/fast_slow.py --hidden-size 512 --num-layers 8 --num-prompts 64 --length 256
 
-Without `--judge` the weights are random and every written judgment has `--new-tokens` tokens: the work is the same as
-of a trained judge of that size. Ways are timed in turn; medians.
+Without `--judge` the weights are random and every written judgment has `--new-tokens` tokens: the work is the same
+as for a trained judge of that size. Times are interleaved medians.
 """
 
 import argparse
@@ -33,14 +33,14 @@ def random_judge(args) -> FastSlowRewardModel:
 
 
 def inputs_of(args) -> tuple[list[str], list[str], list[str]]:
-    """Prompts and two responses each; padded with numbers to the length asked for."""
+    """Return prompts with two responses each, padded with numbers to the given length."""
     rows = pairs("test", args.num_prompts)
     filler = " 1" * (args.length // 2)
     return [filler + prompt for prompt in rows["prompt"]], list(rows["chosen"]), list(rows["rejected"])
 
 
 def escalate_share(judge: FastSlowRewardModel, inputs, rate: float) -> float:
-    """Sets the gate so that this share of the pairs is escalated."""
+    """Set the gate so that the given share of pairs is escalated."""
     values = torch.tensor([one.intuition for one in judge.judge(*inputs, mode="fast", show_progress=False)])
     judge.gate = judge.gate.with_thresholds(float(values.double().quantile(rate)) + 1e-9, NEVER)
     judgments = judge.judge(*inputs, show_progress=False)
@@ -48,7 +48,7 @@ def escalate_share(judge: FastSlowRewardModel, inputs, rate: float) -> float:
 
 
 def plain_forward(judge: FastSlowRewardModel, inputs) -> None:
-    """Encodes the same rows and reads them, left-padded, in batches of the same rows."""
+    """Encode the same rows and read them, left-padded, in the same batches."""
     responses_b = inputs[2] if len(inputs) > 2 else None
     decisions = encode_decisions(judge.judge_prompt, *inputs[:2], responses_b, judge.config.both_orders)
     for places in decisions.batches(judge.batch_size):
@@ -59,7 +59,7 @@ def plain_forward(judge: FastSlowRewardModel, inputs) -> None:
 
 
 def print_fast_path(judge: FastSlowRewardModel, inputs, repeats: int, title: str) -> None:
-    """The fast path over a plain forward, where two responses share a prompt and where nothing is shared."""
+    """Print the time of the fast path over a plain forward, with and without a shared prompt."""
     rows = []
     for name, given in (("pairs: the prompt is shared", inputs), ("single responses: nothing is", inputs[:2])):
         seconds = interleaved(
@@ -75,11 +75,13 @@ def print_fast_path(judge: FastSlowRewardModel, inputs, repeats: int, title: str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--judge", help="folder of a judge; default: random weights of the size below")
+    parser.add_argument("--judge", help="folder of a judge; default: random weights of the given size")
     parser.add_argument("--hidden-size", type=int, default=256)
     parser.add_argument("--num-layers", type=int, default=6)
     parser.add_argument("--num-prompts", type=int, default=32)
-    parser.add_argument("--length", type=int, default=64, help="tokens in front of each prompt; 0 with a trained judge")
+    parser.add_argument(
+        "--length", type=int, default=64, help="number of tokens before each prompt; 0 with a trained judge"
+    )
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 0.3, 0.5])

@@ -1,12 +1,12 @@
 """
-The gate on verdicts that real judges gave to LLMBar: think only where the quick answer depends on the order shown.
+Gate on recorded verdicts of judges on LLMBar: reasoning only if the fast answer depends on the order.
 
     python examples/benchmarks/fast_slow_llmbar.py llmbar.jsonl.gz
 
-Each record has the verdicts of a judge answering at once (Vanilla) and after reasoning (Swap_CoT, else CoT), in both
-orders. Recorded verdicts have no probabilities: intuition is 1 where both orders agree and 0 where they do not.
-A pair whose orders disagree counts as half right. A missing verdict is a tie. "Calibrated" lets the calibration choose
-on one half of the pairs, for at most `--budget` reasoned calls, and measures on the other half; both halves in turn.
+Each record has the verdicts of a judge without reasoning (Vanilla) and after reasoning (Swap_CoT, else CoT), in both
+orders. Recorded verdicts have no probabilities: intuition is 1 if both orders agree, and 0 otherwise. A pair whose
+orders disagree counts as half correct. A missing verdict is a tie. "Calibrated" chooses the gate on one half of the
+pairs, for at most `--budget` reasoned calls, and measures on the other half; the halves are then exchanged.
 """
 
 import argparse
@@ -27,7 +27,7 @@ REASONED = ("Swap_CoT", "CoT")
 
 
 def margins(records: list[dict], judge: str) -> np.ndarray:
-    """+1 for the first output, -1 for the second, 0 for none; a column for each order."""
+    """Return 1 for the first output, -1 for the second and 0 for none, with a column for each order."""
     sign = {"1": 1.0, "2": -1.0}
     return np.array(
         [
@@ -45,7 +45,7 @@ def right(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def recorded_outcomes(records: list[dict], cheap: str, reasoned: str) -> Outcomes:
     truth = np.array([record["label"] == 1 for record in records])
     quick, slow = margins(records, cheap), margins(records, reasoned)
-    # Both columns are about the same numbering; `orders_agree` wants the swapped one seen from the first place.
+    # Both columns use the same numbering, but `orders_agree` needs the margin of the response shown first.
     first, swapped = torch.tensor(quick[:, 0]), torch.tensor(-quick[:, 1])
     agree = (orders_agree(first, swapped) & (first != 0) & (swapped != 0)).numpy().astype(float)
     count = len(records)
@@ -53,7 +53,7 @@ def recorded_outcomes(records: list[dict], cheap: str, reasoned: str) -> Outcome
 
 
 def calibrated(data: Outcomes, budget: float, seed: int = 0) -> np.ndarray:
-    """Whom a gate that was calibrated on the other half escalates."""
+    """Return which pairs a gate escalates that was calibrated on the other half."""
     first = np.random.default_rng(seed).permutation(len(data)) < len(data) // 2
     chosen = np.zeros(len(data), bool)
     for half in (first, ~first):

@@ -1,7 +1,7 @@
 """
-The demo judge at every level of thinking, on held-out problems: fast, gated, always slow.
+Demo judge on held-out problems: fast, gated and always slow.
 
-    python -m hf_reward_ext.demo.train --seed 1 --output seed1   # and so on; or the shipped policy for all seeds
+    python -m hf_reward_ext.demo.train --seed 1 --output seed1   # and so on; or the demo policy for all seeds
     python examples/benchmarks/fast_slow_quality.py --policies seed0 seed1 seed2 --output quality
     python examples/benchmarks/fast_slow_quality.py --judges quality/judge0 quality/judge1 quality/judge2
 
@@ -32,7 +32,7 @@ KINDS = ("result", "number", "steps")
 
 
 class Judged:
-    """Raw judgments of both paths on some pairs, to be looked at with any temperatures."""
+    """Raw judgments of both paths on pairs, for any temperatures."""
 
     def __init__(self, judge: FastSlowRewardModel, rows):
         columns, self.truth = alternating_pairs(rows)
@@ -43,7 +43,7 @@ class Judged:
         return outcomes(fast, self.truth, slow)
 
     def calibration_errors(self, judge: FastSlowRewardModel) -> dict[str, tuple[float, float]]:
-        """Of each path, before and after."""
+        """Return the calibration errors of each path, before and after calibration."""
         scales = (replace(judge.score_calibration, temperature=1.0, slow_temperature=1.0), judge.score_calibration)
         return {
             name: tuple(
@@ -55,13 +55,13 @@ class Judged:
 
 
 def only(data: Outcomes, confidence: str) -> Outcomes:
-    """The other confidence never escalates."""
+    """Return the gate with one confidence only; the other one never escalates."""
     other = "distribution" if confidence == "intuition" else "intuition"
     return replace(data, **{other: np.ones(len(data))})
 
 
 def one_seed(judge: FastSlowRewardModel, num_dev: int, num_test: int, budget: float, seed: int) -> dict:
-    """Whether each test pair is judged right, and what it costs, by every way."""
+    """Return the correctness and the cost of each test pair for every path."""
     dev, test = pairs("dev", num_dev, seed), pairs("test", num_test, seed)
     calibration = judge.calibrate(dev, budget=budget, slow=True, show_progress=False)
     chosen_on, judged = Judged(judge, dev).outcomes(judge), Judged(judge, test)
@@ -96,7 +96,7 @@ def one_seed(judge: FastSlowRewardModel, num_dev: int, num_test: int, budget: fl
 
 
 def separation(data: Outcomes) -> dict[str, float]:
-    """Chance that a right fast verdict is surer than a wrong one, by each confidence; and how alike they rank pairs."""
+    """Return the AUC of each confidence for correct fast verdicts, and their rank correlation."""
     right, wrong = data.fast_right == 1, data.fast_right == 0
 
     def chance(values: np.ndarray) -> float:
@@ -115,9 +115,10 @@ def risk_on_bootstraps(
     gate: Gate, chosen_on: Outcomes, data: Outcomes, risk: float = 0.05, held_out: int = 500, splits: int = 200
 ) -> dict:
     """
-    How often a certified gate errs more than it promised.
+    Return how often a certified gate exceeds its error rate.
 
-    All judged pairs are the population; held-out sets are drawn from it with replacement, errors are over all of it.
+    All judged pairs are the population. Held-out sets are drawn from it with replacement, and errors are measured on
+    it.
     """
     names = ("intuition", "distribution", "fast_right", "fast_tokens")
     everyone = Outcomes(**{name: np.concatenate([getattr(one, name) for one in (chosen_on, data)]) for name in names})
@@ -131,7 +132,7 @@ def risk_on_bootstraps(
 
 
 def ratio_interval(over: np.ndarray, under: np.ndarray, resamples: int = 2000) -> tuple[float, float, float]:
-    """Ratio of two means over the same problems, with a bootstrap interval."""
+    """Return the ratio of two means over the same problems, with a bootstrap interval."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(over), (resamples, len(over)))
     ratios = over[rows].mean(1) / under[rows].mean(1)
@@ -174,14 +175,20 @@ def trained(folder: Path | None, args, seed: int) -> tuple[FastSlowRewardModel, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--policies", nargs="+", type=Path, default=[None] * 3, help="default: the shipped one, 3 seeds"
+        "--policies",
+        nargs="+",
+        type=Path,
+        default=[None] * 3,
+        help="folders of policies; default: the demo policy, 3 seeds",
     )
-    parser.add_argument("--judges", nargs="+", type=Path, help="judges that were trained before, one per seed")
+    parser.add_argument("--judges", nargs="+", type=Path, help="folders of trained judges, one per seed")
     parser.add_argument("--output", type=Path, default=Path("outputs/fast-slow-quality"))
-    parser.add_argument("--num-pairs", type=int, default=14000, help="training pairs of a round of stage 1")
+    parser.add_argument("--num-pairs", type=int, default=14000, help="number of training pairs per round of stage 1")
     parser.add_argument("--num-dev", type=int, default=1000)
     parser.add_argument("--num-test", type=int, default=1000)
-    parser.add_argument("--budget", type=float, default=0.57, help="share of always-slow's tokens")
+    parser.add_argument(
+        "--budget", type=float, default=0.57, help="maximum share of the tokens of escalating all decisions"
+    )
     parser.add_argument("--first-seed", type=int, default=0)
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)

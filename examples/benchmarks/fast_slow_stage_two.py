@@ -1,11 +1,12 @@
 """
-What stage 2 adds to the demo judge: GRPO on written judgments with TRL's trainer, after a stage 1 stopped early.
+Effect of stage 2 on the demo judge: GRPO on written judgments with TRL's trainer, after a short stage 1.
 
     python examples/benchmarks/fast_slow_stage_two.py --steps 150 --output quality2
     python examples/benchmarks/fast_slow_stage_two.py --judges early0 --steps 150   # judges of a short stage 1
 
-Stage 2 sees training problems only; accuracy on test problems before and after. Temperatures and thresholds are fitted
-on development problems, again after stage 2. Prints Markdown and writes JSON. Intervals: 95 %, bootstrap over problems.
+Stage 2 uses training problems only; accuracy is measured on test problems before and after. Temperatures and thresholds
+are fitted on development problems before and after stage 2. Prints Markdown and writes JSON. Intervals: 95 %, bootstrap
+over problems.
 """
 
 import argparse
@@ -26,7 +27,7 @@ MODES = ("fast", "gated", "slow")
 
 
 def stage_two(judge: FastSlowRewardModel, folder: Path, args, seed: int) -> dict:
-    """Trains in place; CPU seconds and the mean reward over training."""
+    """Train in place, and return CPU seconds and the mean reward over training."""
     settings = GRPOConfig(
         str(folder),
         max_steps=args.steps,
@@ -58,7 +59,7 @@ def stage_two(judge: FastSlowRewardModel, folder: Path, args, seed: int) -> dict
 
 
 def measured(judge: FastSlowRewardModel, args, seed: int) -> dict:
-    """Calibrates on development problems, then judges test problems in every mode."""
+    """Calibrate on development problems, then judge test problems in every mode."""
     calibration = judge.calibrate(pairs("dev", args.num_dev, seed), budget=args.budget, slow=True, show_progress=False)
     test = pairs("test", args.num_test, seed)
     found = {
@@ -76,7 +77,7 @@ def measured(judge: FastSlowRewardModel, args, seed: int) -> dict:
 
 
 def early(args, seed: int) -> FastSlowRewardModel:
-    """Stage 1, stopped early, or a judge that was."""
+    """Return a judge after a short stage 1, trained or loaded."""
     if args.judges:
         return FastSlowRewardModel.from_pretrained(args.judges[seed - args.first_seed], batch_size=128)
     policy, tokenizer = load_policy(args.policies[seed - args.first_seed])
@@ -109,12 +110,14 @@ def print_seeds(seeds: list[dict]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
-    parser.add_argument("--judges", nargs="+", type=Path, help="judges of a short stage 1, one per seed")
+    parser.add_argument(
+        "--policies", nargs="+", type=Path, default=[None], help="folders of policies; default: the demo policy"
+    )
+    parser.add_argument("--judges", nargs="+", type=Path, help="folders of judges after a short stage 1, one per seed")
     parser.add_argument("--output", type=Path, default=Path("outputs/fast-slow-stage-two"))
-    parser.add_argument("--num-pairs", type=int, default=14000, help="training pairs of the short stage 1")
-    parser.add_argument("--steps", type=int, default=150, help="of stage 2")
-    parser.add_argument("--batch-size", type=int, default=64, help="rollouts a step, 8 of each prompt")
+    parser.add_argument("--num-pairs", type=int, default=14000, help="number of training pairs of the short stage 1")
+    parser.add_argument("--steps", type=int, default=150, help="number of steps of stage 2")
+    parser.add_argument("--batch-size", type=int, default=64, help="number of rollouts per step, 8 of each prompt")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--num-dev", type=int, default=300)
     parser.add_argument("--num-test", type=int, default=500)

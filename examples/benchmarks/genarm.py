@@ -1,8 +1,8 @@
 """
-What guided decoding costs, as ratios in one run: `python examples/benchmarks/genarm.py --size 0.5b`.
+Cost of guided decoding, as ratios in one run: `python examples/benchmarks/genarm.py --size 0.5b`.
 
 Random weights in bfloat16 (`--dtype`): the cost does not depend on their values. EOS never ends a row, so all runs of a
-table write the same number of tokens.
+table generate the same number of tokens.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
 from hf_reward_ext import GenARMLogitsProcessor, GuidedCausalLM
 
-# hidden, intermediate, layers, heads, key/value heads, vocabulary: base, its guide, and a guide a tenth of the base.
+# hidden, intermediate, layers, heads, key/value heads, vocabulary: base, its guide, and a guide of a tenth.
 SIZES = {
     "demo": ((128, 336, 3, 4, 4, 128), (64, 168, 2, 4, 4, 128), (40, 104, 2, 4, 4, 128)),
     "0.5b": ((1024, 4864, 24, 16, 4, 32000), (512, 2432, 12, 8, 4, 32000), (448, 1408, 8, 8, 4, 32000)),
@@ -33,7 +33,7 @@ def build(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> LlamaFor
         num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=4096, bos_token_id=1,
         eos_token_id=None, pad_token_id=0,
     )  # fmt: skip
-    torch.set_default_dtype(dtype)  # built in float32 first, the peak memory would be that
+    torch.set_default_dtype(dtype)  # a model built in float32 first would determine the peak memory
     try:
         return LlamaForCausalLM(config).eval()
     finally:
@@ -49,7 +49,7 @@ def write(model, ids: torch.Tensor, tokens: int, **kwargs) -> torch.Tensor:
 
 
 def processor_cost(base, guide, rows: int, tokens: int, repeats: int) -> tuple[float, float, float, float]:
-    """Milliseconds per step of policy alone, guide alone, both as processor, and the ratio of the last to the sum."""
+    """Measure milliseconds per step of policy, guide, and both with the processor, and the ratio to the sum."""
     ids, processor = prompt(rows), GenARMLogitsProcessor(guide)
     seconds = interleaved(
         {
@@ -89,7 +89,7 @@ def adapters(args, base) -> None:
 
 
 def speculative(args, base, small) -> None:
-    """The guide drafts for itself and the base; large weights make its drafts right more often."""
+    """Measure speculative decoding with the guide as draft model; larger weights raise the acceptance rate."""
     ids, draft = prompt(1), 5
     small.generation_config.update(
         num_assistant_tokens=draft, num_assistant_tokens_schedule="constant", assistant_confidence_threshold=0.0
@@ -135,7 +135,7 @@ def speculative(args, base, small) -> None:
 
 
 def same_tokens(base, small, alpha: float, ids: torch.Tensor, tokens: int) -> bool:
-    """In float64: in bfloat16 a pass over one token and over six round differently, and random weights nearly tie."""
+    """Compare tokens in float64, because in bfloat16 random weights nearly tie."""
     wide = [copy.deepcopy(model).double() for model in (base, small)]
     guided = GuidedCausalLM(*wide, alpha)
     return torch.equal(write(guided, ids, tokens, assistant_model=wide[1]), write(guided, ids, tokens))
@@ -143,7 +143,7 @@ def same_tokens(base, small, alpha: float, ids: torch.Tensor, tokens: int) -> bo
 
 @torch.no_grad()
 def round_costs(base, small, draft: int) -> dict[str, float]:
-    """Seconds of one speculative round and of one plain guided step, behind a cache of 64 tokens."""
+    """Measure seconds of one speculative round and of one plain guided step, with a cache of 64 tokens."""
     guided = GuidedCausalLM(base, small)
     models = {"guided": guided, "small": small}
     caches = {name: model(prompt(1, 64), use_cache=True).past_key_values for name, model in models.items()}
@@ -161,7 +161,7 @@ def round_costs(base, small, draft: int) -> dict[str, float]:
 
 
 def tokens_read(args, base, guide) -> None:
-    """(d) What the guide reads behind the prompt, per row and generated token."""
+    """Count tokens that the guide reads after the prompt, per row and generated token (d)."""
     rows = []
     modes = {"greedy": {}, "4 samples": dict(do_sample=True, num_return_sequences=4), "4 beams": dict(num_beams=4)}
     ids = prompt(2)
@@ -175,7 +175,7 @@ def tokens_read(args, base, guide) -> None:
         steps = (args.new_tokens - 1) * 2 * (1 if name == "greedy" else 4)
         read = processor.guides[0].num_tokens_read - ids.numel()
         rows.append((name, read, read / steps))
-    print_table(f"(d) Guide tokens behind the prompt, {args.size}", rows, ("mode", "read", "per row and step"))
+    print_table(f"(d) Guide tokens after the prompt, {args.size}", rows, ("mode", "read", "per row and step"))
 
 
 def growth(args, base, guide) -> None:
@@ -188,7 +188,7 @@ def growth(args, base, guide) -> None:
 
 
 def memory(args) -> None:
-    """Peak resident memory of whole processes."""
+    """Measure the peak resident memory of processes."""
     peaks = {}
     for way in ("nothing", "base", "guide", "both"):
         command = [sys.executable, __file__, "--size", args.size, "--dtype", args.dtype, "--peak", way]

@@ -1,11 +1,11 @@
 """
-GenARM on a demo task, always beside the control that only sharpens:
+GenARM on a demo task, compared with a control that only sharpens the policy:
 `python examples/benchmarks/genarm_demo.py --policies DIR DIR --weak DIR DIR --split test`.
 
-Each policy gets three guides, trained on pairs of its own samples: a copy of itself that prefers right answers, another
-that prefers answers with fewer `*` (on the walk: `+`), and a smaller language model of the task (two fifths of its
-parameters) that prefers right answers. The control is the policy alone at temperature 1 / (1 + alpha), without a guide.
-Intervals: 95 %, bootstrap over the problems of all policies; differences are paired.
+Each policy has three guides, trained on pairs of its samples: a copy of the policy that prefers correct answers,
+another copy that prefers answers with fewer `*` (on the walk task: `+`), and a smaller language model of the task (two
+fifths of the parameters) that prefers correct answers. The control is the policy alone at temperature 1 / (1 + alpha),
+without a guide. Intervals: 95 %, bootstrap over the problems of all policies; differences are paired.
 """
 
 import argparse
@@ -32,16 +32,16 @@ SHUNNED = {"arithmetic": "*", "walk": "+"}
 
 
 def shunned(text: str, task: str) -> int:
-    """How often the last attempt has the symbol of the task's style."""
+    """Count the symbol of the task's style in the last attempt."""
     return text.split("/")[-1].count(SHUNNED[task])
 
 
 def pairs(rollouts: Rollouts, better) -> Dataset:
     """
-    The best and the worst of a problem's samples with equally many attempts, where they differ.
+    Return pairs of the best and the worst sample of each problem with equally many attempts, if they differ.
 
-    Where attempts may differ, a second one mostly means a rejected text, and the guide learns to shun what second
-    attempts look like: it writes the first again.
+    Otherwise a second attempt would mostly be in the rejected text, and the guide would learn to avoid the form of
+    second attempts, and repeat the first attempt.
     """
     rows = []
     for prompt, texts in zip(rollouts.prompts, rollouts.completions, strict=True):
@@ -55,7 +55,7 @@ def pairs(rollouts: Rollouts, better) -> Dataset:
 
 
 def train(start: Path | None, rows: Dataset, seed: int, args):
-    """A guide, and the seconds of its training."""
+    """Train a guide, and return it with the seconds of training."""
     guide, tokenizer = load_policy(start)
     with TemporaryDirectory() as scratch:
         config = GenARMConfig(
@@ -71,7 +71,7 @@ def train(start: Path | None, rows: Dataset, seed: int, args):
 
 @torch.no_grad()
 def decode(policy, tokenizer, task: str, prompts, guides=None, alpha=0.0, temperature: float = 0.0, samples: int = 1):
-    """Shares of right answers and mean number of the style's symbol, each of shape (problems,)."""
+    """Return the shares of correct answers and the mean count of the style's symbol, each of shape (problems,)."""
     settings: dict = dict(do_sample=False)
     if temperature:
         settings = dict(do_sample=True, top_k=0, temperature=temperature, num_return_sequences=samples)
@@ -91,7 +91,7 @@ def decode(policy, tokenizer, task: str, prompts, guides=None, alpha=0.0, temper
 
 
 def of_policy(folder: Path | None, weak_folder: Path, seed: int, args) -> dict:
-    """Everything that is measured on one policy: way -> (right, style's symbols) per problem."""
+    """Return all measurements of one policy: method -> (correct, style's symbols) per problem."""
     policy, tokenizer = load_policy(folder)
     task = TASKS[args.task]
     torch.manual_seed(seed)
@@ -153,8 +153,12 @@ def report(results: list[dict], args) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
-    parser.add_argument("--weak", nargs="+", type=Path, default=[], help="a smaller model for each policy")
+    parser.add_argument(
+        "--policies", nargs="+", type=Path, default=[None], help="folders of policies; default: the demo policy"
+    )
+    parser.add_argument(
+        "--weak", nargs="+", type=Path, default=[], help="folders of smaller models, one for each policy"
+    )
     parser.add_argument("--task", choices=TASKS, default="arithmetic")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--num-train", type=int, default=16000)
@@ -166,9 +170,9 @@ def main() -> None:
     parser.add_argument("--beta", type=float, default=0.3)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--alphas", nargs="+", type=float, default=[0.25, 0.5, 1.0])
-    parser.add_argument("--seed", type=int, default=0, help="of the first policy's samples and trainings")
-    parser.add_argument("--results", type=Path, help="file for every value")
-    parser.add_argument("--report", nargs="+", type=Path, help="only report what is in files of `--results`")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the first policy's samples and trainings")
+    parser.add_argument("--results", type=Path, help="JSON file of all values")
+    parser.add_argument("--report", nargs="+", type=Path, help="only report the values in files of `--results`")
     args = parser.parse_args()
     disable_progress_bars()
     if args.report:

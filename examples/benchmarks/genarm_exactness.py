@@ -1,8 +1,8 @@
 """
-The exactness table: `python examples/benchmarks/genarm_exactness.py --draws 30`.
+Exactness table: `python examples/benchmarks/genarm_exactness.py --draws 30`.
 
-Every way of decoding, on random models in float64, against a reference that has no cache and reads each row alone. A
-cell counts the draws with any token that differs; where `generate` itself refuses, its error stands below the table.
+Every decoding mode on random models in float64, compared with a reference without caches that reads each row alone. A
+cell counts the draws with a different token. Errors of `generate` itself are listed below the table.
 """
 
 import argparse
@@ -22,7 +22,7 @@ WAYS = ("processor", "composite")
 
 
 def wrong(draw: Draw, way: str, mode: str, expected: torch.Tensor, errors: set[str]) -> int | None:
-    """1 if any token differs, None if it cannot be run."""
+    """Return 1 if any token differs, and None if the mode cannot be run."""
     try:
         return int(not torch.equal(getattr(draw, way)(mode), expected))
     except (ValueError, NotImplementedError, AttributeError) as error:
@@ -31,7 +31,7 @@ def wrong(draw: Draw, way: str, mode: str, expected: torch.Tensor, errors: set[s
 
 
 def count(architecture: str, draws: int, guides: tuple[int, ...]) -> tuple[dict[tuple[str, str], str], set[str]]:
-    """Cells of one architecture, and the errors met."""
+    """Return the cells of one architecture, and its errors."""
     results: dict[tuple[str, str], list[int | None]] = {(mode, way): [] for mode in MODES for way in WAYS}
     errors: set[str] = set()
     for num_guides in guides:

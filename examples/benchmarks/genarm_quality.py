@@ -1,15 +1,15 @@
 """
-GenARM on real text: weak-to-strong guidance of a story writer, beside the same writer sharpened.
+GenARM on real text: weak-to-strong guidance of a story model, compared with the same model sharpened.
 
     python examples/benchmarks/genarm_quality.py --models ../shared/models --pairs ../shared/data/story-pairs
 
 1. Held-out pair accuracy of an autoregressive reward model (ARM) before and after training on real > stories260K.
-2. An ARM started from weak512-59K, 4.4 times smaller, guides stories260K. A judge that never saw the guide's training
-   pairs nor the prompts says how often the result is better than a plain sample of the same prompt at temperature 1.
-   Every row has as many tokens as the plain sample. The control is the policy alone at temperature 1 / (1 + alpha).
+2. An ARM started from weak512-59K, 4.4 times smaller, guides stories260K. A judge that was trained on other pairs
+   and prompts measures how often the result is better than a plain sample of the same prompt at temperature 1. Every
+   row has as many tokens as the plain sample. The control is the policy alone at temperature 1 / (1 + alpha).
 
 Two judges: an ARM started from stories260K, and a linear classifier of real and sampled text on the mean hidden states
-of stories260K. The policy's own log-probability shows where text falls apart. Intervals: bootstrap over prompts, each
+of stories260K. The policy's log-probability shows degenerate text. Intervals: bootstrap over prompts, each
 averaged over the seeds of training and sampling.
 """
 
@@ -42,7 +42,7 @@ def load(folder: Path):
 
 
 def train_arm(folder: Path, pairs: Dataset, tokenizer, args, steps: int, seed: int):
-    """A guide or a judge, and the seconds of this process that its training took."""
+    """Train a guide or a judge, and return it with the seconds of training."""
     set_seed(seed)
     with tempfile.TemporaryDirectory() as output:
         config = GenARMConfig(
@@ -57,7 +57,7 @@ def train_arm(folder: Path, pairs: Dataset, tokenizer, args, steps: int, seed: i
 
 
 def same_length(row: dict, tokenizer, chosen: str, rejected: str) -> dict:
-    """Both sides cut to the tokens of the shorter one, so that length tells nothing."""
+    """Cut both sides to the length of the shorter one, so that length carries no information."""
     prompt = tokenizer(row["prompt"])["input_ids"]
     sides = [tokenizer(row["prompt"] + row[side])["input_ids"][len(prompt) :] for side in (chosen, rejected)]
     size = min(NEW_TOKENS, *map(len, sides))
@@ -65,7 +65,7 @@ def same_length(row: dict, tokenizer, chosen: str, rejected: str) -> dict:
 
 
 def padded(prompts: list[list[int]], completions: list[list[int]]):
-    """Ids, attention mask and completion mask, padded on the right."""
+    """Return ids, attention mask and completion mask, padded on the right."""
     texts = [torch.tensor(prompt + completion) for prompt, completion in zip(prompts, completions, strict=True)]
     ids = pad_sequence(texts, batch_first=True)
     columns = torch.arange(ids.shape[1])
@@ -79,14 +79,14 @@ def padded(prompts: list[list[int]], completions: list[list[int]]):
 
 @torch.no_grad()
 def mean_rewards(causal_lm, prompts: list[list[int]], completions: list[list[int]]) -> np.ndarray:
-    """Mean log-probability of each completion's tokens."""
+    """Return the mean log-probability of each completion's tokens."""
     scorer = GenARMRewardModel.from_causal_lm(causal_lm, length_normalization=True)
     return scorer(*padded(prompts, completions)).logits[:, 0].numpy()
 
 
 @torch.no_grad()
 def features(causal_lm, prompts: list[list[int]], completions: list[list[int]]) -> np.ndarray:
-    """Mean hidden state of the completion at every layer."""
+    """Return the mean hidden state of the completion at every layer."""
     ids, attention_mask, mask = padded(prompts, completions)
     states = causal_lm(ids, attention_mask=attention_mask, output_hidden_states=True).hidden_states
     weights = (mask / mask.sum(-1, keepdim=True))[..., None]
@@ -102,7 +102,7 @@ def accuracy(causal_lm, rows: list[dict]) -> float:
 
 
 def report_pairs(stories: list[dict], tokenizer, args) -> None:
-    """Part 1: whole continuations with EOS, split by id % 5."""
+    """Report part 1: whole continuations with EOS, split by id % 5."""
     pairs = [{"prompt": row["prompt"], "chosen": row["real"], "rejected": row[POLICY]} for row in stories]
     train = Dataset.from_list([pair for pair, row in zip(pairs, stories, strict=True) if row["id"] % 5])
     held_out = [index for index, row in enumerate(stories) if row["id"] % 5 == 0]
@@ -117,7 +117,7 @@ def report_pairs(stories: list[dict], tokenizer, args) -> None:
 
 
 def sample(policy, prompts: list[list[int]], tokenizer, temperature: float, processors: list) -> list[list[int]]:
-    """`NEW_TOKENS` tokens for each prompt, no EOS among them."""
+    """Sample `NEW_TOKENS` tokens for each prompt, without EOS."""
     inputs = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
     out = policy.generate(
         **inputs, do_sample=True, temperature=temperature, top_k=0, top_p=1.0, logits_processor=processors,
@@ -127,7 +127,7 @@ def sample(policy, prompts: list[list[int]], tokenizer, temperature: float, proc
 
 
 def report_guidance(stories: list[dict], tokenizer, args) -> None:
-    """Part 2: guide trained on ids 2 and 3 (mod 5), judges on 4 and 0, prompts of 1."""
+    """Report part 2: guide trained on ids 2 and 3 (mod 5), judges on 4 and 0, prompts of 1."""
     rows = [same_length(row, tokenizer, "real", POLICY) for row in stories]
     parts = {
         name: [row for row, story in zip(rows, stories, strict=True) if story["id"] % 5 in ids]
@@ -195,7 +195,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--pairs", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=200, help="of ARMs started from the policy, batches of 16")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=200,
+        help="number of training steps of ARMs started from the policy, with batches of 16",
+    )
     parser.add_argument("--guide-steps", type=int, default=200)
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -1,9 +1,9 @@
 """
-What a training step of GenARM costs: `python examples/benchmarks/genarm_training.py`.
+Cost of a training step of GenARM: `python examples/benchmarks/genarm_training.py`.
 
-Memory: a step at vocabulary 128,000 and 1,024 tokens, each way in a process of its own, against the same loss on full
-logits. Speed: beside TRL's `DPOTrainer`, same pairs, same model, in turn; DPO also runs a reference model. Random
-weights in float32: the cost does not depend on their values.
+Memory: a step at vocabulary 128,000 and 1,024 tokens, each method in a separate process, against the same loss on full
+logits. Speed: against TRL's `DPOTrainer` with the same pairs and model, interleaved; DPO also runs a reference model.
+Random weights in float32: the cost does not depend on their values.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def build_model(vocab_size: int, hidden_size: int, num_layers: int) -> LlamaForC
 
 
 def pairs(count: int, prompt_tokens: int, completion_tokens: int) -> Dataset:
-    """Random numbers, each a token with a token of space behind it."""
+    """Return pairs of random numbers, each of which is a token followed by a space token."""
     numbers = random.Random(0)
     sizes = {"prompt": prompt_tokens // 2, "chosen": completion_tokens // 2, "rejected": completion_tokens // 2}
     return Dataset.from_list(
@@ -65,7 +65,7 @@ def full_logits_loss(model, batch) -> torch.Tensor:
 
 
 def peak(way: str) -> None:
-    """MiB that one forward and backward add to what the process holds with model and gradients."""
+    """Measure the MiB that one forward and backward add to model and gradients."""
     model = build_model(vocab_size=128000, hidden_size=64, num_layers=2)
     ids = torch.randint(3, 100, (2, 512))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "completion_mask": torch.ones_like(ids).bool()}
@@ -94,7 +94,7 @@ def memory() -> None:
 
 
 def speed(repeats: int, steps: int) -> None:
-    """The policy's forward and backward cost three passes, DPO's reference one more: 4/3 where the head is small."""
+    """Measure steps per second; DPO's reference adds one pass to three, a ratio of 4/3 with a small head."""
     rows = [row for vocab_size in (8000, 32000) for row in speed_of(vocab_size, repeats, steps)]
     header = ("4 pairs of 64 + 64 tokens, 6 layers of 256", "vocabulary", "seconds per step", "steps/s over DPOTrainer")
     print_table("Speed of a training step", rows, header)

@@ -1,9 +1,9 @@
 """
-What the methods cost on a GPU, as ratios in one run: `python examples/benchmarks/gpu.py`.
+Cost of the methods on a GPU, as ratios in one run: `python examples/benchmarks/gpu.py`.
 
-Random weights in bfloat16: the cost does not depend on their values. EOS is never sampled, so all runs have one length.
-Policy and guide have the same size. Without an accelerator nothing is measured; `--device cpu --size demo` only shows
-that the script runs.
+Random weights in bfloat16: the cost does not depend on their values. EOS is never sampled, so all runs have the same
+length. Policy and guide have the same size. Without an accelerator nothing is measured; `--device cpu --size demo` only
+shows that the script runs.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SEARCH_ROWS = 8
 
 
 class Bench:
-    """Models of one size on one device, and ways to decode with them."""
+    """Models of one size on one device, and their decoding methods."""
 
     def __init__(self, args, device: torch.device):
         self.args, self.device = args, device
@@ -60,7 +60,7 @@ class Bench:
             torch.accelerator.synchronize()
 
     def guided_ways(self, rows: int) -> dict:
-        """Decoding with and without a guide; compiled ways only on an accelerator."""
+        """Return decoding methods with and without a guide; compiled ones only on an accelerator."""
         processor = GenARMLogitsProcessor(self.guide)
         composite, adapters = GuidedCausalLM(self.policy, self.guide), self._adapters()
         streams = GuidedCausalLM(self.policy, SeparateModels(self.policy, self.guide, use_streams=True))
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", type=torch.device, help="default: the accelerator")
+    parser.add_argument("--device", type=torch.device, help="device; default: the accelerator")
     args = parser.parse_args(arguments)
     device = args.device
     if device is None:

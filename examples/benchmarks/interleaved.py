@@ -1,4 +1,4 @@
-"""Times several ways in turn, A B C A B C ..., so that a drift of the machine's speed falls on all of them."""
+"""Interleaved timing of several methods, A B C A B C ..., so that drifts of the machine's speed affect all of them."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ import transformers
 
 
 def interleaved(ways: dict[str, Callable[[], object]], repeats: int, warm_up: bool = True) -> dict[str, float]:
-    """Median seconds of each way."""
+    """Return the median seconds of each method."""
     if warm_up:
         for run in ways.values():
             run()
@@ -24,7 +24,7 @@ def interleaved(ways: dict[str, Callable[[], object]], repeats: int, warm_up: bo
 
 
 def print_table(title: str, rows: list[tuple], header: tuple) -> None:
-    """A Markdown table with the date and the versions."""
+    """Print a Markdown table with the date and the versions."""
     print(f"\n### {title}\n")
     print(f"{date.today()}, torch {torch.__version__}, transformers {transformers.__version__}, ", end="")
     print(f"{torch.get_num_threads()} threads\n")

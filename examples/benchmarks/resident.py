@@ -1,4 +1,4 @@
-"""Memory of this process in MiB. `ru_maxrss` will not do: a child starts with the peak of its parent."""
+"""Memory of this process in MiB, without `ru_maxrss`, because a child process inherits the peak of its parent."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ def _mebibytes(field: str) -> float:
 
 
 def resident() -> float:
-    """What is held now."""
+    """Return the current resident memory."""
     return _mebibytes("VmRSS")
 
 
 def peak_resident() -> float:
-    """The most that was ever held."""
+    """Return the peak resident memory."""
     return _mebibytes("VmHWM")

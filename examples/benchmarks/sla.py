@@ -1,7 +1,8 @@
 """
-What look-ahead search costs, as ratios in one run: `python examples/benchmarks/sla.py --size 0.5b`.
+Cost of look-ahead search, as ratios in one run: `python examples/benchmarks/sla.py --size 0.5b`.
 
-Random weights in bfloat16: the cost does not depend on their values. EOS is never sampled, so all runs have one length.
+Random weights in bfloat16: the cost does not depend on their values. EOS is never sampled, so all runs have the same
+length.
 """
 
 import argparse
@@ -24,7 +25,7 @@ SIZES = {
     ),
 }  # fmt: skip
 CHANNEL = {"demo": 32, "0.5b": 256}
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # with one thread and busy neighbors: cpu
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # with one thread on a busy machine: cpu
 PUBLISHED = SearchSettings(width=2, step=10, depth=2)
 
 
@@ -60,7 +61,7 @@ def searched_by_processor(rt, new_tokens: int):
 
 
 def stepper(model, rows: int, **kwargs) -> Callable[[], object]:
-    """Reads one token more on a cache of its own with each call: the floor of any decoding."""
+    """Return a function that reads one more token with its own cache in each call: the lower bound of any decoding."""
     cache, token = DynamicCache(config=model.config), torch.full((rows, 1), 5)
     shared = dict(past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs)
     with torch.no_grad():
@@ -76,10 +77,10 @@ def decode_steps(model, rows: int, steps: int) -> None:
 
 def step_times(base, ways: dict, args, first: int) -> tuple[dict[str, float], dict[str, float]]:
     """
-    Median seconds from one forward of the base to the next, from number `first` on, and of the whole run.
+    Measure median seconds from one forward of the base to the next, starting at number `first`, and of the whole run.
 
-    The ways run in turn. A median over single steps is moved neither by a cold start nor by what else the machine does
-    now and then.
+    The methods are interleaved. A median over single steps is robust against a cold start and other load on the
+    machine.
     """
     clock, starts = CLOCKS[args.clock], []
     handle = base.register_forward_pre_hook(lambda *_: starts.append(clock()))
@@ -98,7 +99,7 @@ def step_times(base, ways: dict, args, first: int) -> tuple[dict[str, float], di
 
 def published(rt, args) -> None:
     rows, new = PUBLISHED.max_leaves, args.new_tokens
-    first = (PUBLISHED.depth + 1) * PUBLISHED.step + 1  # from here on the tree is full
+    first = (PUBLISHED.depth + 1) * PUBLISHED.step + 1  # the tree is full from this step on
     ways = {
         "greedy, 1 row": lambda: greedy(rt.base, 1, new),
         f"greedy, {rows} rows": lambda: greedy(rt.base, rows, new),
@@ -107,7 +108,7 @@ def published(rt, args) -> None:
         f"bare forwards, {rows} rows": lambda: decode_steps(rt.base, rows, new),
     }
     steps, wholes = step_times(rt.base, ways, args, first)
-    if args.size == "demo":  # two forwards a token, of 8 rows and of 1
+    if args.size == "demo":  # two forwards per token, of 8 rows and of 1
         ways = {"search by logits processor": lambda: searched_by_processor(rt, new)}
         wholes.update(step_times(rt.base, ways, args, first)[1])
         steps["search by logits processor"] = wholes["search by logits processor"] / new
@@ -128,7 +129,7 @@ def channel(rt, args) -> None:
             "with channel": stepper(rt, rows),
         }
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(8 * args.repeats):  # forward by forward in turn
+        for _ in range(8 * args.repeats):  # interleaved by forward
             for name, step in ways.items():
                 began = clock()
                 step()
@@ -141,7 +142,7 @@ def channel(rt, args) -> None:
 
 
 def budgets(rt, args) -> None:
-    """Whether a search ends where its budget does, with the answer so far."""
+    """Check that a search ends with its budget, and returns the answer so far."""
     started = time.perf_counter()
     whole = search(rt, 1, args.new_tokens)
     seconds = time.perf_counter() - started
@@ -155,13 +156,13 @@ def budgets(rt, args) -> None:
 
 
 def leaf_tokens(settings: SearchSettings, prompts: int, new_tokens: int) -> int:
-    """What is read after the prompt: one token of every leaf, for all tokens but the last."""
+    """Return the number of tokens read after the prompt: one per leaf, for all tokens but the last."""
     chunks = [token // settings.step for token in range(new_tokens - 1)]
     return prompts * sum(settings.width ** min(chunk, settings.depth + 1) for chunk in chunks)
 
 
 def growth(rt, args) -> None:
-    """Counts against the formula, and time, as width, depth and prompts grow."""
+    """Compare counts with the formula, and measure time, for growing width, depth and number of prompts."""
     settings = [SearchSettings(width, 10, depth) for width, depth in ((1, 0), (2, 0), (2, 1), (2, 2), (3, 1), (3, 2))]
     cases = [(one, prompts) for one in settings for prompts in (1, 4)]
     outputs, first_chunk = {}, {}

@@ -1,12 +1,12 @@
 """
-What look-ahead search gains on the demo's walks, against greedy, sampling and best-of-N at the same number of tokens.
+Gain of look-ahead search on the walk task, against greedy, sampling and best-of-N at the same number of tokens.
 
     python -m hf_reward_ext.demo.train --seed 1 --output seed1   # and so on
     python examples/benchmarks/sla_quality.py --policies seed0 seed1 seed2 --output quality
 
-Pairs are the policy's own right and wrong walks. Prints Markdown tables and writes `sla_quality.json`. Intervals:
-bootstrap over the problems, or pairs, of all policies; differences are paired. Tokens are those that are read after
-the prompt, summed over all rows; best-of-N gets the best of several temperatures at every N.
+Pairs are correct and wrong walks of the policy. Prints Markdown tables and writes `sla_quality.json`. Intervals:
+bootstrap over the problems, or pairs, of all policies; differences are paired. Tokens are those read after the
+prompt, summed over all rows. Best-of-N uses the best of several temperatures at every N.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from hf_reward_ext.sla import sla_generate
 from hf_reward_ext.sla.token_losses import LOSSES
 
 CANDIDATES = 16
-# A walk is written in moves of four tokens, of which the policy is unsure of one only, the sign.
+# A walk consists of moves of four tokens, of which only the sign is uncertain.
 FORKS = dict(width=2, step=1, branch_entropy=0.5)
 USUAL = dict(**FORKS, depth=7)
 FIXED = {
     f"({width}, {step}, {depth})": dict(width=width, step=step, depth=depth)
     for width, step, depth in ((2, 4, 0), (2, 4, 2), (2, 10, 2), (2, 1, 3))
 }
-# The prompt goes on with the size of the first step, so that chunks of four begin with a sign. That of the first move
-# is then the policy's.
+# The prompt includes the size of the first step, so that chunks of four begin with a sign. The sign of the first move
+# is then chosen by the policy.
 ALIGNED = {
     f"({width}, 4, {depth}), chunks begin with a sign": dict(width=width, step=4, depth=depth)
     for width, depth in ((2, 0), (2, 1), (2, 2), (3, 1))
@@ -59,7 +59,7 @@ OPTIONS = {
 
 
 class Way(NamedTuple):
-    """Whether each problem is solved, tokens for one, and best-of-N with the same number of tokens."""
+    """Results of a method: solved problems, tokens per problem, and best-of-N with the same number of tokens."""
 
     right: np.ndarray
     tokens: float
@@ -71,7 +71,7 @@ def prompts_of(split: str, count: int, seed: int) -> list[str]:
 
 
 def best_of(rewards: np.ndarray, correct: np.ndarray, number: float) -> np.ndarray:
-    """Expected success of best-of-N on each prompt, for whole N exactly and in between linearly."""
+    """Return the expected success of best-of-N on each prompt, interpolated linearly between integers N."""
     order = np.argsort(-rewards, axis=1, kind="stable")
     ranked, count = np.take_along_axis(correct.astype(float), order, axis=1), rewards.shape[1]
     ranks = np.arange(count)
@@ -85,7 +85,7 @@ def best_of(rewards: np.ndarray, correct: np.ndarray, number: float) -> np.ndarr
 
 
 def search(policy, tokenizer, prompts: list[str], reward, settings: dict, is_aligned: bool = False) -> Way:
-    """The problems that a search solves."""
+    """Return the problems that a search solves."""
     starts = [re.findall(r"\d+", prompt)[1] if is_aligned else "" for prompt in prompts]
     right, tokens = [], 0
     for first in range(0, len(prompts), 50):
@@ -111,7 +111,7 @@ def decode(policy, tokenizer, prompts: list[str], temperature: float = 0.0, cand
 
 
 class Policy:
-    """One policy, its training data, and what was measured on it."""
+    """A policy with its training data and measurements."""
 
     def __init__(self, folder: Path | None, args, seed: int):
         set_seed(seed)
@@ -129,7 +129,7 @@ class Policy:
         self.test_batch = train.batch_of(train.pairs_of(self.candidates[args.temperatures[-1]], seed))
 
     def fit(self, how, *data, **settings):
-        """A trained thing, on the pairs unless other data are named."""
+        """Return a model trained on the pairs, or on other data."""
         return how(self.policy, self.tokenizer, *(data or [self.pairs]), self.args.output, self.seed, **settings)
 
     def train_channel(self, **settings):
@@ -244,11 +244,13 @@ def summary(policies: list[Policy]) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policies", nargs="+", type=Path, default=[None], help="default: the shipped one")
+    parser.add_argument(
+        "--policies", nargs="+", type=Path, default=[None], help="folders of policies; default: the demo policy"
+    )
     parser.add_argument("--output", type=Path, default=Path("outputs/sla-quality"))
-    parser.add_argument("--num-train", type=int, default=1000, help="prompts sampled for pairs")
-    parser.add_argument("--num-test", type=int, default=400, help="held-out problems per policy")
-    parser.add_argument("--epochs", type=float, default=12, help="of the channels")
+    parser.add_argument("--num-train", type=int, default=1000, help="number of prompts sampled for pairs")
+    parser.add_argument("--num-test", type=int, default=400, help="number of held-out problems per policy")
+    parser.add_argument("--epochs", type=float, default=12, help="number of epochs of the channels")
     parser.add_argument("--split", default="test", choices=("dev", "test"))
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.3, 0.5, 0.8], help="of best-of-N")
     args = parser.parse_args(arguments)

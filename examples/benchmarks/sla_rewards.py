@@ -1,4 +1,4 @@
-"""What the walk benchmark trains on a policy's right and wrong walks: channels, a head, a guide, a tuned policy."""
+"""Models of the walk benchmark, trained on correct and wrong walks of a policy."""
 
 import copy
 import random
@@ -18,7 +18,7 @@ from hf_reward_ext.sla import SLAConfig, SLATrainer, autrc
 from hf_reward_ext.sla.metrics import preference_metrics
 
 CHANNEL = dict(channel_size=32, num_train_epochs=12)
-# Per token as many parameters as the channel's three layers of 32 and its head.
+# As many parameters per token as three layers of size 32 and the head of the channel.
 ON_THE_LAST_STATE = {
     "linear head on the last state": {},
     "MLP on the last state, as many parameters": dict(head_size=115),
@@ -30,7 +30,7 @@ QUIET = dict(
 
 
 def pairs_of(rollouts: Rollouts, seed: int, per_prompt: int = 2) -> Dataset:
-    """Right against wrong candidates of one prompt."""
+    """Return pairs of correct and wrong candidates of one prompt."""
     rng, rows = random.Random(seed), []
     for index, correct in enumerate(rollouts.correct):
         candidates = rollouts.rows[index * len(correct) : (index + 1) * len(correct)]
@@ -69,7 +69,7 @@ def as_text(pairs: Dataset, tokenizer) -> Dataset:
 
 
 def train_dpo(policy, tokenizer, pairs, output: Path, seed: int):
-    """DPO on a copy of the policy, with TRL."""
+    """Run DPO on a copy of the policy, with TRL."""
     args = DPOConfig(str(output), beta=0.1, learning_rate=1e-4, num_train_epochs=2, seed=seed, **QUIET)
     trainer = DPOTrainer(
         _free(policy), policy, args=args, train_dataset=as_text(pairs, tokenizer), processing_class=tokenizer
@@ -79,7 +79,7 @@ def train_dpo(policy, tokenizer, pairs, output: Path, seed: int):
 
 
 def train_guide(policy, tokenizer, pairs, output: Path, seed: int):
-    """An autoregressive reward model that starts from the policy."""
+    """Train an autoregressive reward model that starts from the policy."""
     args = GenARMConfig(str(output), beta=0.3, learning_rate=3e-4, num_train_epochs=4, seed=seed, **QUIET)
     trainer = GenARMTrainer(_free(policy), args, train_dataset=as_text(pairs, tokenizer), processing_class=tokenizer)
     trainer.train()
@@ -87,13 +87,13 @@ def train_guide(policy, tokenizer, pairs, output: Path, seed: int):
 
 
 def train_elhsr(policy, tokenizer, rollouts: Rollouts, output: Path, seed: int):
-    """A linear head that has seen prefixes too."""
+    """Train a linear head on completions and prefixes."""
     rows = random.Random(seed).sample(rollouts.rows, min(1000, len(rollouts.rows)))
     return train_head(policy, tokenizer, with_prefixes(rows, (7, 15, 23)), output, seed, num_train_epochs=20)[0]
 
 
 def _free(policy):
-    """A copy to be changed, which goes by no name any more."""
+    """Return a copy to train, without a name."""
     tuned = copy.deepcopy(policy).requires_grad_(True)
     tuned.config._name_or_path = ""
     return tuned
@@ -118,7 +118,7 @@ def token_logps(model, batch) -> torch.Tensor:
 
 
 def pair_metrics(rewards: torch.Tensor, batch) -> dict[str, list[float]]:
-    """For every pair: whether its chosen side wins, also on its beginning, and AuTRC."""
+    """Return for every pair whether the chosen side wins, also on prefixes, and AuTRC."""
     (chosen, rejected), (chosen_mask, rejected_mask) = rewards.chunk(2), batch["completion_mask"].chunk(2)
     found: dict[str, list[float]] = {"accuracy": [], "prefix_accuracy_25": [], "prefix_accuracy_50": [], "autrc": [],
                                      "token_autrc": []}  # fmt: skip
@@ -132,7 +132,7 @@ def pair_metrics(rewards: torch.Tensor, batch) -> dict[str, list[float]]:
 
 @torch.no_grad()
 def mean_rewards(rt, rollouts: Rollouts) -> np.ndarray:
-    """Of every candidate."""
+    """Return the mean reward of every candidate."""
     rewards = []
     for start in range(0, len(rollouts.rows), 256):
         part = rollouts.rows[start : start + 256]

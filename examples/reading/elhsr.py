@@ -17,16 +17,16 @@ LABELED = [("6-1=5;5*3=15;15-3=12", 1.0), ("6+1=7;7*3=21;21+3=24", 0.0), ("6*1=6
 
 @torch.no_grad()
 def features(policy, ids, prompt_length):
-    """f_t: the hidden states of all layers at token t, with the embedding and the final norm, concatenated."""
+    """Return f_t: the hidden states of all layers at token t, from embedding to final norm, concatenated."""
     states = policy(ids, output_hidden_states=True).hidden_states  # L + 1 tensors of shape (rows, seq, hidden)
     return torch.cat(states, dim=-1)[:, prompt_length:]
 
 
 def reward(weight, bias, features, mask):
     """
-    R = sum_t g_t rho_t / sum_t g_t, with (a_t, rho_t) = W f_t + b and the gate g_t = sigmoid(a_t).
+    Return R = sum_t g_t rho_t / sum_t g_t, with (a_t, rho_t) = W f_t + b and the gate g_t = sigmoid(a_t).
 
-    The head is one matrix with two rows: the first decides which tokens count, the second how good they are.
+    The head is one matrix with two rows: the first one weights tokens, the second one scores them.
     """
     a, rho = (features @ weight.T + bias).unbind(-1)
     gate = a.sigmoid() * mask
@@ -34,7 +34,7 @@ def reward(weight, bias, features, mask):
 
 
 def train_head(policy, tokenizer, steps=30):
-    """Binary cross-entropy of sigmoid(R) with the correctness of each completion."""
+    """Train with binary cross-entropy of sigmoid(R) and the correctness of each completion."""
     prompt_length = len(tokenizer(PROMPT)["input_ids"])
     batch, labels = [], []
     for completion, label in LABELED:
@@ -55,12 +55,12 @@ def train_head(policy, tokenizer, steps=30):
 
 
 def best_of_n(policy, tokenizer, weight, bias, num_candidates=8):
-    """Samples N completions and scores each by a second pass of the policy over it."""
+    """Sample N completions and score each by a second pass of the policy."""
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     torch.manual_seed(1)
     rows = policy.generate(ids, do_sample=True, max_new_tokens=24, num_return_sequences=num_candidates)
     completions = rows[:, ids.shape[1] :]
-    # A completion ends with its first EOS, which counts; what follows is padding.
+    # A completion ends with its first EOS, which counts; the rest is padding.
     is_eos = completions == tokenizer.eos_token_id
     mask = (is_eos.cumsum(-1) - is_eos.long()) == 0
     return rows, reward(weight, bias, features(policy, rows, ids.shape[1]), mask)
@@ -86,7 +86,7 @@ def compare_with_the_library(policy, tokenizer, weight, bias, rows, rewards):
         head.linear.bias.copy_(bias)
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     torch.manual_seed(1)
-    with HiddenStateReward(policy, head) as meter:  # the same samples, scored while they are written: no second pass
+    with HiddenStateReward(policy, head) as meter:  # the same samples, scored during generation, without a second pass
         again = policy.generate(ids, do_sample=True, max_new_tokens=24, num_return_sequences=len(rows))
     assert torch.equal(again, rows)
     torch.testing.assert_close(meter.rewards.double(), rewards, atol=1e-6, rtol=1e-6)

@@ -1,7 +1,7 @@
 """
-Fast-Slow (arXiv 2603.20212) in plain PyTorch: a judge answers in one token, and writes only when it is not sure.
+Fast-Slow (arXiv 2603.20212) in plain PyTorch: a judge answers in one token if it is confident.
 
-The paper's text gives no formula; this is our reconstruction, as in docs/methods/fast_slow.md. Read it from top to
+The paper gives no formula; this is our reconstruction, as in docs/methods/fast_slow.md. Read it from top to
 bottom; the last function compares every number with the library. Run: python examples/reading/fast_slow.py
 """
 
@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 POLICY = Path(__file__).parents[2] / "hf_reward_ext" / "demo" / "checkpoint"
 VERDICTS = ("Yes", "No")
-ANALYSIS, FINAL = ":", "#"  # what opens a written judgment, and what its final verdict follows
+ANALYSIS, FINAL = ":", "#"  # text that starts a written judgment, and text before its final verdict
 MAX_NEW_TOKENS = 24
 
 
@@ -24,9 +24,9 @@ def judge_prompt(prompt, response):
 @torch.no_grad()
 def first_token(model, tokenizer, prompt, response):
     """
-    The fast path: one forward, and the logits of the verdict tokens where the answer begins.
+    Run the fast path: one forward, and the logits of the verdict tokens at the start of the answer.
 
-    s = l_Yes - l_No is the score. M is the probability of saying any verdict at all, and p how it is shared out;
+    s = l_Yes - l_No is the score. M is the total probability of the verdicts, and p its distribution;
     C_dist = M (1 - H(p) / log |U|) is 1 for one certain verdict and 0 for an even or an absent one.
     """
     ids = tokenizer(judge_prompt(prompt, response), return_tensors="pt")["input_ids"]
@@ -42,9 +42,9 @@ def first_token(model, tokenizer, prompt, response):
 @torch.no_grad()
 def write(model, tokenizer, ids, score):
     """
-    The slow path: the first verdict is a draft; the model goes on to analyze, and its final verdict decides.
+    Run the slow path: the model continues its first verdict with an analysis, and the final verdict decides.
 
-    Returns the difference of the verdict logits where the final verdict was written, or `None` if there is none.
+    Returns the difference of the verdict logits at the final verdict, or `None` if there is none.
     """
     yes, no = (tokenizer.convert_tokens_to_ids(verdict) for verdict in VERDICTS)
     draft = yes if score > 0 else no
@@ -63,9 +63,9 @@ def write(model, tokenizer, ids, score):
 
 def judge(model, tokenizer, prompt, response_a, response_b, intuition_threshold, distribution_threshold):
     """
-    P(a better than b) = sigmoid(s_a - s_b). The confidence in the decision is C_int = |2P - 1|.
+    Return P(a better than b) = sigmoid(s_a - s_b). The confidence in the decision is C_int = |2P - 1|.
 
-    Both responses are judged in writing when C_int or the smaller C_dist is below its threshold.
+    Both responses get a written judgment if C_int or the smaller C_dist is below its threshold.
     """
     fast = [first_token(model, tokenizer, prompt, response) for response in (response_a, response_b)]
     probability = torch.tensor(fast[0][0] - fast[1][0]).sigmoid().item()
@@ -80,7 +80,7 @@ def judge(model, tokenizer, prompt, response_a, response_b, intuition_threshold,
 
 @torch.no_grad()
 def stand_in_for_training(model, tokenizer):
-    """The policy has never written a verdict: random weights of these two tokens give it an opinion, right or wrong."""
+    """Set random weights for the verdict tokens, which the policy was not trained to generate."""
     torch.manual_seed(0)
     rows = [tokenizer.convert_tokens_to_ids(verdict) for verdict in VERDICTS]
     weight = model.get_output_embeddings().weight
@@ -94,7 +94,7 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(POLICY)
     model = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
     stand_in_for_training(model, tokenizer)
-    for threshold in (0.0, 1.1):  # never and always in writing
+    for threshold in (0.0, 1.1):  # never and always a written judgment
         found = judge(model, tokenizer, PROMPT, RIGHT, WRONG, threshold, threshold)
         print("P = {:.4f}, {}, C_int = {:.4f}, C_dist = {:.4f}".format(*found))
         compare_with_the_library(model, tokenizer, threshold, found)

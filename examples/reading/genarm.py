@@ -20,7 +20,7 @@ PAIRS = [  # prompt, chosen, rejected: correct and wrong arithmetic
 
 
 def response_logp(model, prompt_ids, response_ids):
-    """The reward of a response is its log-probability: r(x, y) = sum_t log pi_r(y_t | x, y_<t)."""
+    """Return the reward of a response, its log-probability: r(x, y) = sum_t log pi_r(y_t | x, y_<t)."""
     ids = torch.tensor([prompt_ids + response_ids])
     logps = model(ids).logits.log_softmax(-1)
     # The logits at position t predict the token at position t + 1.
@@ -29,7 +29,7 @@ def response_logp(model, prompt_ids, response_ids):
 
 
 def preference_loss(model, tokenizer, beta):
-    """Bradley-Terry on the two rewards: -log sigmoid(beta * (r(x, y+) - r(x, y-))). There is no reference model."""
+    """Return the Bradley-Terry loss -log sigmoid(beta * (r(x, y+) - r(x, y-))), without a reference model."""
     losses = []
     for prompt, *responses in PAIRS:
         prompt_ids = tokenizer(prompt)["input_ids"]
@@ -41,7 +41,7 @@ def preference_loss(model, tokenizer, beta):
 
 
 def train_reward_model(policy, tokenizer, beta=0.3, steps=5):
-    """The reward model starts as a copy of the policy and stays an ordinary causal language model."""
+    """Train a copy of the policy as reward model, which is still an ordinary causal language model."""
     guide = copy.deepcopy(policy)
     optimizer = torch.optim.SGD(guide.parameters(), lr=1e-3)
     for _ in range(steps):
@@ -54,12 +54,12 @@ def train_reward_model(policy, tokenizer, beta=0.3, steps=5):
 
 @torch.no_grad()
 def guided_decoding(policy, guide, ids, alpha, new_tokens):
-    """Every next token maximizes log pi(y_t) = log pi_base(y_t) + alpha * log pi_r(y_t) - log Z."""
+    """Decode greedily with log pi(y_t) = log pi_base(y_t) + alpha * log pi_r(y_t) - log Z."""
     for _ in range(new_tokens):
         # 1) One forward of each model gives the log-probability of EVERY next token,
         base = policy(ids).logits[:, -1].log_softmax(-1)
         reward = guide(ids).logits[:, -1].log_softmax(-1)
-        # 2) so the reward of all of them is known without trying any.
+        # 2) so the rewards of all tokens are known without trying them.
         combined = (base + alpha * reward).log_softmax(-1)
         ids = torch.cat([ids, combined.argmax(-1, keepdim=True)], dim=-1)
     return ids
@@ -100,7 +100,7 @@ def compare_with_the_library(policy, guide, tokenizer, ids):
     )
     plain = guided_decoding(policy, guide, ids, 1.0, 24)
     written = (plain[0, ids.shape[1] :] == tokenizer.eos_token_id).nonzero()
-    length = ids.shape[1] + (int(written[0]) if len(written) else 24)  # `min_new_tokens` goes on after EOS
+    length = ids.shape[1] + (int(written[0]) if len(written) else 24)  # `min_new_tokens` continues after EOS
     assert torch.equal(ours[:, :length], plain[:, :length])
     print("equal to the library: loss and guided tokens")
 

@@ -15,7 +15,7 @@ POLICY = Path(__file__).parents[2] / "hf_reward_ext" / "demo" / "checkpoint"
 
 
 class Channel(nn.Module):
-    """A thin stream beside the layers: c_i = f(W_i N([h_i, c_{i-1}])) + c_{i-1}, and r_t = w [h_L, c_{L-1}]."""
+    """Reward channel next to the layers: c_i = f(W_i N([h_i, c_{i-1}])) + c_{i-1}, and r_t = w [h_L, c_{L-1}]."""
 
     def __init__(self, num_layers, hidden, width):
         super().__init__()
@@ -35,12 +35,12 @@ class Channel(nn.Module):
 
 
 def preference_loss(chosen_rewards, rejected_rewards):
-    """The default loss: -log sigmoid of the difference of mean token rewards."""
+    """Return the default loss: -log sigmoid of the difference of mean token rewards."""
     return -nn.functional.logsigmoid(chosen_rewards.mean() - rejected_rewards.mean())
 
 
 class Leaf:
-    """A sequence of chunks, and the sum and number of the rewards read from the last prompt token on."""
+    """A sequence of chunks, with the sum and number of its rewards since the last prompt token."""
 
     def __init__(self, chunks, total, count):
         self.chunks, self.total, self.count = chunks, total, count
@@ -57,14 +57,14 @@ class Leaf:
 @torch.no_grad()
 def look_ahead(policy, channel, prompt, width, step, depth, new_tokens):
     """
-    Yields chunks of the answer, each as soon as it is decided.
+    Yield chunks of the answer as soon as they are confirmed.
 
     Every `step` tokens each leaf forks into its `width` most probable tokens. A chunk is confirmed once its descendants
     are `depth` chunks deeper: the one with the best leaf wins, and the branches of the others are dropped.
     """
 
     def read(leaf):
-        """Adds the reward of the last token and returns the logits of the next one: a full forward for each leaf."""
+        """Add the reward of the last token and return the next logits, with a full forward for each leaf."""
         out = policy(torch.tensor([prompt + leaf.tokens]), output_hidden_states=True)
         leaf.total, leaf.count = leaf.total + channel(out.hidden_states)[0, -1].item(), leaf.count + 1
         return out.logits[0, -1]
@@ -73,13 +73,13 @@ def look_ahead(policy, channel, prompt, width, step, depth, new_tokens):
     root.chunks[-1].append(int(read(root).argmax()))
     leaves, written = [root], 0
     while len(leaves[0].tokens) < new_tokens:
-        # 1) Between branch points every leaf grows greedily.
+        # 1) Between branch points every leaf is extended greedily.
         for _ in range(min(step - 1, new_tokens - len(leaves[0].tokens))):
             for leaf in leaves:
                 leaf.chunks[-1].append(int(read(leaf).argmax()))
         if len(leaves[0].tokens) == new_tokens:
             break
-        # 2) At a branch point it forks; a fork carries the score of its parent until its own token is read.
+        # 2) At a branch point it forks; a fork has the score of its parent until its token is read.
         forks = []
         for leaf in leaves:
             best = read(leaf).topk(width).indices.tolist()

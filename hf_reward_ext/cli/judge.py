@@ -50,7 +50,7 @@ class JudgeModelOptions:
 class PairOptions:
     """A decision on the command line."""
 
-    title: ClassVar[str] = "prompt of one decision, instead of --data"
+    title: ClassVar[str] = "one decision, instead of --data"
     prompt: str | None = option("the prompt", kind="input")
     responses: list[str] | None = option("two responses to compare; any number with pointwise verdicts", kind="input")
 

@@ -73,5 +73,5 @@ def test_a_training_resumes_from_the_newest_whole_one(folder, trained, output, c
     (output / "checkpoint-3" / "optimizer.pt").write_bytes(b"")
     (output / "model.safetensors").unlink()
     assert train(folder, output, "--max_steps", "3", "--resume_from_checkpoint", "last") == 0
-    assert "checkpoint-3 is left out" in capsys.readouterr().out
+    assert "checkpoint-3 is skipped" in capsys.readouterr().out
     assert (output / "model.safetensors").read_bytes() == whole

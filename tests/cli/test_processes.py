@@ -20,7 +20,7 @@ def launched(monkeypatch):
 def test_the_first_of_several_processes_works_as_if_alone(launched, capsys):
     launched(0, 2)
     assert not leaves_work_to_another("bon")
-    assert "2 processes were started, but `bon` works in one; the others end." in capsys.readouterr().err
+    assert "2 processes were started, but `bon` runs in one; the others end." in capsys.readouterr().err
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} & set(os.environ)
 
 
