@@ -87,7 +87,7 @@ def sample_candidates(
     sampling: Sampling,
     *,
     first: int = 0,
-    visit: Callable[[Tensor, Tensor], Sequence] | None = None,
+    visit: Callable[[Tensor, Tensor, Tensor], Sequence] | None = None,
     **generate_kwargs,
 ) -> tuple[list[list[Candidate]], list]:
     """
@@ -100,8 +100,8 @@ def sample_candidates(
         num_candidates (`int`): Number of candidates per prompt.
         sampling ([`Sampling`]): Sampling settings.
         first (`int`, defaults to 0): Index of the first prompt among those of all processes.
-        visit (`callable`, *optional*): Function of the sequences and the prompts' attention mask of a batch that
-            returns a value per row.
+        visit (`callable`, *optional*): Function of the sequences, the prompts' attention mask and the completion mask
+            of a batch that returns a value per row.
         **generate_kwargs: Arguments of `generate` (`logits_processor`, ...).
 
     Returns:
@@ -127,7 +127,7 @@ def sample_candidates(
         samples = [Candidate(ids[kept].tolist(), not finished) for ids, kept, finished in rows]
         candidates += [samples[row : row + num_candidates] for row in range(0, len(samples), num_candidates)]
         if visit is not None:
-            visited += visit(sequences, attention_mask)
+            visited += visit(sequences, attention_mask, written)
     return candidates, visited
 
 

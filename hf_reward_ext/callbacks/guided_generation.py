@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class GuidedGenerationCallback(SamplingCallback):
         if alpha != 0:
             guided["logits_processor"] = [GenARMLogitsProcessor(guides, alpha)]
             models = _SeparateModels(policy, guides, alpha)
-            guided["visit"] = lambda sequences, mask: _divergences(models, sequences, mask)
+            guided["visit"] = partial(_divergences, models)
         groups, divergences = sample_candidates(
             policy, processing_class, prompts, self.num_candidates, sampling, first=first, **guided
         )
@@ -174,7 +175,9 @@ class _SeparateModels:
         return common_size(base.shape[-1], [logits.shape[-1] for logits in guides], None)
 
 
-def _divergences(models: _SeparateModels, sequences: Tensor, attention_mask: Tensor) -> list[float]:
-    """Return KL(guided || policy) of each row, in nats."""
-    trace = trace_guidance(models, sequences, attention_mask.shape[1], attention_mask)
+def _divergences(
+    models: _SeparateModels, sequences: Tensor, attention_mask: Tensor, completion_mask: Tensor
+) -> list[float]:
+    """Return KL(guided || policy) of the tokens that each row has written, in nats."""
+    trace = trace_guidance(models, sequences, attention_mask.shape[1], attention_mask, completion_mask=completion_mask)
     return trace.kl.sum(-1).tolist()

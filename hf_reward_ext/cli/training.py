@@ -9,6 +9,7 @@ from typing import Any, cast
 from trl import get_dataset, get_peft_config, get_quantization_config
 
 from hf_reward_ext.base.saving.atomic import check_folder
+from hf_reward_ext.base.training.disk import naming_folder
 from hf_reward_ext.cli.checkpoints import find_checkpoint
 from hf_reward_ext.cli.chosen_training import Training
 from hf_reward_ext.cli.methods import METHODS
@@ -51,7 +52,8 @@ def train(options: Training) -> dict | None:
     if trainer.is_world_process_zero():
         _note_form(train_rows, trainer.processing_class)
     result = trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
+    with naming_folder(str(training.output_dir)):
+        trainer.save_model()
     report = {
         "command": f"train {options.method}",
         "output_dir": training.output_dir,

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -211,20 +211,19 @@ def work_through(
     results: list[dict] = []
     do: Batch | None = None
     bar = None
-    for number, start in enumerate(range(0, len(rows), options.batch_size)):
-        batch = list(rows[start : start + options.batch_size])
-        if writer and writer.has(number, batch):
-            continue
-        do = do or prepare()
-        bar = bar or tqdm(total=len(rows), initial=start, desc=what, disable=len(rows) == 1)
-        set_seed((getattr(options, "seed", 0) + start) % 2**32)
-        done = do(batch)
-        results += done if not writer else []
-        if writer:
-            writer.write(number, batch, done)
-        bar.update(len(batch))
-    if bar is not None:
-        bar.close()
+    with ExitStack() as stack:  # closes the bar before an error is printed
+        for number, start in enumerate(range(0, len(rows), options.batch_size)):
+            batch = list(rows[start : start + options.batch_size])
+            if writer and writer.has(number, batch):
+                continue
+            do = do or prepare()
+            bar = bar or stack.enter_context(tqdm(total=len(rows), initial=start, desc=what, disable=len(rows) == 1))
+            set_seed((getattr(options, "seed", 0) + start) % 2**32)
+            done = do(batch)
+            results += done if not writer else []
+            if writer:
+                writer.write(number, batch, done)
+            bar.update(len(batch))
     return read_back(writer.finish()) if writer else results
 
 

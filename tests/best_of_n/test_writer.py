@@ -434,12 +434,14 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_work(tmp_path, mon
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     pipe = Pipe()
-    with pytest.raises(OSError, match=r"must be a writable folder, but .* \(Read-only file system\)"):
+    with pytest.raises(
+        OSError, match=r"must be a place where files can be written, but none .* \(Read-only file system\)"
+    ):
         write(tmp_path / "new" / "rows.jsonl", pipe)
     assert pipe.calls == [] and list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     monkeypatch.undo()
-    with pytest.raises(OSError, match="must be a writable folder"):
+    with pytest.raises(OSError, match="must be a place where files can be written"):
         write(tmp_path / "file" / "rows.jsonl", pipe)
 
 

@@ -50,10 +50,16 @@ def test_reward_and_divergence_grow_with_the_weight(tiny_dpo, tmp_path):
     assert list(frame.columns) == ["step", "prompt", "completion", "reward", "alpha", "kl"] and len(frame) == 9
 
 
+@pytest.mark.parametrize("has_eos", [True, False])
 @torch.no_grad()
-def test_the_divergence_is_that_of_the_distributions():
+def test_the_divergence_is_that_of_the_distributions(has_eos):
+    """The filler of a row that ended early does not count, also where only the tokenizer knows the EOS token."""
     policy, guide, tokenizer = tiny_causal_lm(), loving_guide(), tiny_tokenizer()
-    prompts = given_prompts(PROMPTS[:2], tokenizer)
+    if not has_eos:
+        policy.generation_config.eos_token_id = None
+        tokenizer.pad_token = tokenizer.eos_token
+        guide.lm_head.bias[tokenizer.eos_token_id] = 5.0
+    prompts = given_prompts(PROMPTS, tokenizer)
     callback = GuidedGenerationCallback(PROMPTS, share_of_w9, guide, alphas=(1.0,), max_new_tokens=4)
     sampling = Sampling(max_new_tokens=4)
     results = callback.measure(policy, tokenizer, prompts, 0, sampling)
@@ -62,6 +68,7 @@ def test_the_divergence_is_that_of_the_distributions():
     groups, _ = sample_candidates(
         policy, tokenizer, prompts, 1, sampling, logits_processor=[GenARMLogitsProcessor(guide, 1.0)]
     )
+    assert has_eos or len({len(group[0].ids) for group in groups}) > 1
     for prompt, group, result in zip(prompts, groups, results, strict=True):
         total = 0.0
         for place in range(len(group[0].ids)):

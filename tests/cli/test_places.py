@@ -216,16 +216,13 @@ def test_what_cannot_be_written_or_computed_is_a_usage_error(arguments, message,
 
 
 def test_a_locale_that_is_not_utf_8(place):
-    write_rows(place / "prompts.jsonl", [{"prompt": "w3 ü 😀"}])
+    write_rows(place / "prompts.jsonl", [{"frage ü": "w3 ü 😀"}])
+    settings = "model: policy\ndata: prompts.jsonl\nprompt_column: frage ü\nmax_new_tokens: 2\noutput: out.jsonl\n"
+    (place / "x.yaml").write_bytes(settings.encode())
     environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    root = str(Path(__file__).parents[2])
-    line = [sys.executable, "-W", "ignore", "-m", "hf_reward_ext", *COMMANDS["generate"].split(), "out.jsonl"]
-    (place / "x.yaml").write_bytes("prompt: [w3 ü]\nmodel: policy\nmax_new_tokens: 2\n".encode())
-    environment["PYTHONPATH"] = root
-    run = subprocess.run(line, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert read_rows(place / "out.jsonl")[0]["prompt"] == "w3 ü 😀"
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     line = [sys.executable, "-W", "ignore", "-m", "hf_reward_ext", "generate", "--config", "x.yaml", "--json"]
     run = subprocess.run(line, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["rows"][0]["prompt"] == "w3 ü"
+    assert json.loads(run.stdout)["num_rows"] == 1
+    assert read_rows(place / "out.jsonl")[0]["prompt"] == "w3 ü 😀"

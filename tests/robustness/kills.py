@@ -1,15 +1,14 @@
 """
 Kills every command and every training at random moments, gives the same command again until it is done, and compares
-what it wrote with an undisturbed run, byte by byte. Run by `make robustness`.
+what it wrote with an undisturbed run, byte by byte. Run by `make robustness`; continues where it stopped.
 
-    python tests/robustness/kills.py [--kills N] [--only NAME]
+    python tests/robustness/kills.py [--kills N] [--only NAME] [--output FILE]
 """
 
 import argparse
+import json
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,117 +16,127 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
+from forked import Forked, contents, finish  # noqa: E402
 from malformed_cases import METHODS, make_inputs, train_line, write  # noqa: E402
 
-ROWS = 60
+from hf_reward_ext.cli.checkpoints import find_flaw  # noqa: E402
+
+ROWS = 24
+_SAMPLING = "--model policy --data prompts.jsonl --max_new_tokens 8 --batch_size 2"
 COMMANDS = {
-    "generate jsonl": "generate --model policy --data prompts.jsonl --max_new_tokens 8 --temperature 1 --batch_size 2 "
-    "--output out/rows.jsonl",
-    "generate arrow": "generate --model policy --data prompts.jsonl --max_new_tokens 8 --temperature 1 --batch_size 2 "
-    "--output out/rows.arrow",
-    "bon": "bon --model policy --reward_model head --data prompts.jsonl --max_new_tokens 8 --num_candidates 4 "
-    "--batch_size 2 --output out/rows.jsonl",
+    "generate jsonl": f"generate {_SAMPLING} --temperature 1 --output out/rows.jsonl",
+    "generate arrow": f"generate {_SAMPLING} --temperature 1 --output out/rows.arrow",
+    "bon": f"bon --reward_model head {_SAMPLING} --num_candidates 4 --output out/rows.jsonl",
+    "bon preference": f"bon --reward_model head {_SAMPLING} --num_candidates 4 --as preference --output out/rows.arrow",
     "judge": "judge --model judge --data pairs.jsonl --mode slow --votes 2 --batch_size 2 --output out/rows.arrow",
     "evaluate": "evaluate --scorer classifier --data pairs.jsonl --batch_size 2 --output out/a.json --rows out/r.jsonl "
     "--markdown out/t.md --plot out/p.png",
-    "demo": "demo --write_data out --num_train 30 --num_test 10",
+    "demo": "demo --write_data out --num_train 12 --num_test 6",
 }
-STARTED = 3.0  # seconds before which a process is still importing
 
 
-def start(line: str, folder: Path) -> subprocess.Popen:
-    """The command in a process of its own."""
-    words = [sys.executable, "-W", "ignore", "-m", "hf_reward_ext", *line.split()]
-    return subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def training_line(method: str) -> str:
+    """A training that saves after every step."""
+    line = train_line(method).replace("--max_steps 1", "--max_steps 8").replace("--save_strategy no", "")
+    line += " --dataset_name pairs.jsonl --save_strategy steps --save_steps 1 --save_total_limit 3 --seed 3"
+    return line + " --disable_tqdm true --per_device_train_batch_size 4 --learning_rate 0.01"
 
 
-def finish(process: subprocess.Popen) -> None:
-    """Waits for a process, which must end well."""
-    _, error = process.communicate()
-    if process.returncode != 0:
-        raise RuntimeError(f"A command that was given again must end, got code {process.returncode}: {error[-800:]!r}")
+TRAININGS = {f"train {method}": training_line(method) for method in METHODS}
+TRAININGS["train elhsr, cache"] = f"{training_line('elhsr')} --feature_cache disk"
+LINES = {**COMMANDS, **TRAININGS}
+ATTEMPTS = 5  # of each kill: a run may end before it
 
 
-def kill_command(line: str, folder: Path, kills: int, seed: int) -> int:
-    """Kills a command at random moments of its work, and lets it end; returns how many kills came before the end."""
-    rng, done = random.Random(seed), 0
-    started = time.monotonic()
-    finish(start(line, folder))
-    seconds = time.monotonic() - started
-    shutil.rmtree(folder / "out", ignore_errors=True)
-    for _ in range(kills):
-        process = start(line, folder)
-        try:
-            process.wait(rng.uniform(min(STARTED, seconds / 2), seconds))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            done += 1
-        process.communicate()
-    finish(start(line, folder))
-    return done
+def make_kill_inputs(folder: Path) -> None:
+    """Models and rows, enough of them for several batches."""
+    make_inputs(folder)
+    write(folder / "prompts.jsonl", [{"prompt": f"w{n % 20 + 3} w{n % 7 + 3}"} for n in range(ROWS)])
+    pairs = [{"prompt": f"w{n % 20 + 3}", "chosen": f" w{n % 9 + 3} w7", "rejected": " w8"} for n in range(ROWS)]
+    write(folder / "pairs.jsonl", pairs)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def check(name: str, folder: Path, kills: int) -> dict:
+    """
+    Kills a command or a training some times; each time that it ends, what it wrote is compared.
 
+    Args:
+        name (`str`): Of `COMMANDS` or `TRAININGS`.
+        folder (`Path`): Inputs, see [`make_kill_inputs`]; `out` in it is written to.
+        kills (`int`): Number of them.
 
-def check_command(name: str, line: str, folder: Path, kills: int) -> str:
-    """Kills one command; returns a line on what came of it."""
-    finish(start(line, folder))
-    whole = contents(folder / "out")
-    shutil.rmtree(folder / "out")
-    done = kill_command(line, folder, kills, seed=len(name))
-    found = contents(folder / "out")
-    differing = sorted(key for key in {**whole, **found} if whole.get(key) != found.get(key))
-    shutil.rmtree(folder / "out")
-    return f"{name:16} {done:3} kills  {'equal bytes' if not differing else f'DIFFERS in {differing}'}"
-
-
-def check_training(method: str, folder: Path, kills: int) -> str:
-    """Kills a training at the moment that checkpoints appear, resumes with `last`, and compares the weights."""
-    line = train_line(method).replace("--max_steps 1", "--max_steps 12").replace("--save_strategy no", "")
-    line += " --dataset_name pairs.jsonl --save_strategy steps --save_steps 1 --disable_tqdm true --seed 3"
+    Returns:
+        `dict`: Kills, ends, files that differ, and the error of a run that did not end well.
+    """
     out = folder / "out"
-    finish(start(line, folder))
-    whole = (out / "model.safetensors").read_bytes()
+    line = LINES[name]
+    shutil.rmtree(out, ignore_errors=True)
+    seconds = finish(line, folder)
+    whole = compared(name, out)
     shutil.rmtree(out)
-    rng, done = random.Random(len(method)), 0
-    for _ in range(kills):
-        seen = set(out.glob("checkpoint-*"))
-        resume = " --resume_from_checkpoint last" if seen else ""
-        process = start(line + resume, folder)
-        while process.poll() is None and set(out.glob("checkpoint-*")) <= seen:
-            time.sleep(0.002)
-        time.sleep(rng.choice([0, 0, 0.01, 0.05]))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+    rng, done, ends, differing = random.Random(name), 0, 0, set()
+    for _ in range(kills * ATTEMPTS):
+        is_last = done >= kills
+        forked = Forked(resumed(name, line, out), folder)
+        if not is_last and name in TRAININGS and rng.random() < 0.5:
+            _kill_at_checkpoint(forked, out, rng)
+        else:
+            forked.wait(600 if is_last else rng.uniform(0, seconds))
+        if not is_last and forked.kill():
             done += 1
-        _, error = process.communicate()
-        if process.returncode not in (0, -signal.SIGKILL):
-            return f"train {method:10} {done:3} kills  REFUSED: {error[-300:]!r}"
-        if process.returncode == 0:
-            shutil.rmtree(out)  # from the beginning, until there are enough kills
-    finish(start(line + (" --resume_from_checkpoint last" if set(out.glob("checkpoint-*")) else ""), folder))
-    is_equal = (out / "model.safetensors").read_bytes() == whole
-    shutil.rmtree(out)
-    return f"train {method:10} {done:3} kills  {'equal weights' if is_equal else 'DIFFERS'}"
+            continue
+        if forked.code != 0:
+            return {"kills": done, "ends": ends, "refused": forked.error()}
+        found = compared(name, out)
+        differing |= {key for key in {**whole, **found} if whole.get(key) != found.get(key)}
+        shutil.rmtree(out)
+        ends += 1
+        if is_last:
+            break
+    return {"kills": done, "ends": ends, "differing": sorted(differing)}
+
+
+def resumed(name: str, line: str, out: Path) -> str:
+    """The same command; of a training that has a whole checkpoint, resumed."""
+    has_checkpoint = name in TRAININGS and any(find_flaw(path) is None for path in out.glob("checkpoint-*"))
+    return line + (" --resume_from_checkpoint last" if has_checkpoint else "")
+
+
+def _kill_at_checkpoint(forked: Forked, out: Path, rng: random.Random) -> None:
+    seen, number = set(out.glob("checkpoint-*")), rng.randint(1, 3)
+    forked.wait(60, until=lambda: len(set(out.glob("checkpoint-*")) - seen) >= number)
+    time.sleep(rng.choice([0, 0, 0.003, 0.01, 0.05]))
+
+
+def compared(name: str, out: Path) -> dict[str, bytes]:
+    """What must be equal: every file of a command; weights and optimizer of a training."""
+    files = contents(out)
+    if name not in TRAININGS:
+        return files
+    last = max(out.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2])).name
+    return {key: data for key, data in files.items() if key in ("model.safetensors", f"{last}/model.safetensors")}
+
+
+def describe(name: str, result: dict) -> str:
+    """One line on what became of it."""
+    verdict = result.get("refused") or (f"DIFFERS in {result['differing']}" if result["differing"] else "equal bytes")
+    return f"{name:16} {result['kills']:3} kills, {result['ends']} ends  {verdict}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--only", default="", help="names that contain this")
+    parser.add_argument("--output", type=Path, default=Path("outputs/robustness/kills.json"))
     arguments = parser.parse_args()
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
-        inputs = Path(place)
-        make_inputs(inputs)
-        write(inputs / "prompts.jsonl", [{"prompt": f"w{n % 20 + 3} w{n % 7 + 3}"} for n in range(ROWS)])
-        pairs = [{"prompt": f"w{n % 20 + 3}", "chosen": f" w{n % 9 + 3} w7", "rejected": " w8"} for n in range(ROWS)]
-        write(inputs / "pairs.jsonl", pairs)
-        for title, command in COMMANDS.items():
-            if arguments.only in title:
-                print(check_command(title, command, inputs, arguments.kills), flush=True)
-        for name in METHODS:
-            if arguments.only in f"train {name}":
-                print(check_training(name, inputs, arguments.kills), flush=True)
+        finish(make_kill_inputs, Path(place))
+        for title in LINES:
+            if arguments.only in title and title not in results:
+                results[title] = check(title, Path(place), arguments.kills)
+                arguments.output.write_text(json.dumps(results, indent=1))
+            if title in results:
+                print(describe(title, results[title]), flush=True)
+    sys.exit(any(result.get("refused") or result["differing"] for result in results.values()))

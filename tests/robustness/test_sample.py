@@ -1,8 +1,16 @@
-"""A sample of the malformed input of `make robustness`: each is refused in our words, before any forward."""
+"""Samples of what `make robustness` runs in full: malformed input, kills, full disks, leaks."""
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import leaks
 import pytest
 from malformed import BEFORE, OWN, check_controls, run
 from malformed_cases import all_cases, make_inputs
+from objects import SUBJECTS
 
 EVERY = 29
 
@@ -26,3 +34,33 @@ def test_there_are_many_cases():
 def test_malformed_input_is_refused_before_work_in_our_words(case, inputs):
     outcome = run(case, inputs)
     assert outcome.kind == f"{OWN}, {BEFORE}", outcome.message
+
+
+def test_killed_commands_and_full_disks_lose_nothing():
+    script = Path(__file__).with_name("sample.py")
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) >= 2 and all("equal bytes" in line for line in lines), lines
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_calls_that_fail_in_the_middle_leave_nothing(name):
+    points = leaks.check_calls(SUBJECTS[name](True), 20, num_points=1, warm_up=10)
+    assert leaks.find_leaks(points) == {}
+
+
+def test_a_leak_is_found():
+    subject = SUBJECTS["GenARM processor"](True)
+    kept = []
+
+    def leaking(number):
+        kept.extend([] for _ in range(40))
+        subject.models[0].register_forward_hook(lambda *_: None)
+        return subject.call(number)
+
+    points = leaks.check_calls(replace(subject, call=leaking), 20, num_points=1, warm_up=2)
+    assert {"objects", "hooks"} <= set(leaks.find_leaks(points))

@@ -95,8 +95,8 @@ def check_folder(path: str | Path, name: str = "path") -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"`{name}` must be a writable folder, but {str(folder)!r} cannot ({error.strerror}). Choose "
-            "another, or allow writing",
+            f"`{name}` must be a place where files can be written, but none can be in {str(folder)!r} "
+            f"({error.strerror}). Choose another, or allow writing",
         ) from error
 
 

@@ -16,6 +16,7 @@ from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.preference.pairs import check_preference_rows
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.training.averages import Averages
+from hf_reward_ext.base.training.disk import check_room, naming_folder
 from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message
 from hf_reward_ext.base.training.loss import BatchLoss, total_loss
 from hf_reward_ext.base.training.model_loading import (
@@ -159,6 +160,13 @@ class BaseRewardTrainer(RewardTrainer):
     def _evaluation_metrics(self, metrics: dict[str, float], prefix: str) -> dict[str, float]:
         """Return the metrics that are computed once, from those of a whole evaluation set."""
         return {}
+
+    def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
+        """As [`~transformers.Trainer.train`]; a disk that is full is named, before the first step where it can be."""
+        if self.args.should_save:
+            check_room(self.model, str(self.args.output_dir))
+        with naming_folder(str(self.args.output_dir)):
+            return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:

@@ -1,0 +1,111 @@
+"""Commands in processes of their own that can be killed: forks of this one, in which everything is imported already."""
+
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
+
+import hf_reward_ext.cli.main
+import hf_reward_ext.cli.training
+import hf_reward_ext.registered  # noqa: F401
+
+
+class Forked:
+    """
+    A command line at work in a fork.
+
+    Args:
+        line (`str` or `callable`): Arguments of `hf-reward-ext`; or a function of the folder. This process must not
+            compute anything itself: threads and locks of torch do not survive a fork.
+        folder (`Path`): Working directory.
+    """
+
+    def __init__(self, line: str | Callable[[Path], object], folder: Path):
+        self.code: int | None = None
+        """Exit code when it has ended; negative after a signal."""
+        self._log = tempfile.TemporaryFile()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._work(line, folder)
+
+    def _work(self, line: str | Callable[[Path], object], folder: Path) -> None:
+        code = 70
+        try:
+            os.chdir(folder)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(self._log.fileno(), 2)
+            code = hf_reward_ext.cli.main.main(line.split()) if isinstance(line, str) else _call(line, folder)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, well or not."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+        return self.code is not None
+
+    def wait(self, seconds: float = 600.0, until=None) -> bool:
+        """
+        Waits until the end, for some time, or until something is true; returns whether it has ended.
+
+        Args:
+            seconds (`float`, *optional*): Longest time.
+            until (`callable`, *optional*): Whether to wait no longer.
+        """
+        last = time.monotonic() + seconds
+        while not self.has_ended() and time.monotonic() < last and not (until and until()):
+            time.sleep(0.0005)
+        return self.code is not None
+
+    def kill(self) -> bool:
+        """Kills it; `False` if it had ended."""
+        if not self.has_ended():
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        return self.code == -signal.SIGKILL
+
+    def error(self) -> str:
+        """What it wrote on stderr, progress bars left out."""
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").replace("\r", "\n").splitlines()
+        return " | ".join(line for line in lines if line.strip() and not re.search(r"(it/s|s/it)\]$", line))[-800:]
+
+
+def _call(function: Callable[[Path], object], folder: Path) -> int:
+    function(folder)
+    return 0
+
+
+def finish(line: str | Callable[[Path], object], folder: Path) -> float:
+    """
+    Runs a command to its end, which must be a good one, and returns the seconds it took.
+
+    Raises:
+        RuntimeError: With its error, if it has one.
+    """
+    started = time.monotonic()
+    forked = Forked(line, folder)
+    forked.wait()
+    if forked.code != 0:
+        raise RuntimeError(f"`{line}` must end well, got code {forked.code}: {forked.error()}")
+    return time.monotonic() - started
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
