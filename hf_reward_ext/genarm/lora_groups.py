@@ -72,8 +72,8 @@ class GroupedAdapters:
     """
     LoRA adapters of a model, each for its own group of a batch's rows; the first group is the bare model's.
 
-    Only the thread that asked for groups has them: other threads may run the model at the same time, with groups of
-    their own or without any.
+    Groups hold in the thread that asked for them: other threads may run the model at the same time, with other groups
+    or without any.
 
     PEFT's own way to a mixed batch leaves its hooks when a forward raises, so that later forwards are silently wrong,
     and takes six small operations per adapter and layer where two do.
@@ -104,7 +104,7 @@ class GroupedAdapters:
                 _restore(layers)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Layers are looked up again: what belongs to threads can be neither copied nor saved.
+        # Layers are looked up again: thread-local state can be neither copied nor saved.
         return {**vars(self), "_known": [], "_layers": []}
 
     def _current_layers(self) -> "list[_GroupedLayer]":

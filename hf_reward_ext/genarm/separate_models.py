@@ -60,7 +60,7 @@ class SeparateModels(GuideReader):
         counts = [num_layers(model) for model in models]
         views = [None] * len(models) if cache is None else _views(cache, counts)
         outputs = []
-        # A CUDA graph is captured on a stream of its own.
+        # A CUDA graph is captured on one stream.
         streams = None if torch.compiler.is_compiling() else self._streams
         with nullcontext() if streams is None else streams.forked():
             for number, (model, view) in enumerate(zip(models, views, strict=True)):
