@@ -3,8 +3,11 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from hf_reward_ext.elhsr.decoding import HiddenStateReward
+from hf_reward_ext.elhsr.final_answer import write_answer
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
+from hf_reward_ext.elhsr.prefix_calibration import PrefixCalibration
+from hf_reward_ext.elhsr.stopping import HiddenStateStoppingCriteria
 from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification
 from hf_reward_ext.elhsr.trainer import ELHSRTrainer
 from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
@@ -20,4 +23,7 @@ __all__ = [
     "ELHSRModelConfig",
     "ELHSRTrainer",
     "HiddenStateReward",
+    "HiddenStateStoppingCriteria",
+    "PrefixCalibration",
+    "write_answer",
 ]

@@ -189,6 +189,51 @@ class HiddenStateReward:
         gates, rewards, mask = self._score_tokens(self._call, getattr(sequences, "sequences", sequences))  # pyright: ignore
         return gated_mean(gates, rewards, mask)
 
+    def num_read(self, ids: Int[Tensor, "rows seq"]) -> int:
+        """
+        Return the number of completion tokens whose states were read in the call that runs.
+
+        Args:
+            ids (`torch.Tensor` of shape `(rows, seq)`): What a stopping criterion gets: all read tokens and the next.
+
+        Raises:
+            RuntimeError: If no call runs, or it does not write its rows one token after the other (beams, drafts).
+        """
+        call = _calls.get().get(id(self._model))
+        if call is None or not self._is_running:
+            raise RuntimeError(
+                "`generate` must run inside the context of its `HiddenStateReward` to read rewards meanwhile. Enter it "
+                "first, in the same thread."
+            )
+        read = call.trace.ids
+        if read is not None and read.shape != (len(ids), ids.shape[1] - 1):
+            raise RuntimeError(
+                f"`generate` must write rows one token after the other to read rewards meanwhile, got {tuple(ids.shape)} "
+                f"tokens after {tuple(read.shape)} were read. Use sampling or greedy decoding."
+            )
+        return call.trace.num_read
+
+    def are_running(self, ids: Int[Tensor, "rows seq"]) -> Bool[Tensor, " rows"]:
+        """Return which rows of the call that runs had not ended before their last token."""
+        self.num_read(ids)
+        return _calls.get()[id(self._model)].ends.are_written(ids)  # pyright: ignore[reportOptionalMemberAccess]
+
+    def running_rewards(self, ids: Int[Tensor, "rows seq"]) -> Float[Tensor, " rows"]:
+        """
+        Return the reward of what every row has written, up to the last token that was read, while a call runs.
+
+        Args:
+            ids (`torch.Tensor` of shape `(rows, seq)`): As for `num_read`.
+
+        Raises:
+            RuntimeError: As of `num_read`, and if nothing was read yet.
+        """
+        if self.num_read(ids) == 0:
+            raise RuntimeError("No token of a completion was read yet. Ask after the second step.")
+        call = _calls.get()[id(self._model)]
+        gates, rewards = split_gate(call.trace.values)  # pyright: ignore[reportOptionalMemberAccess]
+        return gated_mean(gates, rewards, torch.ones_like(gates, dtype=torch.bool))
+
     def carry(self, rows: Int[Tensor, " kept"]) -> None:
         """
         The next call continues these rows of the last one, and `rewards` then cover both.

@@ -31,6 +31,16 @@ class TokenTrace:
         return self._ids
 
     @property
+    def num_read(self) -> int:
+        """Number of completion tokens that the model has read."""
+        return len(self._values)
+
+    @property
+    def values(self) -> Float[Tensor, "rows read width"]:
+        """All values, as long as no rows changed places."""
+        return torch.stack(self._values, dim=1)
+
+    @property
     def permuted(self) -> bool:
         """Whether rows were ever permuted."""
         return any(parents is not None for parents in self._parents)
