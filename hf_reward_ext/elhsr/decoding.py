@@ -208,8 +208,8 @@ class HiddenStateReward:
         read = call.trace.ids
         if read is not None and read.shape != (len(ids), ids.shape[1] - 1):
             raise RuntimeError(
-                f"`generate` must write rows one token after the other to read rewards meanwhile, got {tuple(ids.shape)} "
-                f"tokens after {tuple(read.shape)} were read. Use sampling or greedy decoding."
+                f"`generate` must write rows one token after the other to read rewards meanwhile, got "
+                f"{tuple(ids.shape)} tokens after {tuple(read.shape)} were read. Use sampling or greedy decoding."
             )
         return call.trace.num_read
 
