@@ -61,10 +61,13 @@ architectures: $(READY) $(NEWEST)/.ready
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz OMP_NUM_THREADS=1 $(PYTHON) -m pytest tests/properties
 
-# Malformed input (minutes), then kills at random moments (an hour on 2 cores).
+# Malformed input, kills at random moments, full and read-only disks (as root), threads, leaks: half an hour on 2 quiet cores.
 robustness: $(READY)
 	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/malformed.py --show foreign
-	OMP_NUM_THREADS=1 $(PYTHON) tests/robustness/kills.py
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/kills.py
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/disks.py
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/threads.py
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/leaks.py --plot outputs/robustness/leaks.png
 
 clean:
 	rm -rf $(VENV) .venvs outputs build dist *.egg-info

@@ -1,4 +1,4 @@
-"""Every Python snippet of README and docs runs, in the order of its page."""
+"""Every Python snippet of README and docs runs, in the order of its page; what pages link to and name exists."""
 
 import re
 import shutil
@@ -43,3 +43,23 @@ def test_the_tree_of_the_readme_names_every_package():
     for package in (ROOT / "hf_reward_ext").iterdir():
         if (package / "__init__.py").exists():
             assert f"  {package.name}/" in readme
+
+
+def named_tests(page: Path) -> list[str]:
+    return re.findall(r"`(tests/[\w./]+(?:::\w+)?)`", page.read_text())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if named_tests(page)], ids=lambda page: page.name)
+def test_tests_that_pages_name_exist(page):
+    for name in named_tests(page):
+        file, _, function = name.partition("::")
+        assert (ROOT / file).exists(), f"{page.name} names {file}"
+        assert not function or f"def {function}(" in (ROOT / file).read_text(), f"{page.name} names {name}"
+
+
+def test_every_promise_names_its_test():
+    for page in ("guarantees.md", "security.md"):
+        promises = (ROOT / "docs" / page).read_text().partition("## As measured")[0]
+        rows = [line for line in promises.splitlines() if line.startswith("| ")]
+        lacking = [line for line in rows if "tests/" not in line and not re.match(r"\| (guarantee|promise) \|", line)]
+        assert [line for line in lacking if "the same test" not in line] == [], page

@@ -73,9 +73,7 @@ class ResultFiles:
         return Scorer(
             lambda prompts, completions: kept.call(scorer, prompts, completions),
             name=scorer.__name__,
-            models=scorer.models,
-            reads_messages=scorer.reads_messages,
-            joins_answers=False,
+            parts=[scorer],
         )
 
     def write(self, report: dict, contents: Mapping[str, str | Callable[[Path], object]]) -> dict:
@@ -222,6 +220,10 @@ class _KeptPairScorer(PairScorer):
     def compare(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> np.ndarray:
         """Return log-odds as [`PairScorer.compare`] does."""
         return np.array(self._kept.call(self._compare, prompts, responses_a, responses_b), dtype=float)
+
+    def check(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> None:
+        """Raise the errors of the judge about its texts."""
+        self._scorer.check(prompts, responses_a, responses_b)
 
     def _compare(self, *columns: Sequence) -> list:
         odds = self._scorer.compare(*columns)

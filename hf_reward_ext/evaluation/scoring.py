@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
+from hf_reward_ext.base.preference.validation import naming_row
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow
@@ -51,12 +52,14 @@ def score_rows(
         show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for five batches or more.
 
     Raises:
-        ValueError: If the scorer returns another number of values, NaN or infinity.
+        ValueError: Before any is scored, if a text is too long for the scorer; or if it returns another number of
+            values, NaN or infinity.
     """
     if isinstance(scorer, PairScorer):
         return _judged(rows, scorer, batch_size, show_progress)
-    items = [(row.prompt, response) for row in rows for response in [*row.chosen, *row.rejected]]
-    scores = _call(scorer, items, batch_size, show_progress)
+    groups = [[(row.prompt, response) for response in [*row.chosen, *row.rejected]] for row in rows]
+    _check(groups, scorer)
+    scores = _call(scorer, [item for group in groups for item in group], batch_size, show_progress)
     scored, start = [], 0
     for row in rows:
         end = start + len(row.chosen) + len(row.rejected)
@@ -70,13 +73,17 @@ def score_candidates(
     prompts: Sequence, completions: Sequence[Sequence], scorer: Scorer, batch_size: int, show_progress=None
 ) -> np.ndarray:
     """Return the rewards `(prompts, candidates)`, NaN for missing ones; arguments as for [`score_rows`]."""
-    items = [(prompt, text) for prompt, group in zip(prompts, completions, strict=True) for text in group]
-    return _call(scorer, items, batch_size, show_progress).reshape(len(prompts), -1)
+    groups = [[(prompt, text) for text in group] for prompt, group in zip(prompts, completions, strict=True)]
+    _check(groups, scorer)
+    return _call(scorer, [item for group in groups for item in group], batch_size, show_progress).reshape(
+        len(prompts), -1
+    )
 
 
 def _judged(rows, scorer: PairScorer, batch_size: int, show_progress: bool | None) -> list[ScoredRow]:
-    duels = [(row.prompt, chosen, rejected) for row in rows for chosen in row.chosen for rejected in row.rejected]
-    odds = _call(scorer.compare, duels, batch_size, show_progress, shape=(3,))
+    duels = [[(row.prompt, chosen, rejected) for chosen in row.chosen for rejected in row.rejected] for row in rows]
+    _check(duels, scorer)
+    odds = _call(scorer.compare, [duel for group in duels for duel in group], batch_size, show_progress, shape=(3,))
     scored, start = [], 0
     for row in rows:
         end = start + len(row.chosen) * len(row.rejected)
@@ -84,6 +91,13 @@ def _judged(rows, scorer: PairScorer, batch_size: int, show_progress: bool | Non
         scored.append(ScoredRow(row, row_odds[:2], row_odds[2], None))
         start = end
     return scored
+
+
+def _check(groups: Sequence[Sequence[tuple]], scorer: Scorer | PairScorer) -> None:
+    """Refuses texts that the scorer cannot read, before any is scored; the row is named."""
+    for number, group in enumerate(groups):
+        with naming_row(number, "evaluated"):
+            scorer.check(*map(list, zip(*group, strict=True)))
 
 
 def _call(

@@ -256,7 +256,7 @@ class FastSlowRewardModel(PreTrainedModel):
         def score(prompts, completions):
             return [judgment.score for judgment in self.judge(prompts, completions, show_progress=False)]
 
-        return Scorer(score, name=type(self).__name__, models=[self])
+        return Scorer(score, name=type(self).__name__, models=[self], check=self.check)
 
     def forward(
         self, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None = None, **kwargs

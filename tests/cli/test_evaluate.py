@@ -5,7 +5,14 @@ import pytest
 from cli_files import TEMPLATE, read_rows, write_rows
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from torch.nn.modules.module import register_module_forward_pre_hook
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from hf_reward_ext import FastSlowRewardModel, JudgeTemplate
 from hf_reward_ext.cli.main import main
@@ -138,3 +145,25 @@ def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["channel", "classifier", "judge", "policy"])
+@pytest.mark.parametrize("format", ["preference", "best-of-n"])
+def test_a_text_that_is_too_long_is_refused_before_any_is_scored(kind, format, scorers, tmp_path, capsys):
+    if kind == "judge" and format == "best-of-n":
+        pytest.skip("a judge of pairs has no rewards")
+    long = " w6" * 300
+    rows = [{**row, "chosen": long} if number == 4 else row for number, row in enumerate(PAIRS)]
+    if format == "best-of-n":
+        rows = [{"prompt": row["prompt"], "completions": [row["chosen"], " w8"], "labels": [1, 0]} for row in rows]
+    forwards = []
+    handle = register_module_forward_pre_hook(
+        lambda module, _: forwards.append(module) if isinstance(module, PreTrainedModel) else None
+    )
+    arguments = ["evaluate", "--scorer", scorers[kind], "--data", write_rows(tmp_path / "rows.jsonl", rows)]
+    try:
+        assert main([*arguments, "--format", format, "--batch_size", "1", "--output", str(tmp_path / "o.json")]) == 1
+    finally:
+        handle.remove()
+    assert "Row 4 of the evaluated data: " in (error := capsys.readouterr().err) and "tokens" in error
+    assert forwards == [] and sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]

@@ -9,7 +9,7 @@ import argparse
 import ctypes
 import gc
 import json
-import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -74,9 +74,10 @@ def measure(models: tuple[nn.Module, ...]) -> dict[str, float]:
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free is not counted
     modules = {id(module): module for model in models for module in model.modules()}.values()
     hooks = [getattr(module, name) for module in modules for name in ("_forward_hooks", "_forward_pre_hooks")]
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    status = Path("/proc/self/status").read_text()
+    anonymous = int(re.search(r"RssAnon:\s+(\d+) kB", status)[1])  # pages of files come and go with the machine's load
     return {
-        "rss_mb": round(resident / 2**20, 1),
+        "rss_mb": round(anonymous / 2**10, 1),
         "objects": len(gc.get_objects()),
         "hooks": sum(map(len, hooks)),
         "attributes": sum(len(vars(module)) for module in modules),
@@ -113,11 +114,11 @@ def plot(results: dict[str, list[dict]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for axis, name, title in zip(axes, ("rss_mb", "objects"), ("resident memory, MB", "objects"), strict=True):
+    for axis, name, title in zip(axes, ("rss_mb", "objects"), ("memory, MB", "objects"), strict=True):
         for what, points in results.items():
             values = [point[name] - points[0][name] for point in points]
             axis.plot([point["calls"] for point in points], values, label=what)
-        axis.set(xlabel="calls", title=f"{title}, over the first point", ylim=(-20, 20) if name == "rss_mb" else None)
+        axis.set(xlabel="calls", title=f"{title}, over the first point", ylim=(-20, 20))
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7, ncols=2)
     figure.savefig(path, dpi=110)

@@ -77,11 +77,19 @@ class ModelScorer(ABC):
         Raises:
             ValueError: If a text is empty or longer than the context of the model; the message names it.
         """
+        texts = self._encode(prompts, completions)
+        batches = [texts[start : start + self.batch_size] for start in range(0, len(texts), self.batch_size)]
+        return torch.cat([torch.empty(0), *(self._score(batch) for batch in batches)])
+
+    def check(self, prompts: Sequence, completions: Sequence) -> None:
+        """Raise the errors of a call about its texts, without any forward."""
+        self._encode(prompts, completions)
+
+    def _encode(self, prompts: Sequence, completions: Sequence) -> list[EncodedText]:
         texts = [self.encode(*pair) for pair in zip(prompts, completions, strict=True)]
         for index, text in enumerate(texts):
             self._check_length(len(text.ids), index)
-        batches = [texts[start : start + self.batch_size] for start in range(0, len(texts), self.batch_size)]
-        return torch.cat([torch.empty(0), *(self._score(batch) for batch in batches)])
+        return texts
 
     def _check_length(self, length: int, index: int) -> None:
         if length == 0:

@@ -39,6 +39,9 @@ class PairScorer:
         second = -self._numbers(prompts, responses_b, responses_a)
         return np.stack([first, second, (first + second) / 2], axis=-1)
 
+    def check(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> None:
+        """Raise the errors about texts that a comparison would raise, before any forward; a function has none."""
+
     def _numbers(self, prompts: Sequence, *responses: Sequence) -> np.ndarray:
         odds = check_rewards(self.log_odds(prompts, *responses), prompts, self.__name__)
         return np.array([np.nan if value is None else value for value in odds], dtype=float)

@@ -36,6 +36,8 @@ class Scorer:
             the prompt is passed to the function as one message of the completion, as TRL's trainers do.
         parts (`list` of [`Scorer`], *optional*): Scorers that the function calls; their models and columns are
             added to those of this scorer.
+        check (`callable`, *optional*): Function of prompts and completions that raises what scoring them would raise
+            about the texts, without scoring.
 
     Example:
     ```python
@@ -53,6 +55,7 @@ class Scorer:
         reads_messages: bool = False,
         joins_answers: bool = True,
         parts: Sequence["Scorer"] = (),
+        check: Callable | None = None,
     ):
         self.function = RewardFunction(function)
         self.__name__ = name or self.function.name
@@ -60,6 +63,7 @@ class Scorer:
         self.reads_messages = reads_messages or any(part.reads_messages for part in parts)
         self.joins_answers = joins_answers and not parts
         self.parts = list(parts)
+        self._check = check
 
     @classmethod
     def from_model_scorer(cls, scorer: ModelScorer) -> "Scorer":
@@ -70,6 +74,7 @@ class Scorer:
             models=[scorer.model],
             reads_messages=scorer.reads_messages,
             joins_answers=False,  # the model uses the start of the completion
+            check=scorer.check,
         )
 
     def __call__(self, prompts: Sequence, completions: Sequence, **columns: Any) -> Rewards:
@@ -94,6 +99,13 @@ class Scorer:
             prompts, completions = _join_answers(prompts, completions)
         returned = self.function(prompts, completions, columns)
         return check_rewards(returned, prompts, self.__name__, nan_is_missing=nan_is_missing)
+
+    def check(self, prompts: Sequence, completions: Sequence) -> None:
+        """Raise the errors about texts that scoring would raise, before any forward; arguments as for a call."""
+        if self._check is not None:
+            self._check(prompts, completions)
+        for part in self.parts:
+            part.check(prompts, completions)
 
     def check_columns(self, available: Collection[str]) -> None:
         """Raise `TypeError` if an argument of a function has no column."""

@@ -41,3 +41,8 @@ class JudgePairScorer(PairScorer):
                 for judgment in self.judge.judge(prompts, responses_a, responses_b, show_progress=False)
             ]
         )
+
+    def check(self, prompts: Sequence, responses_a: Sequence, responses_b: Sequence) -> None:
+        """Raise the errors of the judge about its texts, in both orders."""
+        self.judge.check(prompts, responses_a, responses_b)
+        self.judge.check(prompts, responses_b, responses_a)
