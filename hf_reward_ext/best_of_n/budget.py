@@ -80,7 +80,8 @@ def best_within_budget(
     """
     Run best-of-N on a set of prompts with a shared number of candidates.
 
-    Every prompt gets a few candidates. The others are allocated by [`allocate_candidates`].
+    Every prompt gets a few candidates. The others are allocated by [`allocate_candidates`] among the prompts that have at
+    least two rewards.
 
     Args:
         pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)` with one reward.
@@ -107,6 +108,8 @@ def best_within_budget(
     check_count("num_candidates", num_candidates)
     check_count("min_candidates", min_candidates, 2)
     check_count("seed", seed, 0)
+    if isinstance(prompts, str):
+        raise TypeError("`prompts` must be a list of prompts, got text. Pass a list.")
     if min_candidates > num_candidates:
         raise ValueError(
             f"`min_candidates` must be at most the mean of {num_candidates}, got {min_candidates}. Lower it."
@@ -119,9 +122,14 @@ def best_within_budget(
             "that out."
         )
     settings = {**call_kwargs, "return_all": True}
-    groups = pipe(list(prompts), num_candidates=min_candidates, seed=seed, **settings)
+    prompts = list(prompts)
+    groups = pipe(prompts, num_candidates=min_candidates, seed=seed, **settings)
     rewards = [[one["score"] for one in group if one["score"] is not None] for group in groups]
-    more = allocate_candidates(rewards, (num_candidates - min_candidates) * len(groups))
+    budget = (num_candidates - min_candidates) * len(groups)
+    spread = [index for index, values in enumerate(rewards) if len(values) > 1]  # others show no spread
+    more = [0] * len(groups)
+    for index, count in zip(spread, allocate_candidates([rewards[index] for index in spread], budget), strict=True):
+        more[index] = count
     for count in sorted({*more} - {0}):
         chosen = [index for index, wanted in enumerate(more) if wanted == count]
         added = pipe([prompts[index] for index in chosen], num_candidates=count, seed=seed + 1 + count, **settings)

@@ -78,6 +78,20 @@ def test_bad_allocations_are_refused(arguments, message):
         allocate_candidates(*arguments)
 
 
+def test_a_prompt_without_rewards_gets_no_more():
+    def reward(prompts, completions):
+        rewards = [
+            float(len(text)) if prompt != "w2" else None for prompt, text in zip(prompts, completions, strict=True)
+        ]
+        return [1.0, *rewards[1:]]
+
+    pipe = pipeline("reward-bon", model=tiny_causal_lm(), tokenizer=tiny_tokenizer(), reward_model=reward)
+    groups = best_within_budget(pipe, ["w1", "w2"], num_candidates=6, min_candidates=4, max_new_tokens=6)
+    assert [len(group) for group in groups] == [8, 4]
+    with pytest.raises(TypeError, match="must be a list of prompts, got text"):
+        best_within_budget(pipe, "w1", num_candidates=6)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -171,6 +171,13 @@ def test_draws_follow_the_distribution():
         policy.generate(ids, do_sample=True, max_new_tokens=1)
 
 
+def test_a_greedy_candidate_is_greedy():
+    settings = dict(max_new_tokens=6, do_sample=False)
+    [one] = bon()("w1 w2 w3", num_candidates=(1, 1), stop=never, **settings)
+    [plain] = bon()("w1 w2 w3", num_candidates=1, **settings)
+    assert one["generated_text"] == plain["generated_text"]
+
+
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
@@ -186,7 +193,7 @@ def test_draws_follow_the_distribution():
         (dict(num_candidates=(2, 4), stop=0.95), TypeError, "got `float`"),
         (dict(num_candidates=(2, 4), stop=BetaVotes), TypeError, "got `BetaVotes`"),
         (dict(num_candidates=(2, 4), stop="expected_improvement"), ValueError, "needs the price of a token"),
-        (dict(num_candidates=(2, 4), stop=never, do_sample=False), ValueError, "all 4 candidates are the same"),
+        (dict(num_candidates=(2, 4), stop=never, do_sample=False), ValueError, "must be True for 4 candidates"),
     ],
 )
 def test_options_are_checked_before_anything_is_sampled(given, error, message, monkeypatch):

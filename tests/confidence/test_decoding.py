@@ -1,9 +1,11 @@
 import contextlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from guided_reference import float64_lm
+from peft import LoraConfig, get_peft_model
 from tiny import EOS, PAD, left_padded_batch, letter_tokenizer, tiny_causal_lm
 from tiny_judges import counted
 from torch.nn import functional as F
@@ -69,6 +71,7 @@ CALLS = {
     "several returns": dict(do_sample=True, max_new_tokens=9, num_return_sequences=3),
     "a dictionary": dict(do_sample=True, max_new_tokens=6, return_dict_in_generate=True, output_scores=True),
     "chunks": dict(do_sample=True, max_new_tokens=6, prefill_chunk_size=2),
+    "a static cache": dict(do_sample=True, max_new_tokens=5, cache_implementation="static"),
     "one token": dict(do_sample=True, max_new_tokens=1),
 }
 
@@ -181,6 +184,28 @@ def test_other_forwards_of_the_policy_are_not_read():
             policy.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=6, logits_processor=processors)
         rewards.append(reader.rewards)
     assert torch.equal(*rewards)
+
+
+def test_threads_and_adapters_have_readers_of_their_own():
+    plain = tiny_causal_lm()
+    ids, mask = left_padded_batch()
+    settings = dict(attention_mask=mask, do_sample=False, max_new_tokens=6)
+    adapted = get_peft_model(tiny_causal_lm(), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+
+    def run(policy, measure):
+        with LogitsReward(policy, measure) as reader:
+            policy.generate(input_ids=ids, **settings)
+        return reader.rewards
+
+    calls = [(policy, measure) for policy in (plain, adapted) for measure in MEASURES.values()]
+    alone = [run(*call) for call in calls]
+    assert not torch.equal(alone[0], alone[len(MEASURES)])
+    with ThreadPoolExecutor(4) as pool, LogitsReward(plain) as outer:
+        together = list(pool.map(run, *zip(*calls, strict=True)))
+        with pytest.raises(RuntimeError, match="No `generate` has run"):
+            _ = outer.rewards  # calls of other threads
+    for found, expected in zip(together, alone, strict=True):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def drawing(model, draws: Draws) -> Iterator[None]:
         unwrap_method(model, "_get_logits_processor", _add_draws)
 
 
-def _add_draws(model, plain, *args, **kwargs) -> LogitsProcessorList:
-    processors = plain(*args, **kwargs)
+def _add_draws(model, plain, generation_config, *args, **kwargs) -> LogitsProcessorList:
+    processors = plain(generation_config, *args, **kwargs)
+    if not generation_config.do_sample:
+        return processors
     processors.extend(draws for drawn, draws in _drawing.get() if drawn is model)
     return processors
