@@ -80,8 +80,8 @@ def best_within_budget(
     """
     Run best-of-N on a set of prompts with a shared number of candidates.
 
-    Every prompt gets a few candidates. The others are allocated by [`allocate_candidates`] among the prompts that have at
-    least two rewards.
+    Every prompt gets a few candidates. The others are allocated by [`allocate_candidates`], among the prompts that have
+    at least two rewards.
 
     Args:
         pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)` with one reward.
