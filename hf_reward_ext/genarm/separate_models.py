@@ -111,6 +111,12 @@ class _LayerView(Cache):
         self._whole, self._first = whole, first
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
+        if layer_idx >= len(self.layers):  # the next model's layers are there
+            raise ValueError(
+                f"Policy and guides must have as many layers in their caches as in their configurations, got a model "
+                f"of {len(self.layers)} layers that stores layer {layer_idx} (it runs layers in a loop, say). Use "
+                "`GenARMLogitsProcessor`, where each guide has its own cache."
+            )
         return self._whole.update(key_states, value_states, self._first + layer_idx, *args, **kwargs)
 
 

@@ -155,3 +155,13 @@ def test_what_one_cache_cannot_do_is_refused():
     tokenizer = tiny_tokenizer()
     together = GuidedCausalLM(policy, guide, tokenizer=tokenizer, guide_tokenizers=[tokenizer])
     assert together(ids).logits.shape[-1] == VOCAB
+
+
+@pytest.mark.parametrize("looping", ["policy", "guide"])
+def test_a_model_that_stores_more_layers_than_it_names_is_refused(looping):
+    """As models that run their layers in a loop do: the next model's layers would be overwritten."""
+    models = {"policy": tiny_causal_lm("llama"), "guide": tiny_causal_lm("llama", seed=1)}
+    models[looping].model.layers[-1].self_attn.layer_idx = 3
+    guided = GuidedCausalLM(models["policy"], models["guide"])
+    with pytest.raises(ValueError, match="a model of 3 layers that stores layer 3.*Use `GenARMLogitsProcessor`"):
+        guided.generate(torch.tensor([[4, 5]]), max_new_tokens=2)
