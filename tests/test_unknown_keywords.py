@@ -232,10 +232,10 @@ CALLS = {
     "evaluation.majority_curve": lambda m, **u: evaluation.majority_curve([["a", "b"], ["a", "a"]], CORRECT, **u),
     "evaluation.pass_at_k": lambda m, **u: evaluation.pass_at_k(CORRECT, **u),
     "hub.generate_guided": lambda m, **u: hub_package.generate_guided(
-        m.policy, [m.base], 1.0, place=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
+        m.policy, [m.base], 1.0, path_or_repo=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
     ),
     "hub.generate_look_ahead": lambda m, **u: hub_package.generate_look_ahead(
-        m.rt, **SEARCH, place=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
+        m.rt, **SEARCH, path_or_repo=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
     ),
     "sla_generate": lambda m, **u: m.rt.generate(
         IDS, custom_generate=ours.sla_generate, max_new_tokens=2, **SEARCH, **ENDS, **u

@@ -47,13 +47,13 @@ class _Rows:
 
     def replace(self, ancestors: Int[Tensor, " rows"]) -> Int[Tensor, " kept"]:
         """Let every candidate continue another; return the rows of the batch that do, in their new order."""
-        places = self.alive.new_full((len(ancestors),), -1)
-        places[self.alive] = torch.arange(len(self.alive), device=places.device)
+        positions = self.alive.new_full((len(ancestors),), -1)
+        positions[self.alive] = torch.arange(len(self.alive), device=positions.device)
         for name in ("completion", "rewards", "num_tokens", "finished"):
             setattr(self, name, getattr(self, name)[ancestors])
         self.earlier = self.rewards.clone()
         self.alive = (~self.finished).nonzero().squeeze(-1)
-        return places[ancestors[self.alive]]
+        return positions[ancestors[self.alive]]
 
     def rewards_by_prompt(self, num_candidates: int) -> Float[Tensor, "prompts candidates"]:
         """Rewards of candidates, equal where what they have written is, and -inf where they were dropped."""

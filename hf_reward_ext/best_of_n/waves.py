@@ -141,8 +141,8 @@ def _collect(prompts: list[_Prompt], options: BestOfNOptions, pad_token_id: int)
     pruned = torch.zeros(len(prompts), most, dtype=torch.bool)
     scores = torch.full((len(prompts), most), math.nan, dtype=torch.float64)
     for index, (one, count) in enumerate(zip(prompts, counts, strict=True)):
-        for place, ids in enumerate(one.sequences):
-            sequences[index, place, : len(ids)] = ids
+        for row, ids in enumerate(one.sequences):
+            sequences[index, row, : len(ids)] = ids
         num_tokens[index, :count] = torch.tensor(one.num_tokens)
         pruned[index, :count] = torch.tensor(one.pruned)
         values = [math.nan if score is None else score for score in one.scoring.final_scores(options)]

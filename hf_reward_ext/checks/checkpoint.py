@@ -17,30 +17,30 @@ class SavedTensors:
     Names and values of the tensors in a folder, or in the local copy of a repository of the Hub.
 
     Args:
-        place (`str` or `Path`): Folder, or name on the Hub.
+        path_or_repo (`str` or `Path`): Folder, or name on the Hub.
 
     Attributes:
         names (`dict[str, Path]`): File of each tensor; empty if there are no safetensors files.
         architecture (`str`, *optional*): Architecture in the checkpoint's `config.json`.
     """
 
-    def __init__(self, place: str | Path):
-        self.place = str(place)
+    def __init__(self, path_or_repo: str | Path):
+        self.path_or_repo = str(path_or_repo)
         self.names: dict[str, Path] = {}
         for file in self._files():
             with safe_open(file, "pt") as tensors:
                 self.names |= dict.fromkeys(tensors.keys(), file)
-        config = _local(self.place, "config.json")
+        config = _local(self.path_or_repo, "config.json")
         architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config else None
         self.architecture: str | None = architectures[0] if architectures else None
 
     def _files(self) -> list[Path]:
-        whole = [file for name in _WHOLE if (file := _local(self.place, name))]
-        index = _local(self.place, _INDEX)
+        whole = [file for name in _WHOLE if (file := _local(self.path_or_repo, name))]
+        index = _local(self.path_or_repo, _INDEX)
         if whole or index is None:
             return whole
         parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        return [file for name in parts if (file := _local(self.place, name))]
+        return [file for name in parts if (file := _local(self.path_or_repo, name))]
 
     def name_of(self, parameter: str) -> str | None:
         """Return the saved name of a parameter, which may differ by a prefix."""
@@ -58,11 +58,11 @@ class SavedTensors:
         return saved.shape == own.shape and torch.equal(saved.to(own.dtype), own.cpu())
 
 
-def _local(place: str, name: str) -> Path | None:
-    if Path(place).is_dir():
-        file = Path(place) / name
+def _local(path_or_repo: str, name: str) -> Path | None:
+    if Path(path_or_repo).is_dir():
+        file = Path(path_or_repo) / name
         return file if file.is_file() else None
-    if not place or place.count("/") > 1:
+    if not path_or_repo or path_or_repo.count("/") > 1:
         return None
-    cached = try_to_load_from_cache(place, name)
+    cached = try_to_load_from_cache(path_or_repo, name)
     return Path(cached) if isinstance(cached, str) else None

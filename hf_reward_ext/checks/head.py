@@ -12,14 +12,14 @@ _WRAPPERS = re.compile(r"\.(original_module|base_layer)(?=\.)")
 _ADAPTERS = re.compile(r"\.modules_to_save\.|\.(lora|vera|ia3|oft|boft|hada|lokr)_")
 
 
-def base_of(model):
+def unwrap_adapters(model):
     """Return the model without its adapters."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
 
 
 def head_parameters(model) -> dict:
     """Return the parameters outside of the module with the embedding, by their names without adapters."""
-    base = base_of(model)
+    base = unwrap_adapters(model)
     embedding, module, prefix = base.get_input_embeddings(), base, ""
     while True:
         inner = [one for one in module.named_children() if any(part is embedding for part in one[1].modules())]
@@ -45,8 +45,8 @@ def check_fresh_head(probe: Probe) -> Finding | None:
         return None
     return Finding(
         "fresh_head",
-        f"{_named(missing)} is not in the checkpoint {saved.place!r} ({saved.architecture}), so it got random weights, "
-        "and nothing was trained since: the rewards are noise.",
+        f"{_named(missing)} is not in the checkpoint {saved.path_or_repo!r} ({saved.architecture}), so it got random "
+        "weights, and nothing was trained since: the rewards are noise.",
         "Load the checkpoint of the reward model, or train this one before it scores.",
     )
 
@@ -68,7 +68,7 @@ def check_unsaved_head(probe: Probe) -> Finding | None:
     if missing and _was_saved_as_classifier(saved):
         return Finding(
             "unsaved_head",
-            f"{_named(missing)} is not in the checkpoint {saved.place!r}, though it was saved as a "
+            f"{_named(missing)} is not in the checkpoint {saved.path_or_repo!r}, though it was saved as a "
             f"`{saved.architecture}`: it got random weights on loading.",
             "Save the trained model once more with `model.save_pretrained(folder)`, head and all. If the trained head "
             "is gone, train it again.",
@@ -86,13 +86,13 @@ def has_known_head(probe: Probe) -> str | None:
 
 
 def _place(probe: Probe) -> str:
-    return base_of(probe.model).config.name_or_path or ""
+    return unwrap_adapters(probe.model).config.name_or_path or ""
 
 
 def _missing(probe: Probe) -> tuple:
     saved = SavedTensors(_place(probe))
     missing = [name for name in head_parameters(probe.model) if saved.name_of(name) is None]
-    return base_of(probe.model), missing, saved
+    return unwrap_adapters(probe.model), missing, saved
 
 
 def _was_saved_as_classifier(saved: SavedTensors) -> bool:

@@ -8,13 +8,13 @@ from hf_reward_ext.checks.finding import Finding
 from hf_reward_ext.checks.probe import Probe, largest_difference
 
 
-def load_reward_model(place: str | Path):
+def load_reward_model(path_or_repo: str | Path):
     """Load a reward model, or an adapter on one, by name or folder."""
-    if (Path(place) / "adapter_config.json").is_file():
+    if (Path(path_or_repo) / "adapter_config.json").is_file():
         from peft import AutoPeftModelForSequenceClassification
 
-        return AutoPeftModelForSequenceClassification.from_pretrained(place, num_labels=1).eval()
-    return AutoModelForSequenceClassification.from_pretrained(place, num_labels=1).eval()
+        return AutoPeftModelForSequenceClassification.from_pretrained(path_or_repo, num_labels=1).eval()
+    return AutoModelForSequenceClassification.from_pretrained(path_or_repo, num_labels=1).eval()
 
 
 def check_reloaded(probe: Probe, saved_to: str | Path) -> Finding | None:

@@ -168,9 +168,9 @@ def parse(arguments: Sequence[str]):
 
 def run(options: BonOptions) -> dict:
     """Sample, rank, and write or print."""
-    from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through
 
-    check_places(options, "output")
+    check_outputs(options, "output")
     prompts = read_prompts(options)
     shape, settings = _shape(options), _settings(options)
     with open_output(options) as writer:
@@ -212,7 +212,7 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
 def _pipeline(options: BonOptions) -> Any:
     from hf_reward_ext.best_of_n import BestOfNPipeline
     from hf_reward_ext.cli.models import (
-        base_of,
+        base_model_name,
         is_head,
         load_causal_lm,
         load_scorer,
@@ -224,7 +224,7 @@ def _pipeline(options: BonOptions) -> Any:
     from hf_reward_ext.elhsr import ELHSRModel
 
     reward_model = str(options.reward_model)
-    name = options.model or base_of(reward_model)
+    name = options.model or base_model_name(reward_model)
     given = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
     tokenizer = load_tokenizer(name, **given)
     if is_head(reward_model):

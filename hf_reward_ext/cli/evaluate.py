@@ -58,13 +58,13 @@ class ResultOptions:
     """Output files."""
 
     title: ClassVar[str] = "output"
-    output: str | None = option("JSON file of the numbers", metavar="FILE", kind="place")
-    rows: str | None = option("JSON lines file of the results of each row", metavar="FILE", kind="place")
-    markdown: str | None = option("Markdown file of the table", metavar="FILE", kind="place")
-    plot: str | None = option("png, svg or pdf file; needs matplotlib", metavar="FILE", kind="place")
-    overwrite: bool = option("replace existing files once the new ones are complete", False, kind="place")
-    model_card: bool = option("add the numbers to the card in the scorer's folder", False, kind="place")
-    dataset_title: str | None = option("title of the data in the card (default: --data)", metavar="TEXT", kind="place")
+    output: str | None = option("JSON file of the numbers", metavar="FILE", kind="output")
+    rows: str | None = option("JSON lines file of the results of each row", metavar="FILE", kind="output")
+    markdown: str | None = option("Markdown file of the table", metavar="FILE", kind="output")
+    plot: str | None = option("png, svg or pdf file; needs matplotlib", metavar="FILE", kind="output")
+    overwrite: bool = option("replace existing files once the new ones are complete", False, kind="output")
+    model_card: bool = option("add the numbers to the card in the scorer's folder", False, kind="output")
+    dataset_title: str | None = option("title of the data in the card (default: --data)", metavar="TEXT", kind="output")
 
 
 @dataclass
@@ -101,9 +101,9 @@ def run(options: EvaluateOptions) -> dict:
     """Evaluate, print the table, and write the output files."""
     from hf_reward_ext.base.saving.json_values import digest
     from hf_reward_ext.cli.results import ResultFiles
-    from hf_reward_ext.cli.work import check_places, read_data, settings_of
+    from hf_reward_ext.cli.work import check_outputs, read_data, settings_of
 
-    check_places(options, *_FILES)
+    check_outputs(options, *_FILES)
     _check_plot(options)
     card = Path(str(options.scorer)) / "README.md"
     if options.model_card and not card.is_file():

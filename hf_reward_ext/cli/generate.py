@@ -103,9 +103,9 @@ def parse(arguments: Sequence[str]):
 
 def run(options: GenerateOptions) -> dict:
     """Generate, and write or print the completions."""
-    from hf_reward_ext.cli.work import check_places, open_output, read_prompts, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through
 
-    check_places(options, "output")
+    check_outputs(options, "output")
     prompts = read_prompts(options)
     with open_output(options) as writer:
         results = list(work_through(prompts, partial(_prepare, options, prompts), options, writer, "generating"))
@@ -120,11 +120,11 @@ def run(options: GenerateOptions) -> dict:
 
 def _prepare(options: GenerateOptions, prompts: list[dict]):
     from hf_reward_ext.cli.folders import loading
-    from hf_reward_ext.cli.models import base_of, load_tokenizer
+    from hf_reward_ext.cli.models import base_model_name, load_tokenizer
     from hf_reward_ext.cli.work import check_room, note_form
     from hf_reward_ext.sla import sla_generate
 
-    name = options.model or base_of(options.channel or (options.guide or [""])[0])
+    name = options.model or base_model_name(options.channel or (options.guide or [""])[0])
     tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:

@@ -93,9 +93,9 @@ def parse(arguments: Sequence[str]):
 def run(options: JudgeOptions) -> dict:
     """Judge, and write or print."""
     from hf_reward_ext.cli.rows import load_rows
-    from hf_reward_ext.cli.work import check_places, open_output, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, open_output, report, work_through
 
-    check_places(options, "output")
+    check_outputs(options, "output")
     rows = _rows(options)
     held_out: Any = load_rows(options.calibration_data, None, None, _PAIRS[0]) if options.calibration_data else None
     if held_out is not None:

@@ -109,7 +109,7 @@ def adapter_base(name: str, revision: str | None = None) -> str | None:
     return json.loads(Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"] if path else None
 
 
-def base_of(name: str, option: str = "--model") -> str:
+def base_model_name(name: str, option: str = "--model") -> str:
     """
     Return the base model that a head, channel or adapter was trained on.
 

@@ -14,7 +14,7 @@ def option(help: str, default: Any = None, **metadata: Any) -> Any:
         help (`str`): Description in the help.
         default (*optional*): Default value.
         **metadata: Arguments of `argparse` (`metavar`); `option`, another name of the option; and `kind`, its meaning
-            for results: `"input"` (rows or their source), `"place"` (an output), `"model"`, `"scorer"` (a model or
+            for results: `"input"` (rows or their source), `"output"` (an output), `"model"`, `"scorer"` (a model or
             function), `"function"`, or `"rows"` (other data that results depend on).
     """
     return field(default=default, metadata={"help": help, **metadata})
@@ -28,7 +28,7 @@ class LoadingOptions:
     revision: str | None = option("branch, tag or commit of the model", metavar="NAME")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("type of the weights; default: as saved", "auto")
     device: str | None = option(
-        "cpu, cuda:0, ... or auto to distribute the model; default: the first GPU", metavar="NAME", kind="place"
+        "cpu, cuda:0, ... or auto to distribute the model; default: the first GPU", metavar="NAME", kind="output"
     )
     trust_remote_code: bool = option("run custom code of the model", False)
 
@@ -94,9 +94,9 @@ class OutputOptions:
 
     title: ClassVar[str] = "output"
     output: str | None = option(
-        "*.jsonl or *.arrow file of the rows; an interrupted run resumes", metavar="FILE", kind="place"
+        "*.jsonl or *.arrow file of the rows; an interrupted run resumes", metavar="FILE", kind="output"
     )
-    overwrite: bool = option("replace an existing file once the new one is complete", False, kind="place")
+    overwrite: bool = option("replace an existing file once the new one is complete", False, kind="output")
     batch_size: Annotated[int, Count()] = option("number of rows per batch", 8)
 
 

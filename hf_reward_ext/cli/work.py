@@ -97,7 +97,7 @@ def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
             )
 
 
-def check_places(options: Any, *names: str) -> None:
+def check_outputs(options: Any, *names: str) -> None:
     """
     Reject output files that cannot be written, or that are also inputs.
 
@@ -134,14 +134,14 @@ _READ = ("input", "model", "scorer", "rows")
 
 def _is_read(path: Path, source: str) -> bool:
     """Return whether a file is an input, in a folder of data, or part of a model."""
-    place = Path(source)
-    if place.is_file():
-        return path.exists() and os.path.samefile(path, place) or path.resolve() == place.resolve()
-    if not place.is_dir() or place.resolve() not in path.resolve().parents:
+    read = Path(source)
+    if read.is_file():
+        return path.exists() and os.path.samefile(path, read) or path.resolve() == read.resolve()
+    if not read.is_dir() or read.resolve() not in path.resolve().parents:
         return False
-    is_model = any((place / name).is_file() for name in ("config.json", "adapter_config.json"))
-    reserved = [*(file.name for file in model_files(place)), "README.md"]
-    return path.resolve().parent == place.resolve() and path.name in reserved if is_model else True
+    is_model = any((read / name).is_file() for name in ("config.json", "adapter_config.json"))
+    reserved = [*(file.name for file in model_files(read)), "README.md"]
+    return path.resolve().parent == read.resolve() and path.name in reserved if is_model else True
 
 
 def settings_of(options: Any) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def settings_of(options: Any) -> dict[str, Any]:
     settings = {}
     for field in fields(options):
         value, kind = getattr(options, field.name), field.metadata.get("kind")
-        if kind in ("input", "place"):
+        if kind in ("input", "output"):
             continue
         if value is None or kind is None or (kind == "scorer" and is_training_free(value)):
             settings[field.name] = value

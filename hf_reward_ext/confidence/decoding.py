@@ -153,7 +153,7 @@ class _Call:
             return
         if len(self.ids) == len(ids) and not torch.equal(ids[:, :-1], self.ids):
             raise RuntimeError(
-                "Rows of `generate` must stay in their places with a `LogitsReward`, but they were reordered. Use "
+                "Rows of `generate` must keep their order with a `LogitsReward`, but they were reordered. Use "
                 "sampling or greedy decoding."
             )
         logits, tokens = self.logits, ids[:, -1].to(self.logits.device)

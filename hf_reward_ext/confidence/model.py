@@ -86,7 +86,7 @@ class LogitsRewardModel(nn.Module):
         logits = run_forward(self.policy, input_ids, attention_mask).logits
         dtype = torch.promote_types(logits.dtype, torch.float32)
         running = self.measure.start(logits.new_zeros(len(input_ids), dtype=dtype))
-        for place in completion_mask.any(0).nonzero().flatten().tolist():
-            log_probs = logits[:, place - 1].to(dtype).log_softmax(-1)
-            running.update(self.measure.of_tokens(log_probs, input_ids[:, place]), completion_mask[:, place])
+        for column in completion_mask.any(0).nonzero().flatten().tolist():
+            log_probs = logits[:, column - 1].to(dtype).log_softmax(-1)
+            running.update(self.measure.of_tokens(log_probs, input_ids[:, column]), completion_mask[:, column])
         return SequenceClassifierOutput(logits=running.value()[:, None])  # pyright: ignore[reportArgumentType]

@@ -63,8 +63,8 @@ class RunningLowest:
         self.lowest = torch.full_like(zeros, torch.inf)
 
     def update(self, values: Float[Tensor, " rows"], is_written: Bool[Tensor, " rows"]) -> None:
-        place = (self.count % self.window)[:, None]
-        added = self.recent.scatter(1, place, values[:, None])
+        slot = (self.count % self.window)[:, None]
+        added = self.recent.scatter(1, slot, values[:, None])
         self.recent = torch.where(is_written[:, None], added, self.recent)
         self.count = self.count + is_written
         is_full = is_written & (self.count >= self.window)

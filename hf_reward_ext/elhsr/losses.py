@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-Rewards = Float[Tensor, " completions"]
+CompletionRewards = Float[Tensor, " completions"]
 Groups = Int[Tensor, " completions"]
 
 
-def bce_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
+def bce_loss(rewards: CompletionRewards, labels: CompletionRewards, groups: Groups) -> Float[Tensor, ""]:
     r"""
     Return the binary cross-entropy with $R$ as logit of a correct completion, the paper's default.
 
@@ -27,7 +27,7 @@ def bce_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor,
     return F.binary_cross_entropy_with_logits(rewards, labels)
 
 
-def hinge_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
+def hinge_loss(rewards: CompletionRewards, labels: CompletionRewards, groups: Groups) -> Float[Tensor, ""]:
     r"""
     Return the hinge loss, $\operatorname{mean} \max(0, 1 - (2y-1) R)$.
 
@@ -40,7 +40,7 @@ def hinge_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tenso
     return (1 - (2 * labels - 1) * rewards).clamp(min=0).mean()
 
 
-def pairwise_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Tensor, ""]:
+def pairwise_loss(rewards: CompletionRewards, labels: CompletionRewards, groups: Groups) -> Float[Tensor, ""]:
     r"""
     Return the pairwise loss, mean over all pairs of a correct $i$ and a wrong $j$ of the same prompt.
 
@@ -53,7 +53,9 @@ def pairwise_loss(rewards: Rewards, labels: Rewards, groups: Groups) -> Float[Te
     return losses.masked_fill(~pairs, 0).sum() / pairs.sum().clamp(min=1)
 
 
-def infonca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float = 0.01) -> Float[Tensor, ""]:
+def infonca_loss(
+    rewards: CompletionRewards, labels: CompletionRewards, groups: Groups, alpha: float = 0.01
+) -> Float[Tensor, ""]:
     r"""
     Return the InfoNCA loss, mean over prompts.
 
@@ -68,7 +70,9 @@ def infonca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float
     return torch.stack(losses).mean() if losses else rewards.sum() * 0
 
 
-def nca_loss(rewards: Rewards, labels: Rewards, groups: Groups, alpha: float = 0.01) -> Float[Tensor, ""]:
+def nca_loss(
+    rewards: CompletionRewards, labels: CompletionRewards, groups: Groups, alpha: float = 0.01
+) -> Float[Tensor, ""]:
     r"""
     Return the NCA loss of prompts with $K$ completions, mean over prompts.
 
@@ -89,7 +93,7 @@ def _usable_groups(labels: Tensor, groups: Tensor) -> list[Tensor]:
     return [member for member in members if member.sum() > 1 and labels[member].any()]
 
 
-def count_items(loss_type: str, labels: Rewards) -> int:
+def count_items(loss_type: str, labels: CompletionRewards) -> int:
     """
     Return the number of items in the loss of one prompt: its candidates, its pairs, or 1.
 

@@ -12,7 +12,7 @@ from hf_reward_ext.base.lm.layers import check_streams
 from hf_reward_ext.base.saving.base_model import load_base, load_base_tokenizer
 from hf_reward_ext.base.saving.base_pointer import base_pointer, check_base
 from hf_reward_ext.base.saving.card import CardText
-from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_path
 from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.model_card import card_text
@@ -216,8 +216,10 @@ class ELHSRModel(BaseRewardModel):
         require_states(policy)
         check_base(self.config, policy, processing_class, what="head")
 
-    def _card(self, folder: Path, place: str) -> CardText:
-        return card_text(self.config, place, tokenizer_place(folder, place, self.config.base_model_name_or_path))
+    def _card(self, folder: Path, path_or_repo: str) -> CardText:
+        return card_text(
+            self.config, path_or_repo, tokenizer_path(folder, path_or_repo, self.config.base_model_name_or_path)
+        )
 
 
 def split_gate(

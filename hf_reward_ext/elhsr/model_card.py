@@ -18,25 +18,25 @@ from transformers import {imports}
 
 from hf_reward_ext import ELHSRForSequenceClassification
 
-{policy}scorer = ELHSRForSequenceClassification.from_pretrained({place!r}{base})
+{policy}scorer = ELHSRForSequenceClassification.from_pretrained({path_or_repo!r}{base})
 tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
 pipe = pipeline("reward-bon", model=scorer.policy, tokenizer=tokenizer, reward_model=scorer.head)
 print(pipe("Once upon a time", num_candidates=8, max_new_tokens=32))"""
 
 
-def card_text(config: ELHSRModelConfig, place: str, tokenizer: str) -> CardText:
+def card_text(config: ELHSRModelConfig, path_or_repo: str, tokenizer: str) -> CardText:
     """
     Return the text of the card of a head.
 
     Args:
         config ([`ELHSRModelConfig`]): Configuration of the head.
-        place, tokenizer (`str`): Locations of head and tokenizer.
+        path_or_repo, tokenizer (`str`): Locations of head and tokenizer.
     """
     is_named = config.base_model_name_or_path is not None and config.adapter is None
     snippet = _SNIPPET.format(
         imports="AutoTokenizer, pipeline" if is_named else "AutoModelForCausalLM, AutoTokenizer, pipeline",
         policy="" if is_named else f"policy = AutoModelForCausalLM.from_pretrained({'the base model'!r})\n",
-        place=place,
+        path_or_repo=path_or_repo,
         base="" if is_named else ", base=policy",
         tokenizer=tokenizer,
     )

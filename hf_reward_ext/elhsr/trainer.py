@@ -204,10 +204,10 @@ class ELHSRTrainer(BaseRewardTrainer):
         width = max(map(len, groups["labels"]))
         if where == "none":
             return groups.add_column("width", [width] * len(groups))  # pyright: ignore[reportCallIssue]
-        place = self._fill_cache(groups, args, name, where)
+        cache_name = self._fill_cache(groups, args, name, where)
         return Dataset.from_list(
             [
-                {"cache": place, "row": row, "labels": labels, "width": width}
+                {"cache": cache_name, "row": row, "labels": labels, "width": width}
                 for row, labels in enumerate(groups["labels"])
             ]
         )
@@ -222,9 +222,9 @@ class ELHSRTrainer(BaseRewardTrainer):
             mean, scale = cache.mean_and_scale()
             self._head.feature_mean.copy_(mean)
             self._head.feature_scale.copy_(scale)
-        place = f"{name}-{uuid4().hex[:8]}"  # unique across trainers
-        self._caches[place] = cache
-        return place
+        cache_name = f"{name}-{uuid4().hex[:8]}"  # unique across trainers
+        self._caches[cache_name] = cache
+        return cache_name
 
     def _run_policy(self, input_ids, attention_mask):
         device = self.policy.device

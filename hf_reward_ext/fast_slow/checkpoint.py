@@ -65,12 +65,12 @@ def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
     return causal_lm, tokenizer, config
 
 
-def card_text(place: str, is_pairwise: bool, base: str | None) -> CardText:
-    """Return the text of a judge's card, with an example that loads from `place`."""
+def card_text(path_or_repo: str, is_pairwise: bool, base: str | None) -> CardText:
+    """Return the text of a judge's card, with an example that loads from `path_or_repo`."""
     call = 'judge.judge(["2+2?"], ["4"], ["5"])[0]' if is_pairwise else 'judge.score(["2+2?", "2+2?"], ["4", "5"])'
     snippet = f"""\
 from hf_reward_ext import FastSlowRewardModel
 
-judge = FastSlowRewardModel.from_pretrained({place!r})
+judge = FastSlowRewardModel.from_pretrained({path_or_repo!r})
 print({call})"""
-    return CardText(WHAT, snippet, PAPER, TAGS, hub_name(base) if base != place else None)
+    return CardText(WHAT, snippet, PAPER, TAGS, hub_name(base) if base != path_or_repo else None)

@@ -209,10 +209,10 @@ class FastSlowRewardModel(PreTrainedModel):
         hidden = len(batches) < 5 if show_progress is None else not show_progress
         scores = self._score_calibration(decisions.pairing)
         with self.judging():
-            for places in tqdm(batches, desc="judging", disable=hidden):
-                outcome = self._run(*decisions.batch(places), mode, decisions.pairing)
-                for number, place in enumerate(places):
-                    judgments[place] = judgment_of(outcome, number, self.judge_prompt, scores)
+            for indices in tqdm(batches, desc="judging", disable=hidden):
+                outcome = self._run(*decisions.batch(indices), mode, decisions.pairing)
+                for number, index in enumerate(indices):
+                    judgments[index] = judgment_of(outcome, number, self.judge_prompt, scores)
         found = [judgment for judgment in judgments if judgment is not None]
         if mode == "gated" and self._monitor is not None and found:
             self._monitor.update(found)

@@ -3,10 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-Rewards = Float[Tensor, " pairs"]
+PairRewards = Float[Tensor, " pairs"]
 
 
-def pair_metrics(chosen: Rewards, rejected: Rewards, beta: float) -> dict[str, Rewards]:
+def pair_metrics(chosen: PairRewards, rejected: PairRewards, beta: float) -> dict[str, PairRewards]:
     """
     Return the metrics of each pair, from the log-probabilities of its completions.
 

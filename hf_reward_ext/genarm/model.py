@@ -16,7 +16,7 @@ from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.config import check_nestable
-from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_path
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
@@ -178,5 +178,5 @@ class GenARMRewardModel(BaseRewardModel):
     def get_output_embeddings(self):
         return self.causal_lm.get_output_embeddings()  # quantizers do not change the head
 
-    def _card(self, folder: Path, place: str) -> CardText:
-        return scorer_card(place, tokenizer_place(folder, place, self.causal_lm.config.name_or_path))
+    def _card(self, folder: Path, path_or_repo: str) -> CardText:
+        return scorer_card(path_or_repo, tokenizer_path(folder, path_or_repo, self.causal_lm.config.name_or_path))

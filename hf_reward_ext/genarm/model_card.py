@@ -19,7 +19,7 @@ _GUIDE_SNIPPET = """\
 from hf_reward_ext import GenARMLogitsProcessor
 
 policy = AutoModelForCausalLM.from_pretrained({policy!r})
-guide = {load}.from_pretrained({place!r})
+guide = {load}.from_pretrained({path_or_repo!r})
 tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 out = policy.generate(**inputs, max_new_tokens=32, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)])
@@ -34,19 +34,19 @@ from transformers import AutoTokenizer
 
 from hf_reward_ext import GenARMRewardModel
 
-rm = GenARMRewardModel.from_pretrained({place!r})
+rm = GenARMRewardModel.from_pretrained({path_or_repo!r})
 tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 out = rm(**inputs)
 print(out.logits, out.token_rewards)"""
 
 
-def guide_card(place: str, policy: str, tokenizer: str, is_adapter: bool) -> CardText:
+def guide_card(path_or_repo: str, policy: str, tokenizer: str, is_adapter: bool) -> CardText:
     """
     Return the text of the card of a guide.
 
     Args:
-        place, policy, tokenizer (`str`): Locations of guide, policy and tokenizer.
+        path_or_repo, policy, tokenizer (`str`): Locations of guide, policy and tokenizer.
         is_adapter (`bool`): Whether the guide is saved as an adapter.
     """
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
@@ -54,15 +54,17 @@ def guide_card(place: str, policy: str, tokenizer: str, is_adapter: bool) -> Car
     if is_adapter:
         load = "AutoPeftModelForCausalLM"
         imports = f"from peft import {load}\n{imports}"
-    snippet = _GUIDE_SNIPPET.format(imports=imports, policy=policy, load=load, place=place, tokenizer=tokenizer)
-    return CardText(_GUIDE, snippet, PAPER, TAGS, hub_name(policy) if policy != place else None)
+    snippet = _GUIDE_SNIPPET.format(
+        imports=imports, policy=policy, load=load, path_or_repo=path_or_repo, tokenizer=tokenizer
+    )
+    return CardText(_GUIDE, snippet, PAPER, TAGS, hub_name(policy) if policy != path_or_repo else None)
 
 
-def scorer_card(place: str, tokenizer: str) -> CardText:
+def scorer_card(path_or_repo: str, tokenizer: str) -> CardText:
     """
     Return the text of the card of a reward model.
 
     Args:
-        place, tokenizer (`str`): Locations of model and tokenizer.
+        path_or_repo, tokenizer (`str`): Locations of model and tokenizer.
     """
-    return CardText(_SCORER, _SCORER_SNIPPET.format(place=place, tokenizer=tokenizer), PAPER, TAGS)
+    return CardText(_SCORER, _SCORER_SNIPPET.format(path_or_repo=path_or_repo, tokenizer=tokenizer), PAPER, TAGS)

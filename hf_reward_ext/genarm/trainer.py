@@ -132,8 +132,9 @@ class GenARMTrainer(BaseRewardTrainer):
         mark_guide(output_dir if output_dir is not None else str(self.args.output_dir))
 
     def _card(self) -> CardText:
-        place, model = self._card_name(), self.model
-        return guide_card(place, model.config._name_or_path or place, place, hasattr(model, "peft_config"))  # pyright: ignore
+        path_or_repo = self._card_name()
+        policy = self.model.config._name_or_path or path_or_repo  # pyright: ignore[reportAttributeAccessIssue]
+        return guide_card(path_or_repo, str(policy), path_or_repo, hasattr(self.model, "peft_config"))
 
 
 def _check_adapters(model, peft_config) -> None:

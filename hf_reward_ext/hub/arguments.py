@@ -13,15 +13,15 @@ def split_arguments(generate_arguments: dict) -> tuple[dict[str, Any], dict[str,
     return loading, given
 
 
-def check_place(place: str, part: str) -> None:
+def check_repository(path_or_repo: str, part: str) -> None:
     """
     Reject a folder that does not exist any more, instead of looking it up on the Hub.
 
     Raises:
-        ValueError: If `place` is a path without the part.
+        ValueError: If `path_or_repo` is a path without the part.
     """
-    if Path(place).is_absolute() and not (Path(place) / part).is_dir():
+    if Path(path_or_repo).is_absolute() and not (Path(path_or_repo) / part).is_dir():
         raise ValueError(
-            f"This decoding was saved to {place!r} with the part {part!r}, but nothing is there: the folder was moved. "
-            "Save it again in its final location, or upload it with `push_to_hub`."
+            f"This decoding was saved to {path_or_repo!r} with the part {part!r}, but nothing is there: the folder "
+            "was moved. Save it again in its final location, or upload it with `push_to_hub`."
         )

@@ -17,28 +17,30 @@ All code is in the package hf_reward_ext; this file only has the settings.
 
 from hf_reward_ext.hub import {function}
 
-PATH_OR_REPO = {place!r}
+PATH_OR_REPO = {path_or_repo!r}
 
 
 def generate(model, {parameters}, **generate_arguments):
-    return {function}(model, {arguments}, place=PATH_OR_REPO, **generate_arguments)
+    return {function}(model, {arguments}, path_or_repo=PATH_OR_REPO, **generate_arguments)
 '''
 
 
-def write_custom_generate(folder: Path, place: str, what: str, function: str, defaults: Mapping[str, object]) -> None:
+def write_custom_generate(
+    folder: Path, path_or_repo: str, what: str, function: str, defaults: Mapping[str, object]
+) -> None:
     """
     Write the code of a repository.
 
     Args:
         folder (`Path`): Folder of the repository.
-        place (`str`): Location of the repository when the code runs.
+        path_or_repo (`str`): Location of the repository when the code runs.
         what (`str`): First line of the code's docstring.
         function (`str`): Name of the decoding function in `hf_reward_ext.hub`.
         defaults (`dict`): Default arguments with plain values, which a call of `generate` can override.
     """
     code = _CODE.format(
         what=what,
-        place=place,
+        path_or_repo=path_or_repo,
         function=function,
         parameters=", ".join(f"{name}={value!r}" for name, value in defaults.items()),
         arguments=", ".join(f"{name}={name}" for name in defaults),

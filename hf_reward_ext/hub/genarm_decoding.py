@@ -11,7 +11,7 @@ from hf_reward_ext.base.saving.upload import push_model
 from hf_reward_ext.genarm import GenARMLogitsProcessor
 from hf_reward_ext.genarm.model_card import PAPER
 from hf_reward_ext.genarm.weights import GuideWeights
-from hf_reward_ext.hub.arguments import check_place, split_arguments
+from hf_reward_ext.hub.arguments import check_repository, split_arguments
 from hf_reward_ext.hub.folder import write_custom_generate
 
 # Folders in the repository.
@@ -24,7 +24,7 @@ policy = AutoModelForCausalLM.from_pretrained({policy!r})
 tokenizer = AutoTokenizer.from_pretrained({policy!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 # Runs custom_generate/generate.py of the repository, and needs `pip install hf_reward_ext`.
-out = policy.generate(**inputs, custom_generate={place!r}, trust_remote_code=True, max_new_tokens=32)
+out = policy.generate(**inputs, custom_generate={path_or_repo!r}, trust_remote_code=True, max_new_tokens=32)
 print(tokenizer.decode(out[0]))"""
 
 
@@ -69,11 +69,11 @@ class GenARMCustomGenerate:
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Save guides, `custom_generate/` and a card unless there is one; other files are kept."""
         folder = Path(save_directory).resolve()
-        places = [_save_guide(guide, folder, number) for number, guide in enumerate(self.guides)]
-        place = str(folder)
-        write_custom_generate(folder, place, _WHAT, "generate_guided", {"guides": places, "alpha": self.alpha})
+        saved = [_save_guide(guide, folder, number) for number, guide in enumerate(self.guides)]
+        path_or_repo = str(folder)
+        write_custom_generate(folder, path_or_repo, _WHAT, "generate_guided", {"guides": saved, "alpha": self.alpha})
         if not (folder / CARD).exists():
-            snippet = _SNIPPET.format(policy=self.policy, place=place)
+            snippet = _SNIPPET.format(policy=self.policy, path_or_repo=path_or_repo)
             tags = ["custom_generate", "hf-reward-ext", "genarm"]
             write_model_card(folder, CardText(_WHAT, snippet, PAPER, tags, hub_name(self.policy)))
 
@@ -82,7 +82,7 @@ class GenARMCustomGenerate:
         return push_model(self, repo_id, **kwargs)
 
 
-def generate_guided(model, guides, alpha, *, place: str, **generate_arguments):
+def generate_guided(model, guides, alpha, *, path_or_repo: str, **generate_arguments):
     """
     Run the model's `generate` with a [`GenARMLogitsProcessor`] as last processor; called by a repository's code.
 
@@ -90,7 +90,7 @@ def generate_guided(model, guides, alpha, *, place: str, **generate_arguments):
         model: Model whose `generate` was called.
         guides (`list`): Models, names, or folders in the repository (beginning with `./`).
         alpha: Weights, as for [`GenARMLogitsProcessor`].
-        place (`str`): Name or folder of the repository.
+        path_or_repo (`str`): Name or folder of the repository.
         **generate_arguments: Arguments of `generate`; `revision`, `token` and `cache_dir` are used to load the guides.
 
     Returns:
@@ -98,19 +98,19 @@ def generate_guided(model, guides, alpha, *, place: str, **generate_arguments):
     """
     loading, arguments = split_arguments(generate_arguments)
     guides = guides if isinstance(guides, (list, tuple)) else [guides]
-    loaded = [_load_guide(guide, place, loading).to(model.device) for guide in guides]
+    loaded = [_load_guide(guide, path_or_repo, loading).to(model.device) for guide in guides]
     processors = [*arguments.pop("logits_processor", []), GenARMLogitsProcessor(loaded, alpha)]
     # Not `model.generate`, which is this code in a model that was loaded from this repository.
     return type(model).generate(model, **arguments, logits_processor=LogitsProcessorList(processors))
 
 
-def _load_guide(guide, place: str, loading: dict):
+def _load_guide(guide, path_or_repo: str, loading: dict):
     if not isinstance(guide, str):
         return guide
     if not guide.startswith("./"):
         return _load(guide, "", ())
-    check_place(place, guide)
-    return _load(place, guide.removeprefix("./"), tuple(loading.items()))
+    check_repository(path_or_repo, guide)
+    return _load(path_or_repo, guide.removeprefix("./"), tuple(loading.items()))
 
 
 @lru_cache(maxsize=8)
@@ -138,7 +138,7 @@ def _save_guide(guide, folder: Path, number: int) -> str:
     if not hasattr(guide, "peft_config"):
         guide.save_pretrained(folder / f"{_GUIDE}{number}")
         return f"./{_GUIDE}{number}"
-    place = f"{_ADAPTER}{number}"
-    guide.save_pretrained(folder / place, selected_adapters=[guide.active_adapter])
+    subfolder = f"{_ADAPTER}{number}"
+    guide.save_pretrained(folder / subfolder, selected_adapters=[guide.active_adapter])
     # PEFT saves adapters other than the default one in subfolders.
-    return f"./{place}" if guide.active_adapter == "default" else f"./{place}/{guide.active_adapter}"
+    return f"./{subfolder}" if guide.active_adapter == "default" else f"./{subfolder}/{guide.active_adapter}"

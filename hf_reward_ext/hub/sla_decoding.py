@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, StoppingCriteriaList, StopStringCriter
 
 from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
 from hf_reward_ext.base.saving.upload import push_model
-from hf_reward_ext.hub.arguments import check_place, split_arguments
+from hf_reward_ext.hub.arguments import check_repository, split_arguments
 from hf_reward_ext.hub.folder import write_custom_generate
 from hf_reward_ext.sla import RewardChannel, RewardTransformer, sla_generate
 from hf_reward_ext.sla.model_card import PAPER
@@ -24,7 +24,7 @@ policy = AutoModelForCausalLM.from_pretrained({policy!r})
 tokenizer = AutoTokenizer.from_pretrained({policy!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 # Runs custom_generate/generate.py of the repository, and needs `pip install hf_reward_ext`.
-out = policy.generate(**inputs, custom_generate={place!r}, trust_remote_code=True, max_new_tokens=32)
+out = policy.generate(**inputs, custom_generate={path_or_repo!r}, trust_remote_code=True, max_new_tokens=32)
 print(tokenizer.decode(out[0]))"""
 
 
@@ -64,10 +64,10 @@ class SLACustomGenerate:
         """Save the channel, `custom_generate/` and a card unless there is one; other files are kept."""
         folder = Path(save_directory).resolve()
         PreTrainedModel.save_pretrained(self.channel, folder / _CHANNEL)  # without the card of the channel
-        place, policy = str(folder), self.channel.config.base_model_name_or_path
-        write_custom_generate(folder, place, _WHAT, "generate_look_ahead", self.search)
+        path_or_repo, policy = str(folder), self.channel.config.base_model_name_or_path
+        write_custom_generate(folder, path_or_repo, _WHAT, "generate_look_ahead", self.search)
         if not (folder / CARD).exists():
-            snippet = _SNIPPET.format(policy=policy, place=place)
+            snippet = _SNIPPET.format(policy=policy, path_or_repo=path_or_repo)
             tags = ["custom_generate", "hf-reward-ext", "sla"]
             write_model_card(folder, CardText(_WHAT, snippet, PAPER, tags, hub_name(policy)))
 
@@ -82,7 +82,7 @@ def generate_look_ahead(
     step: int,
     depth: int,
     *,
-    place: str,
+    path_or_repo: str,
     streamer=None,
     tokenizer=None,
     assistant_model=None,
@@ -95,7 +95,7 @@ def generate_look_ahead(
     Args:
         model: What `generate` was called on.
         width, step, depth: Settings of the search.
-        place (`str`): Name or folder of the repository.
+        path_or_repo (`str`): Name or folder of the repository.
         streamer (*optional*): Receiver of the confirmed chunks, like `on_chunk`.
         tokenizer (*optional*): Tokenizer for `stop_strings`.
         assistant_model, synced_gpus: Not supported by the search; an error is raised if they are given.
@@ -114,17 +114,17 @@ def generate_look_ahead(
     if tokenizer is not None:
         _stop_at_strings(model, arguments, tokenizer)
     if "reward" not in arguments and not isinstance(model, RewardTransformer):
-        check_place(place, _CHANNEL)
+        check_repository(path_or_repo, _CHANNEL)
         dtype = model.dtype if model.dtype.is_floating_point else torch.float32
-        arguments["reward"] = _load(place, tuple(loading.items())).to(model.device, dtype)
+        arguments["reward"] = _load(path_or_repo, tuple(loading.items())).to(model.device, dtype)
     # Not `model.generate`, which is this code in a model that was loaded from this repository.
     kind: Any = type(model)
     return kind.generate(model, **arguments, custom_generate=sla_generate, width=width, step=step, depth=depth)
 
 
 @lru_cache(maxsize=8)
-def _load(place: str, loading: tuple) -> RewardChannel:
-    return RewardChannel.from_pretrained(place, subfolder=_CHANNEL, **dict(loading)).eval()  # pyright: ignore[reportAttributeAccessIssue]
+def _load(path_or_repo: str, loading: tuple) -> RewardChannel:
+    return RewardChannel.from_pretrained(path_or_repo, subfolder=_CHANNEL, **dict(loading)).eval()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _refuse_lost(assistant_model, synced_gpus, streamer, on_chunk) -> None:

@@ -12,7 +12,7 @@ from transformers.activations import ACT2FN
 from hf_reward_ext.base.lm.layers import check_streams
 from hf_reward_ext.base.saving.base_pointer import check_base
 from hf_reward_ext.base.saving.card import CardText
-from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_place
+from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_path
 from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
@@ -159,5 +159,7 @@ class RewardChannel(BaseRewardModel):
         """
         check_base(self.config, base, processing_class, what="reward channel")
 
-    def _card(self, folder: Path, place: str) -> CardText:
-        return card_text(self.config, place, tokenizer_place(folder, place, self.config.base_model_name_or_path))
+    def _card(self, folder: Path, path_or_repo: str) -> CardText:
+        return card_text(
+            self.config, path_or_repo, tokenizer_path(folder, path_or_repo, self.config.base_model_name_or_path)
+        )

@@ -318,18 +318,18 @@ def _beside(base, channel: RewardChannel) -> RewardChannel:
     devices = [weight.device for weight in (*weights, *base.parameters())]
     present = [device for device in devices if device.type != "meta"]  # offloaded weights have no device
     dtype = base.dtype if base.dtype.is_floating_point else torch.float32
-    place = present[0] if present else torch.device("cpu")
-    return channel.to(place, dtype)  # pyright: ignore[reportArgumentType]
+    device = present[0] if present else torch.device("cpu")
+    return channel.to(device, dtype)  # pyright: ignore[reportArgumentType]
 
 
-def _load_base(config: RewardTransformerConfig, place, kwargs: dict):
+def _load_base(config: RewardTransformerConfig, path_or_repo, kwargs: dict):
     """Load the base by its name, or the policy that was trained with the channel from its folder."""
     if config.policy_folder is not None and config.adapter is None:
-        return AutoModelForCausalLM.from_pretrained(place, subfolder=config.policy_folder, **kwargs)
+        return AutoModelForCausalLM.from_pretrained(path_or_repo, subfolder=config.policy_folder, **kwargs)
     if config.base_model_name_or_path is None or (config.adapter is not None and config.policy_folder is None):
         missing = "one without a name" if config.adapter is None else f"the adapter {config.adapter!r} on its base"
         raise ValueError(f"`base` must be given for a channel that was trained on {missing}, got None. Pass `base=`.")
     base = load_base(config, **kwargs)
     if config.adapter is None:
         return base
-    return PeftModel.from_pretrained(base, place, adapter_name=config.adapter, subfolder=config.policy_folder)
+    return PeftModel.from_pretrained(base, path_or_repo, adapter_name=config.adapter, subfolder=config.policy_folder)

@@ -15,7 +15,7 @@ from transformers import {imports}
 
 from hf_reward_ext.sla import RewardTransformer, sla_generate
 
-{policy}rt = RewardTransformer.from_pretrained({place!r}{base})
+{policy}rt = RewardTransformer.from_pretrained({path_or_repo!r}{base})
 tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 print(rt(**inputs).token_rewards)
@@ -23,13 +23,13 @@ out = rt.generate(**inputs, custom_generate=sla_generate, width=2, step=10, dept
 print(tokenizer.decode(out[0]))"""
 
 
-def card_text(config: RewardTransformerConfig, place: str, tokenizer: str) -> CardText:
+def card_text(config: RewardTransformerConfig, path_or_repo: str, tokenizer: str) -> CardText:
     """
     Return the text of the card of a channel.
 
     Args:
         config ([`RewardTransformerConfig`]): Configuration of the channel.
-        place, tokenizer (`str`): Locations of channel and tokenizer.
+        path_or_repo, tokenizer (`str`): Locations of channel and tokenizer.
     """
     lies_beside = config.policy_folder is not None
     is_named = config.base_model_name_or_path is not None
@@ -37,7 +37,7 @@ def card_text(config: RewardTransformerConfig, place: str, tokenizer: str) -> Ca
     snippet = _SNIPPET.format(
         imports="AutoTokenizer" if finds_base else "AutoModelForCausalLM, AutoTokenizer",
         policy="" if finds_base else f"base = AutoModelForCausalLM.from_pretrained({'the base model'!r})\n",
-        place=place,
+        path_or_repo=path_or_repo,
         base="" if finds_base else ", base=base",
         tokenizer=tokenizer,
     )

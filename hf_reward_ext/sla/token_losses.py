@@ -15,7 +15,7 @@ from hf_reward_ext.base.training.loss import LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 
-Rewards = Float[Tensor, "batch seq"]
+TokenRewards = Float[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]
 Chosen = Float[Tensor, "batch chosen_seq"]
 ChosenMask = Bool[Tensor, "batch chosen_seq"]
@@ -138,7 +138,7 @@ def _of_pairs(losses: Margins) -> LossTerm:
     return LossTerm(NAME, losses, torch.ones_like(losses), "pairs")
 
 
-def _log_mean_sigmoid(rewards: Rewards, mask: Mask) -> Float[Tensor, " batch"]:
+def _log_mean_sigmoid(rewards: TokenRewards, mask: Mask) -> Float[Tensor, " batch"]:
     logs = F.logsigmoid(rewards).masked_fill(~mask, -torch.inf)
     return logs.logsumexp(-1) - mask.sum(-1).clamp(min=1).to(logs.dtype).log()
 

@@ -115,7 +115,7 @@ def find_completion_start(
 
 
 def _holds(ids: Sequence[int], wanted: list[int]) -> bool:
-    return any(ids[place : place + len(wanted)] == wanted for place, one in enumerate(ids) if one == wanted[0])
+    return any(ids[start : start + len(wanted)] == wanted for start, first in enumerate(ids) if first == wanted[0])
 
 
 def common_ending(prompts: Sequence[Sequence[int]], longest: int = 16) -> list[int] | None:

@@ -206,7 +206,7 @@ def _check_text_only(row: Mapping) -> None:
 
 def _split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
     length = next(
-        (place for place, (left, right) in enumerate(zip(chosen, rejected, strict=False)) if left != right),
+        (index for index, (left, right) in enumerate(zip(chosen, rejected, strict=False)) if left != right),
         min(len(chosen), len(rejected)) - 1,  # neither side may become empty
     )
     while length and any(_in_word(text[length - 1 : length + 1]) for text in (chosen, rejected)):
@@ -228,7 +228,7 @@ def _in_word(between: str) -> bool:
 
 def _split_chats(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
     most = min(len(chosen), len(rejected)) - 1  # the last message of each side is its completion
-    length = next((place for place in range(most) if chosen[place] != rejected[place]), most)
+    length = next((index for index in range(most) if chosen[index] != rejected[index]), most)
     if length == 0:
         raise ValueError(
             "`chosen` and `rejected` must begin with their prompt, got chats that share no first message; add a column "

@@ -179,67 +179,67 @@ def _read_text(value: str, column: str) -> str:
     return value
 
 
-def _read_message(message, place: str) -> dict[str, Any]:
+def _read_message(message, name: str) -> dict[str, Any]:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ValueError(
-            f"`{place}` must be a message with 'role' and 'content', got {_shown(message)}; correct it, or leave the "
+            f"`{name}` must be a message with 'role' and 'content', got {_shown(message)}; correct it, or leave the "
             "row out."
         )
     role = message["role"]
     if role not in ROLES:
-        raise ValueError(f"`{place}` must have one of the roles {', '.join(ROLES)}, got {role!r}; rename it.")
+        raise ValueError(f"`{name}` must have one of the roles {', '.join(ROLES)}, got {role!r}; rename it.")
     # Rows of Arrow tables have every key of any message, filled with None.
     read = {key: value for key, value in message.items() if value is not None}
-    calls = _read_tool_calls(read.pop("tool_calls", None), role, place)
+    calls = _read_tool_calls(read.pop("tool_calls", None), role, name)
     if calls:
         read["tool_calls"] = calls
     content = message.get("content")
     if content is not None:
-        read["content"] = _read_content(content, f"{place}['content']")
+        read["content"] = _read_content(content, f"{name}['content']")
     elif calls:
         if "content" in message:
             read["content"] = None
     else:
-        raise ValueError(f"`{place}['content']` must be text, got None; write a text, or leave the row out.")
+        raise ValueError(f"`{name}['content']` must be text, got None; write a text, or leave the row out.")
     return read
 
 
-def _read_content(content, place: str) -> str:
+def _read_content(content, name: str) -> str:
     if isinstance(content, str):
-        return _read_text(content, place)
+        return _read_text(content, name)
     if not _is_list(content) or not all(isinstance(part, Mapping | str) for part in content):
         raise ValueError(
-            f"`{place}` must be text or a list of text parts, got {_shown(content)}; correct it, or leave the row out."
+            f"`{name}` must be text or a list of text parts, got {_shown(content)}; correct it, or leave the row out."
         )
-    return "".join(_read_text(_part_text(part, place), place) for part in content)
+    return "".join(_read_text(_part_text(part, name), name) for part in content)
 
 
-def _part_text(part: Mapping | str, place: str) -> str:
+def _part_text(part: Mapping | str, name: str) -> str:
     if isinstance(part, str):
         return part
     kind = part.get("type", "text")
     if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
         raise ValueError(
-            f"`{place}` must hold text parts only, got one of type {kind!r}: rewards here are of text. Leave the row "
+            f"`{name}` must hold text parts only, got one of type {kind!r}: rewards here are of text. Leave the row "
             "out, or describe the rest in words."
         )
     return part["text"]
 
 
-def _read_tool_calls(calls, role: str, place: str) -> list[dict]:
-    calls = _from_json(calls, f"{place}['tool_calls']")
+def _read_tool_calls(calls, role: str, name: str) -> list[dict]:
+    calls = _from_json(calls, f"{name}['tool_calls']")
     if not calls:
         return []
     if role != "assistant":
-        raise ValueError(f"`{place}['tool_calls']` must be the assistant's, got the role {role!r}; rename it.")
-    place = f"{place}['tool_calls']"
+        raise ValueError(f"`{name}['tool_calls']` must be the assistant's, got the role {role!r}; rename it.")
+    name = f"{name}['tool_calls']"
     if not _is_list(calls):
-        raise ValueError(f"`{place}` must be a list of calls, got {_shown(calls)}; put the call into a list.")
+        raise ValueError(f"`{name}` must be a list of calls, got {_shown(calls)}; put the call into a list.")
     for call in calls:
         function = call.get("function", call) if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise ValueError(
-                f"`{place}` must hold calls like {{'function': {{'name': ..., 'arguments': ...}}}}, got "
+                f"`{name}` must hold calls like {{'function': {{'name': ..., 'arguments': ...}}}}, got "
                 f"{_shown(call)}; correct it, or leave the row out."
             )
     return [_with_arguments(_without_none(call)) for call in calls]

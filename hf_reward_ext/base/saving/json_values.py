@@ -8,13 +8,13 @@ from typing import Any
 _LARGEST = 2**63
 
 
-def check_json(value: Any, place: str) -> None:
+def check_json(value: Any, name: str) -> None:
     """
     Reject a value that a file would not return unchanged.
 
     Args:
         value: `None`, a `bool`, `int`, finite `float` or `str`, or lists and dictionaries of such.
-        place (`str`): Name of the value, for messages.
+        name (`str`): Name of the value, for messages.
 
     Raises:
         TypeError: If it has another type; the message names the position.
@@ -29,25 +29,25 @@ def check_json(value: Any, place: str) -> None:
         return
     if isinstance(value, int):
         if not -_LARGEST <= value < _LARGEST:
-            raise ValueError(f"{place} must fit 64 bits, got {value}. Write it as text.")
+            raise ValueError(f"{name} must fit 64 bits, got {value}. Write it as text.")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{place} must be a finite number, got {value}. Use `None` where there is no value.")
+            raise ValueError(f"{name} must be a finite number, got {value}. Use `None` where there is no value.")
     elif isinstance(value, str):
-        _check_text(value, place)
+        _check_text(value, name)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            check_json(item, f"{place}[{index}]")
+            check_json(item, f"{name}[{index}]")
     elif isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise TypeError(f"{place} must have text keys, got {key!r}. Turn it into `str`.")
-            _check_text(key, f"a key of {place}")
-            check_json(item, f"{place}[{key!r}]")
+                raise TypeError(f"{name} must have text keys, got {key!r}. Turn it into `str`.")
+            _check_text(key, f"a key of {name}")
+            check_json(item, f"{name}[{key!r}]")
     else:
         kind = type(value)
         raise TypeError(
-            f"{place} must be None, a bool, int, float, str, list or dict, got a `{kind.__module__}.{kind.__name__}`. "
+            f"{name} must be None, a bool, int, float, str, list or dict, got a `{kind.__module__}.{kind.__name__}`. "
             "Convert it (`.item()`, `.tolist()`, `str`)."
         )
 
@@ -57,10 +57,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _check_text(text: str, place: str) -> None:
+def _check_text(text: str, name: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{place} must be text that UTF-8 can hold, got {error.reason} ({text[error.start]!r}). Correct it."
+            f"{name} must be text that UTF-8 can hold, got {error.reason} ({text[error.start]!r}). Correct it."
         ) from error

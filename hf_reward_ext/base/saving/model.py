@@ -16,8 +16,8 @@ _HUB = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 class BaseRewardModel(PreTrainedModel):
     """Model that is saved with a model card; a subclass defines the text of the card."""
 
-    def _card(self, folder: Path, place: str) -> CardText:
-        """Return the card of the model in `folder`, with an example that loads from `place`."""
+    def _card(self, folder: Path, path_or_repo: str) -> CardText:
+        """Return the card of the model in `folder`, with an example that loads from `path_or_repo`."""
         raise NotImplementedError(f"`{type(self).__name__}` has no card.")
 
     @classmethod
@@ -88,6 +88,6 @@ class BaseRewardModel(PreTrainedModel):
         return push_model(self, repo_id, **kwargs)
 
 
-def tokenizer_place(folder: Path, place: str, base: str | None) -> str:
+def tokenizer_path(folder: Path, path_or_repo: str, base: str | None) -> str:
     """Return the location of the tokenizer: the model's folder if it is saved there, otherwise the base."""
-    return place if (folder / "tokenizer_config.json").exists() else base or "the tokenizer of the base"
+    return path_or_repo if (folder / "tokenizer_config.json").exists() else base or "the tokenizer of the base"

@@ -94,6 +94,6 @@ def _is_left_out(name: str) -> bool:
 
 def _pointed_at(path: Path, folder: Path, repo_id: str) -> bytes:
     text = path.read_text(encoding="utf-8")
-    for place in {str(folder), str(folder.resolve())}:
-        text = text.replace(repr(place), repr(repo_id))
+    for location in {str(folder), str(folder.resolve())}:
+        text = text.replace(repr(location), repr(repo_id))
     return text.encode()

@@ -4,25 +4,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-Rewards = Float[Tensor, " batch"]
+PairRewards = Float[Tensor, " batch"]
 
 
 def bradley_terry_loss(
-    chosen: Rewards,
-    rejected: Rewards,
+    chosen: PairRewards,
+    rejected: PairRewards,
     *,
-    margin: Rewards | float = 0.0,
+    margin: PairRewards | float = 0.0,
     beta: float = 1.0,
     gamma: float = 0.0,
     label_smoothing: float = 0.0,
-) -> Rewards:
+) -> PairRewards:
     r"""
     Return the negative log-likelihood of the preferences in the Bradley-Terry model.
 
     $$ L = -(1-\epsilon) \log\sigma(h) - \epsilon \log\sigma(-h), \quad h = \beta (r^+ - r^-) - \gamma - m $$
 
     Args:
-        chosen, rejected (`torch.Tensor` of shape `(batch,)`): Rewards $r^+$ and $r^-$.
+        chosen, rejected (`torch.Tensor` of shape `(batch,)`): PairRewards $r^+$ and $r^-$.
         margin (`torch.Tensor` of shape `(batch,)`, *optional*): $m$, in scaled reward units.
         beta (`float`, *optional*): Scale of the rewards.
         gamma (`float`, *optional*): Margin $\gamma$ of all pairs, in scaled reward units.
@@ -43,7 +43,9 @@ def bradley_terry_loss(
     return -(1 - label_smoothing) * F.logsigmoid(scaled) - label_smoothing * F.logsigmoid(-scaled)
 
 
-def hinge_pair_loss(chosen: Rewards, rejected: Rewards, *, margin: Rewards | float = 0.0, beta: float = 1.0) -> Rewards:
+def hinge_pair_loss(
+    chosen: PairRewards, rejected: PairRewards, *, margin: PairRewards | float = 0.0, beta: float = 1.0
+) -> PairRewards:
     r"""
     Return the hinge loss of each pair, with the arguments of [`bradley_terry_loss`].
 

@@ -181,8 +181,8 @@ class BaseRewardTrainer(RewardTrainer):
             state = self.accelerator.gradient_state
             if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
                 rows = len(next(iter(self._count_items(batch).values())))
-                place = torch.arange(rows) + rows * self.accelerator.process_index
-                batch["counted"] = (place < state.remainder).to(self.args.device)
+                index = torch.arange(rows) + rows * self.accelerator.process_index
+                batch["counted"] = (index < state.remainder).to(self.args.device)
             yield batch
 
     def _get_num_items_in_batch(self, batch_samples, device) -> dict[str, Tensor]:  # pyright: ignore

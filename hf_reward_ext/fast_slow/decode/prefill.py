@@ -132,7 +132,7 @@ def _keeps_every_position(cache: Cache | None) -> bool:
 
 def _shared_prefixes(prompts: list[list[int]], shared: Sequence[int]) -> tuple[list[list[int]], list[int]]:
     """Return the prefix of each question and the question of each row, or `None` if it would save little."""
-    numbers = {question: place for place, question in enumerate(dict.fromkeys(shared))}
+    numbers = {question: index for index, question in enumerate(dict.fromkeys(shared))}
     owners = [numbers[question] for question in shared]
     groups: list[list[list[int]]] = [[] for _ in numbers]
     for prompt, owner in zip(prompts, owners, strict=True):

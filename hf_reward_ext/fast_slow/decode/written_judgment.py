@@ -222,7 +222,7 @@ class _Writer:
         self.limits = list(limits)
         self.unfinished = [True] * len(writings)
         self.final_ids = judge_prompt.final_ids.to(batch.device)
-        self.places = {token: place for place, token in enumerate(judge_prompt.final_ids.tolist())}
+        self.verdict_of_token = {token: verdict for verdict, token in enumerate(judge_prompt.final_ids.tolist())}
         self.at_marker = MarkerMatcher(judge_prompt.tokenizer, judge_prompt.template.final_marker)
         self.temperature = temperature
 
@@ -245,7 +245,7 @@ class _Writer:
             if not self.unfinished[row]:
                 continue
             if writing.expects_verdict:
-                writing.verdict = self.places.get(token)
+                writing.verdict = self.verdict_of_token.get(token)
                 writing.verdict_logits = verdict_logits[row].clone()
             writing.ids.append(token)
             self.unfinished[row] = not writing.expects_verdict and token not in eos_ids

@@ -65,19 +65,19 @@ def best_response(
     if len(leaders) == 1:
         return BestResponse(leaders[0], scores, leaders, [], num_tokens)
     written, judgments, more = _scores(judge, prompt, responses, leaders, "slow")
-    best = max(range(len(leaders)), key=lambda place: (written[place], -place))
+    best = max(range(len(leaders)), key=lambda index: (written[index], -index))
     return BestResponse(leaders[best], scores, leaders, judgments, num_tokens + more)
 
 
 def _leaders(scores: Sequence[float], limit: float) -> list[int]:
-    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
     first = scores[order[0]]
-    return [place for place in order if place == order[0] or math.tanh((first - scores[place]) / 2) < limit]
+    return [index for index in order if index == order[0] or math.tanh((first - scores[index]) / 2) < limit]
 
 
-def _scores(judge: FastSlowRewardModel, prompt, responses, places, mode) -> tuple[list[float], list[Judgment], int]:
+def _scores(judge: FastSlowRewardModel, prompt, responses, indices, mode) -> tuple[list[float], list[Judgment], int]:
     """Return the scores of selected responses, the judgments behind them, and the number of tokens."""
-    some = [responses[place] for place in places]
+    some = [responses[index] for index in indices]
     if not judge.judge_prompt.is_pairwise:
         judgments = judge.judge([prompt] * len(some), some, mode=mode, show_progress=False)
         return [one.score for one in judgments], judgments, sum(one.num_tokens for one in judgments)
@@ -87,7 +87,7 @@ def _scores(judge: FastSlowRewardModel, prompt, responses, places, mode) -> tupl
     first, second = [some[one] for one, _ in duels], [some[other] for _, other in duels]
     judgments = judge.judge([prompt] * len(duels), first, second, mode=mode, show_progress=False)
     odds = {(str(one), str(other)): judged.score for (one, other), judged in zip(duels, judgments, strict=True)}
-    names = [("", str(place)) for place in range(len(some))]
+    names = [("", str(index)) for index in range(len(some))]
     scores = mean_log_odds_of_duels(names, {("", *pair): score for pair, score in odds.items()})
     return scores, judgments, sum(one.num_tokens for one in judgments)
 

@@ -48,13 +48,13 @@ class Decisions(NamedTuple):
         for decision, question in zip(self.rows, self.questions, strict=True):
             longest[question] = max(longest.get(question, 0), *map(len, decision))
         questions = self.questions
-        order = sorted(range(len(questions)), key=lambda place: (longest[questions[place]], questions[place], place))
+        order = sorted(range(len(questions)), key=lambda index: (longest[questions[index]], questions[index], index))
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
-    def batch(self, places: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+    def batch(self, indices: Sequence[int]) -> tuple[list[list[int]], list[int]]:
         """Return the rows of selected decisions in order, and the question of each row."""
-        rows = [row for place in places for row in self.rows[place]]
-        return rows, [self.questions[place] for place in places for _ in self.rows[place]]
+        rows = [row for index in indices for row in self.rows[index]]
+        return rows, [self.questions[index] for index in indices for _ in self.rows[index]]
 
 
 def encode_decisions(

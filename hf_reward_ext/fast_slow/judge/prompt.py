@@ -75,7 +75,7 @@ class JudgePrompt:
         """Number of tokens that open a written judgment: the first verdict and the `analysis_prefix`."""
         return 1 + len(self.prefix_ids)
 
-    def place(self, verdict: str) -> int:
+    def verdict_index(self, verdict: str) -> int:
         """
         Return the index of a verdict string.
 

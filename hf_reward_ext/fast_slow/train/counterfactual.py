@@ -48,7 +48,7 @@ def counterfactual_prefixes(
     verdicts = judge_prompt.verdicts if judge_prompt else verdicts
     template = judge_prompt.template if judge_prompt else template or JudgeTemplate.default(kind)
     values = verdict_values(verdicts, kind)
-    good = [verdict for place, verdict in enumerate(verdicts) if favors(place, values)]
+    good = [verdict for index, verdict in enumerate(verdicts) if favors(index, values)]
     bad = [verdict for verdict in verdicts if verdict not in good]
     rows = []
     for example in dataset:
@@ -75,7 +75,7 @@ def counterfactual_prefixes(
 def _text(judge_prompt: JudgePrompt | None, template: JudgeTemplate, verdicts, first: str, prompt, shown) -> str:
     if judge_prompt is None:
         return f"{template.question(verdicts, prompt, *shown)}{template.base_suffix} {first}{template.analysis_prefix}"
-    text = judge_prompt.open(judge_prompt.render(prompt, *shown), judge_prompt.place(first))
+    text = judge_prompt.open(judge_prompt.render(prompt, *shown), judge_prompt.verdict_index(first))
     bos = judge_prompt.tokenizer.bos_token
     # A chat template adds BOS, and tokenizing its text adds it again.
     twice = bos and text.startswith(bos) and judge_prompt.tokenizer(text)["input_ids"][:2] == [  # pyright: ignore[reportArgumentType]
@@ -86,8 +86,8 @@ def _text(judge_prompt: JudgePrompt | None, template: JudgeTemplate, verdicts, f
 
 def _check_tokens(judge_prompt: JudgePrompt, row: dict) -> None:
     ids = judge_prompt.tokenizer(row["prompt"])["input_ids"]
-    place = judge_prompt.place(row["first_verdict"])
-    needed = [int(judge_prompt.first_ids[place]), *judge_prompt.prefix_ids]
+    index = judge_prompt.verdict_index(row["first_verdict"])
+    needed = [int(judge_prompt.first_ids[index]), *judge_prompt.prefix_ids]
     if ids[-len(needed) :] != needed:
         decoded = judge_prompt.tokenizer.convert_ids_to_tokens(ids[-len(needed) :])
         raise ValueError(

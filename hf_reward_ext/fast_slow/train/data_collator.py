@@ -67,7 +67,7 @@ class JudgeCollator:
         ids = torch.full((len(rows), width), self.pad_token_id)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for number, row in enumerate(rows):
-            place = slice(width - len(row), width) if left else slice(0, len(row))
-            ids[number, place] = torch.tensor(row, dtype=torch.long)
-            mask[number, place] = True
+            columns = slice(width - len(row), width) if left else slice(0, len(row))
+            ids[number, columns] = torch.tensor(row, dtype=torch.long)
+            mask[number, columns] = True
         return ids, mask

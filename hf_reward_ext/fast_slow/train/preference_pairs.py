@@ -196,7 +196,10 @@ def encode_pair(example: dict, judge_prompt: JudgePrompt, max_length: int | None
 
 def judgment_ids(judgment: dict, judge_prompt: JudgePrompt) -> list[int]:
     """Return the ids of first verdict, analysis, marker, final verdict and EOS."""
-    final, first = judge_prompt.place(judgment["verdict"]), judge_prompt.place(judgment["first_verdict"])
+    final, first = (
+        judge_prompt.verdict_index(judgment["verdict"]),
+        judge_prompt.verdict_index(judgment["first_verdict"]),
+    )
     if favors(final, judge_prompt.values) != (judgment["about"] == "chosen"):
         raise ValueError(
             f"A judgment about the {judgment['about']!r} response ends with the verdict {judgment['verdict']!r}, but "
@@ -229,7 +232,7 @@ def _target(example: dict, side: str, judge_prompt: JudgePrompt) -> int:
     if judge_prompt.kind != "rating":
         return SIDES.index(side)
     verdict = example.get(f"{side}_verdict")
-    return -1 if verdict is None else judge_prompt.place(str(verdict))
+    return -1 if verdict is None else judge_prompt.verdict_index(str(verdict))
 
 
 def _has_prompts(row: dict) -> bool:

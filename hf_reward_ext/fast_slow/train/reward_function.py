@@ -93,5 +93,5 @@ def _duels(texts: list[tuple[str, str]]) -> list[tuple[str, ...]]:
     duels = {}
     for prompt, completions in groups.items():
         different = list(dict.fromkeys(completions))
-        duels |= {(prompt, one, other): None for place, one in enumerate(different) for other in different[place + 1 :]}
+        duels |= {(prompt, one, other): None for index, one in enumerate(different) for other in different[index + 1 :]}
     return list(duels)

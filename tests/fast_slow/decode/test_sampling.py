@@ -19,8 +19,8 @@ def test_only_right_judgments_are_kept_half_of_them_overturned(make):
     prompt = judge.judge_prompt
     overturned = 0
     for one in found:
-        assert favors(prompt.place(one["verdict"]), prompt.values) == (one["about"] == "chosen")
-        overturned += favors(prompt.place(one["first_verdict"]), prompt.values) != (one["about"] == "chosen")
+        assert favors(prompt.verdict_index(one["verdict"]), prompt.values) == (one["about"] == "chosen")
+        overturned += favors(prompt.verdict_index(one["first_verdict"]), prompt.values) != (one["about"] == "chosen")
     assert overturned * 2 == len(found)
     for row in data:
         encode_pair(row, prompt)  # what stage 1 reads
