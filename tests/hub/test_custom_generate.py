@@ -236,7 +236,7 @@ def test_what_no_one_else_could_load_is_refused(policy, guide, tmp_path):
     with pytest.raises(TypeError, match="`alpha` must be a float .*got a `Tensor`"):
         GenARMCustomGenerate(guide, torch.tensor([1.0]), policy="me/policy")
     unnamed = get_peft_model(tiny_causal_lm(), LoraConfig(target_modules=["q_proj"]))
-    with pytest.raises(ValueError, match="'default' on a base without a name.*merge_and_unload"):
+    with pytest.raises(ValueError, match="The adapter 'default' must have a base with a name.*merge_and_unload"):
         GenARMCustomGenerate(unnamed, policy="me/policy")
     with pytest.raises(ValueError, match="base has no name"):
         SLACustomGenerate(RewardTransformer.from_base(tiny_causal_lm(), channel_size=4))
