@@ -108,13 +108,13 @@ class _LayerView(Cache):
 
     def __init__(self, whole: Cache, first: int, count: int):
         super().__init__(layers=whole.layers[first : first + count])
-        self._whole, self._first = whole, first
+        self._whole, self._first, self._count = whole, first, count  # a model may append layers to its view
 
     def update(self, key_states, value_states, layer_idx, *args, **kwargs):
-        if layer_idx >= len(self.layers):  # the next model's layers are there
+        if layer_idx >= self._count:  # the next model's layers are there
             raise ValueError(
                 f"Policy and guides must have as many layers in their caches as in their configurations, got a model "
-                f"of {len(self.layers)} layers that stores layer {layer_idx} (it runs layers in a loop, say). Use "
+                f"of {self._count} layers that stores layer {layer_idx} (it runs layers in a loop, say). Use "
                 "`GenARMLogitsProcessor`, where each guide has its own cache."
             )
         return self._whole.update(key_states, value_states, self._first + layer_idx, *args, **kwargs)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, VOCAB, left_padded_batch, tiny_causal_lm, tiny_tokenizer
 from transformers import TextStreamer
+from transformers.cache_utils import DynamicLayer
 
-from hf_reward_ext.base.lm.forward import cache_of
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_of
 from hf_reward_ext.genarm import GenARMLogitsProcessor, GuidedCausalLM
 
 MODES = {
@@ -157,11 +158,18 @@ def test_what_one_cache_cannot_do_is_refused():
     assert together(ids).logits.shape[-1] == VOCAB
 
 
+def _append_a_layer(kwargs):
+    cache = next(kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None)
+    cache.layers.append(DynamicLayer())
+
+
 @pytest.mark.parametrize("looping", ["policy", "guide"])
 def test_a_model_that_stores_more_layers_than_it_names_is_refused(looping):
     """As models that run their layers in a loop do: the next model's layers would be overwritten."""
     models = {"policy": tiny_causal_lm("llama"), "guide": tiny_causal_lm("llama", seed=1)}
-    models[looping].model.layers[-1].self_attn.layer_idx = 3
+    attention = models[looping].model.layers[-1].self_attn
+    attention.layer_idx = 3
+    attention.register_forward_pre_hook(lambda module, args, kwargs: _append_a_layer(kwargs), with_kwargs=True)
     guided = GuidedCausalLM(models["policy"], models["guide"])
     with pytest.raises(ValueError, match="a model of 3 layers that stores layer 3.*Use `GenARMLogitsProcessor`"):
         guided.generate(torch.tensor([[4, 5]]), max_new_tokens=2)
