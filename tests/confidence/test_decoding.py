@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_length():
         return sum(value.numel() for value in vars(reader._running).values() if isinstance(value, torch.Tensor))
 
     for measure in MEASURES.values():
-        assert numbers(measure, 4) == numbers(measure, 40) <= 3 * (getattr(measure, "window", 0) + 2)
+        assert numbers(measure, 4) == numbers(measure, 14) <= 3 * (getattr(measure, "window", 0) + 2)
 
 
 def test_what_is_generated_does_not_change():
