@@ -1,13 +1,13 @@
 """
-Accuracy against tokens of ways to spend them: more candidates, fewer where a rule says so, pruned, resampled.
+Accuracy against tokens: more candidates, adaptive numbers of candidates, pruning, and resampling.
 
     python examples/benchmarks/spending.py --output outputs/spending.json
 
 The demo's arithmetic policy with a head of `--num_train` labels. One pool of `--num_candidates` samples per problem
 gives BoN@k, votes, training-free rewards and, since candidates are independent, every adaptive rule; a rule reads them
-in the order of the pool, in waves of 4. Pruned and resampled candidates are sampled anew. Intervals: bootstrap over
-problems.
-A run that was stopped goes on with the parts that are missing.
+in the order of the pool, in waves of 4. Pruned and resampled candidates are sampled separately. Intervals: bootstrap
+over problems.
+An interrupted run resumes with the missing parts.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Best-of-N whose weak candidates are replaced by copies of better ones."""
+"""Best-of-N sampling that replaces weak candidates by copies of better ones."""
 
 from dataclasses import dataclass
 
@@ -13,24 +13,24 @@ from hf_reward_ext.best_of_n.pruning import check_steps
 @dataclass(frozen=True)
 class Resampling:
     r"""
-    Particle filtering by the reward of what is written so far.
+    Settings of particle filtering by the reward of partial completions.
 
     $$ w_i \propto \exp\big((r_{i,t} - r_{i,s}) / \tau\big), \qquad E[\text{copies of } i] = N w_i $$
 
-    After `steps[k]` tokens the candidates of each prompt are drawn anew, with replacement, from themselves: weak ones
-    end, good ones go on in several copies, which then write different tokens. $s$ is the step before
-    ($r_{i,0} = 0$), so that the weights multiply to $e^{r/\tau}$: with many candidates the prefixes follow
-    $p(y) e^{r(y)/\tau}$, whatever the number of steps.
-    [Particle filtering](https://huggingface.co/papers/2502.01618) multiplies rewards of single steps; for
-    the reward of a prefix, which contains those before, this is reconstructed with their differences. Drawing is
-    systematic: a candidate gets one of the two integers around $N w_i$ copies.
+    After `steps[k]` tokens the candidates of each prompt are resampled with replacement: weak ones end, and good ones
+    continue in several copies, which then get different tokens. $s$ is the previous step ($r_{i,0} = 0$), so that the
+    weights multiply to $e^{r/\tau}$: with many candidates the prefixes follow $p(y) e^{r(y)/\tau}$, for any number of
+    steps.
+    [Particle filtering](https://huggingface.co/papers/2502.01618) multiplies rewards of single steps;
+    differences of prefix rewards are our reconstruction. Resampling is systematic: the number of copies of a candidate
+    is one of the two integers around $N w_i$.
 
-    Finished candidates take part, and their copies cost nothing.
+    Finished candidates are included, and their copies cost nothing.
 
     Args:
-        steps (`tuple[int, ...]`): Completion lengths, ascending, at which candidates are drawn anew.
-        temperature (`float`, *optional*, defaults to 1): $\tau$, in units of the reward; lower ones select more
-            strictly.
+        steps (`tuple[int, ...]`): Completion lengths, ascending, at which candidates are resampled.
+        temperature (`float`, *optional*, defaults to 1): Temperature $\tau$, in units of the reward; a lower one
+            selects more strictly.
 
     Example:
     ```python
@@ -52,7 +52,8 @@ class Resampling:
         Return which candidate of its prompt each one continues.
 
         Args:
-            gains (`torch.Tensor` of shape `(prompts, candidates)`): Increase of the rewards since the step before.
+            gains (`torch.Tensor` of shape `(prompts, candidates)`): Increase of the rewards since the previous
+                step.
             offsets (`torch.Tensor` of shape `(prompts,)`): Uniform random numbers in [0, 1).
         """
         weights = (gains.double() / self.temperature).softmax(-1)
@@ -63,10 +64,10 @@ def systematic_ancestors(
     weights: Float[Tensor, "prompts candidates"], offsets: Float[Tensor, " prompts"]
 ) -> Int[Tensor, "prompts candidates"]:
     """
-    Draw as many candidates as there are, with replacement, by one random number for each prompt.
+    Resample candidates with replacement, with one random number per prompt.
 
     Args:
-        weights (`torch.Tensor` of shape `(prompts, candidates)`): Shares, of sum 1.
+        weights (`torch.Tensor` of shape `(prompts, candidates)`): Weights with the sum 1.
         offsets (`torch.Tensor` of shape `(prompts,)`): Uniform random numbers in [0, 1).
 
     Example:
@@ -79,6 +80,6 @@ def systematic_ancestors(
     sums = weights.cumsum(-1)
     points = (torch.arange(count, device=weights.device) + offsets[:, None]) / count
     total = sums[:, -1:]
-    # Below the total also after rounding, so that nobody without weight is drawn.
+    # Below the total also after rounding, so that candidates without weight are never drawn.
     points = torch.minimum(points * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(sums, points, right=True)

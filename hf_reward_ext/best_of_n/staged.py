@@ -1,4 +1,4 @@
-"""Candidates that are written in stages, between which weak ones are dropped or replaced."""
+"""Generation of candidates in stages, between which weak ones are dropped or replaced."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,19 +14,19 @@ from hf_reward_ext.best_of_n.stages import Stages
 
 
 class _Rows:
-    """Everything that is recorded of all candidates; only the `alive` ones are still in the batch."""
+    """State of all candidates; only the `alive` ones are still in the batch."""
 
     def __init__(self, prompts: Int[Tensor, "rows prompt"], width: int, pad: int):
         count, self.prompt_length = prompts.shape
         self.completion = prompts.new_full((count, width), pad)
         self.rewards = torch.zeros(count, device=prompts.device)
-        self.earlier = torch.zeros(count, device=prompts.device)  # rewards at the step before
+        self.earlier = torch.zeros(count, device=prompts.device)  # rewards at the previous step
         self.num_tokens = prompts.new_zeros(count)
         self.finished, self.pruned = (torch.zeros_like(self.num_tokens, dtype=torch.bool) for _ in range(2))
         self.alive = torch.arange(count, device=prompts.device)
 
     def write(self, sequences: Int[Tensor, "alive seq"], reader: RewardReader) -> None:
-        """Takes over what one stage has generated."""
+        """Store the tokens and rewards of one stage."""
         mask = reader.completion_mask.to(self.rewards.device)
         end = sequences.shape[1] - self.prompt_length
         start = end - mask.shape[1]
@@ -39,14 +39,14 @@ class _Rows:
         self.finished[self.alive] = reader.is_finished.to(self.finished.device)
 
     def drop(self, stay: Bool[Tensor, " rows"]) -> Int[Tensor, " kept"]:
-        """Mark candidates that do not stay as pruned unless they are finished; return which rows of the batch go on."""
+        """Mark dropped candidates as pruned unless they are finished, and return the rows that continue."""
         self.pruned |= ~stay & ~self.finished
         going_on = (stay & ~self.finished)[self.alive]
         self.alive = self.alive[going_on]
         return going_on.nonzero().squeeze(-1)
 
     def replace(self, ancestors: Int[Tensor, " rows"]) -> Int[Tensor, " kept"]:
-        """Let every candidate continue another; return the rows of the batch that do, in their new order."""
+        """Make every candidate continue its ancestor, and return the rows that continue, in their new order."""
         positions = self.alive.new_full((len(ancestors),), -1)
         positions[self.alive] = torch.arange(len(self.alive), device=positions.device)
         for name in ("completion", "rewards", "num_tokens", "finished"):
@@ -56,7 +56,7 @@ class _Rows:
         return positions[ancestors[self.alive]]
 
     def rewards_by_prompt(self, num_candidates: int) -> Float[Tensor, "prompts candidates"]:
-        """Rewards of candidates, equal where what they have written is, and -inf where they were dropped."""
+        """Return rewards of candidates, equal for equal texts, and -inf for dropped ones."""
         rewards = _alike(self.rewards, self.completion, num_candidates)
         return rewards.masked_fill(self.pruned, -torch.inf).view(-1, num_candidates)
 
@@ -75,19 +75,20 @@ def generate_staged(
     Sample candidates in stages, between which weak ones are dropped or replaced in the batch and its cache.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): The model that generates.
-        reader ([`HiddenStateReward`] or [`LogitsReward`]): Reads the rewards of what this policy writes.
+        policy (`PreTrainedModel` or `PeftModel`): Model that generates.
+        reader ([`HiddenStateReward`] or [`LogitsReward`]): Reader of running rewards of this
+            policy.
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
-        num_candidates (`int`): Candidates per prompt at the start.
-        prune ([`Pruning`] or [`Resampling`]): When to compare, and what becomes of the candidates.
-        **generate_kwargs: Arguments of `generate`, which merges them with the policy's own settings as ever.
+        num_candidates (`int`): Initial number of candidates per prompt.
+        prune ([`Pruning`] or [`Resampling`]): Rule that drops or replaces candidates.
+        **generate_kwargs: Arguments of `generate`.
 
     Returns:
         [`Candidates`]
 
     Raises:
-        ValueError: If the policy's cache cannot drop rows, or a setting of `generate` would mean something else where
-            candidates are written in stages.
+        ValueError: If the policy's cache cannot drop rows, or a setting of `generate` has another meaning if
+            candidates are generated in stages.
 
     Example:
     ```python
@@ -130,7 +131,7 @@ def generate_staged(
 
 
 def _next_rows(rows: _Rows, prune: Pruning | Resampling, rung: int, num_candidates: int) -> Int[Tensor, " kept"]:
-    """Return the rows of the batch that go on after a stage, in their new order."""
+    """Return the rows that continue after a stage, in their new order."""
     if isinstance(prune, Pruning):
         return rows.drop(prune.leaders(rung, rows.rewards_by_prompt(num_candidates)).flatten())
     gains = (rows.rewards - rows.earlier).view(-1, num_candidates)
@@ -143,9 +144,9 @@ def _alike(
     rewards: Float[Tensor, " rows"], completion: Int[Tensor, "rows new"], num_candidates: int
 ) -> Float[Tensor, " rows"]:
     """
-    Rewards that are equal where a prompt's candidates are, so that the earliest stays.
+    Return rewards that are equal for equal candidates of a prompt, so that the earliest is kept.
 
-    Rows of one batch differ by rounding, which would otherwise choose among copies.
+    Rows of one batch differ by rounding, which would otherwise decide between copies.
     """
     prompts = torch.arange(len(rewards), device=rewards.device) // num_candidates
     _, group = torch.cat([prompts[:, None], completion], dim=-1).unique(dim=0, return_inverse=True)

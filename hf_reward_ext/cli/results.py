@@ -189,8 +189,8 @@ class KeptScores:
         if number < len(self._kept):
             if self._kept[number]["inputs"] != inputs:
                 raise ValueError(
-                    f"Call {number} of the run that is resumed scored other texts. Use the data of before, or start "
-                    "afresh with --overwrite."
+                    f"Call {number} of the run that is resumed scored other texts. Use the earlier data, or start "
+                    "again with --overwrite."
                 )
             return self._kept[number]["values"]
         set_seed((self._seed + number) % 2**32)

@@ -1,4 +1,4 @@
-"""The answer of a text that was ended early."""
+"""Answers of texts that were ended early."""
 
 from typing import Any
 
@@ -20,17 +20,17 @@ def write_answer(
     **generate_kwargs,
 ) -> Int[Tensor, "rows answer"]:
     r"""
-    Let a policy continue texts after words that ask for the answer.
+    Continue texts after words that ask for the answer.
 
     Args:
-        policy (`PreTrainedModel` or `PeftModel`): The model that generates.
-        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        policy (`PreTrainedModel` or `PeftModel`): Model that generates.
+        tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the policy.
         sequences (`torch.Tensor` of shape `(rows, seq)`): Output of `generate`.
         attention_mask (`torch.Tensor` of shape `(rows, prompt)`): Mask of the prompts of these rows.
-        completion_mask (`torch.Tensor` of shape `(rows, new)`): Which tokens were written, as of
+        completion_mask (`torch.Tensor` of shape `(rows, new)`): `True` on generated tokens, see
             [`HiddenStateReward`].
-        text (`str`): What is put after each, such as `"\n</think>\n\nThe answer is"`.
-        **generate_kwargs: For `generate` (`max_new_tokens`, ...).
+        text (`str`): Text to append to each row, such as `"\n</think>\n\nThe answer is"`.
+        **generate_kwargs: Arguments of `generate` (`max_new_tokens`, ...).
 
     Returns:
         `torch.Tensor` of shape `(rows, answer)`: Tokens of the answers, padded on the right.

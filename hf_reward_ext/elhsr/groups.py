@@ -206,7 +206,7 @@ def _has_pairs(columns: list[str]) -> bool:
     if "margin" in given:
         raise ValueError(
             "`margin` must not be a column of ELHSR's data: its losses compare completions with labels, which leave "
-            "no place for margins. Remove the column."
+            "no margins. Remove the column."
         )
     return True
 

@@ -1,4 +1,4 @@
-"""Probability of a correct text from the reward of its beginning."""
+"""Probability of a correct completion from the reward of a prefix."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,11 +14,12 @@ from hf_reward_ext.base.options import check_number
 @dataclass(frozen=True)
 class PrefixCalibration:
     r"""
-    Logistic map from the reward of a prefix and its length.
+    Logistic map from the reward and the length of a prefix to a probability.
 
     $$ P = \sigma(a + b R + c \log t + d R \log t) $$
 
-    A reward of few tokens says less than the same reward of many; one slope for all lengths is too sure early on.
+    A reward of few tokens is less informative than the same reward of many tokens, so a single slope for all lengths is
+    overconfident for short prefixes.
 
     Args:
         intercept, reward, length, product (`float`): $a$, $b$, $c$, $d$.
@@ -47,7 +48,7 @@ class PrefixCalibration:
 
         Args:
             rewards (`torch.Tensor`): Rewards of prefixes.
-            num_tokens (`torch.Tensor`): Their numbers of tokens.
+            num_tokens (`torch.Tensor`): Numbers of tokens of the prefixes.
         """
         length = num_tokens.log()
         return torch.sigmoid(self.intercept + self.length * length + (self.reward + self.product * length) * rewards)
@@ -60,7 +61,7 @@ class PrefixCalibration:
         labels: Float[Tensor, " rows"],
     ) -> Self:
         """
-        Fit the map to completions that the head was not trained on; every completion counts the same.
+        Fit the map to completions that the head was not trained on, with the same weight for each completion.
 
         Args:
             prefix_rewards, completion_mask (`torch.Tensor` of shape `(rows, seq)`): Attributes of
@@ -68,9 +69,9 @@ class PrefixCalibration:
             labels (`torch.Tensor` of shape `(rows,)`): 1 if the completion is correct, 0 if not.
 
         Raises:
-            ValueError: If shapes differ, or all labels are the same.
+            ValueError: If shapes differ, or all labels are equal.
         """
-        from sklearn.linear_model import LogisticRegression  # slow to import
+        from sklearn.linear_model import LogisticRegression  # importing it is slow
 
         rewards, mask = prefix_rewards.double().cpu().numpy(), completion_mask.bool().cpu().numpy()
         right = np.asarray(labels, dtype=float)

@@ -1,4 +1,4 @@
-"""Early exit: a text ends once the head is sure of it at the end of a step."""
+"""Early exit: a text ends when the head is confident at the end of a step."""
 
 from collections.abc import Sequence
 
@@ -14,31 +14,32 @@ from hf_reward_ext.elhsr.prefix_calibration import PrefixCalibration
 
 class HiddenStateStoppingCriteria(StoppingCriteria):
     r"""
-    End a row where a step ends and its text so far is right with a high probability.
+    Stopping criterion that ends a row at the end of a step if its text is correct with a high probability.
 
     $$ P(\text{right} \mid R_{1:t}) \ge p \quad \text{at a } t \text{ where a mark ends} $$
 
     As in [early exit by probing](https://huggingface.co/papers/2504.05419), with the running reward of an ELHSR head as
-    the probe. The states of a token are read by the forward that draws the next one, so that a row ends with the first
+    the probe. The states of a token are computed by the forward that samples the next one, so a row ends with the first
     token after the mark. Works for any batch of greedy decoding or sampling, inside the context of the head's meter.
 
     Args:
-        meter ([`HiddenStateReward`]): Reads the head while the policy generates.
+        meter ([`HiddenStateReward`]): Meter of the head on the policy.
         tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the policy.
-        probability (`float`, *optional*, defaults to 0.95): Probability from which on a row ends.
+        probability (`float`, *optional*, defaults to 0.95): Minimum probability for ending a row.
         at (`str` or `list[str]`, *optional*, defaults to `"\n\n"`): Marks that end a step.
-        min_tokens (`int`, *optional*, defaults to 1): Fewest tokens of a text that may end.
-        calibration ([`PrefixCalibration`], *optional*): Probability of prefixes; default: that of whole texts, by which
-            the head is calibrated.
+        min_tokens (`int`, *optional*, defaults to 1): Minimum number of tokens of a text before it can
+            end.
+        calibration ([`PrefixCalibration`], *optional*): Probability of prefixes. Default: the calibration of the
+            head for whole texts.
 
     Attributes:
-        is_stopped (`torch.Tensor` of shape `(rows,)`): Rows of the last call that this ended.
+        is_stopped (`torch.Tensor` of shape `(rows,)`): Rows of the last call that this criterion ended.
 
     Raises:
-        TypeError: If `at` is no text, or a number is none.
+        TypeError: If `at` is not text, or a number has another type.
         ValueError: If the head is not calibrated, a mark is empty, or a number is out of its range.
-        RuntimeError: If `generate` runs outside of the meter's context, or its rows are not written one token after the
-            other.
+        RuntimeError: If `generate` runs outside of the meter's context, or its rows are not extended one token at a
+            time.
 
     Example:
     ```python

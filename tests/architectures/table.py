@@ -17,7 +17,7 @@ runs in it: greedy decoding, sampling with a seed, 4 beams and 4 return sequence
 | cell | meaning |
 |---|---|
 | exact | the same tokens, or the same rewards |
-| slow | exact, on the documented slow path: prefixes or prompts are read afresh |
+| slow | exact, on the documented slow path: prefixes or prompts are read again |
 | refused | an error of this package that names the reason; the number is in the list of reasons |
 | n/a | transformers itself is not exact here; what was measured is in the list below |
 | **wrong**, **crash** | a fault of this package |

@@ -44,7 +44,7 @@ def sound(folder):
 
 
 def checks(model, **kwargs):
-    """Names of the findings; every one of them says how to mend it."""
+    """Names of the findings; each of them has a remedy."""
     report = check_reward_model(model, tiny_tokenizer(), ROWS, **kwargs)
     assert all(one.found and one.remedy.endswith(".") for one in report.findings)
     return [one.check for one in report.findings]

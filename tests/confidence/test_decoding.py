@@ -278,7 +278,7 @@ def test_carried_rows_are_rewarded_for_all_calls(reader_of):
         more = torch.cat([mask, mask.new_ones(3, 3)], -1)[[2, 0]]
         policy.generate(first[[2, 0]], attention_mask=more, max_new_tokens=6, **whole)
         torch.testing.assert_close(reader.rewards, expected, atol=1e-5, rtol=1e-5)
-        policy.generate(ids, attention_mask=mask, max_new_tokens=9, **whole)  # nothing was carried: afresh
+        policy.generate(ids, attention_mask=mask, max_new_tokens=9, **whole)  # nothing was carried: a new start
         torch.testing.assert_close(reader.rewards[torch.tensor([2, 0])], expected, atol=1e-5, rtol=1e-5)
 
 

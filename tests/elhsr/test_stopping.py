@@ -75,7 +75,7 @@ def test_marks_of_several_tokens():
         policy.generate(ids, attention_mask=mask, stopping_criteria=[stop], **SETTINGS)
         assert meter.completion_mask[0].sum() == 5 and stop.is_stopped[0]
         policy.generate(ids[1:], attention_mask=mask[1:], stopping_criteria=[stop], **SETTINGS)
-        assert len(stop.is_stopped) == 2  # every call starts afresh
+        assert len(stop.is_stopped) == 2  # every call starts again
 
 
 def test_an_unsure_head_changes_nothing():

@@ -190,7 +190,7 @@ def test_formats_give_the_same_groups():
     expected = {"prompt_ids": [9, 10], "completion_ids": [[11, 2], [12, 13, 2]], "labels": [1.0, 0.0]}
     for rows in (together, pairs, implicit):
         assert group_by_prompt(Dataset.from_list(rows), tokenizer)[:] == {k: [v] for k, v in expected.items()}
-    # Text is tokenised word by word here, so the space before EOS is needed only by this tokenizer.
+    # Text is tokenized word by word here, so the space before EOS is needed only by this tokenizer.
     assert group_by_prompt(Dataset.from_list(single), tokenizer)[:] == {k: [v] for k, v in expected.items()}
 
 

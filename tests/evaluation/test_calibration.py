@@ -18,7 +18,7 @@ def test_a_calibrated_scorer_errs_no_more_than_by_chance():
     assert found.temperature == pytest.approx(1, abs=0.08)
 
 
-def test_overconfidence_is_seen_and_mended():
+def test_overconfidence_is_seen_and_corrected():
     found = bradley_terry_calibration(simulated(4000, 3.0))
     assert found.ece > 5 * found.chance
     assert found.temperature == pytest.approx(3, abs=0.25)

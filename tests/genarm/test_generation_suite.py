@@ -55,7 +55,7 @@ class Guided:
         return generate(self.model, mode, inputs, logits_processor=self.processors, **kwargs)
 
     def reference(self, mode, inputs=None, **kwargs):
-        """The same without a cache: every prefix is read afresh by policy and guide."""
+        """The same without a cache: every prefix is read again by policy and guide."""
         if self.kind == "processor":
             processor = Reference([self.guide], [ALPHA])
             return generate(self.policy, mode, inputs, logits_processor=[processor], use_cache=False, **kwargs)

@@ -62,8 +62,8 @@ class CachedGuide:
         self.is_cacheable = can_select_rows(new_cache(model))
         if not self.is_cacheable:
             warnings.warn(
-                f"The cache of `{type(model).__name__}` cannot follow rows, so this guide reads every prefix afresh: "
-                "exact, but slow. Use a guide with attention layers only if speed matters.",
+                f"The cache of `{type(model).__name__}` cannot follow rows, so this guide reads every prefix from "
+                "the start: exact, but slow. Use a guide with attention layers only if speed matters.",
                 stacklevel=3,
             )
         self._readings = PerThread(Reading)

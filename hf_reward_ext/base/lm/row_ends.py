@@ -69,7 +69,7 @@ class RowEnds:
 
     def are_written(self, ids: Int[Tensor, "rows seq"]) -> Bool[Tensor, " rows"]:
         """
-        Which rows hold a token that was written in the last column; the others ended before, and hold filler.
+        Return which rows have a generated token in the last column; the others ended before and have padding.
 
         Args:
             ids (`torch.Tensor` of shape `(rows, seq)`): What the criteria saw last.

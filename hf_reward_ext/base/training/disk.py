@@ -1,4 +1,4 @@
-"""A disk that is full or read-only while a training saves: found before it starts where it can be, and named."""
+"""Checks and errors of a full or read-only disk in training."""
 
 import errno
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 _OF_A_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # of writing only
-# What safetensors, tokenizers (a plain `Exception`) and `torch.save` raise when a file cannot be written.
+# Errors of safetensors, tokenizers (a plain `Exception`) and `torch.save` for files that cannot be written.
 _BROKEN_FILE = re.compile(
     rf"\(os error ({'|'.join(map(str, _OF_A_DISK))})\)|PytorchStreamWriter|inline_container|iostream error"
 )
@@ -18,14 +18,14 @@ _BROKEN_FILE = re.compile(
 
 def check_room(model: nn.Module, folder: str | Path) -> None:
     """
-    Refuses a disk that has no room for the weights that are trained, before they are.
+    Raise an error before training if the disk has no space for the trained weights.
 
     Args:
-        model (`nn.Module`): What is trained.
-        folder (`str` or `Path`): Where it is saved; may be missing.
+        model (`nn.Module`): Model to train.
+        folder (`str` or `Path`): Output folder, which may be missing.
 
     Raises:
-        OSError: If there is less room than the trained weights need.
+        OSError: If there is less space than the trained weights need.
     """
     place = Path(folder).absolute()
     while not place.exists():
@@ -43,7 +43,7 @@ def check_room(model: nn.Module, folder: str | Path) -> None:
 @contextmanager
 def naming_folder(folder: str | Path) -> Iterator[None]:
     """
-    Names the folder, and how to continue, in errors of a disk that a training raises while it saves.
+    Add the folder and the remedy to errors raised while a training saves.
 
     Args:
         folder (`str` or `Path`): `output_dir` of the training.

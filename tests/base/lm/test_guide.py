@@ -89,7 +89,7 @@ def test_a_cache_that_cannot_follow_rows_is_not_used_and_one_warning_says_so():
     )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
-    with pytest.warns(UserWarning, match="cannot follow rows.*afresh") as caught:
+    with pytest.warns(UserWarning, match="cannot follow rows.*from the start") as caught:
         guide = CachedGuide(model)
         for ids in ([[4, 5]], [[4, 5, 6]], [[4, 7]]):
             ids = torch.tensor(ids)

@@ -43,7 +43,7 @@ def test_without_a_judge_prompts_are_plain_text():
     assert "[Response A]\n4" in data[0]["prompt"] and "[Response A]\n5" in data[2]["prompt"]
 
 
-def test_a_template_that_writes_bos_is_not_tokenised_with_a_second_one():
+def test_a_template_that_writes_bos_is_not_tokenized_with_a_second_one():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{{ bos_token + ' ' }}" + tokenizer.chat_template
     from tokenizers.processors import TemplateProcessing
