@@ -5,6 +5,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+import shape_checks  # noqa: E402
+
+shape_checks.install()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

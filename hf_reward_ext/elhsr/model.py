@@ -174,7 +174,7 @@ class ELHSRModel(BaseRewardModel):
             self.config.standardize = False
         return self
 
-    def probability(self, rewards: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    def probability(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """
         Return the probability of a correct completion, by the logistic map fitted on held-out data.
 

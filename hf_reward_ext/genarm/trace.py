@@ -98,7 +98,7 @@ def trace_guidance(
     guided,
     sequences: Int[Tensor, "rows seq"],
     prompt_length: int,
-    attention_mask: Int[Tensor, "rows prompt"] | None = None,
+    attention_mask: Int[Tensor, "prompts prompt"] | None = None,
     rows_at_once: int = 8,
     *,
     completion_mask: Bool[Tensor, "rows new"] | None = None,

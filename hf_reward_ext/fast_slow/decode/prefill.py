@@ -69,6 +69,7 @@ def read_prompts(
     """
     prompts = [list(prompt) for prompt in prompts]
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
     groups = paddable_groups(model, prompts)
     if len(groups) > 1:
         parts = [
@@ -76,10 +77,9 @@ def read_prompts(
         ]
         order = torch.tensor(sum(groups, [])).argsort()
         logits = torch.cat([part.logits for part in parts])[order]
-        return JudgePrefill(logits, None, torch.empty(len(prompts), 0), lengths, prompts, pad_token_id)
+        return JudgePrefill(logits, None, before, lengths, prompts, pad_token_id)
     cache = new_cache(model)
     prefixes, owners = _shared_prefixes(prompts, shared) if shared is not None else ([], [])
-    before = torch.zeros(len(prompts), 0, dtype=torch.long, device=model.device)
     if prefixes and _keeps_every_position(cache) and "position_ids" in forward_parameters(model):
         ids, mask = left_padded(prefixes, pad_token_id, model.device)
         forward(model, ids, mask, cache)
