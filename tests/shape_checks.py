@@ -3,9 +3,11 @@
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from typing import Any, get_args
 
 import jaxtyping
+import torch
 from beartype import beartype
 
 
@@ -28,13 +30,25 @@ def check_shapes(function: Callable) -> Callable:
 
 
 def _checked_if_shaped(jaxtyped: Callable, *, typechecker: Callable) -> Callable:
-    decorate = jaxtyped(typechecker=typechecker)
-    return lambda target: decorate(target) if any(map(_has_shape, _annotations(target))) else target
+    def decorate(target: Any) -> Any:
+        if not any(map(_has_shape, inspect.get_annotations(target).values())):
+            return target
+        if is_dataclass(target):
+            target.__init__ = decorate(target.__init__)
+        return (
+            target if inspect.isclass(target) else _unless_compiling(target, jaxtyped(target, typechecker=typechecker))
+        )
+
+    return decorate
 
 
-def _annotations(target: Any) -> list:
-    """Annotations of a function, or of the fields of a class."""
-    return list(inspect.get_annotations(inspect.unwrap(getattr(target, "__func__", target))).values())
+def _unless_compiling(function: Callable, checked: Callable) -> Callable:
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+        # `torch.compile` traces what it calls, and the tensors of a trace have no shapes that could be looked at.
+        return (function if torch.compiler.is_compiling() else checked)(*args, **kwargs)
+
+    return called
 
 
 def _has_shape(hint: Any) -> bool:

@@ -1,10 +1,7 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from launched import launch
 from method_trainers import CLASSES
 from two_processes import train
 
@@ -14,19 +11,7 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Results of two processes."""
-    folder = tmp_path_factory.mktemp("two")
-    environment = {
-        **os.environ, "PYTHONPATH": f"{SCRIPT.parent}:{SCRIPT.parents[1]}", "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true",
-    }  # fmt: skip
-    command = [
-        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-        str(SCRIPT), str(folder),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    return launch(SCRIPT, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("method", CLASSES)

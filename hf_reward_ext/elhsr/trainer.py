@@ -22,7 +22,7 @@ from hf_reward_ext.elhsr.groups import GROUP_COLUMNS, SHARES, check_group_rows, 
 from hf_reward_ext.elhsr.losses import LOSSES, count_items
 from hf_reward_ext.elhsr.metrics import fit_calibration, group_metrics
 from hf_reward_ext.elhsr.model import ELHSRModel
-from hf_reward_ext.elhsr.model_card import PAPER, card_text
+from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.trainer_config import ELHSRConfig
 
 
@@ -66,7 +66,6 @@ class ELHSRTrainer(BaseRewardTrainer):
     _config_class = ELHSRConfig
     _tag_names = ["trl", "hf-reward-ext", "elhsr"]
     _name = "ELHSR"
-    _paper = PAPER
     _card_settings = ["loss_type", "learning_rate", "num_train_epochs"]
     _columns = [*GROUP_COLUMNS, "cache", "row", "width"]
 

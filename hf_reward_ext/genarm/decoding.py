@@ -160,7 +160,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
         column = torch.tensor([step])  # counted from the end of the prompt
         alpha = self._weights.of_columns(column, 0, rows, scores.device)[:, 0]
         if self.entropy_threshold is not None:
-            certain = _entropy(scores) < self.entropy_threshold
+            certain = torch.special.entr(scores.softmax(-1)).sum(-1) < self.entropy_threshold
             self._row_steps += rows
             self._skipped += int(certain.sum())
             alpha = alpha.masked_fill(certain[:, None], 0)
@@ -172,8 +172,3 @@ class GenARMLogitsProcessor(WatchesGenerate):
         if combined.isnan().any():
             raise explain_undefined(scores, logits, step)
         return combined.to(scores.dtype)
-
-
-def _entropy(scores: Tensor) -> Tensor:
-    logps = scores.log_softmax(-1)
-    return -(logps.exp() * logps.masked_fill(logps.isinf(), 0)).sum(-1)

@@ -15,7 +15,7 @@ from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
 from hf_reward_ext.genarm.marking import mark_guide
 from hf_reward_ext.genarm.metrics import logps_drift, pair_metrics
-from hf_reward_ext.genarm.model_card import PAPER, guide_card
+from hf_reward_ext.genarm.model_card import guide_card
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
 
@@ -62,7 +62,6 @@ class GenARMTrainer(BaseRewardTrainer):
     _config_class = GenARMConfig
     _tag_names = ["trl", "hf-reward-ext", "genarm"]
     _name = "GenARM"
-    _paper = PAPER
     _card_settings = ["loss_type", "beta", "gamma", "learning_rate", "num_train_epochs"]
     _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin"]
 

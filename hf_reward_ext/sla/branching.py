@@ -13,9 +13,9 @@ class Branching:
     Choice of tokens at branch points; between branch points the most probable token is used.
 
     Args:
-        temperature (`float`, *optional*): Temperature at which the tokens of a branch point are drawn from the policy
+        branch_temperature (`float`, *optional*): Temperature at which the tokens of a branch point are drawn from the policy
             without replacement (Gumbel top-n). Default: the most probable tokens are used.
-        entropy_threshold (`float`, *optional*): Minimum entropy of the next token, in nats, for a leaf to fork.
+        branch_entropy (`float`, *optional*): Minimum entropy of the next token, in nats, for a leaf to fork.
 
     Raises:
         ValueError: If a number is out of range.
@@ -27,18 +27,18 @@ class Branching:
     ```
     """
 
-    temperature: float | None = None
-    entropy_threshold: float | None = None
+    branch_temperature: float | None = None
+    branch_entropy: float | None = None
 
     def __post_init__(self):
-        if self.temperature is not None and self.temperature <= 0:
+        if self.branch_temperature is not None and self.branch_temperature <= 0:
             raise ValueError(
-                f"`branch_temperature` must be above 0, got {self.temperature}. "
+                f"`branch_temperature` must be above 0, got {self.branch_temperature}. "
                 "Leave it out for the most probable tokens."
             )
-        if self.entropy_threshold is not None and self.entropy_threshold < 0:
+        if self.branch_entropy is not None and self.branch_entropy < 0:
             raise ValueError(
-                f"`branch_entropy` must be at least 0 nats, got {self.entropy_threshold}. Leave it out "
+                f"`branch_entropy` must be at least 0 nats, got {self.branch_entropy}. Leave it out "
                 "to fork at every branch point."
             )
 
@@ -60,8 +60,8 @@ class Branching:
         if max(counts) == 1:
             return rows, scores.argmax(-1)
         wanted = torch.tensor(counts, device=scores.device)
-        if self.entropy_threshold is not None:
-            wanted = torch.where(_entropy(scores) < self.entropy_threshold, 1, wanted)
+        if self.branch_entropy is not None:
+            wanted = torch.where(torch.special.entr(scores.softmax(-1)).sum(-1) < self.branch_entropy, 1, wanted)
         keys = self._keys(scores, wanted)
         tokens, possible = [], []
         for _ in range(max(counts)):
@@ -74,12 +74,7 @@ class Branching:
         return rows[:, None].expand_as(kept)[kept], torch.cat(tokens, dim=-1)[kept]
 
     def _keys(self, scores: Tensor, wanted: Tensor) -> Tensor:
-        if self.temperature is None:
+        if self.branch_temperature is None:
             return scores.clone()
         noise = -torch.empty_like(scores).exponential_().log()
-        return torch.where(wanted[:, None] > 1, scores / self.temperature + noise, scores)
-
-
-def _entropy(scores: Float[Tensor, "rows vocab"]) -> Float[Tensor, " rows"]:
-    logps = scores.log_softmax(-1)
-    return -(logps.exp() * logps.masked_fill(logps.isinf(), 0)).sum(-1)
+        return torch.where(wanted[:, None] > 1, scores / self.branch_temperature + noise, scores)

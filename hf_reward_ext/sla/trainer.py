@@ -20,7 +20,7 @@ from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.sla.metrics import preference_sums
 from hf_reward_ext.sla.model import RewardTransformer
-from hf_reward_ext.sla.model_card import PAPER, card_text
+from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.policy_losses import dpo_loss, sft_loss, simpo_loss
 from hf_reward_ext.sla.state_cache import StateCache
 from hf_reward_ext.sla.token_losses import LOSSES
@@ -70,7 +70,6 @@ class SLATrainer(BaseRewardTrainer):
     _config_class = SLAConfig
     _tag_names = ["trl", "hf-reward-ext", "sla"]
     _name = "SLA"
-    _paper = PAPER
     _card_settings = ["loss_type", "policy_loss", "learning_rate", "num_train_epochs"]
     _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin", "row"]
 

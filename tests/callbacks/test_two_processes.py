@@ -1,34 +1,14 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from callbacks.two_processes import run
+from launched import launch
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
-def launch(folder: Path) -> list[dict]:
-    """What each of two processes saw."""
-    path = os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {
-        **os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo",
-        "ACCELERATE_USE_CPU": "true",  # `--cpu` starts one process, whatever their number
-    }  # fmt: skip
-    command = [
-        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-        str(SCRIPT), str(folder),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
-
-
 def test_two_processes_see_the_same_and_what_one_sees(tmp_path):
-    first, second = launch(tmp_path)
+    first, second = launch(SCRIPT, tmp_path)
     assert first["processes"] == 2
     ours = [name for name in first["before"] if "bon" in name or "guided" in name]
     assert len(ours) == 10

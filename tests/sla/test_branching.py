@@ -24,11 +24,11 @@ def test_equal_scores_go_by_their_number():
 
 def test_a_row_that_is_sure_does_not_fork():
     scores = torch.stack([torch.zeros(4), torch.tensor([20.0, 0.0, 0.0, 0.0])])
-    assert chosen(Branching(entropy_threshold=1.0), scores, [2, 2]) == [[0, 1], [0]]
-    assert chosen(Branching(entropy_threshold=1.4), scores, [2, 2]) == [[0], [0]]  # log 4 = 1.386
+    assert chosen(Branching(branch_entropy=1.0), scores, [2, 2]) == [[0, 1], [0]]
+    assert chosen(Branching(branch_entropy=1.4), scores, [2, 2]) == [[0], [0]]  # log 4 = 1.386
     masked = torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf]])  # log 2 = 0.693
-    assert chosen(Branching(entropy_threshold=0.69), masked, [2]) == [[0, 1]]
-    assert chosen(Branching(entropy_threshold=0.70), masked, [2]) == [[0]]
+    assert chosen(Branching(branch_entropy=0.69), masked, [2]) == [[0, 1]]
+    assert chosen(Branching(branch_entropy=0.70), masked, [2]) == [[0]]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
@@ -36,7 +36,7 @@ def test_tokens_are_drawn_without_replacement(temperature):
     torch.manual_seed(0)
     draws = 40_000
     probabilities = (SCORES[0] / temperature).softmax(-1)
-    _, tokens = Branching(temperature=temperature)(SCORES[:1].expand(draws, -1), [2] * draws)
+    _, tokens = Branching(branch_temperature=temperature)(SCORES[:1].expand(draws, -1), [2] * draws)
     first, second = tokens.view(draws, 2).T
     assert (first != second).all()
     torch.testing.assert_close(first.bincount(minlength=4) / draws, probabilities, atol=0.01, rtol=0)
@@ -48,7 +48,7 @@ def test_tokens_are_drawn_without_replacement(temperature):
 
 def test_drawing_leaves_rows_alone_that_do_not_fork():
     torch.manual_seed(0)
-    found = [chosen(Branching(temperature=50.0), SCORES, [1, 2]) for _ in range(50)]
+    found = [chosen(Branching(branch_temperature=50.0), SCORES, [1, 2]) for _ in range(50)]
     assert all(rows[0] == [1] for rows in found)
     assert len({tuple(rows[1]) for rows in found}) > 1 and all(2 not in rows[1] for rows in found)
 
@@ -56,8 +56,8 @@ def test_drawing_leaves_rows_alone_that_do_not_fork():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(temperature=0), "`branch_temperature` must be above 0, got 0"),
-        (dict(entropy_threshold=-1.0), "`branch_entropy` must be at least 0 nats, got -1.0"),
+        (dict(branch_temperature=0), "`branch_temperature` must be above 0, got 0"),
+        (dict(branch_entropy=-1.0), "`branch_entropy` must be at least 0 nats, got -1.0"),
     ],
 )
 def test_refusals(settings, message):

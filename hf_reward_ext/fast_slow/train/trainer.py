@@ -14,7 +14,7 @@ from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
 from hf_reward_ext.base.training.token_rewards import gather_token_logps
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
-from hf_reward_ext.fast_slow.checkpoint import PAPER, card_text, describe, save_config
+from hf_reward_ext.fast_slow.checkpoint import card_text, describe, save_config
 from hf_reward_ext.fast_slow.judge.confidence import fast_score, verdict_mass
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
@@ -66,7 +66,6 @@ class FastSlowTrainer(BaseRewardTrainer):
     _config_class = FastSlowConfig
     _tag_names = ["trl", "hf-reward-ext", "fast-slow"]
     _name = "Fast-Slow"
-    _paper = PAPER
     _card_settings = ["bradley_terry_weight", "verdict_weight", "judgment_weight", "learning_rate", "num_train_epochs"]
     _columns = COLUMNS
 
