@@ -13,8 +13,8 @@ class Branching:
     Choice of tokens at branch points; between branch points the most probable token is used.
 
     Args:
-        branch_temperature (`float`, *optional*): Temperature at which the tokens of a branch point are drawn from the policy
-            without replacement (Gumbel top-n). Default: the most probable tokens are used.
+        branch_temperature (`float`, *optional*): Temperature at which the tokens of a branch point are drawn from the
+            policy without replacement (Gumbel top-n). Default: the most probable tokens are used.
         branch_entropy (`float`, *optional*): Minimum entropy of the next token, in nats, for a leaf to fork.
 
     Raises:
