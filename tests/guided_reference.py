@@ -1,5 +1,7 @@
 """Guided decoding without caches or batches, and every way of decoding that must give the same tokens."""
 
+import functools
+
 import torch
 from tiny import PAD, left_padded_batch, tiny_causal_lm
 from transformers import LogitsProcessor, LogitsProcessorList
@@ -31,6 +33,11 @@ class Reference(LogitsProcessor):
     def __init__(self, guides, alpha):
         self.guides, self.alpha = guides, torch.as_tensor(alpha, dtype=torch.float64)
 
+    @staticmethod
+    @functools.lru_cache(maxsize=4096)  # beams and modes share most of their beginnings
+    def logps(guide, *ids):
+        return guide(torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(-1)
+
     @torch.no_grad()
     def __call__(self, input_ids, scores):
         weights = self.alpha if self.alpha.dim() == 2 else self.alpha.expand(1, len(self.guides))
@@ -40,7 +47,7 @@ class Reference(LogitsProcessor):
             total = base.double().log_softmax(-1)
             start = int((row != PAD).int().argmax())
             for guide, weight in zip(self.guides, own, strict=True):
-                total = total + weight * guide(row[None, start:], use_cache=False).logits[0, -1].log_softmax(-1)
+                total = total + weight * self.logps(guide, *row[start:].tolist())
             rows.append(total.log_softmax(-1))
         return torch.stack(rows).to(scores.dtype)
 

@@ -1,5 +1,6 @@
 """Shapes in signatures, checked with jaxtyping and beartype while the tests run."""
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -45,8 +46,14 @@ def _checked_if_shaped(jaxtyped: Callable, *, typechecker: Callable) -> Callable
 def _unless_compiling(function: Callable, checked: Callable) -> Callable:
     @functools.wraps(function)
     def called(*args, **kwargs):
-        # `torch.compile` traces what it calls, and the tensors of a trace have no shapes that could be looked at.
-        return (function if torch.compiler.is_compiling() else checked)(*args, **kwargs)
+        if torch.compiler.is_compiling():  # the tensors of a trace have no shapes that could be looked at
+            return function(*args, **kwargs)
+        try:
+            return checked(*args, **kwargs)
+        except jaxtyping.TypeCheckError:
+            with contextlib.suppress(RuntimeError, IndexError):
+                function(*args, **kwargs)  # what the library refuses, it refuses in its own words
+            raise
 
     return called
 

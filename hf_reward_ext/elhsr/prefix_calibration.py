@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hf_reward_ext.base.options import check_number
@@ -57,7 +57,7 @@ class PrefixCalibration:
     def fit(
         cls,
         prefix_rewards: Float[Tensor, "rows seq"],
-        completion_mask: Float[Tensor, "rows seq"],
+        completion_mask: Bool[Tensor, "rows seq"],
         labels: Float[Tensor, " rows"],
     ) -> Self:
         """
