@@ -65,7 +65,7 @@ def test_every_room_has_its_layer():
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_only_what_stands_below_them(room):
+def test_packages_import_only_lower_layers(room):
     height = next(number for number, layer in enumerate(LAYERS) if room in layer)
     below = {room, None}.union(*LAYERS[:height])
     for module in modules_in(room):

@@ -150,7 +150,7 @@ def test_survivor_counts():
     assert [Pruning((1, 2, 3, 4)).survivors(rung, 16) for rung in range(5)] == [8, 4, 2, 1, 1]
 
 
-def test_candidates_far_behind_the_best_are_dropped_and_only_those():
+def test_only_candidates_far_below_the_best_are_dropped():
     policy = tiny_causal_lm()
     head = ELHSRModel.from_policy(policy)
     ids, mask = left_padded_batch()

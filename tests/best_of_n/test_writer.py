@@ -74,7 +74,7 @@ def test_chats_survive_both_formats(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "arrow"])
-def test_a_run_that_failed_goes_on_and_ends_alike(tmp_path, suffix):
+def test_a_failed_run_resumes_with_the_same_result(tmp_path, suffix):
     whole = write(tmp_path / f"whole.{suffix}").read_bytes()
     path, parts = tmp_path / f"rows.{suffix}", tmp_path / f"rows.{suffix}.parts"
     with pytest.raises(KeyboardInterrupt):
@@ -112,7 +112,7 @@ write_best_of_n(pipe, [f"{number}=" for number in range(10)], sys.argv[1], promp
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+def test_a_killed_run_resumes(tmp_path):
     path, reached = tmp_path / "rows.jsonl", tmp_path / "reached"
     run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", KILLED, str(path), str(reached)])
     deadline = time.monotonic() + 120
@@ -163,7 +163,7 @@ def count_operations(monkeypatch, dies_at, error):
     "error", [Killed, OSError(errno.ENOSPC, "No space left on device")], ids=["killed", "full disk"]
 )
 @pytest.mark.parametrize("suffix", ["jsonl", "arrow"])
-def test_no_operation_is_a_bad_one_to_fail_at(tmp_path, monkeypatch, suffix, error, old):
+def test_a_failure_at_any_operation_keeps_files_complete(tmp_path, monkeypatch, suffix, error, old):
     whole = write(tmp_path / f"whole.{suffix}").read_bytes()
     for number in itertools.count():
         folder = tmp_path / str(number)
@@ -334,7 +334,7 @@ def test_types_are_read_off_all_rows(tmp_path, first, later, feature):
         (b"x", TypeError, "got a `builtins.bytes`"),
     ],
 )
-def test_what_no_file_can_hold_is_refused_with_its_place(tmp_path, value, error, message):
+def test_values_that_no_file_can_store_are_refused_with_their_position(tmp_path, value, error, message):
     writer = ResumableWriter(tmp_path / "rows.jsonl", {})
     with pytest.raises(error, match=message):
         writer.write(0, [], [{"a": 1}, {"a": value}])
@@ -386,7 +386,7 @@ def test_a_broken_part_is_named_with_the_remedy(tmp_path, how):
     assert pipe.calls == [(4, 1), (2, 2)]
 
 
-def test_old_results_stay_until_new_ones_are_whole(tmp_path):
+def test_old_results_are_kept_until_new_ones_are_complete(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("mine\n")
     for dies_at in (0, 2):
@@ -415,7 +415,7 @@ def test_old_results_stay_until_new_ones_are_whole(tmp_path):
     ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_not_ours_stays(tmp_path, name, make, message, overwrite):
+def test_other_files_are_kept(tmp_path, name, make, message, overwrite):
     target = tmp_path / "target"
     target.mkdir()
     (target / "kept").write_text("kept")

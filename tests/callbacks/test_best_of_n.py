@@ -45,7 +45,7 @@ def evaluations(trainer):
     return [row for row in trainer.state.log_history if "eval_bon_reward" in row]
 
 
-def test_the_checkpoint_with_the_best_value_is_kept_and_a_second_run_goes_on(tiny_dpo, tmp_path):
+def test_the_best_checkpoint_is_kept_and_a_second_run_resumes(tiny_dpo, tmp_path):
     args = dict(
         save_strategy="best", metric_for_best_model="eval_bon_reward", save_total_limit=2, load_best_model_at_end=True
     )

@@ -26,7 +26,7 @@ def test_trackers_get_the_whole_table(monkeypatch):
     assert len(comet["bon_completions.csv"]) == 3
 
 
-def test_first_rows_are_printed_and_nobody_else_is_told(capsys):
+def test_first_rows_are_printed_without_trackers(capsys):
     CompletionsTable("table", num_printed=1).log(
         [ROW, {**ROW, "completion": "unseen"}], 7, SimpleNamespace(report_to=[])
     )

@@ -290,7 +290,7 @@ def test_the_tolerance_can_be_set(tmp_path):
     assert checks(model, tolerance=100.0) == []
 
 
-def test_a_sigmoid_behind_the_rewards(tmp_path):
+def test_a_sigmoid_after_the_rewards(tmp_path):
     model = sound(tmp_path)
     model.config.problem_type = None
     report = check_reward_model(model, tiny_tokenizer(), ["w1 w2 w3"])

@@ -132,7 +132,7 @@ def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
         (["--guide", "{folder}/policy", "--prompt", "a"], "has no name of the model it was trained on"),
     ],
 )
-def test_an_error_is_told_in_one_line(arguments, message, folder, capsys):
+def test_an_error_is_printed_in_one_line(arguments, message, folder, capsys):
     assert main(["generate", *(argument.format(folder=folder) for argument in arguments)]) == 1
     error = capsys.readouterr().err.splitlines()
     assert message.format() in error[-1]

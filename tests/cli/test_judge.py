@@ -38,7 +38,7 @@ def test_pairs_are_judged_as_by_the_model(mode, judge, folder, tmp_path, capsys)
     assert report["written"] == sum(one.mode == "slow" for one in judgments) / 12
 
 
-def test_without_both_orders_the_right_response_stands_in_either_place(folder, tmp_path, capsys):
+def test_without_both_orders_the_correct_response_alternates(folder, tmp_path, capsys):
     judge = save_judge(folder, tmp_path / "judge", verdicts=("w20", "w21"), both_orders=False)
     more = ["--mode", "fast", "--output", f"{tmp_path}/out.jsonl"]
     assert main(["judge", "--model", f"{tmp_path}/judge", "--data", f"{folder}/pairs", *more]) == 0

@@ -51,7 +51,7 @@ def test_a_launched_process_trains_and_takes_nothing_more(started, monkeypatch, 
     assert not started
 
 
-def test_a_failed_process_is_told(started, monkeypatch, capsys):
+def test_a_failed_process_is_reported(started, monkeypatch, capsys):
     def fail(command):
         raise subprocess.CalledProcessError(1, "x")
 

@@ -112,7 +112,7 @@ def test_a_wrong_command_line_ends_with_two(method, arguments, message, capsys):
         (["--dataset_name", "{pairs}/train.jsonl", "--eval_strategy", "epoch"], "has no split 'test', only ['train']"),
     ],
 )
-def test_wrong_data_is_told_before_a_model_is_loaded(arguments, message, folder, tmp_path, capsys):
+def test_wrong_data_is_reported_before_a_model_is_loaded(arguments, message, folder, tmp_path, capsys):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a"}\n')
     filled = [argument.format(pairs=folder / "pairs", rows=rows) for argument in arguments]

@@ -140,7 +140,7 @@ def test_prefix_rewards_are_rewards_of_prefixes():
         )
 
 
-def test_each_generate_starts_again_and_nothing_stays_behind():
+def test_each_generate_starts_again_without_leftovers():
     policy = tiny_causal_lm()
     head = ELHSRModel.from_policy(policy)
     first, first_mask = left_padded_batch()

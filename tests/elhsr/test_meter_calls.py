@@ -279,7 +279,7 @@ def test_a_meter_in_one_thread_and_in_the_tasks_of_one_context():
         pool.submit(meter.__enter__).result()
 
 
-def test_a_call_that_fails_leaves_nothing_behind():
+def test_a_failed_call_leaves_no_hooks():
     policy = tiny_causal_lm()
 
     class Fails(StoppingCriteria):

@@ -102,7 +102,7 @@ def test_cached_and_recomputed_features_train_the_same_head(policy, tmp_path):
     torch.testing.assert_close(weights["memory"], weights["none"], atol=1e-4, rtol=1e-3)
 
 
-def test_interrupted_disk_cache_goes_on(policy, tmp_path, monkeypatch):
+def test_an_interrupted_disk_cache_resumes(policy, tmp_path, monkeypatch):
     groups = group_by_prompt(Dataset.from_list(labeled_rows()), tiny_tokenizer())
     config = ELHSRModel.from_policy(policy).config
     monkeypatch.setattr("hf_reward_ext.elhsr.feature_cache._SAVE_EVERY", 1)

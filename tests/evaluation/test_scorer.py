@@ -58,7 +58,7 @@ def test_a_reward_model_of_trl_reads_prompt_and_completion_as_one_text():
 
 
 @pytest.mark.parametrize("make", [elhsr, channel, lambda: GenARMRewardModel.from_causal_lm(tiny_causal_lm()).eval()])
-def test_our_models_are_told_where_the_completion_begins(make):
+def test_models_get_the_start_of_the_completion(make):
     torch.manual_seed(0)
     model, tokenizer = make(), tiny_tokenizer()
     result = evaluate_preferences(model, ROWS, tokenizer=tokenizer, batch_size=3)

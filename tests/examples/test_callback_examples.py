@@ -26,7 +26,7 @@ def test_grpo_runs_on_a_reward_model_that_it_trains_or_is_given(tmp_path, capsys
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_dpo_keeps_the_best_checkpoint_and_goes_on(tmp_path, capsys):
+def test_dpo_keeps_the_best_checkpoint_and_resumes(tmp_path, capsys):
     small = ["--num-problems", "60", "--num-prompts", "2", "--output", str(tmp_path)]
     with pytest.raises(SystemExit):
         main_of("dpo_with_callbacks")(small)

@@ -35,7 +35,7 @@ def test_the_demo_head_is_evaluated(tmp_path, capsys):
     }  # fmt: skip
 
 
-def test_a_model_of_a_folder_is_evaluated_and_its_card_told(tmp_path):
+def test_a_model_of_a_folder_is_evaluated_and_its_card_updated(tmp_path):
     folder, rows = tmp_path / "model", tmp_path / "rows.jsonl"
     config = LlamaConfig(
         vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,

@@ -188,7 +188,7 @@ def test_a_prompt_that_begins_with_the_padding_id_is_read_as_the_mask_says():
     torch.testing.assert_close(inferred, guide(ids[:, 1:]).logits[:, -1].log_softmax(-1))
 
 
-def test_generate_tells_the_mask_where_ids_alone_do_not():
+def test_generate_passes_the_mask_if_ids_are_ambiguous():
     policy, guide = tiny_causal_lm("llama"), tiny_causal_lm("llama", seed=1)
     ids = torch.tensor([[PAD, PAD, 5, 6], [PAD, 7, 8, 9]])  # the last one of each row begins the text
     mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])

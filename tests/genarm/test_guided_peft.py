@@ -87,7 +87,7 @@ def test_one_forward_serves_policy_and_guides():
     assert sizes == [(6, 3), (6, 1), (6, 1)]
 
 
-def test_an_error_in_a_forward_leaves_nothing_behind():
+def test_an_error_in_a_forward_leaves_no_hooks():
     model = adapted()
     guided = GuidedCausalLM.from_peft(model, ["arm"])
     ids = torch.tensor([[4, 5, 6]])

@@ -43,7 +43,7 @@ def test_padding_on_either_side_and_company_do_not_matter():
     torch.testing.assert_close(model(right).logits, together.logits, atol=1e-5, rtol=1e-5)
 
 
-def test_the_reward_of_a_token_is_read_one_position_before_it_and_stands_at_the_token():
+def test_the_reward_of_a_token_comes_from_the_previous_position_and_is_at_the_token():
     lm = tiny_causal_lm(hidden_size=VOCAB, num_hidden_layers=1)
     with torch.no_grad():  # its state is the token itself: after token v it is sure of v + 1
         for projection in (lm.model.layers[0].self_attn.o_proj, lm.model.layers[0].mlp.down_proj):

@@ -24,7 +24,7 @@ from kills import COMMANDS, LINES, compared, make_kill_inputs, resumed  # noqa: 
 SIZE = 2**25
 PAGE = 4096
 FREE = (0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320)  # pages
-OWN = re.compile(r"could not be (written|saved).*make room or allow writing|must have room for|disk does not give them")
+OWN = re.compile(r"could not be (written|saved).*make room or allow writing|must have room for|disk does not have them")
 
 
 class Disk:

@@ -18,7 +18,7 @@ from objects import NUM_PROMPTS, SUBJECTS, Subject  # noqa: E402
 
 PLAIN_EVERY = 5
 # A meter is entered, like a file: a second thread is refused by name before it generates.
-EXPLAINED = ("Another `HiddenStateReward` watches this policy already",)
+EXPLAINED = ("must have one open `HiddenStateReward`",)
 
 
 def count(subject: Subject, num_calls: int, num_threads: int) -> dict[str, int]:

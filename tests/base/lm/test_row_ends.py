@@ -112,7 +112,7 @@ def test_drafts_of_an_assistant_end_no_row():
         assert torch.equal(out, plain) and ends.completion_mask(out, 6).all()
 
 
-def test_calls_of_other_threads_are_left_alone_and_nothing_stays_behind():
+def test_calls_of_other_threads_are_not_recorded_and_no_wrapper_remains():
     policy, other = policy_with("own pad"), tiny_causal_lm(seed=1)
     ids, mask = left_padded_batch((5,))
     before = set(vars(policy))

@@ -98,6 +98,6 @@ def test_what_cannot_be_called_is_refused_when_it_is_bound(function, message):
         RewardFunction(function)
 
 
-def test_a_column_that_nobody_has_is_refused():
+def test_a_missing_column_is_refused():
     with pytest.raises(TypeError, match=r"the columns \['answer'\], but it also has the arguments \['solution'\]"):
         RewardFunction(lambda completions, solution: 0).check_columns(["answer"])

@@ -272,7 +272,7 @@ def test_revision_and_remote_code_reach_model_and_tokenizer(method, tmp_path, na
 
 
 @ALL
-def test_an_adapter_by_name_goes_on_training(method, tmp_path, named):
+def test_an_adapter_by_name_is_trained_further(method, tmp_path, named):
     base = AutoModelForCausalLM.from_pretrained(named)
     adapted = get_peft_model(base, LoraConfig(init_lora_weights=False, **LORA))
     adapted.save_pretrained(tmp_path / "adapter")

@@ -22,7 +22,7 @@ def pairs(count=60, seed=0):
     return [{"prompt": words(), "chosen": words(), "rejected": words()} for _ in range(count)]
 
 
-def test_the_chosen_response_stands_first_in_half_of_the_pairs():
+def test_the_chosen_response_is_first_in_half_of_the_pairs():
     (prompts, first, second), truth = alternating_pairs(pairs(4))
     rows = pairs(4)
     assert truth.tolist() == [True, False, True, False]

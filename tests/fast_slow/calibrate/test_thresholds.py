@@ -80,7 +80,7 @@ def test_the_bound_fails_where_quantiles_are_picked_by_their_errors():
     assert broken > 8
 
 
-def test_an_impossible_risk_keeps_nobody_and_too_few_pairs_are_refused():
+def test_an_impossible_risk_escalates_all_and_too_few_pairs_are_refused():
     data = simulated(count=400)
     hopeless = Outcomes(data.intuition, data.distribution, np.zeros(400), data.fast_tokens)
     assert escalated(thresholds_for_risk(Gate(), hopeless, 0.1), hopeless).all()

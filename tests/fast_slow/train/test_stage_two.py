@@ -17,7 +17,7 @@ from hf_reward_ext.fast_slow.train.verdict_reward import final_verdict
 ROWS = [{"prompt": f"w4 w{n}", "chosen": "w12 w13", "rejected": f"w{n + 3}"} for n in range(5, 9)]
 
 
-def test_each_judge_prompt_stands_once_with_either_first_verdict():
+def test_each_judge_prompt_occurs_once_with_each_first_verdict():
     prompt = pair_prompt()
     data = counterfactual_prefixes(ROWS[:1], prompt)
     ids = [prompt.tokenizer(text)["input_ids"] for text in data["prompt"]]
