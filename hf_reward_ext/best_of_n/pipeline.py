@@ -11,6 +11,7 @@ from transformers import TextGenerationPipeline, set_seed
 from transformers.pipelines.text_generation import ReturnType
 from transformers.utils.chat_template_utils import Chat
 
+from hf_reward_ext.base.lm.causal_lm import require_causal_lm
 from hf_reward_ext.base.lm.context import longest_input
 from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.tokens import token_ids
@@ -106,6 +107,7 @@ class BestOfNPipeline(TextGenerationPipeline):
                 "`reward_model` must be given to 'reward-bon', got None. Pass an ELHSR head, a reward model, its name, "
                 "or a callable `(prompts, completions) -> rewards`."
             )
+        require_causal_lm(args[0] if args else kwargs.get("model"), "model")
         # `super().__init__` checks the options, which depend on these attributes.
         self.options = BestOfNOptions()
         self.read_reward = as_read_reward(reward_model)

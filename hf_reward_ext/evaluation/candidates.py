@@ -5,7 +5,9 @@ from itertools import compress
 
 import numpy as np
 
+from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
+from hf_reward_ext.base.stats.intervals import check_interval
 from hf_reward_ext.evaluation.curves import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.results import BestOfNEvaluation
 from hf_reward_ext.evaluation.scoring import score_candidates
@@ -53,6 +55,8 @@ def evaluate_best_of_n(
     1.0
     ```
     """
+    check_interval(confidence, num_resamples)
+    check_count("batch_size", batch_size)
     prompts, completions, correct = read_candidate_rows(dataset)
     resolved = as_single_scorer(scorer, tokenizer, batch_size)
     rewards = score_candidates(prompts, completions, resolved, batch_size, show_progress)

@@ -7,7 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
+from hf_reward_ext.base.stats.intervals import check_interval
 from hf_reward_ext.evaluation.accuracy import agreement
 from hf_reward_ext.evaluation.benchmarks import judge_bench, llmbar, preference, reward_bench, rm_bench
 from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow, read_rows
@@ -82,6 +84,8 @@ def evaluate_preferences(
     1.0
     ```
     """
+    check_interval(confidence, num_resamples)
+    check_count("batch_size", batch_size)
     rows = read_benchmark(dataset, format)
     benchmark = _FORMATS[format]
     resolved = as_scorer(scorer, tokenizer, batch_size)

@@ -12,6 +12,7 @@ from transformers import CompileConfig
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, WatchesGenerate
 from hf_reward_ext.base.lm.guide import CachedGuide
 from hf_reward_ext.base.lm.static_guide import StaticGuide
+from hf_reward_ext.base.options import check_number
 from hf_reward_ext.genarm.causal_lms import as_guides
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.prompt_view import PromptView
@@ -101,6 +102,8 @@ class GenARMLogitsProcessor(WatchesGenerate):
             for guide in guides
         ]
         self.prompt = PromptView(prompt_ids, prompt_attention_mask)
+        if entropy_threshold is not None:
+            check_number("entropy_threshold", entropy_threshold, least=0)
         self.entropy_threshold = entropy_threshold
         self._checked_size = None
         if tokenizer is not None or guide_tokenizers is not None:

@@ -1,5 +1,6 @@
 """Choice of the next tokens that the search tries."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,14 +32,14 @@ class Branching:
     branch_entropy: float | None = None
 
     def __post_init__(self):
-        if self.branch_temperature is not None and self.branch_temperature <= 0:
+        if self.branch_temperature is not None and not 0 < self.branch_temperature < math.inf:
             raise ValueError(
-                f"`branch_temperature` must be above 0, got {self.branch_temperature}. "
+                f"`branch_temperature` must be a number above 0, got {self.branch_temperature}. "
                 "Leave it out for the most probable tokens."
             )
-        if self.branch_entropy is not None and self.branch_entropy < 0:
+        if self.branch_entropy is not None and not 0 <= self.branch_entropy < math.inf:
             raise ValueError(
-                f"`branch_entropy` must be at least 0 nats, got {self.branch_entropy}. Leave it out "
+                f"`branch_entropy` must be a number of at least 0 nats, got {self.branch_entropy}. Leave it out "
                 "to fork at every branch point."
             )
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 Proposal = tuple[int, bool]  # a next token, and whether it ends its sequence
 
 
+MOST_LEAVES = 65_536  # beyond it no memory holds the tree
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """
@@ -50,6 +53,12 @@ class SearchSettings:
                 raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}. Change it.")
         if self.aggregate not in ("max", "mean"):
             raise ValueError(f"`aggregate` must be 'max' or 'mean', got {self.aggregate!r}. Choose one.")
+
+        if self.max_leaves > MOST_LEAVES:
+            raise ValueError(
+                f"`width` and `depth` must grow at most {MOST_LEAVES} leaves, each a row of every forward, got "
+                f"width={self.width} and depth={self.depth} with {self.max_leaves}. Lower one."
+            )
 
     @property
     def max_leaves(self) -> int:

@@ -3,8 +3,8 @@ from argparse import Namespace
 
 import pytest
 
-from hf_reward_ext.cli import demo, train
-from hf_reward_ext.cli.main import main
+from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, train
+from hf_reward_ext.cli.main import COMMANDS, main
 from hf_reward_ext.cli.processes import leaves_work_to_another
 
 
@@ -24,10 +24,27 @@ def test_the_first_of_several_processes_works_as_if_alone(launched, capsys):
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} & set(os.environ)
 
 
-def test_the_others_end(launched, monkeypatch):
+LINES = {
+    demo: "demo",
+    generate: "generate --model policy --prompt w3",
+    bon: "bon --model policy --reward_model head --prompt w3",
+    judge: "judge --model policy --data pairs.jsonl",
+    evaluate: "evaluate --scorer head --data pairs.jsonl",
+}
+
+
+def test_every_command_that_does_not_train_is_tried():
+    assert {*LINES, train} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "line"), LINES.items(), ids=LINES.values())
+def test_the_others_end(command, line, launched, monkeypatch):
     launched(1, 2)
-    monkeypatch.setattr(demo, "run", lambda options: pytest.fail("another process works"))
-    assert main(["demo"]) == 0
+    monkeypatch.setattr(command, "run", lambda options: pytest.fail("another process works"))
+    assert main(line.split()) == 0
+
+
+def test_one_process_works(launched):
     launched(0, 1)
     assert not leaves_work_to_another("bon")
 

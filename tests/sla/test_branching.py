@@ -56,8 +56,10 @@ def test_drawing_leaves_rows_alone_that_do_not_fork():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(branch_temperature=0), "`branch_temperature` must be above 0, got 0"),
-        (dict(branch_entropy=-1.0), "`branch_entropy` must be at least 0 nats, got -1.0"),
+        (dict(branch_temperature=0), "`branch_temperature` must be a number above 0, got 0"),
+        (dict(branch_temperature=float("nan")), "`branch_temperature` must be a number above 0, got nan"),
+        (dict(branch_entropy=-1.0), "`branch_entropy` must be a number of at least 0 nats, got -1.0"),
+        (dict(branch_entropy=float("nan")), "`branch_entropy` must be a number of at least 0 nats, got nan"),
     ],
 )
 def test_refusals(settings, message):

@@ -45,7 +45,7 @@ class CachedGuide:
         num_tokens_read (`int`): Number of tokens that the model has processed, summed over rows; for measurements.
 
     Raises:
-        ValueError: If the model's forward takes no cache under a known name.
+        ValueError: If the model's forward takes no cache under a known name, or an id is not one of the model.
 
     Example:
     ```python
@@ -87,6 +87,8 @@ class CachedGuide:
         if reading.ids is not None and torch.equal(ids, reading.ids) and torch.equal(mask, reading.mask):  # pyright: ignore
             return reading.last_logits  # pyright: ignore[reportReturnType]
         known = self._line_up(reading, ids, mask)
+        if known == 0:
+            self._check_ids(ids)
         reading.ids = None  # until the forward returns: an error in it leaves the cache in any state
         if known == 0 and reading.cache is not None:
             logits = self._read_distinct(reading, ids, mask)
@@ -96,6 +98,15 @@ class CachedGuide:
             # Clones: `generate` may reuse the memory.
             reading.ids, reading.mask, reading.last_logits = ids.clone(), mask.clone(), logits
         return logits
+
+    def _check_ids(self, ids: Tensor) -> None:
+        """Refuse ids that the guide has no embedding for, before its forward fails without a reason."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        if ids.numel() and int(ids.max()) >= rows:
+            raise ValueError(
+                f"A guide must have the tokens of the policy, but a `{type(self.model).__name__}` with {rows} "
+                f"embeddings got the id {int(ids.max())}. Pass a guide with the tokenizer of the policy."
+            )
 
     def _read_distinct(self, reading: Reading, ids: Tensor, mask: Tensor) -> Tensor:
         """Read each distinct row once: beams and return sequences start as copies of their prompt."""

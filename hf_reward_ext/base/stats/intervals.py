@@ -1,6 +1,7 @@
 """Means with bootstrap intervals over prompts."""
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,20 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.lower:.3f}, {self.upper:.3f}]"
+
+
+def check_interval(confidence: float, num_resamples: int) -> None:
+    """
+    Raise `ValueError` if options of an interval are out of range; see [`mean_with_interval`].
+
+    Args:
+        confidence (`float`): Confidence level of the interval.
+        num_resamples (`int`): Size of the bootstrap.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` must be a number above 0 and below 1, got {confidence}. Pass 0.95, say.")
+    if isinstance(num_resamples, bool) or not isinstance(num_resamples, Integral) or num_resamples < 1:
+        raise ValueError(f"`num_resamples` must be an integer of at least 1, got {num_resamples}. Pass 2000, say.")
 
 
 def mean_with_interval(
@@ -32,7 +47,7 @@ def mean_with_interval(
         [`Estimate`]
 
     Raises:
-        ValueError: If there are no values or one is NaN.
+        ValueError: If there are no values, one is NaN, or an option is out of range.
 
     Example:
     ```python
@@ -42,6 +57,7 @@ def mean_with_interval(
     """
     from scipy.stats import bootstrap  # takes a second to import
 
+    check_interval(confidence, num_resamples)
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or values.size == 0 or np.isnan(values).any():
         raise ValueError(
@@ -122,6 +138,7 @@ def composite_with_interval(
     0.5
     ```
     """
+    check_interval(confidence, num_resamples)
     rng = np.random.default_rng(seed)
     value, draws = 0.0, np.zeros(num_resamples)
     for name, weight in weights.items():
