@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from datasets import Dataset
+from method_trainers import CLASSES, trainer_of
 from tiny import left_padded_batch, tiny_causal_lm, tiny_tokenizer
 from tiny_judges import VERDICTS, pair_judge
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
@@ -86,6 +88,14 @@ def test_what_is_no_causal_lm(use, kind, request):
         pytest.skip("transformers loads it by its name, or asks for it")
     with pytest.raises(TypeError, match="must be a causal LM, got "):
         use(NO_MODELS[kind]())
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_a_tokenizer_of_more_tokens_than_the_model(method, tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["z1", "z2"])
+    with pytest.raises(ValueError, match="`model` must have an embedding for each of the tokenizer's 34 ids, got 32"):
+        trainer_of(method, tmp_path, Dataset.from_list(PAIRS), tokenizer=tokenizer)
 
 
 def test_a_guide_with_fewer_tokens_names_the_id():

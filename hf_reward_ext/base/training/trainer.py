@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardTrainer
 
+from hf_reward_ext.base.lm.causal_lm import require_vocabulary
 from hf_reward_ext.base.preference.datasets import plain_dataset
 from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.preference.pairs import check_preference_rows
@@ -103,6 +104,7 @@ class BaseRewardTrainer(RewardTrainer):
             processing_class = load_processing_class(causal_lm, args)
         may_grow = self._trains_all_weights(args) and peft_config is None and model is causal_lm
         set_special_tokens(causal_lm, processing_class, args, may_grow=may_grow)
+        require_vocabulary(causal_lm, processing_class, "model")
         model, peft_config = self._build_model(model, args, processing_class, peft_config)
         train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
         self._averages = {"train": Averages(), "eval": Averages()}
