@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from trl import GRPOConfig
 
 import hf_reward_ext as ours
-from hf_reward_ext import best_of_n, evaluation, fast_slow
+from hf_reward_ext import best_of_n, elhsr, evaluation, fast_slow
 from hf_reward_ext import hub as hub_package
 from hf_reward_ext.fast_slow import FastSlowGenerationMixin, Gate
 
@@ -42,7 +42,8 @@ PLAIN = [place for place, function in PUBLIC.items() if not takes_any(function) 
 
 @pytest.mark.parametrize("place", PLAIN)
 def test_python_refuses_it(place):
-    with pytest.raises(TypeError, match="unknown_keyword|takes no arguments"):
+    # Checks of shapes, which run in tests alone, miss the arguments first.
+    with pytest.raises(TypeError, match="unknown_keyword|takes no arguments|missing a required argument"):
         PUBLIC[place](**UNKNOWN)
 
 
@@ -58,6 +59,7 @@ PROTOCOLS = {
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_evaluate": "trainers pass all that they have to callbacks",
+    "elhsr.HiddenStateStoppingCriteria.__call__": "`generate` passes what its caller gave to all criteria",
     "FastSlowStoppingCriteria.__call__": "`generate` passes what its caller gave to all criteria",
     "ELHSRModelConfig.from_dict": "transformers takes back what it does not use",
     "FastSlowRewardModelConfig.from_dict": "transformers takes back what it does not use",
@@ -227,6 +229,9 @@ CALLS = {
     "TextScorer.from_pretrained": lambda m, **u: ours.TextScorer.from_pretrained(str(m.folder / "classifier"), **u),
     "best_of_n.best_within_budget": lambda m, **u: best_of_n.best_within_budget(
         m.pipe, ["w9"], num_candidates=4, max_new_tokens=2, **u
+    ),
+    "elhsr.write_answer": lambda m, **u: elhsr.write_answer(
+        m.policy, m.tokenizer, IDS, torch.ones(2, 2).long(), torch.ones(2, 2).bool(), "w9", max_new_tokens=2, **u
     ),
     "evaluation.best_of_n_curve": lambda m, **u: evaluation.best_of_n_curve(REWARDS, CORRECT, **u),
     "evaluation.majority_curve": lambda m, **u: evaluation.majority_curve([["a", "b"], ["a", "a"]], CORRECT, **u),
