@@ -1,5 +1,6 @@
 """Probability of a correct completion from the reward of a prefix."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -58,7 +59,7 @@ class PrefixCalibration:
         cls,
         prefix_rewards: Float[Tensor, "rows seq"],
         completion_mask: Bool[Tensor, "rows seq"],
-        labels: Float[Tensor, " rows"],
+        labels: Sequence[float] | Tensor,
     ) -> Self:
         """
         Fit the map to completions that the head was not trained on, with the same weight for each completion.
@@ -66,7 +67,7 @@ class PrefixCalibration:
         Args:
             prefix_rewards, completion_mask (`torch.Tensor` of shape `(rows, seq)`): Attributes of
                 [`HiddenStateReward`] after a call.
-            labels (`torch.Tensor` of shape `(rows,)`): 1 if the completion is correct, 0 if not.
+            labels (`list` or `torch.Tensor` of shape `(rows,)`): 1 if the completion is correct, 0 if not.
 
         Raises:
             ValueError: If shapes differ, or all labels are equal.
@@ -74,7 +75,7 @@ class PrefixCalibration:
         from sklearn.linear_model import LogisticRegression  # importing it is slow
 
         rewards, mask = prefix_rewards.double().cpu().numpy(), completion_mask.bool().cpu().numpy()
-        right = np.asarray(labels, dtype=float)
+        right = torch.as_tensor(labels).double().cpu().numpy()
         if rewards.shape != mask.shape or len(right) != len(mask):
             raise ValueError(
                 f"Rewards of shape {rewards.shape}, a mask of {mask.shape} and {len(right)} labels were given, but "
