@@ -3,78 +3,29 @@
 import copy
 import inspect
 import threading
-from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import GenerationConfig, GenerationMixin
+from transformers import GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
-from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_of, run_forward, unwrap_peft
+from hf_reward_ext.base.lm.forward import run_forward, unwrap_peft
 from hf_reward_ext.base.lm.generate_hook import effective_generation_config
-from hf_reward_ext.base.lm.row_ends import RowEnds, watch_row_ends
-from hf_reward_ext.base.lm.tokens import inferred_mask
+from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.lm.watched_ids import watched_ids
-from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
 from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.features import policy_features
+from hf_reward_ext.elhsr.metered_call import MeteredCall, running_calls, unwatch, watch
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
-from hf_reward_ext.elhsr.token_trace import TokenTrace
 
 _POSITIONAL = tuple(inspect.signature(GenerationMixin.generate).parameters)[1:]  # pyright: ignore[reportAttributeAccessIssue]
-# Open meters and running calls of this thread or task.
+# Open meters of this thread or task.
 _meters: ContextVar[tuple["HiddenStateReward", ...]] = ContextVar("hf_reward_ext_meters", default=())
-_calls: ContextVar[Mapping[int, "_Call | None"]] = ContextVar("hf_reward_ext_metered_calls", default={})  # noqa: B039
 _lock = threading.Lock()
-_hooks: WeakKeyDictionary[nn.Module, list] = WeakKeyDictionary()  # number of meters, and the handles of the hooks
-
-
-class _Call:
-    """State of one `generate` call."""
-
-    def __init__(
-        self, head: ELHSRModel, ids: Int[Tensor, "rows seq"], arguments: dict[str, Any], config: GenerationConfig
-    ):
-        self.head = head
-        self.trace = TokenTrace(ids.shape[1])
-        self.ends = RowEnds()
-        self.ids = ids
-        mask = arguments.get("attention_mask")
-        self.prompt_mask: Tensor = inferred_mask(ids, config) if mask is None else mask
-        self.cache_is_visible = bool(config.return_dict_in_generate) or any(
-            arguments.get(name) is not None for name in CACHE_NAMES
-        )
-        self.prepared: Tensor | None = None  # all ids of the next forward
-        self.reading: Tensor | None = None  # all ids of the current forward
-        self.last_inputs: dict[str, Any] = {}
-        self.cache = None
-
-    def num_unread(self, ids: Int[Tensor, "rows seq"], num_new: int) -> int:
-        """Return the number of completion tokens that the next forward reads."""
-        return max(0, min(num_new, ids.shape[1] - self.trace.prompt_length))
-
-    def prompt_masks(self, sequences: Int[Tensor, "rows seq"]) -> Int[Tensor, "rows prompt"]:
-        """Return the mask of each sequence's prompt, found by the order of outputs or by the ids of the prompt."""
-        copies, remainder = divmod(len(sequences), len(self.ids))
-        rows = torch.arange(len(self.ids), device=sequences.device).repeat_interleave(copies)
-        same = (sequences[:, None, : self.ids.shape[1]] == self.ids[None].to(sequences.device)).all(-1)
-        if same.any(-1).all() and (remainder or not same[torch.arange(len(rows)), rows].all()):
-            rows = same.int().argmax(-1)
-        elif remainder:  # otherwise the prompts may have been changed by token healing
-            raise ValueError(
-                "`sequences` must begin with prompts of the last `generate` call, but row "
-                f"{int((~same.any(-1)).nonzero()[0])} does not. Pass what that call returned."
-            )
-        return self.prompt_mask[rows.to(self.prompt_mask.device)]
-
-    def outputs_of_head(self, features: Tensor) -> Tensor:
-        weight, bias = self.head.effective_linear()
-        return nn.functional.linear(features.to(weight.device, weight.dtype), weight, bias)
 
 
 class HiddenStateReward:
@@ -130,7 +81,7 @@ class HiddenStateReward:
         self.last_token = last_token
         self._model = unwrap_peft(policy)
         self._is_open = self._is_running = False
-        self._call: _Call | None = None
+        self._call: MeteredCall | None = None
         self._result: tuple[Tensor, Tensor, Tensor] | None = None
         self._is_finished: Tensor | None = None
         self._sums_before: tuple[Tensor, Tensor] | None = None  # of the calls that the last one continues
@@ -143,7 +94,7 @@ class HiddenStateReward:
                     "A policy must have one open `HiddenStateReward`, got a second. Leave the first context."
                 )
             self._is_open = True
-            _watch(self._model)
+            watch(self._model, _generate)
         _meters.set((*_meters.get(), self))
         return self
 
@@ -151,7 +102,7 @@ class HiddenStateReward:
         _meters.set(tuple(meter for meter in _meters.get() if meter is not self))
         with _lock:
             self._is_open = False
-            _unwatch(self._model)
+            unwatch(self._model, _generate)
 
     @property
     def rewards(self) -> Float[Tensor, " rows"]:
@@ -199,7 +150,7 @@ class HiddenStateReward:
         Raises:
             RuntimeError: If no call runs, or it does not write its rows one token after the other (beams, drafts).
         """
-        call = _calls.get().get(id(self._model))
+        call = running_calls.get().get(id(self._model))
         if call is None or not self._is_running:
             raise RuntimeError(
                 "`generate` must run inside the context of its `HiddenStateReward` to read rewards meanwhile. Enter it "
@@ -216,7 +167,7 @@ class HiddenStateReward:
     def are_running(self, ids: Int[Tensor, "rows seq"]) -> Bool[Tensor, " rows"]:
         """Return which rows of the call that runs had not ended before their last token."""
         self.num_read(ids)
-        return _calls.get()[id(self._model)].ends.are_written(ids)  # pyright: ignore[reportOptionalMemberAccess]
+        return running_calls.get()[id(self._model)].ends.are_written(ids)  # pyright: ignore[reportOptionalMemberAccess]
 
     def running_rewards(self, ids: Int[Tensor, "rows seq"]) -> Float[Tensor, " rows"]:
         """
@@ -230,7 +181,7 @@ class HiddenStateReward:
         """
         if self.num_read(ids) == 0:
             raise RuntimeError("No token of a completion was read yet. Ask after the second step.")
-        call = _calls.get()[id(self._model)]
+        call = running_calls.get()[id(self._model)]
         gates, rewards = split_gate(call.trace.values)  # pyright: ignore[reportOptionalMemberAccess]
         return gated_mean(gates, rewards, torch.ones_like(gates, dtype=torch.bool))
 
@@ -268,7 +219,7 @@ class HiddenStateReward:
         """Run `generate` and score its output."""
         arguments = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
         config = effective_generation_config(self._model, arguments)
-        call = _Call(self.head, watched_ids(arguments, config, "HiddenStateReward"), arguments, config)
+        call = MeteredCall(self.head, watched_ids(arguments, config, "HiddenStateReward"), arguments, config)
         with _lock:
             if self._is_running:
                 raise RuntimeError(
@@ -277,8 +228,8 @@ class HiddenStateReward:
                 )
             self._check_carried(len(call.ids) * (config.num_return_sequences or 1))
             self._is_running = True
-        before = _calls.get()
-        _calls.set({**before, id(self._model): call})
+        before = running_calls.get()
+        running_calls.set({**before, id(self._model): call})
         try:
             with watch_row_ends(self._model) as call.ends:
                 output = plain(*args, **kwargs)
@@ -292,7 +243,7 @@ class HiddenStateReward:
             self._is_finished = call.ends.is_finished(sequences)
             self._call = call
         finally:
-            _calls.set(before)
+            running_calls.set(before)
             self._is_running = False
         return output
 
@@ -303,7 +254,7 @@ class HiddenStateReward:
                 "Pass them in that order."
             )
 
-    def _read_last_token(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> None:
+    def _read_last_token(self, call: MeteredCall, sequences: Int[Tensor, "rows seq"]) -> None:
         """Run one more forward on the final cache of `generate`, for the last token."""
         trace, cache = call.trace, call.cache
         read = sequences.shape[1] - 1 if trace.ids is None else trace.ids.shape[1]
@@ -331,7 +282,7 @@ class HiddenStateReward:
         if call.cache_is_visible and can_take_back:
             cache.crop(-1)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
-    def _score_tokens(self, call: _Call, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
+    def _score_tokens(self, call: MeteredCall, sequences: Int[Tensor, "rows seq"]) -> tuple[Tensor, Tensor, Tensor]:
         mask = call.ends.completion_mask(sequences, call.trace.prompt_length)
         values, found = call.trace.lookup(sequences)
         missing = mask & ~found.to(mask.device)
@@ -347,7 +298,7 @@ class HiddenStateReward:
 
     @torch.no_grad()
     def _second_pass(
-        self, call: _Call, sequences: Int[Tensor, "rows seq"], prompt_mask: Int[Tensor, "rows prompt"]
+        self, call: MeteredCall, sequences: Int[Tensor, "rows seq"], prompt_mask: Int[Tensor, "rows prompt"]
     ) -> Tensor:
         completion = prompt_mask.new_ones(len(sequences), sequences.shape[1] - prompt_mask.shape[1])
         reads_states = self.head.config.features == "hidden_states"
@@ -367,85 +318,18 @@ def _meter_of(model: nn.Module) -> HiddenStateReward | None:
     return next((meter for meter in _meters.get() if meter._model is model and meter._is_open), None)
 
 
-def _watch(model: nn.Module) -> None:
-    """Install the hooks of meters on a model; they do not affect calls of other threads."""
-    if model not in _hooks:
-        _hooks[model] = [
-            0,
-            model.register_forward_pre_hook(_before_forward, with_kwargs=True),  # pyright: ignore[reportArgumentType]
-            model.register_forward_hook(_after_forward, with_kwargs=True),  # pyright: ignore[reportArgumentType]
-        ]
-    _hooks[model][0] += 1
-    wrap_method(model, "generate", _generate)
-    wrap_method(model, "prepare_inputs_for_generation", _prepare)
-
-
-def _unwatch(model: nn.Module) -> None:
-    unwrap_method(model, "generate", _generate)
-    unwrap_method(model, "prepare_inputs_for_generation", _prepare)
-    _hooks[model][0] -= 1
-    if _hooks[model][0] == 0:
-        for handle in _hooks.pop(model)[1:]:
-            handle.remove()
-
-
 def _generate(model: nn.Module, plain, *args, **kwargs):
-    meter, before = _meter_of(model), _calls.get()
+    meter, before = _meter_of(model), running_calls.get()
     if meter is None:
         return plain(*args, **kwargs)
     if id(model) not in before:
         return meter._measure(plain, args, kwargs)
     # Drafts of the policy for itself (early exit) are not part of the output.
-    _calls.set({**before, id(model): None})
+    running_calls.set({**before, id(model): None})
     try:
         return plain(*args, **kwargs)
     finally:
-        _calls.set(before)
-
-
-def _prepare(model: nn.Module, plain, input_ids, *args, **kwargs):
-    call = _calls.get().get(id(model))
-    if call is not None:
-        call.prepared = input_ids
-    return plain(input_ids, *args, **kwargs)
-
-
-@torch.compiler.disable  # the recorded shapes change in every step, which would recompile
-def _before_forward(module: nn.Module, args, kwargs=None):
-    call = _calls.get().get(id(module))
-    # Unprepared forwards are not those of `generate`, but of a search or a guide on the policy.
-    if call is None or call.prepared is None or kwargs is None:
-        return None
-    call.reading, call.prepared = call.prepared, None
-    layers = call.head.config.layers
-    if call.head.config.features == "hidden_states" and _num_unread(call, kwargs) > 0:
-        asked = kwargs.get("output_hidden_states")
-        if isinstance(asked, (list, tuple)):
-            kwargs["output_hidden_states"] = sorted({*asked, *layers})
-        elif not asked:
-            kwargs["output_hidden_states"] = list(layers)
-    return args, kwargs
-
-
-@torch.compiler.disable
-def _after_forward(module: nn.Module, args, *kwargs_and_output) -> None:
-    call = _calls.get().get(id(module))
-    # In a thread that runs while the hook is removed, torch may omit the keywords.
-    if call is None or call.reading is None or len(kwargs_and_output) < 2:
-        return
-    kwargs, output = kwargs_and_output
-    ids, call.reading = call.reading, None
-    call.last_inputs, call.cache = kwargs, cache_of(output)  # pyright: ignore[reportAttributeAccessIssue]
-    unread = _num_unread(call, kwargs, ids)
-    if unread > 0:
-        features = policy_features(output, call.head.config, last=unread)
-        call.trace.record(ids, call.outputs_of_head(features))
-
-
-def _num_unread(call: _Call, kwargs: dict[str, Any], ids: Tensor | None = None) -> int:
-    ids = call.reading if ids is None else ids
-    new = kwargs.get("input_ids")
-    return 0 if new is None or ids is None else call.num_unread(ids, new.shape[1])
+        running_calls.set(before)
 
 
 def _can_append(cache, read: int) -> bool:
