@@ -9,7 +9,9 @@ from typing import Any, get_args
 
 import jaxtyping
 import torch
-from beartype import beartype
+from beartype import BeartypeConf, beartype
+
+_INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)  # as for type checkers
 
 
 def install() -> None:
@@ -27,7 +29,7 @@ def check_shapes(function: Callable) -> Callable:
     """
     annotations = inspect.get_annotations(function)
     function.__annotations__ = {name: hint for name, hint in annotations.items() if _has_shape(hint)}
-    return beartype(function) if function.__annotations__ else function
+    return beartype(function, conf=_INT_IS_FLOAT) if function.__annotations__ else function
 
 
 def _checked_if_shaped(jaxtyped: Callable, *, typechecker: Callable) -> Callable:
