@@ -48,8 +48,10 @@ class TokenTrace:
     def record(self, ids: Int[Tensor, "rows seq"], values: Float[Tensor, "rows new width"]) -> None:
         """Add the values of the last `new` tokens of `ids`, which are all tokens read so far."""
         first_new = ids.shape[1] - values.shape[1] - self.prompt_length
-        self._roll_back(first_new)
+        dropped = self._roll_back(first_new)
         parents = self._find_parents(ids, ids.shape[1] - values.shape[1])
+        if dropped is not None and self._values:
+            parents = dropped if parents is None else dropped[parents]
         if self._first_ids is None:
             self._first_ids = ids[:, : self.prompt_length + 1].clone()
         for step in range(values.shape[1]):
@@ -91,13 +93,19 @@ class TokenTrace:
             return False
         return torch.equal(sequences[:, :width], self._ids[:, :width])
 
-    def _roll_back(self, first_new: int) -> None:
+    def _roll_back(self, first_new: int) -> Tensor | None:
+        """Drop tokens that were taken back, and return how rows had changed places on the way to them."""
         if first_new > len(self._values):
             raise RuntimeError(
                 f"The model read token {first_new} of the completion, but only {len(self._values)} tokens before it "
                 "were recorded. Enter the context before `generate` starts."
             )
+        dropped = None
+        for parents in self._parents[first_new:]:
+            if parents is not None:
+                dropped = parents if dropped is None else dropped[parents]
         del self._values[first_new:], self._tokens[first_new:], self._parents[first_new:]
+        return dropped
 
     def _find_parents(self, ids: Tensor, known: int) -> Tensor | None:
         if not self._values or self._ids is None:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
@@ -22,6 +22,8 @@ def value_of(prefix):
     prompts=st.lists(st.lists(TOKENS, min_size=2, max_size=2), min_size=1, max_size=3),
     operations=st.lists(st.tuples(st.sampled_from(["read", "select", "take back"]), st.integers(0, 999)), max_size=10),
 )
+@example([[0, 0]], [("read", 0), ("select", 1), ("read", 0), ("take back", 0), ("read", 0)])
+@example([[0, 0], [0, 0]], [("read", 0), ("select", 1), ("read", 0), ("take back", 0), ("read", 0)])
 def test_a_trace_finds_the_values_of_every_row_that_was_read(prompts, operations):
     rows, trace, read = [list(prompt) for prompt in prompts], TokenTrace(2), 0
     for operation, number in operations:
