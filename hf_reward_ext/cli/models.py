@@ -169,7 +169,8 @@ def load_causal_lm(name: str, **kwargs: Any) -> Any:
         return policy.to(torch.float32 if dtype in (None, "auto") else getattr(torch, dtype))
     base = adapter_base(name)
     if base is None:
-        model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **kwargs)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **kwargs)
+        model, report = loaded
         check_loaded(name, model, {"missing_keys": report["missing_keys"]})  # others may be of another head
         return model
     revision = kwargs.pop("revision", None)  # revision of the adapter, not of its base

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -31,7 +31,7 @@ def watch_forward(model: nn.Module, after: Callable[[nn.Module, Any], None]) -> 
 
     with _lock:
         if model not in _hooks:
-            _hooks[model] = Counter(), model.register_forward_hook(run)
+            _hooks[model] = Counter(), model.register_forward_hook(cast(Any, run))
         _hooks[model][0][after] += 1
 
 

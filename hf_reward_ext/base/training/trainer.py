@@ -166,7 +166,7 @@ class BaseRewardTrainer(RewardTrainer):
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
         """As [`~transformers.Trainer.train`]; a disk that is full is named, before the first step where it can be."""
         if self.args.should_save:
-            check_room(self.model, str(self.args.output_dir))
+            check_room(cast(Any, self.model), str(self.args.output_dir))
         with naming_folder(str(self.args.output_dir)):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
