@@ -435,7 +435,7 @@ def test_refusals(rt):
         rt.base.generate(input_ids, **search)
     with pytest.raises(TypeError, match="`reward` must be .*got a `int`"):
         rt.base.generate(input_ids, **search, reward=3)
-    with pytest.raises(TypeError, match="`on_chunk` of type `int`"):
+    with pytest.raises(TypeError, match="`on_chunk` must be a callable or a streamer.*got a `int`"):
         rt.generate(input_ids, **search, on_chunk=3)
     with pytest.raises(ValueError, match="`width` has 2 numbers, but there are 1 prompts"):
         rt.generate(input_ids, **search, width=[2, 3])
