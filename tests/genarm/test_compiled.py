@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from packaging.version import Version
 from peft import LoraConfig, get_peft_model
 from tiny import left_padded_batch, tiny_causal_lm
 from torch._dynamo.testing import CompileCounter
@@ -13,6 +14,10 @@ from transformers import CompileConfig
 from hf_reward_ext import GenARMLogitsProcessor, GuidedCausalLM
 
 NEW_TOKENS = 7  # more than the graphs that are allowed
+TORCH = Version(Version(torch.__version__).base_version)
+# Of torch's older compilers 2.6 cannot trace a forward of transformers, and 2.8 cannot trace LoRA groups.
+composites = pytest.mark.skipif(TORCH < Version("2.13"), reason="composites are compiled with torch 2.13 and newer")
+guides = pytest.mark.skipif(TORCH < Version("2.8"), reason="guides are compiled with torch 2.8 and newer")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +56,7 @@ def num_graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
+@composites
 def test_the_composite_is_one_graph_for_all_steps():
     guided = GuidedCausalLM(one_layer(), one_layer(1), 1.5)
     static = dict(cache_implementation="static", compile_config=counting(fullgraph=True))
@@ -60,6 +66,7 @@ def test_the_composite_is_one_graph_for_all_steps():
 
 
 @pytest.mark.slow
+@composites
 def test_the_callers_own_compilation_adds_a_graph_for_the_prompt():
     guided, counter = GuidedCausalLM(one_layer(), one_layer(1), 1.5), CompileCounter()
     expected = write(guided)
@@ -69,6 +76,7 @@ def test_the_callers_own_compilation_adds_a_graph_for_the_prompt():
     assert counter.frame_count == 2
 
 
+@composites
 def test_adapters_are_compiled_with_their_groups():
     guided = GuidedCausalLM.from_peft(adapted(), alpha=1.5)
     expected = write(guided)
@@ -80,6 +88,7 @@ def test_adapters_are_compiled_with_their_groups():
 
 
 @pytest.mark.parametrize("architecture", ["llama", pytest.param("gemma3_text", marks=pytest.mark.slow)])
+@guides
 def test_guides_of_the_processor_are_compiled_for_one_token(architecture):
     policy, guide = one_layer(), one_layer(1, architecture)
     plain = [GenARMLogitsProcessor(guide, 1.5)]
@@ -99,6 +108,7 @@ def test_guides_of_the_processor_are_compiled_for_one_token(architecture):
 
 
 @pytest.mark.slow
+@guides
 def test_guides_that_the_caller_compiled_are_traced_for_prompts_too():
     policy, guide, counter = one_layer(), one_layer(1), CompileCounter()
     expected = write(policy, logits_processor=[GenARMLogitsProcessor(guide, 1.5)])
@@ -119,3 +129,9 @@ def test_compiled_wrappers_are_causal_lms():
         ):
             assert torch.equal(write(policy, logits_processor=[processor]), expected)
         assert torch.equal(write(GuidedCausalLM(torch.compile(policy), torch.compile(guide), 1.5)), expected)
+
+
+def test_a_compiler_that_cannot_trace_the_guide_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(ValueError, match="`compile_config` must be None with torch 2.6.0.* or newer"):
+        GenARMLogitsProcessor(one_layer(1), 1.5, static_cache_length=16, compile_config=counting())

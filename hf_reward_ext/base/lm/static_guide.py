@@ -3,6 +3,7 @@
 import functools
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from transformers import CompileConfig, StaticCache
 from transformers.cache_utils import DummyLayer, StaticLayer, StaticSlidingWindowLayer
@@ -11,6 +12,10 @@ from transformers.masking_utils import create_masks_for_generate
 from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
 from hf_reward_ext.base.lm.forward import generate_cache_name, positions_of, run_forward, unwrap_peft
 from hf_reward_ext.base.lm.guide import CachedGuide, Reading, common_prefix
+
+
+# The compiler of torch 2.6 fails in the forward of transformers 5.23 (`NameError` in its `output_capturing`).
+_OLDEST_COMPILER = "2.8"
 
 
 class StaticGuide(CachedGuide):
@@ -28,7 +33,8 @@ class StaticGuide(CachedGuide):
             see `tests/gpu`. Default: no compilation.
 
     Raises:
-        ValueError: If the length is not a positive number, or the model has layers other than attention.
+        ValueError: If the length is not a positive number, the model has layers other than attention, or
+            `compile_config` is given with a torch older than 2.8.
         TypeError: If `compile_config` is not a `CompileConfig`.
 
     Example:
@@ -48,6 +54,11 @@ class StaticGuide(CachedGuide):
             raise TypeError(
                 f"`compile_config` must be a `CompileConfig`, got `{type(compile_config).__name__}`. Make one with "
                 "`transformers.CompileConfig(...)`."
+            )
+        if compile_config is not None and Version(torch.__version__) < Version(_OLDEST_COMPILER):
+            raise ValueError(
+                f"`compile_config` must be None with torch {torch.__version__}, whose compiler cannot trace models of "
+                f"transformers. Leave it out, or install torch {_OLDEST_COMPILER} or newer."
             )
         if not can_select_rows(new_cache(model)) or not all(map(_is_attention, _static_cache(model, length).layers)):
             raise ValueError(
