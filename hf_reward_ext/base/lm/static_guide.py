@@ -13,7 +13,6 @@ from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
 from hf_reward_ext.base.lm.forward import generate_cache_name, positions_of, run_forward, unwrap_peft
 from hf_reward_ext.base.lm.guide import CachedGuide, Reading, common_prefix
 
-
 # The compiler of torch 2.6 fails in the forward of transformers 5.23 (`NameError` in its `output_capturing`).
 _OLDEST_COMPILER = "2.8"
 
