@@ -30,7 +30,7 @@ def rank_by_vote(
     for record, completion in zip(records, completions, strict=True):
         record["answer"] = None if record["pruned"] else check_hashable(extract_answer(completion))
     answers = [record["answer"] for record in records]
-    weights = _weights([record["score"] for record in records]) if vote == "weighted" else None
+    weights = _weights([record["score"] for record in records], answers) if vote == "weighted" else None
     winner, _ = majority_vote(answers, weights)
     best = None if winner is None else answers[winner]
     return sorted(records, key=lambda record: (record["answer"] != best, *_rank(record)))
@@ -41,8 +41,13 @@ def _rank(record: dict) -> tuple[bool, bool, float]:
     return score is None, record["pruned"], 0.0 if score is None else -score
 
 
-def _weights(scores: Sequence[float | None]) -> list[float]:
-    values = np.array([-np.inf if score is None else score for score in scores])
+def _weights(scores: Sequence[float | None], answers: Sequence[object]) -> list[float]:
+    # Only those that vote set the scale: next to a far better score of others they would all round to 0.
+    values = np.array(
+        [-np.inf if score is None or answer is None else score for score, answer in zip(scores, answers, strict=True)]
+    )
+    if np.isneginf(values).all():
+        return [0.0] * len(values)
     weights = np.exp(values - values.max())
     return (weights / weights.sum()).tolist()
 

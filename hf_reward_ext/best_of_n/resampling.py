@@ -56,7 +56,9 @@ class Resampling:
                 step.
             offsets (`torch.Tensor` of shape `(prompts,)`): Uniform random numbers in [0, 1).
         """
-        weights = (gains.double() / self.temperature).softmax(-1)
+        gains = gains.double()
+        # Below the best first, since a small temperature makes infinities, of which a softmax has no share.
+        weights = ((gains - gains.amax(-1, keepdim=True)) / self.temperature).softmax(-1)
         return systematic_ancestors(weights, offsets.double())
 
 
