@@ -166,6 +166,9 @@ def _end_of_turn(
     messages: list[dict], index: int, ids: list[int], start: int, render: Callable, processing_class
 ) -> int:
     eos = processing_class.eos_token_id
+    if processing_class.eos_token in str(messages[index].get("content")):
+        # EOS that the text itself holds is no end of the turn.
+        start = max(start, len(ids) - _common_suffix(ids, render(_replaced(messages, index))))
     if index == len(messages) - 1:
         return _after_last_eos(ids, start, len(ids), eos)
     alone = render(messages[: index + 1])

@@ -312,9 +312,15 @@ def _encode_text(prompt: str, completion: str, processing_class) -> tuple[list[i
 def _text_ids(text: str, processing_class) -> list[int]:
     """Return the ids of a text, with a single BOS and EOS even if both the text and the tokenizer add them."""
     ids = list(processing_class(text)["input_ids"])
-    if len(ids) > 1 and ids[0] == ids[1] == processing_class.bos_token_id:
+    doubles_bos = len(ids) > 1 and ids[0] == ids[1] == processing_class.bos_token_id
+    doubles_eos = len(ids) > 1 and ids[-1] == ids[-2] == processing_class.eos_token_id
+    if not doubles_bos and not doubles_eos:
+        return ids
+    # Two in the text itself are the text's: a prompt that ends with EOS before a completion that is EOS.
+    own = list(processing_class(text, add_special_tokens=False)["input_ids"])
+    if doubles_bos and ids[1 : 1 + len(own)] == own:
         ids = ids[1:]
-    if len(ids) > 1 and ids[-1] == ids[-2] == processing_class.eos_token_id:
+    if doubles_eos and ids[-1 - len(own) : -1] == own:
         ids = ids[:-1]
     return ids
 
