@@ -93,7 +93,7 @@ def _is_same(value: Any, read: Any) -> bool:
         return all(_is_same(value.get(key), read.get(key)) for key in {**value, **read})
     if isinstance(value, list | tuple) and isinstance(read, list):
         return len(value) == len(read) and all(map(_is_same, value, read))
-    return value == read
+    return value == read and isinstance(value, bool) == isinstance(read, bool)  # `False == 0.0`, but Arrow has types
 
 
 def _column(values: list, kind: Any) -> pa.Array:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hf_reward_ext.base.saving.atomic import check_target, naming_file, replace_file, replace_text
-from hf_reward_ext.base.saving.parts import Parts, describe_changes
+from hf_reward_ext.base.saving.parts import Parts, describe_changes, has_fields
 from hf_reward_ext.best_of_n.joining import join_arrow, join_lines
 
 _FORMAT = "hf_reward_ext rows 1"
@@ -152,8 +152,8 @@ class ResumableWriter:
         recorded = _read_info(self.info)
         if self.info.exists() and recorded is None:
             raise ValueError(
-                f"{str(self.info)!r} must be free for the record of the file, but another file has that name. "
-                "Rename it, or choose another path."
+                f"{str(self.info)!r} must be free for the record of the file, but another file has that name, "
+                "or this record was changed. Rename it, or choose another path."
             )
         if not self.path.exists():
             return None
@@ -194,9 +194,9 @@ def _read_info(path: Path) -> dict | None:
     """Return the record in a file; `None` if it is missing or another file."""
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return info if isinstance(info, dict) and info.get("format") == _FORMAT else None
+    return info if has_fields(info, _FORMAT, settings=dict, num_rows=int, size=int, sha256=str, parts=list) else None
 
 
 def _describe(path: Path) -> dict[str, Any]:

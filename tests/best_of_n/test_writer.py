@@ -15,7 +15,8 @@ import time
 
 import numpy as np
 import pytest
-from datasets import Dataset, Json, load_dataset
+from datasets import Dataset, load_dataset
+from written_rows import Killed, count_operations, is_same, read_arrow
 
 from hf_reward_ext import write_best_of_n
 from hf_reward_ext.best_of_n import ResumableWriter, preference_rows, sft_rows
@@ -133,31 +134,6 @@ def test_a_killed_run_resumes(tmp_path):
     assert path.read_bytes() == write(tmp_path / "whole.jsonl", pipe).read_bytes()
 
 
-class Killed(BaseException):
-    """A process that is killed: nothing that it would still do is done."""
-
-
-OPERATIONS = ("replace", "unlink", "rmdir", "mkdir", "fsync")
-
-
-def count_operations(monkeypatch, dies_at, error):
-    """Numbers what changes the disk; at one number an error is raised, and if it kills, at all that follow."""
-    count = itertools.count()
-
-    def wrap(operation):
-        def wrapped(*args, **kwargs):
-            number = next(count)
-            if number == dies_at or (number > dies_at and error is Killed):
-                raise error
-            return operation(*args, **kwargs)
-
-        return wrapped
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
-    return count
-
-
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
 @pytest.mark.parametrize(
     "error", [Killed, OSError(errno.ENOSPC, "No space left on device")], ids=["killed", "full disk"]
@@ -263,26 +239,6 @@ def random_rows(rng):
     return [
         [{name: value(kind) for name, kind in columns.items() if rng.random() < 0.8} for _ in range(rng.randrange(4))]
         for _ in range(rng.randrange(1, 4))
-    ]
-
-
-def is_same(value, other):
-    """Equality, where a missing key is None."""
-    if isinstance(value, dict):
-        return all(is_same(value.get(key), other.get(key)) for key in {**value, **other})
-    if isinstance(value, list):
-        return isinstance(other, list) and len(value) == len(other) and all(map(is_same, value, other))
-    return value == other and isinstance(value, bool) == isinstance(other, bool)
-
-
-def read_arrow(path):
-    """Rows of an Arrow file; columns of several types by Python's JSON, since that of datasets rounds floats."""
-    dataset = Dataset.from_file(str(path))
-    mixed = [name for name, feature in dataset.features.items() if isinstance(feature, Json)]
-    rows = dataset.data.table.to_pylist()
-    return [
-        {name: json.loads(value) if name in mixed and value is not None else value for name, value in row.items()}
-        for row in rows
     ]
 
 

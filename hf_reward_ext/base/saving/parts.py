@@ -219,6 +219,25 @@ def describe_changes(before: dict, now: dict) -> str:
     return "; ".join(shown) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def has_fields(record: Any, format: str, **kinds: type) -> bool:
+    """
+    Return whether the JSON value of a file is a record of a format with all of its fields.
+
+    Args:
+        record: JSON value.
+        format (`str`): Name of the format.
+        **kinds (`type`): Fields and their types.
+
+    Example:
+    ```python
+    >>> has_fields({"format": "rows 1", "size": "3"}, "rows 1", size=int)
+    False
+    ```
+    """
+    is_ours = isinstance(record, dict) and record.get("format") == format
+    return is_ours and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+
+
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -233,9 +252,9 @@ def _read(path: Path) -> tuple[dict, str]:
     try:
         first, _, rest = path.read_text(encoding="utf-8").partition("\n")
         header, body = json.loads(first), rest.removesuffix("\n")
-    except ValueError as error:  # invalid JSON or UTF-8
+    except (ValueError, RecursionError) as error:  # invalid JSON or UTF-8
         raise ValueError(broken.format("it is truncated or not a part")) from error
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+    if not has_fields(header, _FORMAT, settings=dict, inputs=str, num_rows=int, sha256=str):
         raise ValueError(broken.format("it is not a part, or from another version"))
     if hashlib.sha256(body.encode()).hexdigest() != header["sha256"]:
         raise ValueError(broken.format(f"it does not have its {header['num_rows']} rows"))
