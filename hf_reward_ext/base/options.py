@@ -37,7 +37,7 @@ def check_number(
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"`{name}` must be a number{_range(above, least, below, most)}, got {value!r}.")
-    if not math.isfinite(value) or not (above < value < below and least <= value <= most):  # pyright: ignore[reportOperatorIssue]
+    if not _is_finite(value) or not (above < value < below and least <= value <= most):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"`{name}` must be a number{_range(above, least, below, most)}, got {value}.")
 
 
@@ -151,6 +151,13 @@ def _check_hint(name: str, value: Any, hint: Any) -> None:
     choices = [choice for part in [hint, *get_args(hint)] if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         check_choice(name, value, choices)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer above all floats
+        return False
 
 
 def _range(above: float, least: float, below: float, most: float) -> str:

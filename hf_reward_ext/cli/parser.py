@@ -12,9 +12,12 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from trl import TrlParser
 
 from hf_reward_ext.base.options import check_declared
+from hf_reward_ext.cli.config_file import read_options
 
 COMMON = "of every command"
 _METAVARS = {"int": "N", "float": "X"}
+_FLAGS = ("json", "debug")
+_ONLY_ON_LINE = ("config", "h", "help", "help_all")
 # Metadata of a field for this parser: another name of the option, and its meaning for results (see work.py).
 _OWN_METADATA = ("option", "kind", "revision")
 
@@ -147,16 +150,12 @@ class OptionParser(TrlParser):
         return found.config, others
 
     def _read(self, path: Path) -> dict[str, Any]:
-        import yaml
-
         if not path.is_file():
             self.error(f"argument --config: there is no file {str(path)!r}")
         try:
-            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            self.error(f"argument --config: {str(path)!r} is no YAML: {' '.join(str(error).split())}")
-        if not isinstance(settings, dict):
-            self.error(f"argument --config: {str(path)!r} does not map option names to values")
+            settings = read_options(path)
+        except ValueError as error:
+            self.error(f"argument --config: {error}")
         variables = settings.pop("env", None) or {}
         if not isinstance(variables, dict):
             self.error(f"argument --config: `env` in {str(path)!r} does not map names to values")
@@ -167,6 +166,12 @@ class OptionParser(TrlParser):
         for name, value in settings.items():
             field = str(name).replace("-", "_")
             field = spelled.get(field, field)
+            if field in _ONLY_ON_LINE:
+                self.error(f"argument --config: `{name}` in {str(path)!r} is an option of the command line only")
+            if field in _FLAGS and field not in hints and not isinstance(value, bool):
+                self.error(f"argument --config: `{name}` in {str(path)!r} must be true or false, got {value!r}")
+            if field in read:
+                self.error(f"argument --config: `{name}` in {str(path)!r} is given several times")
             if value is not None or type(None) in get_args(hints.get(field)):  # null means the default
                 read[field] = value
         return read

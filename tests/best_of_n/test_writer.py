@@ -284,6 +284,7 @@ def test_types_are_read_off_all_rows(tmp_path, first, later, feature):
         ([float("inf")], ValueError, r"\['a'\]\[0\] must be a finite number, got inf"),
         (2**63, ValueError, "must fit 64 bits, got 9223372036854775808. Write it as text"),
         ("\ud800", ValueError, "must be text that UTF-8 can hold"),
+        ({"a\0b": 2}, ValueError, "must have keys without a null character"),
         ({1: 2}, TypeError, "must have text keys, got 1"),
         ({"b": {3}}, TypeError, r"\['a'\]\['b'\] must be None, a bool, .* got a `builtins.set`"),
         (np.int64(1), TypeError, "got a `numpy.int64`. Convert it"),

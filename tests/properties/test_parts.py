@@ -12,11 +12,12 @@ from written_rows import Killed, count_operations, is_same, read_arrow
 from hf_reward_ext.best_of_n import ResumableWriter
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+KEYS = TEXT.filter(lambda text: "\0" not in text)
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
-    LEAVES | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=4
+    LEAVES | TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=4
 )
-ROWS = st.dictionaries(st.sampled_from(["a", "b", "ü c"]) | TEXT, VALUES, min_size=1, max_size=3)
+ROWS = st.dictionaries(st.sampled_from(["a", "b", "ü c"]) | KEYS, VALUES, min_size=1, max_size=3)
 PARTS = st.lists(st.lists(ROWS, max_size=2), min_size=1, max_size=3).filter(any)
 SUFFIXES = st.sampled_from([".jsonl", ".arrow"])
 DAMAGE = st.tuples(st.sampled_from(["truncate", "flip"]), st.integers(0, 10**6), st.integers(1, 255))

@@ -18,7 +18,8 @@ def check_json(value: Any, name: str) -> None:
 
     Raises:
         TypeError: If it has another type; the message names the position.
-        ValueError: If a number is not finite or needs more than 64 bits, or a text is not valid Unicode.
+        ValueError: If a number is not finite or needs more than 64 bits, a text is not valid Unicode, or a key has a
+            null character.
 
     Example:
     ```python
@@ -43,6 +44,8 @@ def check_json(value: Any, name: str) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"{name} must have text keys, got {key!r}. Turn it into `str`.")
             _check_text(key, f"a key of {name}")
+            if "\0" in key:  # Arrow ends a name there
+                raise ValueError(f"{name} must have keys without a null character, got {key!r}. Remove it.")
             check_json(item, f"{name}[{key!r}]")
     else:
         kind = type(value)

@@ -3,10 +3,12 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import cached_file
 
@@ -74,6 +76,33 @@ def refuse_weights(name: str | Path, model: nn.Module, file: str, problem: str) 
 
 
 @contextmanager
+def naming_checkpoint(name: str | Path, is_plain: bool) -> Iterator[None]:
+    """
+    Turn errors of other libraries about the files of a checkpoint into one that names it.
+
+    Args:
+        name (`str` or `Path`): Folder or name on the Hub.
+        is_plain (`bool`): Whether the caller gave no other arguments, so that every error is about the files.
+
+    Raises:
+        ValueError: If a file of the checkpoint is damaged.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_of_file = isinstance(error, (SafetensorError, LookupError, AttributeError, ArithmeticError, UnicodeError))
+        is_of_file |= isinstance(error, (AssertionError, JSONDecodeError)) or "size mismatch" in str(error)
+        is_about_value = isinstance(error, (ValueError, TypeError, RuntimeError, ImportError))
+        if str(name) in str(error) or not (is_of_file or is_plain and is_about_value):
+            raise
+        raise ValueError(
+            f"The checkpoint {str(name)!r} must hold the files that `save_pretrained` wrote, but one is damaged or was "
+            f"changed ({type(error).__name__}: {' '.join(str(error).split())}). Save the model again, or load an older "
+            "checkpoint."
+        ) from error
+
+
+@contextmanager
 def whole_adapter(name: str | Path, **hub_kwargs) -> Iterator[None]:
     """
     Reject an adapter with missing weights, which PEFT would initialize, or one stored as a pickle.
@@ -89,7 +118,8 @@ def whole_adapter(name: str | Path, **hub_kwargs) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Found missing adapter keys")
         try:
-            yield
+            with naming_checkpoint(name, is_plain=False):
+                yield
         except UserWarning as error:
             if "Found missing adapter keys" not in str(error):
                 raise

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from hf_reward_ext.base.lm.keywords import declared_keywords, refuse_unknown
 from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.base.saving.card import CARD, CardText, write_model_card
-from hf_reward_ext.base.saving.loading import check_loaded, require_config
+from hf_reward_ext.base.saving.loading import check_loaded, naming_checkpoint, require_config
 from hf_reward_ext.base.saving.upload import push_folder, push_model
 
 _HUB = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
@@ -40,9 +40,10 @@ class BaseRewardModel(PreTrainedModel):
             hub_kwargs = {key: kwargs[key] for key in _HUB if key in kwargs}
             require_config(name, f"a saved `{cls.__name__}`", **hub_kwargs)
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
-            name, *args, config=config, use_safetensors=True, output_loading_info=True, **kwargs
-        )
+        with naming_checkpoint(name, is_plain=config is None and not args and not kwargs):
+            model, report = super().from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
+                name, *args, config=config, use_safetensors=True, output_loading_info=True, **kwargs
+            )
         check_loaded(name, model, report)
         return (model, report) if wants_report else model
 
