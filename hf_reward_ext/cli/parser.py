@@ -236,6 +236,8 @@ def check_types(options: Any) -> None:
                 _check_type(name, item, list(get_args(lists[0])))
         elif value is not None:
             _check_type(name, value, kinds)
+            if isinstance(value, list | dict):
+                raise TypeError(f"--{name} must be a single value, got {value!r}.")
 
 
 def _check_type(name: str, value: Any, kinds: Collection) -> None:
