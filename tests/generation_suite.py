@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from packaging.version import Version
 from tiny import BOS, EOS, PAD, VOCAB, left_padded_batch, tiny_causal_lm
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch_version import TORCH
 from transformers import (
     DynamicCache,
     GenerationConfig,
@@ -109,6 +111,9 @@ MODES = {
 
 # Every mode where layers differ, and a few where only names do.
 FEW = ["greedy", "sampling", "beams", "assistant", "static cache", "prefill in chunks", "empty cache of the caller"]
+if TORCH < Version("2.13"):  # transformers' fp8 cache writes NaN with the older ones, whatever reads it
+    del MODES["quantized cache"]
+
 CASES = [(mode, architecture) for architecture in ("llama", "gemma3_text") for mode in MODES]
 CASES += [(mode, architecture) for architecture in ("qwen3", "gpt2") for mode in FEW]
 DICTIONARY_MODES = ["greedy", "sampling", "beams", "assistant", "prompt lookup", "no cache"]

@@ -59,7 +59,7 @@ def test_eos_holds_and_adapters_keep_their_configs():
     assert sample(policy) == sample(tiny_causal_lm())
     assert (policy.generation_config, policy.get_base_model().generation_config) == configs
     policy = tiny_causal_lm()
-    policy.generation_config.eos_token_id = list(range(3, 32))
+    policy.generation_config.eos_token_id = list(range(32))
     assert {len(candidate.ids) for group in sample(policy) for candidate in group} == {1}
     assert not any(candidate.is_cut for group in sample(policy) for candidate in group)
     policy.generation_config.eos_token_id = None  # the tokenizer's then

@@ -9,12 +9,12 @@ from peft import LoraConfig, get_peft_model
 from tiny import left_padded_batch, tiny_causal_lm
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
+from torch_version import TORCH
 from transformers import CompileConfig
 
 from hf_reward_ext import GenARMLogitsProcessor, GuidedCausalLM
 
 NEW_TOKENS = 7  # more than the graphs that are allowed
-TORCH = Version(Version(torch.__version__).base_version)
 # Of torch's older compilers 2.6 cannot trace a forward of transformers, and 2.8 cannot trace LoRA groups.
 composites = pytest.mark.skipif(TORCH < Version("2.13"), reason="composites are compiled with torch 2.13 and newer")
 guides = pytest.mark.skipif(TORCH < Version("2.8"), reason="guides are compiled with torch 2.8 and newer")

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from architectures.build import tiny_model
+from packaging.version import Version
+from torch_version import TORCH
 
 from hf_reward_ext.base.lm.layers import ascending_layers, check_streams
 from hf_reward_ext.elhsr import ELHSRModel, HiddenStateReward
@@ -8,7 +10,8 @@ from hf_reward_ext.elhsr.features import teacher_forced_features
 from hf_reward_ext.sla import RewardTransformer
 
 IDS, MASK = torch.tensor([[3, 4, 5, 6]]), torch.ones(1, 4, dtype=torch.long)
-SEVERAL_STREAMS = ("deepseek_v4", "hy_v4", "qwen4_exp_text")
+# Qwen 4's own forward needs an index type that torch 2.6 refuses.
+SEVERAL_STREAMS = ("deepseek_v4", "hy_v4", *(["qwen4_exp_text"] if TORCH >= Version("2.8") else []))
 
 
 def test_layers_ascend_and_unknown_ones_are_refused():
