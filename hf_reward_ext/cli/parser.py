@@ -83,6 +83,9 @@ class OptionParser(TrlParser):
             SystemExit: With code 2 if an option or value is wrong, with 0 after `--help`.
         """
         path, arguments = self._split_config(arguments)
+        for argument in arguments:
+            if argument.endswith("=--"):  # argparse drops the value, and a flag would be on
+                self.error(f"argument {argument.removesuffix('=--')}: must have another value than '--'")
         try:
             # Like `parse_args_and_config`, which opens the file in the encoding of the locale.
             from_file = [] if path is None else self.set_defaults_with_config(**self._read(Path(path)))

@@ -94,6 +94,7 @@ def test_a_wrong_file_is_a_usage_error(text, message, tmp_path, capsys):
         (["--span", "inf"], "got inf"),
         (["--color", "green"], "invalid choice: 'green'"),
         (["--high", "maybe"], "--high"),
+        (["--high=--"], "argument --high: must have another value than '--'"),
         (["--config"], "expected a file"),
         (["--config", "no.yaml"], "there is no file 'no.yaml'"),
     ],
