@@ -17,7 +17,7 @@ from hf_reward_ext.base.lm.row_ends import RowEnds, watch_row_ends
 from hf_reward_ext.base.lm.watched_ids import watched_ids
 from hf_reward_ext.base.lm.wrapped_method import unwrap_method, wrap_method
 from hf_reward_ext.confidence.measures import Measure
-from hf_reward_ext.confidence.names import MEASURES, as_measure
+from hf_reward_ext.confidence.names import require_measure
 from hf_reward_ext.confidence.running import Running
 
 # Open readers and running calls of this thread or task.
@@ -63,7 +63,7 @@ class LogitsReward:
 
     def __init__(self, policy, measure: Measure | str = "confidence"):
         self.policy = policy
-        self.measure = _checked_measure(measure)
+        self.measure = require_measure(measure)
         self._model = unwrap_peft(policy)
         self._is_open = False
         self._running: Running | None = None
@@ -162,15 +162,6 @@ class _Call:
         for reader in self.readers:
             reader._add(log_probs, tokens, is_written)
         self.ids, self.logits = ids, None
-
-
-def _checked_measure(measure: Any) -> Measure:
-    found = as_measure(measure)
-    if found is None and isinstance(measure, str):
-        raise ValueError(f"`measure` must be one of {', '.join(map(repr, MEASURES))}, got {measure!r}.")
-    if found is None:
-        raise TypeError(f"`measure` must be a `Measure` or the name of one, got a `{type(measure).__name__}`.")
-    return found
 
 
 def _check(arguments: dict[str, Any], config: GenerationConfig) -> None:

@@ -38,7 +38,6 @@ class MeanLogProbability(Measure):
     r"""
     Mean log-probability of the generated tokens.
 
-
     Example:
     ```python
     >>> pipeline("reward-bon", model=policy, tokenizer=tokenizer, reward_model="mean_log_probability")
@@ -114,7 +113,6 @@ class SelfCertainty(Measure):
 class NegativeEntropy(Measure):
     r"""
     Mean negative entropy of the next-token distribution.
-
 
     Example:
     ```python

@@ -9,8 +9,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.lm.forward import run_forward
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
-from hf_reward_ext.confidence.decoding import LogitsReward
 from hf_reward_ext.confidence.measures import Measure
+from hf_reward_ext.confidence.names import require_measure
 
 
 class LogitsRewardModel(nn.Module):
@@ -35,7 +35,7 @@ class LogitsRewardModel(nn.Module):
 
     def __init__(self, policy, measure: Measure | str = "confidence"):
         super().__init__()
-        self.measure = LogitsReward(policy, measure).measure
+        self.measure = require_measure(measure)
         self.policy = policy
 
     @property

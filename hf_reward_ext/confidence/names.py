@@ -48,3 +48,13 @@ def as_measure(reward: Any) -> Measure | None:
             f"'./{reward}' for the folder, or pass `{MEASURES[reward].__name__}()`."
         )
     return MEASURES[reward]()
+
+
+def require_measure(measure: Any) -> Measure:
+    """Return a training-free reward by object or name, and refuse anything else."""
+    found = as_measure(measure)
+    if found is None and isinstance(measure, str):
+        raise ValueError(f"`measure` must be one of {', '.join(map(repr, MEASURES))}, got {measure!r}.")
+    if found is None:
+        raise TypeError(f"`measure` must be a `Measure` or the name of one, got a `{type(measure).__name__}`.")
+    return found

@@ -1,7 +1,6 @@
 """Rewards from the hidden states of a running `generate` call."""
 
 import copy
-import inspect
 import threading
 from contextvars import ContextVar
 from typing import Any, Self
@@ -9,11 +8,10 @@ from typing import Any, Self
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
 from hf_reward_ext.base.lm.forward import run_forward, unwrap_peft
-from hf_reward_ext.base.lm.generate_hook import effective_generation_config
+from hf_reward_ext.base.lm.generate_hook import effective_generation_config, named_call
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.lm.watched_ids import watched_ids
 from hf_reward_ext.base.options import check_choice
@@ -22,7 +20,6 @@ from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.metered_call import MeteredCall, running_calls, unwatch, watch
 from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
 
-_POSITIONAL = tuple(inspect.signature(GenerationMixin.generate).parameters)[1:]  # pyright: ignore[reportAttributeAccessIssue]
 # Open meters of this thread or task.
 _meters: ContextVar[tuple["HiddenStateReward", ...]] = ContextVar("hf_reward_ext_meters", default=())
 _lock = threading.Lock()
@@ -217,7 +214,7 @@ class HiddenStateReward:
     @torch.no_grad()
     def _measure(self, plain, args: tuple, kwargs: dict[str, Any]):
         """Run `generate` and score its output."""
-        arguments = {**dict(zip(_POSITIONAL, args, strict=False)), **kwargs}
+        arguments = named_call(self._model, args, kwargs).arguments
         config = effective_generation_config(self._model, arguments)
         call = MeteredCall(self.head, watched_ids(arguments, config, "HiddenStateReward"), arguments, config)
         with _lock:

@@ -6,7 +6,7 @@ from datasets import Dataset
 from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import LlamaConfig, LlamaForSequenceClassification, pipeline
 
-from hf_reward_ext.best_of_n import Pruning, Resampling, sft_rows
+from hf_reward_ext.best_of_n import BetaVotes, Pruning, Resampling, sft_rows
 from hf_reward_ext.elhsr import ELHSRModel
 
 SAMPLING = dict(max_new_tokens=6, temperature=1.0)
@@ -19,6 +19,10 @@ def length(prompts, completions):
 
 def last_word(text):
     return text.split()[-1] if text.split() else None
+
+
+def never(drawn):
+    return False
 
 
 def bon(reward_model=None, **kwargs):
@@ -79,6 +83,19 @@ def test_an_option_of_the_pipeline_is_one_of_its_calls(option, capsys):
         (dict(batch_size=0), ValueError, "`batch_size` must be at least 1"),
         (dict(num_beams=3), ValueError, "candidates are sampled"),
         (dict(max_new_tokens=500), ValueError, "2 tokens was given with `max_new_tokens=500`.*at most 256"),
+        (dict(num_candidates=(4, 8)), ValueError, "without `stop`"),
+        (dict(stop="beta"), ValueError, r"`stop` was given with `num_candidates=16`"),
+        (dict(num_candidates=(8, 4), stop=never), ValueError, "Swap them"),
+        (dict(num_candidates=(0, 4), stop=never), ValueError, "must be at least 1, got 0"),
+        (dict(num_candidates=(1.5, 4), stop=never), TypeError, "must be an integer"),
+        (dict(num_candidates=(1, 2, 3), stop=never), ValueError, "the least and the most, got"),
+        (dict(num_candidates=(2, 4), stop="beta"), ValueError, "counts votes"),
+        (dict(num_candidates=(2, 4), stop=BetaVotes()), ValueError, "counts votes"),
+        (dict(num_candidates=(2, 4), stop="best"), ValueError, "`stop` must be 'beta'.*got 'best'"),
+        (dict(num_candidates=(2, 4), stop=0.95), TypeError, "got `float`"),
+        (dict(num_candidates=(2, 4), stop=BetaVotes), TypeError, "got `BetaVotes`"),
+        (dict(num_candidates=(2, 4), stop="expected_improvement"), ValueError, "needs the price of a token"),
+        (dict(num_candidates=(2, 4), stop=never, do_sample=False), ValueError, "must be True for 4 candidates"),
     ],
 )
 def test_options_are_checked_before_anything_is_sampled(given, error, message, monkeypatch):

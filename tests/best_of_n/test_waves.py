@@ -178,31 +178,6 @@ def test_a_greedy_candidate_is_greedy():
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "message"),
-    [
-        (dict(num_candidates=(4, 8)), ValueError, "without `stop`"),
-        (dict(stop="beta"), ValueError, r"`stop` was given with `num_candidates=16`"),
-        (dict(num_candidates=(8, 4), stop=never), ValueError, "Swap them"),
-        (dict(num_candidates=(0, 4), stop=never), ValueError, "must be at least 1, got 0"),
-        (dict(num_candidates=(1.5, 4), stop=never), TypeError, "must be an integer"),
-        (dict(num_candidates=(1, 2, 3), stop=never), ValueError, "the least and the most, got"),
-        (dict(num_candidates=(2, 4), stop="beta"), ValueError, "counts votes"),
-        (dict(num_candidates=(2, 4), stop=BetaVotes()), ValueError, "counts votes"),
-        (dict(num_candidates=(2, 4), stop="best"), ValueError, "`stop` must be 'beta'.*got 'best'"),
-        (dict(num_candidates=(2, 4), stop=0.95), TypeError, "got `float`"),
-        (dict(num_candidates=(2, 4), stop=BetaVotes), TypeError, "got `BetaVotes`"),
-        (dict(num_candidates=(2, 4), stop="expected_improvement"), ValueError, "needs the price of a token"),
-        (dict(num_candidates=(2, 4), stop=never, do_sample=False), ValueError, "must be True for 4 candidates"),
-    ],
-)
-def test_options_are_checked_before_anything_is_sampled(given, error, message, monkeypatch):
-    pipe = bon()
-    monkeypatch.setattr(type(pipe.model), "forward", lambda *_, **__: pytest.fail("work began"))
-    with pytest.raises(error, match=message):
-        pipe("w1 w2", **given)
-
-
-@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: BetaVotes(1.0), "`probability` must be a number above 0 and below 1, got 1"),

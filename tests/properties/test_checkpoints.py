@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damaged_bytes import damage_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
@@ -95,12 +96,7 @@ def damage(folder, kind, which, place, bits):
         else [path for path in folder.glob(names[which]) if path.name in ("config.json", "adapter_config.json")]
     )
     if kind in ("truncate", "flip"):
-        data = bytearray(path.read_bytes())
-        if kind == "truncate":
-            del data[place % len(data) :]
-        else:
-            data[place % len(data)] ^= bits
-        path.write_bytes(data)
+        damage_bytes(path, kind, place, bits)
     else:
         (damage_weights if which == "weights" else damage_config)(path, kind, place, bits)
 

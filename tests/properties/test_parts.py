@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from damaged_bytes import damage_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from written_rows import Killed, count_operations, is_same, read_arrow
@@ -36,15 +37,6 @@ def write(path, parts, until=None, **kwargs):
             if not writer.has(number, [number]):
                 writer.write(number, [number], rows)
         return writer.finish() if until is None else path
-
-
-def damage(path, kind, place, bits):
-    data = bytearray(path.read_bytes())
-    if kind == "truncate":
-        del data[place % len(data) :]
-    else:
-        data[place % len(data)] ^= bits
-    path.write_bytes(data)
 
 
 @given(parts=PARTS)
@@ -79,7 +71,7 @@ def test_a_damaged_part_is_refused_by_name_or_made_again(folder, parts, suffix, 
     path = here / f"rows{suffix}"
     write(path, parts, until=len(parts))
     files = sorted((here / f"{path.name}.parts").iterdir())
-    damage(files[damaged % len(files)], *how)
+    damage_bytes(files[damaged % len(files)], *how)
     try:
         assert write(path, parts, overwrite=overwrite).read_bytes() == whole
     except ValueError as error:
@@ -90,7 +82,7 @@ def test_a_damaged_part_is_refused_by_name_or_made_again(folder, parts, suffix, 
 def test_a_damaged_file_is_refused_by_name_or_made_again(folder, parts, suffix, is_record, how):
     path = folder() / f"rows{suffix}"
     whole = write(path, parts).read_bytes()
-    damage(path.with_name(f"{path.name}.info.json") if is_record else path, *how)
+    damage_bytes(path.with_name(f"{path.name}.info.json") if is_record else path, *how)
     try:
         assert write(path, parts).read_bytes() == whole
     except ValueError as error:
