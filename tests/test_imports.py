@@ -16,6 +16,7 @@ LAYERS = [
     {"base.scoring"},
     {"base.training"},
     {"confidence", "genarm", "sla", "fast_slow", "elhsr"},
+    {"rewards"},
     {"evaluation", "best_of_n", "hub", "checks"},
     {"callbacks"},
     {"demo"},

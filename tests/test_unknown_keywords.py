@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from trl import GRPOConfig
 
 import hf_reward_ext as ours
-from hf_reward_ext import best_of_n, elhsr, evaluation, fast_slow
+from hf_reward_ext import best_of_n, elhsr, evaluation, fast_slow, rewards
 from hf_reward_ext import hub as hub_package
 from hf_reward_ext.fast_slow import FastSlowGenerationMixin, Gate
 
@@ -53,7 +53,11 @@ PROTOCOLS = {
     "Scorer.__call__": "TRL passes every column of the data to reward functions",
     "WeightedReward.__call__": "TRL passes every column of the data to reward functions",
     "WeightedReward.separate": "TRL passes every column of the data to reward functions",
-    "fast_slow.FastSlowRewardFunction.__call__": "TRL passes every column of the data to reward functions",
+    **{
+        f"rewards.{name}.{method}": "TRL passes every column of the data to reward functions"
+        for name in rewards.__all__
+        for method in ("__call__", "score")
+    },
     "fast_slow.slow_verdict_reward": "TRL passes every column of the data to reward functions",
     "BestOfNCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",

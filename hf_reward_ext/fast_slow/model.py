@@ -253,10 +253,10 @@ class FastSlowRewardModel(PreTrainedModel):
         if self.judge_prompt.is_pairwise:
             return JudgePairScorer(self)
 
-        def score(prompts, completions):
-            return [judgment.score for judgment in self.judge(prompts, completions, show_progress=False)]
+        return Scorer(self._scores, name=type(self).__name__, models=[self], check=self.check)
 
-        return Scorer(score, name=type(self).__name__, models=[self], check=self.check)
+    def _scores(self, prompts: Sequence, completions: Sequence) -> list[float]:
+        return [judgment.score for judgment in self.judge(prompts, completions, show_progress=False)]
 
     def forward(
         self, input_ids: Int[Tensor, "batch seq"], attention_mask: Int[Tensor, "batch seq"] | None = None, **kwargs
@@ -266,7 +266,7 @@ class FastSlowRewardModel(PreTrainedModel):
 
         For callers that join prompt and response into one text (TRL's `reward_funcs`): the text is judged as the
         response to an empty prompt. With separate prompts and responses, use [`score`] or
-        [`FastSlowRewardFunction`].
+        [`FastSlowReward`].
 
         Args:
             input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Texts, padded on either side.

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -77,6 +77,10 @@ class GenARMRewardModel(BaseRewardModel):
         add_fused_lm_head(self.causal_lm)
         if causal_lm is None:
             self.post_init()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        add_fused_lm_head(self.causal_lm)  # pickled methods are those of the class
 
     @classmethod
     def from_causal_lm(cls, causal_lm, **config_kwargs) -> Self:

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from hf_reward_ext import ELHSRModel, GenARMRewardModel, TextScorer
 from hf_reward_ext.callbacks.prompts import given_prompts
 from hf_reward_ext.callbacks.rewards import RewardCaller
-from hf_reward_ext.fast_slow import FastSlowRewardFunction
+from hf_reward_ext.rewards import FastSlowReward
 
 PROMPTS = given_prompts(["w3", "w4 w5"], tiny_tokenizer())
 TEXTS = [[" w6", " w7 w8"], [" w9"]]
@@ -48,7 +48,7 @@ def test_models_heads_and_judges(tmp_path):
     assert len(RewardCaller(head, tokenizer)(PROMPTS, TEXTS)[0]) == 2
     judge = point_judge()
     rewards = RewardCaller(judge)(PROMPTS, TEXTS)
-    assert rewards == RewardCaller(FastSlowRewardFunction(judge))(PROMPTS, TEXTS)
+    assert rewards == RewardCaller(FastSlowReward(judge))(PROMPTS, TEXTS)
 
 
 def test_what_gives_no_reward_is_refused():

@@ -84,12 +84,11 @@ class WeightedReward:
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
         """Return the sum as a scorer, for [`as_scorer`]; it has no answer if one of its scorers has none."""
+        return Scorer(self._answers, name=self.__name__, parts=self.scorers)
 
-        def score(prompts, completions, **columns) -> Rewards:
-            rewards = self(prompts, completions, **columns).tolist()
-            return [None if math.isnan(reward) else reward for reward in rewards]
-
-        return Scorer(score, name=self.__name__, parts=self.scorers)
+    def _answers(self, prompts: Sequence, completions: Sequence, **columns) -> Rewards:
+        rewards = self(prompts, completions, **columns).tolist()
+        return [None if math.isnan(reward) else reward for reward in rewards]
 
     def __call__(self, prompts: Sequence, completions: Sequence, **kwargs) -> Float[Tensor, " batch"]:
         """
@@ -98,10 +97,14 @@ class WeightedReward:
         Args:
             prompts (`list` of `str` or of message lists): One per completion.
             completions (`list` of `str` or of message lists): The completions to score.
-            **kwargs: Columns that TRL passes to reward functions, for scorers that read them.
+            **kwargs: Columns that TRL passes to reward functions, for scorers that read them. `log_metric` logs the
+                mean of each scorer.
 
         Returns:
             `torch.Tensor` of shape `(batch,)`, float32, on the CPU; NaN if a scorer returns `None`.
         """
-        rewards = (self.separate(prompts, completions, **kwargs) - self.mean) / self.scale
-        return (rewards @ self.weights).float()
+        separate = self.separate(prompts, completions, **kwargs)
+        if kwargs.get("log_metric") is not None:
+            for scorer, mean in zip(self.scorers, separate.nanmean(0).tolist(), strict=True):
+                kwargs["log_metric"](f"{self.__name__}/{scorer.__name__}", mean)
+        return ((separate - self.mean) / self.scale @ self.weights).float()

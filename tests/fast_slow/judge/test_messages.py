@@ -4,8 +4,8 @@ import pytest
 from datasets import Dataset
 from tiny_judges import point_judge
 
-from hf_reward_ext.fast_slow import FastSlowRewardFunction
 from hf_reward_ext.fast_slow.judge.messages import plain_text
+from hf_reward_ext.rewards import FastSlowReward
 
 
 def said(content, **fields):
@@ -88,11 +88,11 @@ def test_rows_of_an_arrow_table_read_as_they_were_written():
 
 
 def test_different_tool_calls_are_judged_apart():
-    function = FastSlowRewardFunction(point_judge())
+    function = FastSlowReward(point_judge())
     calls = [[said("", tool_calls=[call(name, {})])] for name in ("w20", "w21", "w20")]
     shown = [function.judge.judge_prompt.render("w4", one) for one in calls]
     assert shown[0] == shown[2] != shown[1] and "w21" in shown[1]
-    rewards = function.rewards(["w4"] * 3, calls)[0]
+    rewards = function.score(["w4"] * 3, calls)
     assert rewards[0] == rewards[2]
     with pytest.raises(ValueError, match="'image'"):
-        function.rewards(["w4"], [[said([{"type": "image"}])]])
+        function.score(["w4"], [[said([{"type": "image"}])]])

@@ -1,0 +1,28 @@
+"""Rewards for the `reward_funcs` of TRL's trainers: small pieces that combine."""
+
+from hf_reward_ext.base.scoring.weighted import WeightedReward
+from hf_reward_ext.rewards.conditioned import ConditionedReward
+from hf_reward_ext.rewards.fast_slow_reward import FastSlowReward
+from hf_reward_ext.rewards.groupwise import GroupwiseReward, TokenCost
+from hf_reward_ext.rewards.length import LengthControlled
+from hf_reward_ext.rewards.matching import AnswerReward, FormatReward
+from hf_reward_ext.rewards.model_reward import ModelReward
+from hf_reward_ext.rewards.reward import AsyncReward, Reward, Scored, SyncReward
+from hf_reward_ext.rewards.token_mean import TokenRewardMean
+
+__all__ = [
+    "AnswerReward",
+    "AsyncReward",
+    "ConditionedReward",
+    "FastSlowReward",
+    "FormatReward",
+    "GroupwiseReward",
+    "LengthControlled",
+    "ModelReward",
+    "Reward",
+    "Scored",
+    "SyncReward",
+    "TokenCost",
+    "TokenRewardMean",
+    "WeightedReward",
+]
