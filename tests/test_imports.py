@@ -16,7 +16,7 @@ LAYERS = [
     {"base.scoring"},
     {"base.training"},
     {"confidence", "genarm", "sla", "fast_slow", "elhsr"},
-    {"rewards"},
+    {"rewards", "engines"},
     {"evaluation", "best_of_n", "hub", "checks"},
     {"callbacks"},
     {"demo"},

@@ -5,6 +5,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_reward_ext.base.scoring.combine import FittedCombination, max_rank, min_max
 from hf_reward_ext.best_of_n.budget import allocate_candidates, best_within_budget
+from hf_reward_ext.best_of_n.engine import EngineBestOfN
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
 from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
@@ -20,6 +21,7 @@ __all__ = [
     "BestOfNPipeline",
     "BetaVotes",
     "Drawn",
+    "EngineBestOfN",
     "ExpectedImprovement",
     "FittedCombination",
     "Pruning",

@@ -28,18 +28,19 @@ class CandidateScores:
         self._first: Rewards = []
         self._second: Rewards = []
 
-    def add(self, texts: Sequence[str], completion_ids: Sequence[list[int]], rewards: Any) -> None:
+    def add(self, texts: Sequence[str], completion_ids: Sequence[list[int]] | None, rewards: Any) -> None:
         """
         Score more candidates.
 
         Args:
             texts (`list[str]`): Completions.
-            completion_ids (`list[list[int]]`): Token ids of the completions.
+            completion_ids (`list[list[int]]`, *optional*): Token ids of the completions; a function that requires them
+                cannot score without.
             rewards (`torch.Tensor` of shape `(candidates,)`, *optional*): Rewards computed during generation.
         """
         prompts = [self.prompt] * len(texts)
         completions = list(texts) if isinstance(self.prompt, str) else [as_turn(self.prompt, text) for text in texts]
-        columns = {"completion_ids": completion_ids}
+        columns = {} if completion_ids is None else {"completion_ids": completion_ids}
         if self.scorer is None:
             self._first += check_rewards(rewards, prompts, self.name)
         else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
+from hf_reward_ext.best_of_n.engine import EngineBestOfN
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
 from hf_reward_ext.best_of_n.prompts import check_prompts
@@ -35,7 +36,8 @@ def write_best_of_n(
     compared by their weights, functions by their names.
 
     Args:
-        pipe ([`BestOfNPipeline`]): `pipeline("reward-bon", ...)`, or a callable with the same arguments and results.
+        pipe ([`BestOfNPipeline`] or [`EngineBestOfN`]): `pipeline("reward-bon", ...)`, best of N by another engine, or
+            a callable with the same arguments and results.
         prompts (iterable of `str` or of messages): Prompts as a list, a column of a dataset, or a stream.
         path (`str` or `Path`): File to write, `*.jsonl` or `*.arrow`.
         rows (`callable`, *optional*): Function `(prompt, records) -> rows`: [`preference_rows`], [`sft_rows`], either
@@ -102,6 +104,8 @@ def _describe(value):
 
 
 def _describe_pipe(pipe):
+    if isinstance(pipe, EngineBestOfN):
+        return _describe(pipe.describe())
     if not isinstance(pipe, BestOfNPipeline):
         return _describe(pipe)
     scorers = [scorer for scorer in (pipe.scorer, pipe.second_scorer) if scorer is not None]

@@ -15,6 +15,7 @@ from hf_reward_ext.cli.options import (
     SamplingOptions,
     is_function,
     is_training_free,
+    is_url,
     option,
 )
 from hf_reward_ext.cli.parser import command_parser
@@ -27,6 +28,7 @@ EXAMPLES = (
     '--reward_model outputs/elhsr --prompt "6 1 3 3=12|" --num_candidates 16',
     "--reward_model outputs/elhsr --data prompts.jsonl --output pairs.jsonl --as preference",
     '--model Qwen/Qwen3-0.6B --reward_model my_rewards:shortest --chat --prompt "Name a color."',
+    "--engine http://127.0.0.1:8000/v1 --served_model smol --reward_model my_rewards:shortest --data prompts.jsonl",
 )
 
 
@@ -46,6 +48,44 @@ class ModelOptions:
     model: str | None = option(
         "policy; default: the base of the head or channel", metavar="NAME", kind="model", revision=True
     )
+
+
+@dataclass
+class EngineOptions:
+    """Engine that writes the candidates."""
+
+    title: ClassVar[str] = "engine"
+    engine: str = option(
+        "transformers, continuous_batching (generate_batch), or the address of a server with the OpenAI-compatible "
+        "API, such as http://127.0.0.1:8000/v1",
+        "transformers",
+        metavar="NAME",
+        kind="engine",
+    )
+    served_model: str | None = option("name of the policy on the server", metavar="NAME")
+    concurrency: Annotated[int | None, Count()] = option(
+        "maximum number of requests to the server at a time; default: 16", kind="output"
+    )
+    request_timeout: Annotated[float | None, Number(above=0)] = option(
+        "maximum number of seconds without a byte of an answer; default: 600", kind="output"
+    )
+
+    def check_engine(self, model: str | None) -> None:
+        """Raise `ValueError` for an unknown engine, and options that do not go with it."""
+        if is_url(self.engine):
+            if not self.served_model:
+                raise ValueError("--served_model is missing: the name under which the server lists its model")
+            if model:
+                raise ValueError("--model is a policy in this process; with a server give --served_model alone")
+            return
+        if self.engine not in ("transformers", "continuous_batching"):
+            raise ValueError(
+                f"--engine is transformers, continuous_batching, or an address that begins with http, not "
+                f"{self.engine!r}"
+            )
+        for name in ("served_model", "concurrency", "request_timeout"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"--{name} goes with the address of a server as --engine")
 
 
 @dataclass
@@ -116,6 +156,7 @@ class BonOptions(
     CandidateOptions,
     DataOptions,
     PromptOptions,
+    EngineOptions,
     ModelOptions,
 ):
     """Options of `bon`."""
@@ -125,7 +166,11 @@ class BonOptions(
         self.check_prompts(self.data)
         if not self.reward_model:
             raise ValueError("--reward_model is missing: the reward that ranks candidates")
-        if (is_function(self.reward_model) or is_training_free(self.reward_model)) and not self.model:
+        self.check_engine(self.model)
+        if self.engine != "transformers":
+            self._check_finished_candidates()
+        names_no_policy = is_function(self.reward_model) or is_training_free(self.reward_model)
+        if names_no_policy and not self.model and not is_url(self.engine):
             what = "function" if is_function(self.reward_model) else "training-free reward"
             raise ValueError(f"--model is missing: a {what} as --reward_model does not name the policy to sample from")
         if self.confidence_window and self.reward_model != "confidence":
@@ -160,6 +205,19 @@ class BonOptions(
         except re.error as error:
             raise ValueError(f"--answer_pattern {self.answer_pattern!r} is no regular expression: {error}") from error
 
+    def _check_finished_candidates(self) -> None:
+        """Raise `ValueError` for options that need a running `generate`."""
+        for name in ("prune_at", "resample_at"):
+            if getattr(self, name):
+                raise ValueError(f"--{name} goes with --engine transformers; other engines return finished candidates")
+        for name in (self.reward_model, self.second_reward_model):
+            if is_training_free(name) and name not in ("mean_log_probability", "length"):
+                raise ValueError(f"{name} reads all probabilities; it goes with --engine transformers")
+        if is_training_free(self.second_reward_model):
+            raise ValueError(f"{self.second_reward_model} as --second_reward_model goes with --engine transformers")
+        if self.stop == "expected_improvement" and self.price_per_token is None:
+            raise ValueError("--stop expected_improvement needs --price_per_token with this engine")
+
 
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
@@ -189,21 +247,26 @@ def run(options: BonOptions) -> dict:
 
 def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings: dict[str, Any]):
     from hf_reward_ext.base.preference.chat import render_chat
+    from hf_reward_ext.cli.engines import load_engine
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.work import check_room, note_form
 
     with loading(str(options.reward_model), "--reward_model"):
-        pipe = _pipeline(options)
-    note_form([row["prompt"] for row in prompts], pipe.tokenizer, options)
-    texts = (row["prompt"] for row in prompts)
-    lengths = (
-        len(pipe.tokenizer(text)["input_ids"] if isinstance(text, str) else render_chat(text, pipe.tokenizer, True))
-        for text in texts
-    )
-    check_room(lengths, pipe.model, options.max_new_tokens)
+        pipe = _pipeline(options) if options.engine == "transformers" else load_engine(options)
+    policy: Any = pipe if options.engine == "transformers" else pipe.generator
+    if not is_url(options.engine):  # a server has the tokenizer, and refuses long prompts
+        note_form([row["prompt"] for row in prompts], policy.tokenizer, options)
+        tokenizer, texts = policy.tokenizer, (row["prompt"] for row in prompts)
+        lengths = (
+            len(tokenizer(text)["input_ids"] if isinstance(text, str) else render_chat(text, tokenizer, True))
+            for text in texts
+        )
+        check_room(lengths, policy.model, options.max_new_tokens)
+    if options.engine == "transformers":
+        settings["batch_size"] = options.batch_size
 
     def batch(rows: list[dict]) -> list[dict]:
-        groups = pipe([row["prompt"] for row in rows], batch_size=options.batch_size, **settings)
+        groups = pipe([row["prompt"] for row in rows], **settings)
         return [made for row, group in zip(rows, groups, strict=True) for made in shape(row["prompt"], group)]
 
     return batch
@@ -273,6 +336,9 @@ def _settings(options: BonOptions) -> dict[str, Any]:
         show_progress=False,
         **options.generation_settings(),
     )
+    if options.engine != "transformers":
+        settings |= dict(seed=options.seed, num_candidates=options.num_candidates, top_k=options.top_k or None)
+        settings.pop("do_sample", None)
     if options.stop:
         settings |= dict(num_candidates=(options.num_candidates, options.max_candidates), stop=_stop_rule(options))
         if not options.prune_at and not options.resample_at:

@@ -15,7 +15,7 @@ def option(help: str, default: Any = None, **metadata: Any) -> Any:
         default (*optional*): Default value.
         **metadata: Arguments of `argparse` (`metavar`); `option`, another name of the option; and `kind`, its meaning
             for results: `"input"` (rows or their source), `"output"` (an output), `"model"`, `"scorer"` (a model or
-            function), `"function"`, or `"rows"` (other data that results depend on).
+            function), `"function"`, `"rows"` (other data that results depend on), or `"engine"` (a server may move).
     """
     return field(default=default, metadata={"help": help, **metadata})
 
@@ -121,3 +121,8 @@ def is_function(name: str | None) -> bool:
     """
     module, colon, function = (name or "").partition(":")
     return bool(colon) and all(part.isidentifier() for part in (*module.split("."), function))
+
+
+def is_url(name: str | None) -> bool:
+    """Return whether a name is the address of a server."""
+    return (name or "").startswith(("http://", "https://"))

@@ -20,7 +20,7 @@ from hf_reward_ext.base.saving.fingerprint import model_files
 from hf_reward_ext.base.saving.json_values import digest
 from hf_reward_ext.best_of_n import ResumableWriter
 from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_function
-from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function, is_training_free
+from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function, is_training_free, is_url
 from hf_reward_ext.cli.rows import load_rows
 
 Batch = Callable[[list[dict]], list[dict]]
@@ -158,6 +158,8 @@ def settings_of(options: Any) -> dict[str, Any]:
             continue
         if value is None or kind is None or (kind == "scorer" and is_training_free(value)):
             settings[field.name] = value
+        elif kind == "engine":
+            settings[field.name] = "server" if is_url(value) else value
         elif kind == "rows":
             settings[field.name] = digest(load_rows(value).to_list())
         elif kind == "function" or (kind == "scorer" and is_function(value)):

@@ -1,0 +1,265 @@
+"""Best of N with candidates of any engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
+from hf_reward_ext.base.scoring.conversation import join_turns
+from hf_reward_ext.base.scoring.rewards import Rewards
+from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
+from hf_reward_ext.best_of_n.options import BestOfNOptions
+from hf_reward_ext.best_of_n.prompts import check_prompts
+from hf_reward_ext.best_of_n.ranking import check_hashable, rank_by_vote, rank_candidates
+from hf_reward_ext.best_of_n.scoring import CandidateScores
+from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, as_stop_rule, reason_to_stop
+from hf_reward_ext.confidence.measures import Length, MeanLogProbability, Measure
+from hf_reward_ext.confidence.names import as_measure
+from hf_reward_ext.elhsr.model import ELHSRModel
+from hf_reward_ext.engines.generator import Generated, Generator, Prompt, Sampling
+
+_OPTIONS = frozenset(one.name for one in fields(BestOfNOptions))
+_SAMPLING = frozenset(one.name for one in fields(Sampling)) - {"seed"}
+
+
+@dataclass
+class _Group:
+    """Candidates of one prompt so far."""
+
+    prompt: Prompt
+    scoring: CandidateScores
+    candidates: list[Generated] = field(default_factory=list)
+    stop_reason: str = "num_candidates"
+
+
+class EngineBestOfN:
+    """
+    Best of N with candidates of any engine, such as a server, called as [`BestOfNPipeline`].
+
+    Args:
+        generator ([`Generator`]): [`ServerGenerator`], [`ContinuousBatchingGenerator`], [`TransformersGenerator`], or
+            an object with the same methods.
+        reward_model: Anything that [`as_scorer`] takes. Of the training-free measures `"mean_log_probability"` and
+            `"length"`, computed from the numbers that the engine returns. An ELHSR head reads finished texts with its
+            base model: pass its folder, or an [`ELHSRForSequenceClassification`].
+        reward_processing_class (*optional*): Tokenizer of a reward model that is passed as an object.
+        second_reward_model (*optional*): Second reward, combined with the first one by `combine`.
+        **settings: Defaults of the call parameters.
+
+    Call parameters: `num_candidates`, `stop`, `return_all`, `vote`, `extract_answer`, `candidates_per_batch`, `combine`
+    and `seed` of [`BestOfNPipeline`]; `max_new_tokens`, `temperature`, `top_p` and `top_k` of [`Sampling`]; and
+        return_full_text (`bool`, defaults to `True`): Whether `generated_text` has the prompt too.
+
+    Returns:
+        A list of `dict` per prompt as from [`BestOfNPipeline`]: `generated_text`, `score`, `num_tokens` (`None` if the
+        engine does not count tokens), `pruned` (`False`), `answer`, `num_drawn` and `stop_reason`.
+
+    Raises:
+        TypeError, ValueError: Before the first request, if an argument or prompt is invalid; afterwards, if the reward
+            does not return one number per candidate.
+        RuntimeError: If the engine fails, or does not return the numbers that the reward needs.
+
+    Example:
+    ```python
+    >>> generator = ServerGenerator("http://127.0.0.1:8000/v1", "Qwen/Qwen3-0.6B")
+    >>> best_of_n = EngineBestOfN(generator, "path/to/reward_model", num_candidates=16, max_new_tokens=64)
+    >>> best_of_n("2+2=")
+    [{'generated_text': '2+2=4', 'score': 4.1, 'num_tokens': 2, 'pruned': False}]
+    ```
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        reward_model: Any,
+        *,
+        reward_processing_class: Any = None,
+        second_reward_model: Any = None,
+        **settings: Any,
+    ):
+        if not isinstance(generator, Generator):
+            raise TypeError(
+                f"`generator` must have the methods `generate` and `describe`, got a `{type(generator).__name__}`. "
+                "Pass for example a `ServerGenerator`."
+            )
+        self.generator = generator
+        self.measure = _as_measure(reward_model)
+        self.scorer = None if self.measure is not None else as_single_scorer(reward_model, reward_processing_class)
+        self.second_scorer: Scorer | None = None
+        if second_reward_model is not None:
+            self.second_scorer = as_single_scorer(second_reward_model, reward_processing_class)
+        self._settings: dict[str, Any] = {}
+        self._read_settings(settings)
+        self._settings = settings
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the results depend on in addition to prompts and call parameters."""
+        scorers = [one for one in (self.scorer, self.second_scorer) if one is not None]
+        return {
+            "generator": self.generator.describe(),
+            "measure": None if self.measure is None else repr(self.measure),
+            "scorers": [scorer.__name__ for scorer in scorers],
+            "models": [fingerprint_weights(model) for scorer in scorers for model in scorer.models],
+            "settings": self._settings,
+        }
+
+    def __call__(self, prompts: Any, **settings: Any) -> list:
+        """
+        Write candidates of prompts and rank them.
+
+        Args:
+            prompts (`str`, messages, or a `list` of either): One prompt, or prompts of one kind.
+            **settings: Call parameters.
+        """
+        options, sampling, return_full_text = self._read_settings(settings)
+        is_one = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], dict))
+        many = [prompts] if is_one else list(prompts)
+        check_prompts(many, _no_tokens)
+        if options.seed is None:
+            sampling = replace(sampling, seed=int(torch.randint(2**32, ())))
+        groups = [_Group(prompt, self._scoring(prompt)) for prompt in many]
+        self._draw(groups, options, sampling)
+        results = [_rank(one, options, return_full_text) for one in groups]
+        return results[0] if is_one else results
+
+    def _read_settings(self, given: dict[str, Any]) -> tuple[BestOfNOptions, Sampling, bool]:
+        settings = self._settings | given
+        unknown = sorted(settings.keys() - _OPTIONS - _SAMPLING - {"return_full_text"})
+        if unknown:
+            raise TypeError(
+                f"Arguments must be among {sorted(_OPTIONS | _SAMPLING | {'return_full_text'})}, got {unknown}. Leave "
+                "those out; an engine has no others."
+            )
+        options = BestOfNOptions().updated({name: settings[name] for name in _OPTIONS & settings.keys()})
+        if options.prune is not None:
+            raise ValueError(
+                "`prune` was given, but an engine returns finished candidates. Leave it out, or use `BestOfNPipeline`."
+            )
+        if options.show_progress:
+            raise ValueError("`show_progress` must be False: a call waits for all prompts at once. Leave it out.")
+        if options.combine is not None and self.second_scorer is None:
+            raise ValueError("`combine` needs a `second_reward_model`, got none. Pass one, or leave `combine` out.")
+        if options.is_adaptive:
+            _stop_rule(options)
+        drawn = {name: settings[name] for name in _SAMPLING & settings.keys() if settings[name] is not None}
+        sampling = Sampling(**drawn, seed=options.seed or 0)
+        sampling.check_variety(options.most_candidates)
+        return options, sampling, bool(settings.get("return_full_text", True))
+
+    def _scoring(self, prompt: Prompt) -> CandidateScores:
+        name = self.measure.__name__ if self.measure is not None else self.scorer.__name__
+        return CandidateScores(prompt, self.scorer, self.second_scorer, name)
+
+    def _draw(self, groups: list[_Group], options: BestOfNOptions, sampling: Sampling) -> None:
+        """Draw candidates in waves; all at once without `stop` and `candidates_per_batch`."""
+        least, most = options.least_candidates, options.most_candidates
+        size = options.candidates_per_batch or least
+        waiting, number = list(groups), 0
+        while waiting and number < most:
+            count = min(size, (least if number < least else most) - number)
+            waves = self.generator.generate([one.prompt for one in waiting], count, sampling, first=number)
+            number += count
+            for one, wave in zip(waiting, waves, strict=True):
+                self._add(one, wave, count)
+            if number < least or number == most:
+                continue
+            reasons = [reason_to_stop(_stop_rule(options), _drawn(one, options)) for one in waiting]
+            for one, reason in zip(waiting, reasons, strict=True):
+                one.stop_reason = reason or one.stop_reason
+            waiting = [one for one, reason in zip(waiting, reasons, strict=True) if reason is None]
+
+    def _add(self, group: _Group, wave: Sequence[Generated], count: int) -> None:
+        if len(wave) != count:
+            raise RuntimeError(
+                f"`{type(self.generator).__name__}` must return {count} candidates of each prompt, got {len(wave)}. "
+                "Correct its `generate`."
+            )
+        group.candidates += wave
+        ids = [one.token_ids for one in wave]
+        whole = [one for one in ids if one is not None]
+        rewards = None if self.measure is None else [_measured(self.measure, one) for one in wave]
+        group.scoring.add([one.text for one in wave], whole if len(whole) == len(ids) else None, rewards)
+
+
+def _as_measure(reward_model: Any) -> Measure | None:
+    if isinstance(reward_model, ELHSRModel):
+        raise ValueError(
+            "`reward_model` must score finished texts, got an ELHSR head, which reads hidden states. Pass its folder, "
+            "or `ELHSRForSequenceClassification`, which reads the texts with the base model."
+        )
+    measure = as_measure(reward_model)
+    if measure is not None and not isinstance(measure, Length | MeanLogProbability):
+        raise ValueError(
+            f"`reward_model` must be computable from the log-probabilities of the sampled tokens, got {measure!r}, "
+            "which reads all probabilities. Pass 'mean_log_probability', or `LogitsRewardModel(policy, measure)`."
+        )
+    return measure
+
+
+def _measured(measure: Measure, one: Generated) -> float:
+    if isinstance(measure, Length):
+        if one.num_tokens is None:
+            raise RuntimeError("'length' needs the number of tokens, but the engine returned none. Use another reward.")
+        return measure.per_token * one.num_tokens
+    if not one.log_probabilities:
+        raise RuntimeError(
+            "'mean_log_probability' needs log-probabilities, but the engine returned none. Use a server that returns "
+            "`logprobs`, pass `log_probabilities=True` to an engine in this process, or use another reward."
+        )
+    return sum(one.log_probabilities) / len(one.log_probabilities)
+
+
+def _stop_rule(options: BestOfNOptions) -> StopRule:
+    if options.stop == "expected_improvement":
+        raise ValueError(
+            "`stop='expected_improvement'` needs the price of a token in units of the reward. Pass "
+            "`ExpectedImprovement(price_per_token=...)`."
+        )
+    return as_stop_rule(options.stop)
+
+
+def _drawn(group: _Group, options: BestOfNOptions) -> Drawn:
+    counts = [one.num_tokens for one in group.candidates if one.num_tokens is not None]
+    if len(counts) < len(group.candidates):
+        raise RuntimeError(
+            "`stop` needs the number of tokens of each candidate, but the engine returned none. Leave `stop` out."
+        )
+    texts = [one.text for one in group.candidates]
+    answers = None
+    if options.vote is not None and options.extract_answer is not None:
+        answers = [check_hashable(options.extract_answer(text)) for text in texts]
+    return Drawn(group.scoring.scores(options), counts, texts, answers)
+
+
+def _rank(group: _Group, options: BestOfNOptions, return_full_text: bool) -> list[dict]:
+    scores: Rewards = group.scoring.final_scores(options)
+    records = []
+    for one, score in zip(group.candidates, scores, strict=True):
+        record: dict[str, Any] = {
+            "generated_text": _full_text(group.prompt, one.text) if return_full_text else one.text,
+            "score": score,
+            "num_tokens": one.num_tokens,
+            "pruned": False,
+        }
+        if options.is_adaptive:
+            record |= {"num_drawn": len(group.candidates), "stop_reason": group.stop_reason}
+        records.append(record)
+    if options.vote is None:
+        ranked = rank_candidates(records)
+    else:
+        texts = [one.text for one in group.candidates]
+        ranked = rank_by_vote(records, texts, options.vote, options.extract_answer)  # pyright: ignore[reportArgumentType]
+    return ranked if options.return_all else ranked[:1]
+
+
+def _full_text(prompt: Prompt, text: str) -> Any:
+    if isinstance(prompt, str):
+        return prompt + text
+    return join_turns(prompt, [{"role": "assistant", "content": text}])
+
+
+def _no_tokens(text: str) -> dict[str, list]:
+    """Stand in for a tokenizer without special tokens, so that an empty prompt is an error."""
+    return {"input_ids": []}

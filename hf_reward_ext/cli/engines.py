@@ -1,0 +1,47 @@
+"""Best of N with candidates of another engine than `generate`, for `bon`."""
+
+from typing import Any
+
+from hf_reward_ext.best_of_n import EngineBestOfN
+from hf_reward_ext.cli.models import (
+    base_model_name,
+    load_causal_lm,
+    load_scorer,
+    load_tokenizer,
+    loading_settings,
+    on_device,
+)
+from hf_reward_ext.cli.options import is_training_free, is_url
+from hf_reward_ext.engines import ContinuousBatchingGenerator, Generator, ServerGenerator
+
+
+def load_engine(options: Any) -> EngineBestOfN:
+    """
+    Load rewards and engine of `bon`.
+
+    Args:
+        options ([`BonOptions`]): Options with another engine than `transformers`.
+    """
+    reward, second = (
+        load_scorer(name, f"--{option}", options, options.batch_size) if name and not is_training_free(name) else name
+        for option, name in (
+            ("reward_model", options.reward_model),
+            ("second_reward_model", options.second_reward_model),
+        )
+    )
+    return EngineBestOfN(_generator(options), reward, second_reward_model=second)
+
+
+def _generator(options: Any) -> Generator:
+    if is_url(options.engine):
+        given = {"concurrency": options.concurrency, "timeout": options.request_timeout}
+        return ServerGenerator(
+            options.engine,
+            options.served_model,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    name = options.model or base_model_name(options.reward_model)
+    tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    policy = on_device(load_causal_lm(name, revision=options.revision, **loading_settings(options)), options)
+    needs_log_probabilities = options.reward_model == "mean_log_probability"
+    return ContinuousBatchingGenerator(policy, tokenizer, log_probabilities=needs_log_probabilities)
