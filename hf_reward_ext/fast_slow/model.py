@@ -189,7 +189,8 @@ class FastSlowRewardModel(PreTrainedModel):
         Args:
             prompts (`list` of `str` or of messages): Prompts, one per decision.
             responses_a, responses_b (`list` of `str` or of messages): Responses; `responses_b` may be omitted with
-                pointwise verdicts.
+                pointwise verdicts. An empty response is judged as such: a policy may write nothing, and every reward
+                gives that a number. Data of trainers and commands must not have one.
             mode (`str`, *optional*): Path, `"gated"`, or `"fast"` or `"slow"` for all decisions.
             show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for five batches or more.
 

@@ -11,6 +11,7 @@ from tiny_judges import VERDICTS, pair_judge
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
 
 from hf_reward_ext.base.stats.intervals import composite_with_interval, mean_with_interval
+from hf_reward_ext.base.training.known_text import require_known_text
 from hf_reward_ext.best_of_n import Pruning
 from hf_reward_ext.elhsr import ELHSRModel
 from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences
@@ -98,6 +99,24 @@ def test_a_tokenizer_of_more_tokens_than_the_model(method, tmp_path):
         trainer_of(method, tmp_path, Dataset.from_list(PAIRS), tokenizer=tokenizer)
 
 
+@pytest.mark.parametrize("method", CLASSES)
+@pytest.mark.parametrize("side", ["train", "eval"])
+def test_a_tokenizer_of_another_vocabulary(method, side, tmp_path):
+    foreign = [{"prompt": "x", "chosen": " y z", "rejected": " z"}] * 3
+    rows = {"train": PAIRS, "eval": None, side: foreign}
+    data = {name: None if part is None else Dataset.from_list(part) for name, part in rows.items()}
+    with pytest.raises(ValueError, match=rf"`processing_class` .* of the {side} data are its unknown token '<unk>'"):
+        trainer_of(method, tmp_path, data["train"], data["eval"])
+
+
+def test_chats_and_groups_of_another_vocabulary():
+    chat = [[{"role": "user", "content": [{"type": "text", "text": "x"}]}], [{"role": "user", "content": "y"}]]
+    for row in ({"prompt": chat[0], "completions": chat}, {"prompt": "w1 w2", "completions": ["x", "y z"]}):
+        with pytest.raises(ValueError, match="are its unknown token"):
+            require_known_text([row], tiny_tokenizer(), "train")
+    require_known_text([{"prompt": "w1 x", "completion": " w2"}], tiny_tokenizer(), "train")
+
+
 def test_a_guide_with_fewer_tokens_names_the_id():
     policy, guide = tiny_causal_lm(), tiny_causal_lm(vocab_size=12)
     ids = torch.tensor([[3, 20, 5]])
@@ -122,3 +141,7 @@ def test_slots_of_a_template(slot):
 def test_a_mode_is_one_of_three():
     with pytest.raises(ValueError, match="`mode` must be one of 'gated', 'fast', 'slow', got 'Fast'"):
         pair_judge().judge(["w3"], ["w4"], ["w5"], mode="Fast")
+
+
+def test_a_judge_gives_an_empty_response_a_number():
+    assert math.isfinite(pair_judge().judge(["w3"], [""], ["w5"], mode="fast")[0].score)

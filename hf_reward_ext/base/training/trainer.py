@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardTrainer
 
 from hf_reward_ext.base.lm.causal_lm import require_vocabulary
-from hf_reward_ext.base.preference.datasets import plain_dataset
+from hf_reward_ext.base.preference.datasets import plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.preference.pairs import check_preference_rows
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.training.averages import Averages
 from hf_reward_ext.base.training.disk import check_room, naming_folder
 from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message
+from hf_reward_ext.base.training.known_text import require_known_text
 from hf_reward_ext.base.training.loss import BatchLoss, total_loss
 from hf_reward_ext.base.training.model_loading import (
     check_causal_lm,
@@ -105,6 +106,8 @@ class BaseRewardTrainer(RewardTrainer):
         may_grow = self._trains_all_weights(args) and peft_config is None and model is causal_lm
         set_special_tokens(causal_lm, processing_class, args, may_grow=may_grow)
         require_vocabulary(causal_lm, processing_class, "model")
+        for name, dataset in _named(train_dataset, eval_dataset).items():
+            require_known_text(rows_to_check(dataset), processing_class, name)
         model, peft_config = self._build_model(model, args, processing_class, peft_config)
         train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
         self._averages = {"train": Averages(), "eval": Averages()}

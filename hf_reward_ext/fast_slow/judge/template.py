@@ -110,8 +110,8 @@ class JudgeTemplate:
 
         Args:
             verdicts (`tuple` of `str`): The verdict strings.
-            prompt, response_a, response_b (`str` or messages): Prompt and responses; Prompt and responses; `response_b`
-                for pairwise\n                verdicts only.
+            prompt, response_a, response_b (`str` or messages): Prompt and responses; `response_b` for pairwise verdicts
+                only.
         """
         return self.user.format(
             prompt=plain_text(prompt),

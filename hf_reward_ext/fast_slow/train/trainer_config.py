@@ -19,10 +19,10 @@ class FastSlowConfig(BaseRewardConfig):
             a [`FastSlowRewardModel`], which has its own.
         kind (`str`, *optional*): Kind of verdicts, `"pairwise"`, `"binary"` or `"rating"`. Default: inferred from
             the strings.
-        bradley_terry_weight (`float`, defaults to 1.0): Weight Weight $\lambda_{BT}$ of the comparison by first tokens.
+        bradley_terry_weight (`float`, defaults to 1.0): Weight $\lambda_{BT}$ of the comparison by first tokens.
         verdict_weight (`float`, defaults to 0.2): Weight $\lambda_{tok}$ of the loss that makes the first token a
             verdict.
-        judgment_weight (`float`, defaults to 1.0): Weight Weight $\lambda_{slow}$ of written judgments.
+        judgment_weight (`float`, defaults to 1.0): Weight $\lambda_{slow}$ of written judgments.
         center_rewards_coefficient (`float`, *optional*, defaults to 0.01): Weight $\lambda_c$ of $(s^+ + s^-)^2$.
             With pairwise verdicts that sum is the preference for a position, so the term reduces position bias.
         score_temperature (`float`, *optional*): Temperature $\tau_s$ of scores in the comparison. Default: 1, or 0.2
