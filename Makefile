@@ -7,10 +7,14 @@ READY := $(VENV)/.ready
 QUICK := not slow and not gpu and not freshness
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
+.PHONY: demo demo-llm test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
+
+# The same four methods on SmolLM2-135M-Instruct, in English; resumes.
+demo-llm: $(READY)
+	$(PYTHON) -m examples.demo_llm --output outputs/demo_llm
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m "$(QUICK)"
