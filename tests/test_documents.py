@@ -17,6 +17,7 @@ def snippets(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.allow_hosts(["127.0.0.1"])  # the server of docs/engines.md
 @pytest.mark.filterwarnings("ignore:This judge may be unreliable")  # the demo's judge is a toy
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if snippets(page)], ids=lambda page: str(page.relative_to(ROOT))

@@ -17,7 +17,7 @@ LAYERS = [
     {"base.training"},
     {"confidence", "genarm", "sla", "fast_slow", "elhsr"},
     {"rewards", "engines"},
-    {"evaluation", "best_of_n", "hub", "checks"},
+    {"evaluation", "best_of_n", "hub", "checks", "serving"},
     {"callbacks"},
     {"demo"},
     {"cli"},

@@ -38,8 +38,9 @@ class ModelOptions:
 
     title: ClassVar[str] = "models"
     reward_model: str | None = option(
-        "ELHSR head or any reward model, by name or folder; MODULE:FUNCTION of (prompts, completions); or a "
-        "training-free reward: confidence, mean_log_probability, self_certainty, negative_entropy, length",
+        "ELHSR head or any reward model, by name or folder; MODULE:FUNCTION of (prompts, completions); the address of "
+        "a running `serve`; or a training-free reward: confidence, mean_log_probability, self_certainty, "
+        "negative_entropy, length",
         metavar="NAME",
         kind="scorer",
     )
@@ -169,10 +170,10 @@ class BonOptions(
         self.check_engine(self.model)
         if self.engine != "transformers":
             self._check_finished_candidates()
-        names_no_policy = is_function(self.reward_model) or is_training_free(self.reward_model)
+        names_no_policy = any(one(self.reward_model) for one in (is_function, is_training_free, is_url))
         if names_no_policy and not self.model and not is_url(self.engine):
-            what = "function" if is_function(self.reward_model) else "training-free reward"
-            raise ValueError(f"--model is missing: a {what} as --reward_model does not name the policy to sample from")
+            what = "a training-free reward" if is_training_free(self.reward_model) else "a function or server"
+            raise ValueError(f"--model is missing: {what} as --reward_model does not name the policy to sample from")
         if self.confidence_window and self.reward_model != "confidence":
             raise ValueError("--confidence_window goes with --reward_model confidence")
         if bool(self.stop) != bool(self.max_candidates):

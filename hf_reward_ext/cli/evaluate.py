@@ -30,8 +30,8 @@ class EvaluationOptions:
     title: ClassVar[str] = "evaluation"
     scorer: str | None = option(
         "reward model, judge, head, channel or causal LM by name or folder; MODULE:FUNCTION of (prompts, "
-        "completions); or a training-free reward of --policy: confidence, mean_log_probability, self_certainty, "
-        "negative_entropy, length",
+        "completions); the address of a running `serve`; or a training-free reward of --policy: confidence, "
+        "mean_log_probability, self_certainty, negative_entropy, length",
         metavar="NAME",
         kind="scorer",
         revision=True,

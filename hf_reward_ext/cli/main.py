@@ -8,11 +8,11 @@ from argparse import ArgumentParser
 from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 
-from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, train
+from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, serve, train
 from hf_reward_ext.cli.processes import leaves_work_to_another
 
-COMMANDS = (demo, train, generate, bon, judge, evaluate)
-DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge and evaluate."
+COMMANDS = (demo, train, generate, bon, judge, evaluate, serve)
+DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge, evaluate and serve."
 EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 an invalid command line"
 
 

@@ -20,9 +20,10 @@ from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_to
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.cli.folders import check_model_folder, is_path
-from hf_reward_ext.cli.options import LoadingOptions, is_function, is_training_free
+from hf_reward_ext.cli.options import LoadingOptions, is_function, is_training_free, is_url
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
+from hf_reward_ext.engines import RemoteReward
 from hf_reward_ext.genarm import GenARMRewardModel
 
 
@@ -247,8 +248,8 @@ def load_scorer(
     Load a scorer of prompts and completions.
 
     Args:
-        name (`str`): `MODULE:FUNCTION`; a reward model or judge by name or folder; or a causal LM or adapter, which
-            scores as an autoregressive reward model.
+        name (`str`): `MODULE:FUNCTION`; the address of a server; a reward model or judge by name or folder; or a
+            causal LM or adapter, which scores as an autoregressive reward model.
         option (`str`): Name of the option, for messages.
         options ([`LoadingOptions`]): Loading options of models.
         batch_size (`int`): Number of texts per forward.
@@ -259,6 +260,8 @@ def load_scorer(
     """
     if is_function(name):
         return as_scorer(load_function(name, option))
+    if is_url(name):
+        return as_scorer(RemoteReward(name))
     kwargs = {**loading_settings(options), "revision": revision}
     given = {"revision": revision, "trust_remote_code": options.trust_remote_code}
     if is_causal_lm(name):
@@ -280,4 +283,4 @@ def is_causal_lm(name: str) -> bool:
 
 def is_head(name: str) -> bool:
     """Return whether a reward model is an ELHSR head, which scores during generation."""
-    return not is_function(name) and not is_training_free(name) and model_type(name) == "elhsr"
+    return not is_function(name) and not is_training_free(name) and not is_url(name) and model_type(name) == "elhsr"

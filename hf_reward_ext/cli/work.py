@@ -156,7 +156,7 @@ def settings_of(options: Any) -> dict[str, Any]:
         value, kind = getattr(options, field.name), field.metadata.get("kind")
         if kind in ("input", "output"):
             continue
-        if value is None or kind is None or (kind == "scorer" and is_training_free(value)):
+        if value is None or kind is None or (kind == "scorer" and (is_training_free(value) or is_url(value))):
             settings[field.name] = value
         elif kind == "engine":
             settings[field.name] = "server" if is_url(value) else value
