@@ -3,7 +3,7 @@ from argparse import Namespace
 
 import pytest
 
-from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, train
+from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, serve, train
 from hf_reward_ext.cli.main import COMMANDS, main
 from hf_reward_ext.cli.processes import leaves_work_to_another
 
@@ -30,6 +30,7 @@ LINES = {
     bon: "bon --model policy --reward_model head --prompt w3",
     judge: "judge --model policy --data pairs.jsonl",
     evaluate: "evaluate --scorer head --data pairs.jsonl",
+    serve: "serve --scorer head",
 }
 
 
