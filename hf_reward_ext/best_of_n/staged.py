@@ -1,10 +1,13 @@
 """Generation of candidates in stages, between which weak ones are dropped or replaced."""
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.candidates import Candidates
+from hf_reward_ext.base.lm.draws import Draws, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.reward_reader import RewardReader
 from hf_reward_ext.base.options import check_count
@@ -69,6 +72,7 @@ def generate_staged(
     attention_mask: Int[Tensor, "batch seq"],
     num_candidates: int,
     prune: Pruning | Resampling,
+    draws: Draws | None = None,
     **generate_kwargs,
 ) -> Candidates:
     """
@@ -81,6 +85,8 @@ def generate_staged(
         input_ids, attention_mask (`torch.Tensor` of shape `(batch, seq)`): Prompts, padded on the left.
         num_candidates (`int`): Initial number of candidates per prompt.
         prune ([`Pruning`] or [`Resampling`]): Rule that drops or replaces candidates.
+        draws ([`Draws`], *optional*): Random numbers of the candidates, which are dropped with them: the others are
+            the same as without pruning.
         **generate_kwargs: Arguments of `generate`.
 
     Returns:
@@ -97,6 +103,11 @@ def generate_staged(
     ```
     """
     check_count("num_candidates", num_candidates)
+    if draws and isinstance(prune, Resampling):
+        raise ValueError(
+            "`draws` must be left out with `Resampling`, which copies candidates: copies would share random numbers. "
+            "Seed torch."
+        )
     stages = Stages(policy, generate_kwargs, input_ids.shape[1])
     prefill = SharedPrefill(policy, input_ids, attention_mask)
     cache = prefill.expanded_cache(num_candidates, last_use=True)
@@ -109,7 +120,7 @@ def generate_staged(
     ids, mask = prompts, attention_mask.repeat_interleave(num_candidates, dim=0)
     rows = _Rows(prompts, stages.max_new_tokens, stages.pad_token_id)
     steps = [step for step in prune.steps if step < stages.max_new_tokens]
-    with reader:
+    with reader, drawing(policy, draws) if draws else nullcontext():
         for rung, until in enumerate([*steps, stages.max_new_tokens]):
             ids = stages.generate(ids, mask, cache, ids.shape[1] - input_ids.shape[1], until)
             rows.write(ids, reader)
@@ -119,6 +130,8 @@ def generate_staged(
             if not len(kept):
                 break
             reader.carry(kept)
+            if draws:
+                draws.keep(kept.tolist())
             cache.batch_select_indices(kept)
             ids = ids[kept]
             mask = torch.cat([mask[kept], mask.new_ones(len(ids), ids.shape[1] - mask.shape[1])], dim=-1)

@@ -1,10 +1,9 @@
-"""ELHSR on the demo policy: heads trained on its samples, compared with other ways to choose among 16 candidates."""
+"""ELHSR on the demo policy: heads trained on its samples, and ways to choose among 16 candidates."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,26 +14,12 @@ from hf_reward_ext.base.scoring.votes import majority_vote
 from hf_reward_ext.best_of_n.pruning import Pruning
 from hf_reward_ext.best_of_n.staged import generate_staged
 from hf_reward_ext.demo import arithmetic, walk
-from hf_reward_ext.demo.sampling import Rollouts, sample
-from hf_reward_ext.demo.text_reward_model import train_text_reward_model
+from hf_reward_ext.demo.sampling import Rollouts, draws_of, sample
 from hf_reward_ext.elhsr import ELHSRConfig, ELHSRModel, ELHSRTrainer, HiddenStateReward
-from hf_reward_ext.evaluation import Estimate, mean_with_interval
 
 CANDIDATES = 16
 TEMPERATURE = 0.8
 PRUNING = Pruning(steps=(3, 7, 11, 15, 19, 23), keep=0.9, max_gap=2.0)
-
-
-class Result(NamedTuple):
-    """Row of the result table; `right` has the correctness per problem."""
-
-    task: str
-    method: str
-    what: str
-    accuracy: Estimate
-    tokens: float
-    seconds: float
-    right: list[float]
 
 
 def prompts_of(task: ModuleType, split: str, count: int, seed: int = 0) -> list[str]:
@@ -110,87 +95,6 @@ def choose_by_vote(rollouts: Rollouts, task: ModuleType) -> np.ndarray:
     )
 
 
-def compare(policy, tokenizer, folder: Path, *, num_train: Sequence[int], num_test: int, seed: int = 0) -> list[Result]:
-    """
-    Compare ways to choose among 16 samples of the arithmetic task, on held-out problems.
-
-    Args:
-        policy, tokenizer: Policy and tokenizer of the demo.
-        folder (`Path`): Folder of the heads.
-        num_train (`list[int]`): Numbers of labeled completions to train on, one per problem.
-        num_test (`int`): Number of held-out problems.
-        seed (`int`): Random seed of problems, samples and heads.
-    """
-    prompts = prompts_of(arithmetic, "test", num_test, seed)
-
-    def candidates(head=None) -> tuple[Rollouts, float]:
-        started = time.perf_counter()
-        torch.manual_seed(seed + 1)  # the same candidates for every head
-        rollouts = sample(
-            policy, tokenizer, prompts, arithmetic, num_candidates=CANDIDATES, temperature=TEMPERATURE, head=head
-        )
-        return rollouts, time.perf_counter() - started
-
-    greedy = sample(policy, tokenizer, prompts, arithmetic, temperature=0)
-    tests, sampling = candidates()
-    tokens, correct = float(tests.num_tokens.sum(1).mean()), tests.correct.astype(float)
-    rows = [
-        _row("arithmetic", "greedy", "no choice", greedy.correct[:, 0].astype(float), float(greedy.num_tokens.mean())),
-        _row("arithmetic", "one sample", "no choice", correct.mean(1), tokens / CANDIDATES),
-        _row("arithmetic", "majority", "most frequent of 16", choose_by_vote(tests, arithmetic), tokens, sampling),
-        _row("arithmetic", "log-probability", "most likely of 16", choose(tests, tests.mean_logps), tokens, sampling),
-    ]
-    labeled = rollouts_of(policy, tokenizer, arithmetic, max(num_train), seed)
-    flat = [text for group in tests.completions for text in group]
-    repeated = [prompt for prompt in prompts for _ in range(CANDIDATES)]
-    for count in num_train:
-        part = labeled._replace(rows=labeled.rows[:count])
-        scorer, seconds = train_text_reward_model(policy, tokenizer, part, folder / f"text-{count}", seed)
-        scores = scorer(repeated, flat).numpy().reshape(correct.shape)
-        what = f"copy of the policy fine-tuned on {count} labels"
-        rows.append(_row("arithmetic", "text reward model", what, choose(tests, scores), tokens, seconds))
-        for name, what, settings in (
-            ("ELHSR, logits", "linear head on logits", {"features": "logits"}),
-            ("ELHSR", "linear head on hidden states", {}),
-        ):
-            head, seconds = train_head(
-                policy, tokenizer, part.rows, folder / f"{'-'.join(name.lower().split(', '))}-{count}", seed, **settings
-            )
-            scored, _ = candidates(head)
-            right = choose(scored, scored.rewards)
-            rows.append(_row("arithmetic", name, f"{what}, {count} labels", right, tokens, seconds))
-    rows.append(_row("arithmetic", "any of 16", "oracle", correct.max(1), tokens, sampling))
-    return rows
-
-
-def compare_pruning(policy, tokenizer, folder: Path, *, num_train: int, num_test: int, seed: int = 0) -> list[Result]:
-    """Compare best-of-N with and without pruning on the walk task, whose failures show early."""
-    labeled = rollouts_of(policy, tokenizer, walk, num_train, seed)
-    head, seconds = train_head(
-        policy, tokenizer, with_prefixes(labeled.rows, PRUNING.steps), folder / "elhsr-walk", seed, num_train_epochs=15
-    )
-    prompts = prompts_of(walk, "test", num_test, seed)
-    started = time.perf_counter()
-    plain = sample(
-        policy, tokenizer, prompts, walk, num_candidates=CANDIDATES, temperature=TEMPERATURE, head=head
-    )  # fmt: skip
-    plain_seconds = time.perf_counter() - started
-    correct = plain.correct.astype(float)
-    started = time.perf_counter()
-    right, pruned_tokens = sample_pruned(policy, tokenizer, head, prompts, walk, PRUNING)
-    pruned_seconds = time.perf_counter() - started
-    tokens = float(plain.num_tokens.sum(1).mean())
-    what = f"linear head, {num_train} labels ({seconds:.0f} s)"
-    pruned_what = f"the same; checked after {', '.join(map(str, PRUNING.steps))} tokens"
-    return [
-        _row("walk", "one sample", "no choice", correct.mean(1), tokens / CANDIDATES),
-        _row("walk", "log-probability", "most likely of 16", choose(plain, plain.mean_logps), tokens, plain_seconds),
-        _row("walk", "ELHSR", what, choose(plain, plain.rewards), tokens, plain_seconds),
-        _row("walk", "ELHSR, pruned", pruned_what, right, float(pruned_tokens.mean()), pruned_seconds),
-        _row("walk", "any of 16", "oracle", correct.max(1), tokens, plain_seconds),
-    ]
-
-
 def sample_pruned(
     policy,
     tokenizer,
@@ -199,8 +103,13 @@ def sample_pruned(
     task: ModuleType,
     pruning: Pruning,
     num_candidates: int = CANDIDATES,
+    seed: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per prompt, the correctness of pruned best-of-N and the tokens of all candidates."""
+    """
+    Return, per prompt, the correctness of pruned best-of-N and the tokens of all candidates.
+
+    With a `seed`, candidates are those of [`sample`] with that seed, unless they are dropped.
+    """
     right, tokens = [], []
     for start in tqdm(range(0, len(prompts), 32), desc="pruned"):
         batch = list(prompts[start : start + 32])
@@ -211,6 +120,7 @@ def sample_pruned(
             **inputs,
             num_candidates=num_candidates,
             prune=pruning,
+            draws=None if seed is None else draws_of(inputs, num_candidates, seed),
             max_new_tokens=task.MAX_NEW_TOKENS,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -225,7 +135,3 @@ def sample_pruned(
         right += [task.is_correct(prompt, text) for prompt, text in zip(batch, texts, strict=True)]
         tokens += candidates.num_tokens.view(shape).sum(1).tolist()
     return np.array(right, dtype=float), np.array(tokens, dtype=float)
-
-
-def _row(task: str, method: str, what: str, right: np.ndarray, tokens: float, seconds: float = 0.0) -> Result:
-    return Result(task, method, what, mean_with_interval(right), tokens, seconds, right.tolist())

@@ -10,6 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hf_reward_ext.base.lm.draws import Draws, candidate_generator, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.training.token_rewards import masked_mean
@@ -51,8 +52,11 @@ def sample(
     num_candidates: int = 1,
     temperature: float = 1.0,
     head=None,
+    seed: int | None = None,
     prompts_per_batch: int = 32,
     show_progress: bool = True,
+    name: str = "sampling",
+    **generate_kwargs,
 ) -> Rollouts:
     """
     Sample candidates of every prompt; temperature 0 is greedy.
@@ -64,6 +68,10 @@ def sample(
         num_candidates (`int`): Number of candidates per prompt.
         temperature (`float`): Sampling temperature.
         head ([`ELHSRModel`], *optional*): Head that scores the candidates during generation.
+        seed (`int`, *optional*): Random seed of separate random numbers for each candidate, so that the same candidates
+            are sampled with any head. Default: the random state of torch.
+        name (`str`): Name of the progress bar.
+        **generate_kwargs: Further arguments of `generate`.
     """
     settings: dict = dict(
         max_new_tokens=task.MAX_NEW_TOKENS,
@@ -71,13 +79,16 @@ def sample(
         return_dict_in_generate=True,
         output_logits=True,
         **(dict(temperature=temperature, top_k=0) if temperature > 0 else {}),
+        **generate_kwargs,
     )
     parts = []
-    for start in tqdm(range(0, len(prompts), prompts_per_batch), desc="sampling", disable=not show_progress):
+    for start in tqdm(range(0, len(prompts), prompts_per_batch), desc=name, disable=not show_progress):
         batch = list(prompts[start : start + prompts_per_batch])
         inputs = tokenizer(batch, return_tensors="pt", padding=True, return_token_type_ids=False)
         meter = HiddenStateReward(policy, head) if head is not None else None
-        with meter or nullcontext(), watch_row_ends(policy) as ends:
+        draws = None if seed is None else draws_of(inputs, num_candidates, seed)
+        watching, drawn = meter or nullcontext(), drawing(policy, draws) if draws else nullcontext()
+        with watching, drawn, watch_row_ends(policy) as ends:
             out = SharedPrefill(policy, inputs["input_ids"], inputs["attention_mask"]).generate(
                 num_candidates, **settings
             )
@@ -93,6 +104,14 @@ def sample(
             for name in ("correct", "num_tokens", "mean_logps", "rewards")
         },
     )
+
+
+def draws_of(inputs, num_candidates: int, seed: int) -> Draws:
+    """Return the random numbers of the candidates of tokenized prompts."""
+    prompts = [
+        ids[keep.bool()].tolist() for ids, keep in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+    ]
+    return Draws([candidate_generator(seed, prompt, number) for prompt in prompts for number in range(num_candidates)])
 
 
 def _gather(out, mask: Tensor, prompts, inputs, tokenizer, task, num_candidates: int, rewards: np.ndarray) -> Rollouts:

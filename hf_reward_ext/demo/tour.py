@@ -1,106 +1,173 @@
-"""Demo run that trains the models of each method and prints one table."""
+"""Demo run: trains models of each method, compares them with their controls, and writes tables, plots and a page."""
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
 
-from hf_reward_ext.base.saving.atomic import replace_file, replace_text
-from hf_reward_ext.demo import elhsr
-from hf_reward_ext.demo.elhsr import Result
-from hf_reward_ext.demo.policy import load_policy
+from hf_reward_ext.base.saving.atomic import replace_text
+from hf_reward_ext.demo import elhsr_comparison, fast_slow, genarm, sla
+from hf_reward_ext.demo.comparison import Comparison, beyond_oracle
+from hf_reward_ext.demo.page import write_page
+from hf_reward_ext.demo.plots import plot_comparisons
+from hf_reward_ext.demo.setup import Setup, TourSize
+
+FULL = TourSize(
+    num_train=2000,
+    num_test=500,
+    num_walks=1000,
+    guide_steps=100,
+    style_steps=60,
+    channel_epochs=6,
+    head_epochs=60,
+    judge_pairs=4000,
+    seconds={"GenARM": 60, "SLA": 30, "Fast-Slow": 60, "ELHSR": 120},
+)
+SMALL = TourSize(
+    num_train=64,
+    num_test=16,
+    num_walks=24,
+    guide_steps=2,
+    style_steps=1,
+    channel_epochs=1,
+    head_epochs=4,
+    judge_pairs=32,
+    seconds={"GenARM": 2, "SLA": 2, "Fast-Slow": 2, "ELHSR": 4},
+)
 
 
-@dataclass(frozen=True)
-class TourSize:
-    """Numbers of labeled completions for training and of held-out problems."""
+class Stage(NamedTuple):
+    """One method of the demo: its name, its comparison, and the folders of its models."""
 
-    num_train: int
-    num_test: int
-
-
-FULL = TourSize(num_train=2000, num_test=500)
-SMALL = TourSize(num_train=160, num_test=24)
+    method: str
+    compare: Callable[[Setup], Comparison]
+    models: tuple[str, ...]
 
 
-def run_tour(output: str | Path, size: TourSize = FULL, seed: int = 0) -> list[Result]:
+STAGES = (
+    Stage(genarm.METHOD, genarm.compare, ("genarm/guide", "genarm/style-guide")),
+    Stage(sla.METHOD, sla.compare, ("sla",)),
+    Stage(fast_slow.METHOD, fast_slow.compare, ("judge",)),
+    Stage(elhsr_comparison.METHOD, elhsr_comparison.compare, ("elhsr-{num_train}", "elhsr-walk")),
+)
+
+
+def run_tour(output: str | Path, size: TourSize = FULL, seed: int = 0, overwrite: bool = False) -> list[Comparison]:
     """
-    Run every method on the demo policy, and write `results.json` and, with matplotlib, `accuracy.png`.
+    Run every method on the demo policy, and write results, a page and, with matplotlib, plots.
+
+    A method whose results are complete is not run again, so that an interrupted run continues.
 
     Args:
-        output (`str` or `Path`): Folder for results and heads.
+        output (`str` or `Path`): Folder for `results.json`, `index.html`, plots and models.
         size ([`TourSize`]): Size of the run; `FULL` takes minutes, `SMALL` seconds.
         seed (`int`): Random seed.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to run everything again.
 
     Returns:
-        Rows of the table.
+        Comparison of each method.
+
+    Raises:
+        ValueError: If the folder has results of another seed, size or version of the libraries.
     """
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"seed": seed, **size.settings, "versions": versions()}
+    finished = {} if overwrite else _finished(folder, settings)
+    console = Console(width=130)
+    _announce(console, size, finished)
+    setup, found = Setup(folder, size, seed), []
+    for number, stage in enumerate(STAGES, start=1):
+        if stage.method not in finished:
+            console.rule(f"{number} of {len(STAGES)}: {stage.method}, about {size.seconds[stage.method]} s")
+            finished[stage.method] = _run(stage, setup, settings)
+        found.append(finished[stage.method])
+        _print(console, found[-1])
+    _write(folder, found, settings)
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that results depend on."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def stage_file(folder: Path, method: str) -> Path:
+    """Return the file of a finished method."""
+    return folder / "methods" / f"{method.lower()}.json"
+
+
+def _finished(folder: Path, settings: dict) -> dict[str, Comparison]:
+    """Return the comparisons that are complete, with their models."""
+    found = {}
+    for stage in STAGES:
+        file = stage_file(folder, stage.method)
+        if not file.exists():
+            continue
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["settings"] != settings:
+            raise ValueError(
+                f"`--output` must be a folder without results of other settings, but {str(file)!r} was made with "
+                f"{record['settings']}, and these are {settings}. Choose another folder, or replace it with "
+                "--overwrite."
+            )
+        if all((folder / name.format(**settings)).is_dir() for name in stage.models):
+            found[stage.method] = Comparison.from_json(record["comparison"])
+    return found
+
+
+def _announce(console: Console, size: TourSize, finished: dict[str, Comparison]) -> None:
+    open_stages = [stage.method for stage in STAGES if stage.method not in finished]
+    for method in finished:
+        console.print(f"{method} is finished; --overwrite runs it again.", highlight=False)
+    if open_stages:
+        parts = ", ".join(f"{method} {size.seconds[method]} s" for method in open_stages)
+        total = sum(size.seconds[method] for method in open_stages)
+        console.print(f"About {total} s on 2 CPU cores with nothing else running: {parts}.", highlight=False)
+
+
+def _run(stage: Stage, setup: Setup, settings: dict) -> Comparison:
+    """Run a method from its own random state, and store its results."""
     started = time.perf_counter()
-    policy, tokenizer = load_policy()
-    results = [
-        *elhsr.compare(policy, tokenizer, folder, num_train=[size.num_train], num_test=size.num_test, seed=seed),
-        *elhsr.compare_pruning(
-            policy, tokenizer, folder, num_train=size.num_train // 2, num_test=size.num_test // 2, seed=seed
-        ),
-    ]
-    seconds = time.perf_counter() - started
-    _print(results, seconds)
-    _write(results, seconds, size, seed, folder)
-    return results
+    torch.manual_seed(setup.seed)
+    comparison = stage.compare(setup)
+    comparison = comparison._replace(seconds=round(time.perf_counter() - started, 1))
+    better = beyond_oracle(comparison)
+    if better:
+        raise RuntimeError(f"{stage.method}: {better} are right where the oracle of their candidates is not.")
+    record = {"settings": settings, "comparison": comparison.to_json()}
+    file = stage_file(setup.folder, stage.method)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(file, json.dumps(record) + "\n")
+    return comparison
 
 
-def _print(results: list[Result], seconds: float) -> None:
-    table = Table(title=f"Reward at generation time, on the demo policy ({seconds:.0f} s)")
-    for column in ("task", "method", "what it did"):
+def _print(console: Console, comparison: Comparison) -> None:
+    table = Table(title=f"{comparison.method} on the demo policy ({comparison.seconds:.0f} s)")
+    for column in ("task", "way", "what it did"):
         table.add_column(column)
     for column in ("accuracy [95 %]", "tokens", "seconds"):
         table.add_column(column, justify="right")
-    for row in results:
-        seconds_shown = f"{row.seconds:.1f}" if row.seconds else ""
-        table.add_row(row.task, row.method, row.what, str(row.accuracy), f"{row.tokens:.0f}", seconds_shown)
-    Console(width=130).print(table)
+    for way in comparison.ways:
+        seconds = f"{way.seconds:.1f}" if way.seconds else ""
+        table.add_row(way.task, way.name, way.what, str(way.accuracy), f"{way.tokens:.0f}", seconds)
+    console.print(table)
 
 
-def _write(results: list[Result], seconds: float, size: TourSize, seed: int, folder: Path) -> None:
+def _write(folder: Path, found: list[Comparison], settings: dict) -> None:
     report = {
         "date": date.today().isoformat(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        **settings,
         "threads": torch.get_num_threads(),
-        "seed": seed,
-        **vars(size),
-        "seconds": round(seconds, 1),
-        "results": [{**row._asdict(), "accuracy": row.accuracy._asdict()} for row in results],
+        "seconds": round(sum(comparison.seconds for comparison in found), 1),
+        "methods": {comparison.method: comparison.to_json() for comparison in found},
     }
     replace_text(folder / "results.json", json.dumps(report, indent=1) + "\n")
-    try:
-        import matplotlib
-    except ModuleNotFoundError:
-        print("No plot: install the extra with `pip install 'hf_reward_ext[plot]'`.")
-        return
-    matplotlib.use("agg")
-    replace_file(folder / "accuracy.png", lambda draft: _plot(results, draft))
-
-
-def _plot(results: list[Result], path: Path) -> None:
-    from matplotlib import pyplot
-
-    tasks = list(dict.fromkeys(row.task for row in results))
-    figure, axes = pyplot.subplots(1, len(tasks), figsize=(6 * len(tasks), 4), layout="constrained")
-    for axis, task in zip(axes, tasks, strict=True):
-        rows = [row for row in results if row.task == task]
-        values = [row.accuracy.value for row in rows]
-        below = [row.accuracy.value - row.accuracy.lower for row in rows]
-        above = [row.accuracy.upper - row.accuracy.value for row in rows]
-        axis.barh([row.method for row in rows], values, xerr=[below, above], capsize=3)
-        axis.invert_yaxis()
-        axis.set(title=task, xlabel="accuracy on held-out problems", xlim=(0, 1))
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    plots = plot_comparisons(found, folder)
+    write_page(folder / "index.html", found, report, plots)

@@ -1,18 +1,33 @@
 """Plots of evaluations, written without a display."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hf_reward_ext.base.stats.intervals import Estimate
 
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # of Okabe and Ito: distinct for color-blind readers
+MARKERS = ("o", "s", "^", "D")
 
-def plot_estimates(estimates: Mapping[str, Estimate], path: str | Path, title: str = "") -> None:
-    """Plot horizontal bars with intervals, the first estimate on top. Requires matplotlib."""
+
+class Point(NamedTuple):
+    """Estimate at a place on the horizontal axis, with its name."""
+
+    x: float
+    accuracy: Estimate
+    name: str
+
+
+def plot_estimates(
+    estimates: Mapping[str, Estimate], path: str | Path, title: str = "", highlight: Collection[str] = ()
+) -> None:
+    """Plot horizontal bars with intervals, the first estimate on top, some in color. Requires matplotlib."""
     figure = _figure(6, 1.2 + 0.28 * len(estimates))
     axes = figure.subplots()
     names, values = list(estimates), list(estimates.values())
     errors = [[one.value - one.lower for one in values], [one.upper - one.value for one in values]]
-    axes.barh(names, [one.value for one in values], xerr=errors, color="0.75", error_kw={"capsize": 2, "linewidth": 1})
+    colors = [COLORS[0] if name in highlight else "0.75" for name in names]
+    axes.barh(names, [one.value for one in values], xerr=errors, color=colors, error_kw={"capsize": 2, "linewidth": 1})
     axes.invert_yaxis()
     axes.set(xlabel="accuracy", xlim=(0, 1.02), title=title)
     figure.savefig(path, dpi=150)
@@ -32,6 +47,30 @@ def plot_curves(curves: Mapping[str, Mapping[int, Estimate]], path: str | Path, 
     axes.set(xlabel="candidates", ylabel="accuracy", title=title)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def plot_trade_off(series: Mapping[str, Sequence[Point]], path: str | Path, xlabel: str, title: str = "") -> None:
+    """Plot a line with intervals through the points of each series, with different markers. Requires matplotlib."""
+    figure = _figure(5, 3.5)
+    axes = figure.subplots()
+    named = sum(map(len, series.values())) <= 6  # more names would overlap
+    for number, (name, points) in enumerate(series.items()):
+        ordered = sorted(points)
+        values = [point.accuracy.value for point in ordered]
+        below = [point.accuracy.value - point.accuracy.lower for point in ordered]
+        above = [point.accuracy.upper - point.accuracy.value for point in ordered]
+        axes.errorbar(
+            [point.x for point in ordered], values, yerr=[below, above], label=name, capsize=2, linewidth=1.5,
+            markersize=6, color=COLORS[number % len(COLORS)], marker=MARKERS[number % len(MARKERS)],
+        )  # fmt: skip
+        for point in ordered if named else ():
+            axes.annotate(point.name, (point.x, point.accuracy.value), (6, -12), textcoords="offset points")
+    axes.set(xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02), title=title)
+    axes.margins(x=0.12)
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=180)
 
 
 def plot_reliability(bins: Sequence[tuple[float, float, float]], path: str | Path, title: str = "") -> None:

@@ -8,6 +8,8 @@ from transformers import GenerationConfig
 from transformers.generation import EosTokenCriteria
 
 from hf_reward_ext import GenARMLogitsProcessor
+from hf_reward_ext.base.lm.draws import Draws, candidate_generator, drawing
+from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.tokens import completion_mask_from_ids
 from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
 from hf_reward_ext.best_of_n.staged import generate_staged
@@ -304,3 +306,22 @@ def test_of_equal_candidates_the_earliest_stays():
         candidates = greedy(policy, ids, mask, count, prune, max_new_tokens=9, suppress_tokens=[EOS])
         stayed = [[True] * prune.survivors(1, count) + [False] * (count - prune.survivors(1, count))] * 4
         assert (~candidates.pruned).view(4, count).tolist() == stayed
+
+
+def test_with_random_numbers_of_their_own_the_others_are_those_of_an_unpruned_run():
+    policy = tiny_causal_lm()
+    head = ELHSRModel.from_policy(policy)
+    ids, mask = left_padded_batch()
+    settings = dict(do_sample=True, max_new_tokens=12, suppress_tokens=[PAD], **ENDS)
+
+    def draws() -> Draws:
+        return Draws([candidate_generator(3, row.tolist(), number) for row in ids for number in range(6)])
+
+    reader = HiddenStateReward(policy, head)
+    pruned = generate_staged(policy, reader, ids, mask, 6, Pruning((3, 6)), draws=draws(), **settings)
+    with drawing(policy, draws()):
+        whole = SharedPrefill(policy, ids, mask).generate(6, **settings)
+    assert 0 < pruned.pruned.sum() < len(pruned.pruned)
+    for row, (sequence, length) in enumerate(zip(pruned.sequences, pruned.num_tokens, strict=True)):
+        end = ids.shape[1] + int(length)
+        assert sequence[:end].tolist() == whole[row, :end].tolist()

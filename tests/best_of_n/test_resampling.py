@@ -5,6 +5,7 @@ import torch
 from tiny import EOS, PAD, left_padded_batch, tiny_causal_lm, tiny_tokenizer
 from transformers import pipeline
 
+from hf_reward_ext.base.lm.draws import Draws, candidate_generator
 from hf_reward_ext.best_of_n import Resampling
 from hf_reward_ext.best_of_n.resampling import systematic_ancestors
 from hf_reward_ext.best_of_n.staged import generate_staged
@@ -126,3 +127,11 @@ def test_the_pipeline_resamples_in_waves_too():
 def test_bad_schedules_are_refused(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         Resampling(**arguments)
+
+
+def test_copies_cannot_have_random_numbers_of_their_own():
+    policy = tiny_causal_lm()
+    ids, mask = left_padded_batch()
+    draws = Draws([candidate_generator(0, [1], number) for number in range(12)])
+    with pytest.raises(ValueError, match="`draws` must be left out with `Resampling`"):
+        generate_staged(policy, LogitsReward(policy), ids, mask, 4, Resampling((2,), 1.0), draws=draws)

@@ -1,24 +1,54 @@
 import json
 
+import pytest
+
 from hf_reward_ext import ELHSRModel
 from hf_reward_ext.cli.main import main
 from hf_reward_ext.demo import arithmetic
+from hf_reward_ext.demo.comparison import Comparison, beyond_oracle
 
 
-def test_the_demo_prints_a_table_and_writes_results_plot_and_heads(tmp_path, capsys):
+@pytest.mark.filterwarnings("ignore:This judge may be unreliable")  # it is trained for 4 steps
+def test_the_demo_compares_all_methods_and_writes_results_page_plots_and_models(tmp_path, capsys):
     assert main(["demo", "--small", "--output", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    report = json.loads((tmp_path / "results.json").read_text())
-    methods = {(row["task"], row["method"]) for row in report["results"]}
-    assert {("arithmetic", "ELHSR"), ("arithmetic", "majority"), ("walk", "ELHSR, pruned")} <= methods
-    for row in report["results"]:
-        assert row["accuracy"]["lower"] <= row["accuracy"]["value"] <= row["accuracy"]["upper"]
-        assert row["method"] in shown
-    oracle = next(row for row in report["results"] if row["method"] == "any of 16" and row["task"] == "arithmetic")
-    assert all(row["accuracy"]["value"] <= oracle["accuracy"]["value"] for row in report["results"]
-               if row["task"] == "arithmetic" and row["method"] != "greedy")  # fmt: skip
-    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    methods = json.loads((tmp_path / "results.json").read_text())["methods"]
+    assert list(methods) == ["GenARM", "SLA", "Fast-Slow", "ELHSR"]
+    page = (tmp_path / "index.html").read_text()
+    for method, report in methods.items():
+        assert f"{method} on the demo policy" in shown and f"<h2>{method}</h2>" in page
+        assert (tmp_path / f"{method.lower()}.png").read_bytes().startswith(b"\x89PNG")
+        for row in report["ways"]:
+            assert row["accuracy"]["lower"] <= row["accuracy"]["value"] <= row["accuracy"]["upper"]
+            assert row["name"] in page
+    for name in ("genarm/guide", "sla", "elhsr-walk", "judge"):
+        assert (tmp_path / name / "config.json").exists()
     assert ELHSRModel.from_pretrained(tmp_path / "elhsr-walk").config.layers == [0, 1, 2, 3]
+    check_oracles(methods)
+    check_controls(methods)
+    before = (tmp_path / "results.json").read_bytes()
+    assert main(["demo", "--small", "--output", str(tmp_path)]) == 0  # all methods are finished
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def check_oracles(methods):
+    """No way is right on a problem where the oracle of its candidates is not."""
+    with_oracle = {method for method, one in methods.items() if not beyond_oracle(Comparison.from_json(one))
+                   and any(way["is_oracle"] for way in one["ways"])}  # fmt: skip
+    assert with_oracle == {"SLA", "Fast-Slow", "ELHSR"}  # GenARM changes what is sampled; nothing is chosen
+
+
+def check_controls(methods):
+    names = {method: {row["name"] for row in one["ways"]} for method, one in methods.items()}
+    assert {"greedy", "policy alone, T = 0.50", "GenARM, alpha = 1.0", "weights 0.5, 0.5"} <= names["GenARM"]
+    assert {"greedy", "best of 4", "look-ahead, depth 15", "any of 16"} <= names["SLA"]
+    assert {"fast", "gated", "always slow", "random gate", "best gate"} <= names["Fast-Slow"]
+    assert {"majority", "log-probability", "text reward model", "ELHSR", "ELHSR, pruned"} <= names["ELHSR"]
+    pruned, plain = (
+        next(row for row in methods["ELHSR"]["ways"] if row["task"] == "walk" and row["name"] == name)
+        for name in ("ELHSR, pruned", "ELHSR")
+    )
+    assert pruned["tokens"] < plain["tokens"]
 
 
 def test_data_of_the_task_is_written_as_rows(tmp_path, capsys):

@@ -58,3 +58,14 @@ def test_the_training_script_writes_a_policy_that_loads(tmp_path, capsys):
     log = json.loads((tmp_path / "train_log.json").read_text())
     assert log["settings"]["steps"] == 3 and len(log["loss"]) == 3
     assert set(log["dev"]) == {"arithmetic", "walk"}
+
+
+def test_seeded_candidates_do_not_depend_on_their_batch():
+    policy, tokenizer = load_policy()
+    prompts = prompts_of(walk, "dev", 5)
+    found = [
+        sample(policy, tokenizer, prompts, walk, num_candidates=2, seed=3, prompts_per_batch=size).completions
+        for size in (5, 2)
+    ]
+    assert found[0] == found[1]
+    assert found[0] != sample(policy, tokenizer, prompts, walk, num_candidates=2, seed=4).completions

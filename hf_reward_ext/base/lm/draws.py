@@ -60,6 +60,10 @@ class Draws(LogitsProcessor):
         tokens = torch.searchsorted(sums, places, right=True)
         return torch.full_like(scores, -torch.inf).scatter(-1, tokens, 0.0)
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep the generators of these rows, in their order."""
+        self.generators = [self.generators[row] for row in rows]
+
 
 @contextmanager
 def drawing(model, draws: Draws) -> Iterator[None]:
