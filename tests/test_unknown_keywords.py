@@ -61,6 +61,8 @@ PROTOCOLS = {
     "fast_slow.slow_verdict_reward": "TRL passes every column of the data to reward functions",
     "BestOfNCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",
+    "callbacks.RewardDriftCallback.on_train_begin": "trainers pass all that they have to callbacks",
+    "callbacks.RewardDriftCallback.on_evaluate": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_evaluate": "trainers pass all that they have to callbacks",
     "elhsr.HiddenStateStoppingCriteria.__call__": "`generate` passes what its caller gave to all criteria",
@@ -144,6 +146,9 @@ BON = dict(prompts=["w9"], reward_model=lambda prompts, completions: [0.0] * len
 CALLS = {
     "BestOfNCallback": lambda m, **u: ours.BestOfNCallback(**BON, **u),
     "GuidedGenerationCallback": lambda m, **u: ours.GuidedGenerationCallback(**BON, guides=[m.base], **u),
+    "callbacks.RewardDriftCallback": lambda m, **u: ours.callbacks.RewardDriftCallback(
+        **BON, held_out=BON["reward_model"], **u
+    ),
     "BestOfNPipeline": lambda m, **u: ours.BestOfNPipeline(
         model=m.policy, tokenizer=m.tokenizer, reward_model=BON["reward_model"], **u
     ),

@@ -1,6 +1,7 @@
 """Trainer callbacks that measure the policy in training by a reward, alone and under guides."""
 
 from hf_reward_ext.callbacks.best_of_n import BestOfNCallback
+from hf_reward_ext.callbacks.drift import RewardDriftCallback
 from hf_reward_ext.callbacks.guided_generation import GuidedGenerationCallback
 
-__all__ = ["BestOfNCallback", "GuidedGenerationCallback"]
+__all__ = ["BestOfNCallback", "GuidedGenerationCallback", "RewardDriftCallback"]

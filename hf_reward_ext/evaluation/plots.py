@@ -85,6 +85,29 @@ def plot_reliability(bins: Sequence[tuple[float, float, float]], path: str | Pat
     figure.savefig(path, dpi=150)
 
 
+def plot_drift(history: Sequence[Mapping[str, float]], path: str | Path, title: str = "") -> None:
+    """Plot what [`RewardDriftCallback`] measured over steps, with lines where the rewards part. Requires matplotlib."""
+    figure = _figure(7, 5)
+    steps = [row["step"] for row in history]
+    panels = {
+        "reward in training": "reward",
+        "held-out reward": "held_out_reward",
+        "KL from the start, nats": "kl",
+        "tokens": "length",
+        "shift of features": "feature_shift",
+        "share without reward": "reward_unanswered",
+    }
+    for axes, (label, name) in zip(figure.subplots(3, 2, sharex=True).flat, panels.items(), strict=True):
+        axes.plot(steps, [row[name] for row in history], marker="o", markersize=3)
+        for row in history:
+            if row["parted"]:
+                axes.axvline(row["step"], color="tab:red", linewidth=1)
+        axes.set_title(label, fontsize=9)
+    figure.supxlabel("step")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+
+
 def _figure(width: float, height: float):
     try:
         from matplotlib.figure import Figure

@@ -143,13 +143,14 @@ def _narrow_head_tiles(device: torch.device) -> Iterator[None]:
     Set narrower tiles for TRL's fused head without Triton kernels, forward and backward.
 
     Its implementation in plain torch allocates several tensors of the size of a tile. With the width meant for GPUs a
-    step takes three quarters of the memory of full logits, and more time than with narrow tiles.
+    step takes three quarters of the memory of full logits, and more time than with narrow tiles. Without gradients they
+    are the largest tensors of a forward over few tokens, so they are narrower still.
     """
     from trl.trainer import utils
 
     wide = utils._CHUNKED_LOGPROB_CHUNK_SIZE
     if device.type not in ("cuda", "xpu"):
-        utils._CHUNKED_LOGPROB_CHUNK_SIZE = 8192
+        utils._CHUNKED_LOGPROB_CHUNK_SIZE = 8192 if torch.is_grad_enabled() else 1024
     try:
         yield
     finally:

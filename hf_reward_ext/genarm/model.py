@@ -17,6 +17,7 @@ from hf_reward_ext.base.preference.masks import fill_masks
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.config import check_nestable
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_path
+from hf_reward_ext.base.scoring.micro_batches import TOKENS_PER_FORWARD, in_micro_batches
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
 from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
@@ -52,12 +53,16 @@ class GenARMRewardModel(BaseRewardModel):
     Registered with `AutoModelForSequenceClassification`, so `GRPOTrainer(reward_funcs="folder")` works. The
     start of the completion is not passed there, so it begins after the `completion_start_ids` of the config. Without
     them every token after the first counts. The prompt is the same within a group and cancels in GRPO's advantages,
-    unless `length_normalization` divides it by another length. Pass `completion_mask` to set it explicitly.
+    unless `length_normalization` divides it by another length. Pass `completion_mask` to set it explicitly. Without
+    gradients, texts are scored in parts of at most `tokens_per_forward` tokens.
 
     Args:
         config ([`GenARMRewardModelConfig`]): Configuration of the model.
         causal_lm (`PreTrainedModel`, *optional*): Autoregressive reward model. Default: a model with random
             weights.
+
+    Attributes:
+        tokens_per_forward (`int`, defaults to 4096): Maximum number of tokens in a forward of the language model.
 
     Example:
     ```python
@@ -69,6 +74,7 @@ class GenARMRewardModel(BaseRewardModel):
     config: GenARMRewardModelConfig
     config_class = GenARMRewardModelConfig
     base_model_prefix = "causal_lm"
+    tokens_per_forward: int = TOKENS_PER_FORWARD
     _supports_sdpa = _supports_flash_attn = True
 
     def __init__(self, config: GenARMRewardModelConfig, causal_lm: PreTrainedModel | None = None):
@@ -156,17 +162,17 @@ class GenARMRewardModel(BaseRewardModel):
                 f"Row {row} has no token whose probability is known, but the reward is a sum over tokens. Give it a "
                 "prompt and a completion."
             )
-        positions = positions_of(attention_mask)
-        logps, _ = token_logps(
-            self.causal_lm,
-            input_ids,
-            labels=input_ids.masked_fill(~counted, -100),
-            attention_mask=attention_mask,
-            position_ids=positions,
+        labels = input_ids.masked_fill(~counted, -100)
+        logps = in_micro_batches(
+            self._token_logps, self.tokens_per_forward, input_ids, labels, attention_mask, positions_of(attention_mask)
         )
         token_rewards = self.config.beta * torch.nn.functional.pad(logps, (1, 0))
         pool = masked_mean if self.config.length_normalization else masked_sum
         return GenARMRewardOutput(logits=pool(token_rewards, counted)[:, None], token_rewards=token_rewards)
+
+    def _token_logps(self, input_ids: Tensor, labels: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+        inputs = {"attention_mask": attention_mask, "position_ids": position_ids}
+        return token_logps(self.causal_lm, input_ids, labels=labels, **inputs)[0]
 
     def token_rewards(self, input_ids: Tensor, attention_mask=None, completion_mask=None) -> Float[Tensor, "batch seq"]:
         """Return the reward of each token, at its position; arguments as for the call."""

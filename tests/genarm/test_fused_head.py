@@ -187,3 +187,6 @@ def test_contract_of_the_width_of_its_tiles(monkeypatch):
     ids = torch.randint(3, VOCAB, (1, 4))
     token_logps(model, ids, labels=ids)
     assert set(widths) == {8192} and utils._CHUNKED_LOGPROB_CHUNK_SIZE == wide
+    with torch.no_grad():
+        token_logps(model, ids, labels=ids)
+    assert set(widths) == {8192, 1024} and utils._CHUNKED_LOGPROB_CHUNK_SIZE == wide

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_reward_ext.base.lm.keywords import check_scoring_keywords
 from hf_reward_ext.base.preference.masks import fill_masks
+from hf_reward_ext.base.scoring.micro_batches import TOKENS_PER_FORWARD, in_micro_batches
 from hf_reward_ext.base.scoring.scorer import Scorer, completion_scorer
 
 
@@ -18,8 +19,14 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
 
     Callers such as `GRPOTrainer` do not pass the start of the completion. It begins after `completion_start_ids`, which
     the trainers find in their prompts, or with the text if the config has none. Pass `completion_mask` to override it.
+    Such callers pass all texts of a step in a single call; without gradients they are scored in parts of at most
+    `tokens_per_forward` tokens.
+
+    Attributes:
+        tokens_per_forward (`int`, defaults to 4096): Maximum number of tokens in a forward of the language model.
     """
 
+    tokens_per_forward: int = TOKENS_PER_FORWARD
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
     @property
@@ -80,7 +87,9 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
             self.config.completion_start_ids,
             self.config.completion_starts_after,
         )
-        rewards = self.text_rewards(input_ids, attention_mask, completion_mask)
+        rewards = in_micro_batches(
+            self.text_rewards, self.tokens_per_forward, input_ids, attention_mask, completion_mask
+        )
         return SequenceClassifierOutput(logits=rewards[:, None])  # pyright: ignore[reportArgumentType]
 
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
