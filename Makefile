@@ -5,9 +5,10 @@ OLDEST := .venvs/oldest
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 QUICK := not slow and not gpu and not freshness
+DOCS := .venvs/docs
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo demo-llm test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
+.PHONY: demo demo-llm docs test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
@@ -47,6 +48,10 @@ signatures: $(READY)
 
 bench: $(READY)
 	$(PYTHON) examples/benchmarks/elhsr.py
+
+# The site in outputs/site, from the pages and docstrings; a broken link is an error.
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
 
 # What the package index serves now, recorded; the next `make test-newest` installs and runs it.
 newest-versions:
@@ -94,3 +99,9 @@ $(NEWEST)/.ready: pyproject.toml .ci/newest.txt
 
 $(OLDEST)/.ready: pyproject.toml .ci/oldest.txt
 	$(call install,.ci/oldest.txt,plot$(comma)test)
+
+$(DOCS)/.ready: .ci/docs.txt
+	rm -rf $(@D)
+	python3 -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement .ci/docs.txt
+	touch $@

@@ -27,6 +27,7 @@ def train_head(policy, tokenizer, samples: list[list[Candidate]], folder: Path, 
         ]
         args = ELHSRConfig(
             str(folder),
+            layers=list(range(0, policy.config.num_hidden_layers + 1, 5)),
             standardize=True,
             learning_rate=1e-3,
             weight_decay=1.0,

@@ -19,7 +19,7 @@ class ModelReward(AsyncReward):
 
     TRL runs a model in `reward_funcs` on all completions in a single forward. This runs it in batches of `batch_size`,
     scores equal completions once, and gives the same number as all other parts of this library
-    ([conventions](scoring.md)).
+    (see docs/scoring.md).
 
     Logs `<name>/cached_rate` and `<name>/answered_rate`.
 
