@@ -5,13 +5,15 @@ import json
 import os
 import sys
 from argparse import ArgumentParser
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 
 from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, serve, train
-from hf_reward_ext.cli.processes import leaves_work_to_another
+from hf_reward_ext.cli.processes import leaves_work_to_another, own_rank
 
 COMMANDS = (demo, train, generate, bon, judge, evaluate, serve)
+SPLIT = (generate, bon, judge)  # several processes share their rows
 DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge, evaluate and serve."
 EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 an invalid command line"
 
@@ -33,12 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = _of_process() if arguments is None else list(arguments)
     command = _command(arguments)
     options, flags = command.parse(arguments[1:])
-    if command is not train and leaves_work_to_another(arguments[0]):
+    if command not in (train, *SPLIT) and leaves_work_to_another(arguments[0]):
         return 0
     importlib.import_module("hf_reward_ext.registered")
     try:
-        with redirect_stdout(sys.stderr) if flags.json else nullcontext():
-            result = command.run(options)
+        with _quiet_process() if command in SPLIT and own_rank() else nullcontext():
+            with redirect_stdout(sys.stderr) if flags.json else nullcontext():
+                result = command.run(options)
         if flags.json and result is not None:
             print(json.dumps(result))
         return 0
@@ -50,6 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"hf-reward-ext: error: {_one_line(error)}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _quiet_process() -> Iterator[None]:
+    """Leave messages to the first of several processes, which gets the errors of the others."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
 
 
 def _command(arguments: list[str]):

@@ -19,15 +19,25 @@ def leaves_work_to_another(command: str) -> bool:
     Args:
         command (`str`): Name of the command, for messages.
     """
-    count = _number("WORLD_SIZE", 1)
+    count = count_processes()
     if count < 2:
         return False
-    if _number("RANK", 0) != 0:
+    if own_rank() != 0:
         return True
     print(f"{count} processes were started, but `{command}` runs in one; the others end.", file=sys.stderr)
     for name in _OF_THE_LAUNCHER:
         os.environ.pop(name, None)
     return False
+
+
+def count_processes() -> int:
+    """Return the number of processes that were started together."""
+    return max(1, _number("WORLD_SIZE", 1))
+
+
+def own_rank() -> int:
+    """Return the number of this process among them; the first one is 0."""
+    return _number("RANK", 0)
 
 
 def _number(name: str, default: int) -> int:

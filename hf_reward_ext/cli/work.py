@@ -21,6 +21,7 @@ from hf_reward_ext.base.saving.json_values import digest
 from hf_reward_ext.best_of_n import ResumableWriter
 from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_function
 from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function, is_training_free, is_url
+from hf_reward_ext.cli.processes import count_processes, own_rank
 from hf_reward_ext.cli.rows import load_rows
 
 Batch = Callable[[list[dict]], list[dict]]
@@ -183,7 +184,7 @@ def open_output(options: OutputOptions) -> Iterator[ResumableWriter | None]:
         RuntimeError: If another process writes the file.
     """
     settings = settings_of(options)  # rejects wrong names even if there is no file
-    if options.output is None:
+    if options.output is None or own_rank() != 0:  # the first process writes what all of them compute
         yield None
         return
     with ResumableWriter(options.output, settings, overwrite=options.overwrite) as writer:
@@ -207,9 +208,13 @@ def work_through(
         writer ([`ResumableWriter`], *optional*): Writer of the results, with a part for each batch.
         what (`str`): Description for the progress bar.
 
+    Several processes compute a batch each at a time; the first one writes the batches in order. The others end here.
+
     Returns:
         Results, from the finished file if there is one.
     """
+    if count_processes() > 1:
+        return _work_in_processes(rows, prepare, options, writer, what)
     results: list[dict] = []
     do: Batch | None = None
     bar = None
@@ -227,6 +232,54 @@ def work_through(
                 writer.write(number, batch, done)
             bar.update(len(batch))
     return read_back(writer.finish()) if writer else results
+
+
+def _work_in_processes(
+    rows: Sequence[dict],
+    prepare: Callable[[], Batch],
+    options: OutputOptions,
+    writer: ResumableWriter | None,
+    what: str,
+) -> Iterable[dict]:
+    """Process the batches as [`work_through`] in several processes, with the same results."""
+    from hf_reward_ext.cli.ranks import join_processes, share, work_in_rounds
+
+    join_processes()
+    is_first = own_rank() == 0
+    size = options.batch_size
+    batches = [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def is_missing(number: int) -> bool:
+        return writer is None or not writer.has(number, batches[number])
+
+    do: Batch | None = None
+
+    def work(number: int) -> list[dict]:
+        nonlocal do
+        do = do or prepare()
+        set_seed((getattr(options, "seed", 0) + number * size) % 2**32)
+        return do(batches[number])
+
+    missing = share([number for number in range(len(batches)) if is_missing(number)] if is_first else None)
+    results: list[dict] = []
+    asked = 0
+    done_before = len(rows) - sum(len(batches[number]) for number in missing)
+    with tqdm(total=len(rows), initial=done_before, desc=what, disable=not is_first or len(rows) == 1) as bar:
+        for number, done in work_in_rounds(missing, work):
+            if writer:
+                for earlier in range(asked, number):  # parts are asked for in their order
+                    writer.has(earlier, batches[earlier])
+                writer.write(number, batches[number], done)
+                asked = number + 1
+            results += done if not writer else []
+            bar.update(len(batches[number]))
+    if not is_first:
+        raise SystemExit(0)
+    if writer is None:
+        return results
+    for number in range(asked, len(batches)):
+        writer.has(number, batches[number])
+    return read_back(writer.finish())
 
 
 def read_back(path: Path) -> Iterable[dict]:

@@ -1,0 +1,45 @@
+"""Run by `accelerate launch`: commands whose rows are split over the processes, and those that resume or fail."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+from hf_reward_ext.cli.main import main
+
+
+def command_lines(folder: Path) -> dict[str, list[str]]:
+    """Command lines without the output file, by name; the last batch of each is not full."""
+    common = ["--batch_size", "2", "--max_new_tokens", "4"]
+    prompts = ["--data", f"{folder}/prompts.jsonl", "--temperature", "1", *common]
+    bon = ["bon", "--reward_model", f"{folder}/head", "--num_candidates", "3", *prompts]
+    return {
+        "generate": ["generate", "--model", f"{folder}/policy", "--num_return_sequences", "2", *prompts],
+        "bon": bon,
+        "preference": [*bon, "--as", "preference"],
+        "judge": ["judge", "--model", f"{folder}/policy", "--verdicts", "w20", "w21", "--mode", "slow",
+                  "--data", f"{folder}/pairs/test.jsonl", *common],
+    }  # fmt: skip
+
+
+def run(arguments: list[str]) -> dict:
+    """Exit code and what was printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    lines = command_lines(place)
+    done = {name: run([*line, "--output", f"{place}/{name}.jsonl"]) for name, line in lines.items()}
+    done["printed"] = run([*lines["generate"], "--json"])
+    done["resumed"] = run([*lines["generate"], "--output", f"{place}/resumed.jsonl"])
+    (place / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(done))
+    os._exit(0)  # torch's threads abort one exit in thirty, when all is written
