@@ -10,6 +10,13 @@ from pathlib import Path
 from hf_reward_ext.cli.main import main
 
 
+def second_fails(prompts, completions):
+    """A reward function that fails in the second process."""
+    if os.environ["RANK"] == "1":
+        raise ValueError("`completions` must be read by the first process. Use one.")
+    return [0.0] * len(completions)
+
+
 def command_lines(folder: Path) -> dict[str, list[str]]:
     """Command lines without the output file, by name; the last batch of each is not full."""
     common = ["--batch_size", "2", "--max_new_tokens", "4"]
@@ -40,6 +47,11 @@ if __name__ == "__main__":
     lines = command_lines(place)
     done = {name: run([*line, "--output", f"{place}/{name}.jsonl"]) for name, line in lines.items()}
     done["printed"] = run([*lines["generate"], "--json"])
+    evaluation = ["evaluate", "--scorer", f"{place}/head", "--data", f"{place}/pairs", "--batch_size", "5"]
+    done["evaluate"] = run([*evaluation, "--output", f"{place}/evaluation.json", "--json"])
+    done["again"] = run([*evaluation, "--output", f"{place}/evaluation.json"])
+    broken = ["evaluate", "--scorer", "split_commands:second_fails", "--data", f"{place}/pairs"]
+    done["failed"] = run(broken)
     done["resumed"] = run([*lines["generate"], "--output", f"{place}/resumed.jsonl"])
     (place / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(done))
     os._exit(0)  # torch's threads abort one exit in thirty, when all is written

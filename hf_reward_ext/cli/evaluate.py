@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -97,8 +98,19 @@ def parse(arguments: Sequence[str]):
     return command_parser("evaluate", EvaluateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
 
 
-def run(options: EvaluateOptions) -> dict:
-    """Evaluate, print the table, and write the output files."""
+def run(options: EvaluateOptions) -> dict | None:
+    """Evaluate, print the table, and write the output files; other processes score rows for the first one."""
+    from hf_reward_ext.cli.processes import own_rank
+    from hf_reward_ext.cli.split_scorer import others_waiting, score_for_the_first
+
+    if own_rank() != 0:
+        score_for_the_first(partial(_load_scorer, options))
+        return None
+    with others_waiting():
+        return _run(options)
+
+
+def _run(options: EvaluateOptions) -> dict:
     from hf_reward_ext.base.saving.json_values import digest
     from hf_reward_ext.cli.results import ResultFiles
     from hf_reward_ext.cli.work import check_outputs, read_data, settings_of
@@ -140,6 +152,7 @@ def _read(options: EvaluateOptions, rows: Any) -> list:
 def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.models import load_function
+    from hf_reward_ext.cli.split_scorer import split_scorer
     from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences
 
     extract = load_function(options.extract_answer, "--extract_answer", ("",)) if options.extract_answer else None
@@ -148,7 +161,7 @@ def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     )
     with loading(str(options.policy or options.scorer), "--policy" if options.policy else "--scorer"):
         loaded = _load_scorer(options)
-    scorer = files.resume(loaded, options.seed)
+    scorer = files.resume(split_scorer(loaded), options.seed)
     if options.format == "best-of-n":
         return evaluate_best_of_n(scorer, rows, extract_answer=extract, **settings)
     return evaluate_preferences(scorer, rows, options.format, conversational=options.chat, **settings)

@@ -13,7 +13,7 @@ from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, serve, train
 from hf_reward_ext.cli.processes import leaves_work_to_another, own_rank
 
 COMMANDS = (demo, train, generate, bon, judge, evaluate, serve)
-SPLIT = (generate, bon, judge)  # several processes share their rows
+SPLIT = (generate, bon, judge, evaluate)  # several processes share their rows
 DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge, evaluate and serve."
 EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 an invalid command line"
 

@@ -37,7 +37,7 @@ def share(value: Any) -> Any:
     return shared[0]
 
 
-def work_in_rounds(numbers: Sequence[int], work: Callable[[int], list[dict]]) -> Iterator[tuple[int, list[dict]]]:
+def work_in_rounds(numbers: Sequence[int], work: Callable[[int], list]) -> Iterator[tuple[int, list]]:
     """
     Compute batches in all processes, one each at a time, and yield their numbers and rows in order to every process.
 
@@ -62,7 +62,7 @@ def work_in_rounds(numbers: Sequence[int], work: Callable[[int], list[dict]]) ->
         yield from zip(group, (rows for rows, _ in found), strict=False)  # the last group may be shorter
 
 
-def _try(work: Callable[[int], list[dict]], number: int) -> tuple[list[dict], Exception | None]:
+def _try(work: Callable[[int], list], number: int) -> tuple[list, Exception | None]:
     try:
         return work(number), None
     except Exception as error:

@@ -19,23 +19,22 @@ def launched(monkeypatch):
 
 def test_the_first_of_several_processes_works_as_if_alone(launched, capsys):
     launched(0, 2)
-    assert not leaves_work_to_another("bon")
-    assert "2 processes were started, but `bon` runs in one; the others end." in capsys.readouterr().err
+    assert not leaves_work_to_another("demo")
+    assert "2 processes were started, but `demo` runs in one; the others end." in capsys.readouterr().err
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} & set(os.environ)
 
 
-LINES = {
-    demo: "demo",
+LINES = {demo: "demo", serve: "serve --scorer head"}
+SPLIT = {
     generate: "generate --model policy --prompt w3",
     bon: "bon --model policy --reward_model head --prompt w3",
     judge: "judge --model policy --data pairs.jsonl",
     evaluate: "evaluate --scorer head --data pairs.jsonl",
-    serve: "serve --scorer head",
 }
 
 
 def test_every_command_that_does_not_train_is_tried():
-    assert {*LINES, train} == set(COMMANDS)
+    assert {*LINES, *SPLIT, train} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(("command", "line"), LINES.items(), ids=LINES.values())
@@ -45,9 +44,18 @@ def test_the_others_end(command, line, launched, monkeypatch):
     assert main(line.split()) == 0
 
 
+@pytest.mark.parametrize(("command", "line"), SPLIT.items(), ids=SPLIT.values())
+def test_every_process_works_on_rows_and_only_the_first_prints(command, line, launched, monkeypatch, capsys):
+    monkeypatch.setattr(command, "run", lambda options: print(os.environ["RANK"]))
+    for rank in (0, 1):
+        launched(rank, 2)
+        assert main(line.split()) == 0
+    assert capsys.readouterr().out == "0\n"
+
+
 def test_one_process_works(launched):
     launched(0, 1)
-    assert not leaves_work_to_another("bon")
+    assert not leaves_work_to_another("demo")
 
 
 def test_every_process_trains(launched, monkeypatch):

@@ -58,6 +58,26 @@ def test_a_run_resumes_with_another_number_of_processes(split, place):
     assert (place / "resumed.jsonl").read_bytes() == (place / "generate.jsonl").read_bytes()
 
 
+def test_an_evaluation_of_two_processes_has_the_numbers_of_one(split, place, tmp_path, capsys):
+    first, second = (found["evaluate"] for found in split)
+    assert (first["code"], second["code"], second["out"]) == (0, 0, "")
+    evaluation = ["evaluate", "--scorer", f"{place}/head", "--data", f"{place}/pairs", "--batch_size", "5"]
+    assert main([*evaluation, "--output", f"{tmp_path}/alone.json", "--json"]) == 0
+    alone, found = (
+        json.loads(text, parse_float=lambda number: round(float(number), 4))
+        for text in (capsys.readouterr().out, first["out"])
+    )
+    numbers = {name: value for name, value in alone.items() if name not in ("digest", "files", "settings")}
+    assert {name: found[name] for name in numbers} == numbers
+    assert split[0]["again"]["code"] == split[1]["again"]["code"] == 0  # finished: nothing is scored
+
+
+def test_an_error_of_the_second_process_is_the_message_of_the_first(split):
+    first, second = (found["failed"] for found in split)
+    assert first["code"] == 1 and second == {"code": 0, "out": "", "err": ""}
+    assert "Process 1 failed: ValueError: `completions` must be read by the first process." in first["err"]
+
+
 class Threads:
     """`torch.distributed` among threads, with the rank of each."""
 
