@@ -29,7 +29,7 @@ class DemoOptions:
 
     title: ClassVar[str] = "demo"
     output: str = option("folder for tables, plots, page and models", "outputs/demo", metavar="DIR")
-    small: bool = option("quick run of a few seconds, with too few problems for conclusions", False)
+    small: bool = option("quick run of less than a minute, with too few problems for conclusions", False)
     write_data: str | None = option("folder for JSON lines of the arithmetic task, instead of the demo", metavar="DIR")
     num_train: Annotated[int, Count(most=2000)] = option("number of training problems to write", 2000)
     num_test: Annotated[int, Count(most=500)] = option("number of dev and of test problems to write", 200)

@@ -83,8 +83,8 @@ def _examples(columns, truth, fast: list[Judgment], slow: list[Judgment], chosen
         verdict = SampleText("fast", _better(fast[row]), bool(right_fast[row]), f"intuition {fast[row].intuition:.2f}")
         texts = [verdict]
         if chosen[row]:
-            written = ", ".join(text for votes in slow[row].texts for text in votes)
-            texts.append(SampleText("written", f"{written}: {_better(slow[row])}", bool(right_slow[row])))
+            written = [f"{side}: {votes[0]}" for side, votes in zip("ab", slow[row].texts, strict=True)]
+            texts.append(SampleText("written", "  ".join([*written, _better(slow[row])]), bool(right_slow[row])))
         found.append(Example(f"{prompt} a: {first}  b: {second}", texts))
     return found
 

@@ -9,6 +9,14 @@ from typing import Any
 from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.demo.comparison import Comparison, Example, SampleText, Way
 
+TITLE = "Four reward methods on the demo policy"
+TASKS = (
+    "The policy has 0.6 million parameters and two tasks. Walk: w18 4 2 9 1 5 3| is a start on the line 0 to 39 and "
+    "six step sizes; each step is written as size, sign, cell, and . or x. A walk is right if no cell is a multiple of "
+    "3 or 5. Arithmetic: 6 1 3 3=12| asks for + - * between the numbers, from left to right; / begins another attempt."
+)
+INTERVALS = "Intervals: 95 %, bootstrap over held-out problems."
+
 
 def write_page(path: Path, comparisons: list[Comparison], report: dict[str, Any], plots: dict) -> None:
     """
@@ -29,10 +37,9 @@ def write_page(path: Path, comparisons: list[Comparison], report: dict[str, Any]
         path,
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>hf_reward_ext: four reward methods on the demo policy</title>\n<style>\n{style}</style>\n</head>\n"
-        "<body>\n<header>\n<h1>Four reward methods on the demo policy</h1>\n"
-        f"<p>{escape(about)}. Intervals: 95 %, bootstrap over held-out problems.</p>\n<nav>{links}</nav>\n</header>\n"
-        f"<main>\n{sections}</main>\n</body>\n</html>\n",
+        f"<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n<header>\n<h1>{TITLE}</h1>\n<p>{escape(TASKS)}</p>\n<p>{escape(about)}. {INTERVALS}</p>\n"
+        f"<nav>{links}</nav>\n</header>\n<main>\n{sections}</main>\n</body>\n</html>\n",
     )
 
 

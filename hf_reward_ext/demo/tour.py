@@ -28,7 +28,7 @@ FULL = TourSize(
     channel_epochs=6,
     head_epochs=60,
     judge_pairs=4000,
-    seconds={"GenARM": 60, "SLA": 30, "Fast-Slow": 60, "ELHSR": 120},
+    seconds={"GenARM": 60, "SLA": 30, "Fast-Slow": 60, "ELHSR": 130},
 )
 SMALL = TourSize(
     num_train=64,
@@ -39,7 +39,7 @@ SMALL = TourSize(
     channel_epochs=1,
     head_epochs=4,
     judge_pairs=32,
-    seconds={"GenARM": 2, "SLA": 2, "Fast-Slow": 2, "ELHSR": 4},
+    seconds={"GenARM": 4, "SLA": 2, "Fast-Slow": 3, "ELHSR": 6},
 )
 
 

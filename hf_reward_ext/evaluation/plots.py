@@ -53,7 +53,7 @@ def plot_trade_off(series: Mapping[str, Sequence[Point]], path: str | Path, xlab
     """Plot a line with intervals through the points of each series, with different markers. Requires matplotlib."""
     figure = _figure(5, 3.5)
     axes = figure.subplots()
-    named = sum(map(len, series.values())) <= 6  # more names would overlap
+    named = sum(map(len, series.values())) <= 4  # more names would overlap
     for number, (name, points) in enumerate(series.items()):
         ordered = sorted(points)
         values = [point.accuracy.value for point in ordered]
@@ -63,10 +63,12 @@ def plot_trade_off(series: Mapping[str, Sequence[Point]], path: str | Path, xlab
             [point.x for point in ordered], values, yerr=[below, above], label=name, capsize=2, linewidth=1.5,
             markersize=6, color=COLORS[number % len(COLORS)], marker=MARKERS[number % len(MARKERS)],
         )  # fmt: skip
+        above_or_below = (0, 13) if number == 0 else (0, -20)
         for point in ordered if named else ():
-            axes.annotate(point.name, (point.x, point.accuracy.value), (6, -12), textcoords="offset points")
+            place = (point.x, point.accuracy.value)
+            axes.annotate(point.name, place, above_or_below, textcoords="offset points", ha="center")
     axes.set(xlabel=xlabel, ylabel="accuracy", ylim=(0, 1.02), title=title)
-    axes.margins(x=0.12)
+    axes.margins(x=0.15)
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
     axes.legend(frameon=False)
