@@ -24,14 +24,14 @@ class Size:
         num_judge_pairs (`int`): Number of pairs for the judge's training.
     """
 
-    num_train: int = 200
-    num_validation: int = 40
-    num_test: int = 40
+    num_train: int = 160
+    num_validation: int = 32
+    num_test: int = 48
     num_samples: int = 8
     num_candidates: int = 16
     num_guided: int = 4
-    num_pairs: int = 300
-    num_judge_pairs: int = 300
+    num_pairs: int = 240
+    num_judge_pairs: int = 240
 
 
 SMALL = Size(

@@ -3,7 +3,7 @@ Constraint following: short texts about a topic whose form a program can check.
 
 "Write one sentence about a lighthouse. Use at most 12 words." A response is right if it has the requested number of
 sentences and follows the other constraint. Prompts, word lists and checkers are our own; topics of the splits differ.
-A 135M chat model follows about a third of these prompts.
+SmolLM2-135M-Instruct follows about a third of these prompts.
 """
 
 import random
@@ -30,7 +30,7 @@ _TOPICS = {
         "the beach|a drum|an old house|penguins|a valley|a letter|gold|a balloon|the sun|a tailor|swans|pepper|a canyon"
     ).split("|"),
 }
-_REQUIRED = ("quiet", "bright", "old", "always", "people", "small", "world", "never", "beautiful", "time")
+_REQUIRED = ("quiet", "bright", "old", "always")
 _FORBIDDEN = ("the", "and", "is", "of")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _WORD = re.compile(r"[A-Za-z0-9]+(?:['’-][A-Za-z0-9]+)*")
@@ -88,11 +88,10 @@ def problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
 
 def _about(topic: str) -> list[Problem]:
     return [
-        *(Problem(topic, max_words=limit) for limit in (8, 10, 12, 14)),
-        *(Problem(topic, required=word) for word in _REQUIRED[:4]),
+        *(Problem(topic, max_words=limit) for limit in (14, 16, 18, 20)),
+        *(Problem(topic, required=word) for word in _REQUIRED),
         *(Problem(topic, forbidden=word) for word in _FORBIDDEN),
         Problem(topic, num_sentences=2),
-        *(Problem(topic, num_sentences=2, required=word) for word in _REQUIRED[4:6]),
     ]
 
 

@@ -41,9 +41,9 @@ def test_an_explanation_counts_up_to_the_first_word_too_many():
 def test_splits_share_no_topic_and_problems_are_different():
     topics = [{problem.topic for problem in constraints.problems(split, 60)} for split in ("train", "test")]
     assert not topics[0] & topics[1]
-    assert len(set(constraints.problems("train", 840))) == 840
-    with pytest.raises(ValueError, match="at most 840 for 'train', got 841"):
-        constraints.problems("train", 841)
+    assert len(set(constraints.problems("train", 728))) == 728
+    with pytest.raises(ValueError, match="at most 728 for 'train', got 729"):
+        constraints.problems("train", 729)
 
 
 @pytest.mark.parametrize(
