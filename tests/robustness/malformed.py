@@ -15,10 +15,11 @@ from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from malformed_cases import LINES, METHODS, USES, Case, all_cases, make_inputs, train_line  # noqa: E402
+from malformed_cases import LINES, METHODS, SERVE, USES, Case, all_cases, make_inputs, train_line  # noqa: E402
 from torch.nn.modules.module import register_module_forward_pre_hook  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
@@ -47,7 +48,9 @@ def run(case: Case, folder: Path) -> Outcome:
     out, error, place = io.StringIO(), io.StringIO(), os.getcwd()
     os.chdir(folder)
     try:
-        with redirect_stdout(out), redirect_stderr(error), warnings.catch_warnings():
+        # A server that would start ends at once.
+        not_served = patch("hf_reward_ext.serving.RewardServer.run", lambda self: None)
+        with redirect_stdout(out), redirect_stderr(error), warnings.catch_warnings(), not_served:
             warnings.simplefilter("ignore")
             main([*case.arguments, "--debug"])
         return Outcome(ACCEPTED, _last(out.getvalue()))
@@ -77,7 +80,7 @@ def _last(text: str) -> str:
 
 def check_controls(folder: Path) -> None:
     """Raises if a command line that is all right is refused: then refusals would mean nothing."""
-    lines = {**LINES, **{kind: use.format(kind) for kind, use in USES.items()}}
+    lines = {**LINES, "serve": SERVE, **{kind: use.format(kind) for kind, use in USES.items()}}
     lines |= {f"train {method}": train_line(method) + " --dataset_name pairs.jsonl" for method in METHODS}
     for name, line in lines.items():
         outcome = run(Case("controls", name, tuple(line.split())), folder)

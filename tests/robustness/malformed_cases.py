@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from hf_reward_ext import ELHSRModel, FastSlowRewardModel
 from hf_reward_ext.base.options import Count, Number
-from hf_reward_ext.cli import bon, evaluate, generate, judge
+from hf_reward_ext.cli import bon, evaluate, generate, judge, serve
 from hf_reward_ext.sla import RewardTransformer
 
 PAIR = {"prompt": "w3 w5", "chosen": " w6 w7", "rejected": " w8"}
@@ -95,6 +95,9 @@ OPTIONS = {
     "judge": judge.JudgeOptions,
     "evaluate": evaluate.EvaluateOptions,
 }
+
+
+SERVE = "serve --scorer functions:length --port 0"
 
 
 def replaced(line: str, **values: str) -> tuple[str, ...]:
@@ -245,6 +248,23 @@ def options() -> Iterator[Case]:
         yield Case("options", f"--{option} {value}", replaced(line, **{option: value}))
 
 
+def served() -> Iterator[Case]:
+    """Every declared option of `serve` out of its range, and rewards and addresses that cannot be served."""
+    for name, hint in get_type_hints(serve.ServeOptions, include_extras=True).items():
+        for value in _wrong_values(hint):
+            yield Case("options", f"serve: --{name} {value}", replaced(SERVE, **{name: value}))
+    for option, values in SERVED.items():
+        for value in values:
+            yield Case("options", f"serve: --{option} {value}", replaced(SERVE, **{option: value}))
+    for words in ("--no_such_option 3", "--port", "--config missing.yaml", "stray", "--data pairs.jsonl"):
+        yield Case("options", f"serve: {words}", (*SERVE.split(), *words.split()))
+
+
+SERVED = {
+    "scorer": ("functions:none", "functions:text", "nowhere:f", "functions", "missing", "confidence", "policy/x"),
+    "host": ("0.0.0.0", "::", "nowhere.invalid", "localhost:80", "http://127.0.0.1"),
+    "max_waiting_rows": ("1",),
+}
 FILES = {
     "a list": b"[1]",
     "no YAML": b"a: [",
@@ -365,4 +385,4 @@ def checkpoints() -> Iterator[Case]:
 
 def all_cases() -> list[Case]:
     """Every case, in an order that does not change."""
-    return [*training_rows(), *command_rows(), *options(), *checkpoints()]
+    return [*training_rows(), *command_rows(), *options(), *served(), *checkpoints()]
