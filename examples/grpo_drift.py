@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--prompts-per-step", type=int, default=16)
     parser.add_argument(
-        "--num-problems", type=int, default=800, help="number of problems for the training of the reward model"
+        "--num-problems", type=int, default=60, help="number of problems for the training of the reward model"
     )
     parser.add_argument("--num-test", type=int, default=200, help="number of held-out problems")
     parser.add_argument("--output", default="outputs/grpo_drift")

@@ -8,6 +8,8 @@ from hf_reward_ext.rewards.length import LengthControlled
 from hf_reward_ext.rewards.matching import AnswerReward, FormatReward
 from hf_reward_ext.rewards.model_reward import ModelReward
 from hf_reward_ext.rewards.reward import AsyncReward, Reward, Scored, SyncReward
+from hf_reward_ext.rewards.step_reward import StepReward
+from hf_reward_ext.rewards.steps import aggregate_steps, split_steps
 from hf_reward_ext.rewards.token_mean import TokenRewardMean
 
 __all__ = [
@@ -21,8 +23,11 @@ __all__ = [
     "ModelReward",
     "Reward",
     "Scored",
+    "StepReward",
     "SyncReward",
     "TokenCost",
     "TokenRewardMean",
     "WeightedReward",
+    "aggregate_steps",
+    "split_steps",
 ]

@@ -17,6 +17,7 @@ from hf_reward_ext.rewards import (
     GroupwiseReward,
     LengthControlled,
     ModelReward,
+    StepReward,
     TokenRewardMean,
     WeightedReward,
 )
@@ -47,6 +48,7 @@ def rewards():
         FormatReward(r".*w1.*"),
         ConditionedReward(FormatReward(".*"), LengthControlled(budget=3), name="conditioned"),
         LengthControlled(budget=3),
+        StepReward(ModelReward(arm, tokenizer), " ", name="steps"),
         WeightedReward([ModelReward(arm, tokenizer), FormatReward(".*")]),
     ]
     return {reward.__name__: reward for reward in found}
