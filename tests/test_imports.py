@@ -1,6 +1,7 @@
 """Who may import whom: layers that only look down, and no cycle, imports inside functions included."""
 
 import ast
+import importlib
 from functools import cache
 from pathlib import Path
 
@@ -109,3 +110,16 @@ def test_decoding_needs_no_trainer():
 
 def test_there_is_no_utils_file():
     assert not list(PACKAGE.rglob("utils.py"))
+
+
+EXAMPLES = PACKAGE.parent / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_what_examples_import_exists(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hf_reward_ext"):
+            module = importlib.import_module(str(node.module))
+            lacking = [one.name for one in node.names if not hasattr(module, one.name)
+                       and f"{node.module}.{one.name}" not in MODULES]  # fmt: skip
+            assert not lacking, f"{node.module} has no {lacking}"

@@ -10,25 +10,28 @@ Intervals: bootstrap over the problems of all seeds.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hf_reward_ext import Pruning
 from hf_reward_ext.demo import arithmetic, walk
+from hf_reward_ext.demo.comparison import Way
 from hf_reward_ext.demo.elhsr import (
     CANDIDATES,
     TEMPERATURE,
-    compare,
     prompts_of,
     rollouts_of,
     sample_pruned,
     train_head,
     with_prefixes,
 )
+from hf_reward_ext.demo.elhsr_comparison import compare_choices
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
+from hf_reward_ext.demo.setup import Setup
+from hf_reward_ext.demo.tour import FULL
 from hf_reward_ext.evaluation import best_of_n_curve, mean_with_interval
 
 PRUNINGS = {
@@ -46,11 +49,14 @@ def quality(folders: list[Path], output: Path, num_train: list[int], num_test: i
     """Pool the arithmetic rows of the demo over the seeds."""
     pooled: dict[tuple, dict] = {}
     for seed, folder in enumerate(folders):
-        policy, tokenizer = load_policy(folder)
-        for row in compare(
-            policy, tokenizer, output / f"seed{seed}", num_train=num_train, num_test=num_test, seed=seed
-        ):
-            entry = pooled.setdefault((row.method, row.what), {"right": [], "tokens": [], "seconds": [], "seeds": []})
+        rows: dict[tuple, Way] = {}  # those without labels are the same for every number of labels
+        for count in num_train:
+            size = replace(FULL, num_train=count, num_test=num_test)
+            ways, _ = compare_choices(Setup(output / f"seed{seed}", size, seed, folder))
+            for way in ways:
+                rows.setdefault((way.name, way.what), way)
+        for key, row in rows.items():
+            entry = pooled.setdefault(key, {"right": [], "tokens": [], "seconds": [], "seeds": []})
             entry["right"] += row.right
             entry["tokens"].append(row.tokens)
             entry["seconds"].append(row.seconds)
@@ -99,15 +105,13 @@ def pruning(task, folders: list[Path], output: Path, num_train: int, num_test: i
             num_train_epochs=15,
         )
         prompts = prompts_of(task, "test", num_test, seed)
-        torch.manual_seed(seed + 1)
         rollouts = sample(
-            policy, tokenizer, prompts, task, num_candidates=CANDIDATES, temperature=TEMPERATURE, head=head
+            policy, tokenizer, prompts, task, num_candidates=CANDIDATES, temperature=TEMPERATURE, head=head, seed=seed
         )
         for name, values in plain.items():
             values.append(getattr(rollouts, name))
         for setting, runs in pruned.items():
-            torch.manual_seed(seed + 2)
-            runs.append(sample_pruned(policy, tokenizer, head, prompts, task, setting))
+            runs.append(sample_pruned(policy, tokenizer, head, prompts, task, setting, seed=seed))
     rewards, correct, num_tokens = (np.concatenate(plain[name]) for name in ("rewards", "correct", "num_tokens"))
     whole = float(num_tokens.sum(1).mean())
     curve = best_of_n_curve(rewards, correct)

@@ -54,12 +54,13 @@ class Setup:
         folder (`Path`): Output folder.
         size ([`TourSize`]): Sizes.
         seed (`int`): Random seed.
+        policy_folder (`Path`, *optional*): Folder of the policy. Default: the one of the package.
     """
 
-    def __init__(self, folder: Path, size: TourSize, seed: int):
-        self.folder, self.size, self.seed = folder, size, seed
+    def __init__(self, folder: Path, size: TourSize, seed: int, policy_folder: Path | None = None):
+        self.folder, self.size, self.seed, self.policy_folder = folder, size, seed, policy_folder
         self.policy: Any
-        self.policy, self.tokenizer = load_policy()
+        self.policy, self.tokenizer = load_policy(policy_folder)
 
     @cached_property
     def walks(self) -> Rollouts:
@@ -81,4 +82,4 @@ class Setup:
     def policy_copy(self):
         """Return a copy of the policy to train."""
         torch.manual_seed(self.seed)
-        return load_policy()[0]
+        return load_policy(self.policy_folder)[0]

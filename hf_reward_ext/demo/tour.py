@@ -75,11 +75,14 @@ def run_tour(output: str | Path, size: TourSize = FULL, seed: int = 0, overwrite
         Comparison of each method.
 
     Raises:
-        ValueError: If the folder has results of another seed, size or version of the libraries.
+        ValueError: If the folder has results of another seed, size or version of the libraries, or a damaged file.
     """
     folder = Path(output)
     settings = {"seed": seed, **size.settings, "versions": versions()}
-    finished = {} if overwrite else _finished(folder, settings)
+    if overwrite:
+        for stage in STAGES:
+            stage_file(folder, stage.method).unlink(missing_ok=True)
+    finished = _finished(folder, settings)
     console = Console(width=130)
     _announce(console, size, finished)
     setup, found = Setup(folder, size, seed), []
@@ -110,16 +113,30 @@ def _finished(folder: Path, settings: dict) -> dict[str, Comparison]:
         file = stage_file(folder, stage.method)
         if not file.exists():
             continue
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["settings"] != settings:
-            raise ValueError(
-                f"`--output` must be a folder without results of other settings, but {str(file)!r} was made with "
-                f"{record['settings']}, and these are {settings}. Choose another folder, or replace it with "
-                "--overwrite."
-            )
+        comparison = _read(file, settings)
         if all((folder / name.format(**settings)).is_dir() for name in stage.models):
-            found[stage.method] = Comparison.from_json(record["comparison"])
+            found[stage.method] = comparison
     return found
+
+
+def _read(file: Path, settings: dict) -> Comparison:
+    """Return the results in a file, which must have been written with these settings."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        before, comparison = record["settings"], Comparison.from_json(record["comparison"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(file)!r} must be a file of the demo, but it cannot be read ({error}). Choose another folder, or "
+            "replace it with --overwrite."
+        ) from error
+    changed = [name for name in settings if before.get(name) != settings[name]]
+    if changed:
+        raise ValueError(
+            f"`--output` must be a folder without results of other settings, but {str(file)!r} was made with "
+            + ", ".join(f"{name} {before.get(name)} (now {settings[name]})" for name in changed)
+            + ". Choose another folder, or replace it with --overwrite."
+        )
+    return comparison
 
 
 def _announce(console: Console, size: TourSize, finished: dict[str, Comparison]) -> None:

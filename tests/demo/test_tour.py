@@ -62,10 +62,30 @@ def test_an_interrupted_run_continues_and_ends_equal(tmp_path, monkeypatch, caps
     assert recorder.ran == ["A"]
 
 
+def test_an_interrupted_overwriting_run_continues_too(tmp_path, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    recorder.run(tmp_path)
+    recorder.interrupted = "B"
+    with pytest.raises(KeyboardInterrupt):
+        recorder.run(tmp_path, seed=1, overwrite=True)
+    recorder.interrupted = ""
+    recorder.run(tmp_path, seed=1)
+    assert recorder.ran == ["B"] and json.loads((tmp_path / "results.json").read_text())["seed"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": {}, "comparison": {"ways": [{}]}}'])
+def test_a_damaged_file_is_named(tmp_path, monkeypatch, text):
+    recorder = Recorder(monkeypatch)
+    recorder.run(tmp_path)
+    tour.stage_file(tmp_path, "B").write_text(text)
+    with pytest.raises(ValueError, match=r"b\.json' must be a file of the demo.*--overwrite"):
+        recorder.run(tmp_path)
+
+
 def test_results_of_other_settings_stay_unless_overwritten(tmp_path, monkeypatch):
     recorder = Recorder(monkeypatch)
     recorder.run(tmp_path)
-    with pytest.raises(ValueError, match="without results of other settings.*--overwrite"):
+    with pytest.raises(ValueError, match=r"was made with seed 0 \(now 1\)\. Choose.*--overwrite"):
         recorder.run(tmp_path, seed=1)
     assert recorder.ran == [] and json.loads((tmp_path / "results.json").read_text())["seed"] == 0
     recorder.run(tmp_path, seed=1, overwrite=True)
