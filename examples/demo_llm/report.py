@@ -1,0 +1,42 @@
+"""
+Markdown tables of a kept tour.
+
+    python -m examples.demo_llm.report examples/results/demo_llm.json
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from examples.demo_llm.page import TITLES
+
+
+def tables(report: dict) -> str:
+    """Return one table per method, and the settings."""
+    size = report["size"]
+    lines = [
+        f"{report['model']} in {report['dtype']}, seed {report['seed']}, {size['num_train']} training and "
+        f"{size['num_test']} test problems; {report['date']}, {report['versions']}."
+    ]
+    for name, title in TITLES.items():
+        rows = report["methods"][name]["rows"]
+        columns = ["written"] if "written" in rows[0] else []
+        lines += [
+            "",
+            f"### {title}",
+            "",
+            f"| {' | '.join(['method', 'what it did', 'accuracy [95 %]', 'tokens', *columns])} |",
+        ]
+        lines.append("|---|---|" + "---:|" * (2 + len(columns)))
+        for row in rows:
+            value, lower, upper = row["accuracy"]
+            cells = [row["method"], row["what"], f"{value:.2f} [{lower:.2f}, {upper:.2f}]", f"{row['tokens']:.0f}"]
+            cells += [f"{row[column]:.2f}" for column in columns]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    print(tables(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
