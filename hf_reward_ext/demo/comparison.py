@@ -20,7 +20,7 @@ class Way(NamedTuple):
         seconds (`float`): Seconds of the training or sampling that this way needs; 0 if it needs nothing of its own.
         candidates (`str`): Name of the candidates that it chooses from, shared with the oracle; empty without choice.
         is_oracle (`bool`): Whether it is the upper bound of all choices among these candidates.
-        series (`str`): Curve of the plot; without one, a bar.
+        series (`str`): Curve of the plot; empty for a bar.
         x (`float`, *optional*): Place on the horizontal axis of the plot.
     """
 

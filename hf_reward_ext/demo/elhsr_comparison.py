@@ -52,7 +52,7 @@ def compare_choices(setup: Setup) -> tuple[list[Way], list[Example]]:
         *train, setup.folder / f"elhsr-logits-{count}", seed, num_train_epochs=epochs, features="logits"
     )
 
-    def candidates(head, name: str) -> Rollouts:  # the same ones for every head
+    def candidates(head, name: str) -> Rollouts:  # the same candidates for every head
         return setup.sample(prompts, arithmetic, CANDIDATES, TEMPERATURE, head=head, name=name)
 
     started = time.perf_counter()
@@ -118,7 +118,7 @@ def compare_pruning(setup: Setup) -> list[Way]:
 
 
 def _examples(tests: Rollouts, count: int = 3) -> list[Example]:
-    """Return the best and the worst candidate of the first problems with right and wrong ones."""
+    """Return the best and the worst candidate of the first problems with right and wrong candidates."""
     mixed = np.flatnonzero((tests.correct.max(1) == 1) & (tests.correct.min(1) == 0))
     found = []
     for row in mixed[:count]:

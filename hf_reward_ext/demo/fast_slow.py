@@ -65,7 +65,7 @@ def compare(setup: Setup) -> Comparison:
     )
     return Comparison(
         METHOD,
-        "Two claimed solutions, of which one is right. Where is a written judgment needed? A judge decides by its "
+        "Two claimed solutions, of which only one is right. Where is a written judgment needed? A judge decides by its "
         "first token, and writes only if that verdict is unsure.",
         {TASK: "tokens per pair"},
         ways,

@@ -76,7 +76,7 @@ def compare(setup: Setup) -> Comparison:
     return Comparison(
         METHOD,
         "Does a small guide, trained on right and wrong walks of the policy, help more than a lower temperature? Then "
-        f'the same guide beside a second one that prefers walks with few "{STYLE}", at several weights.',
+        f'the same guide beside a second guide that prefers walks with few "{STYLE}", at several weights.',
         {TASK: "alpha", FRONT_TASK: f'number of "{STYLE}" per walk'},
         ways,
         _examples(alone, guided[0.5]),

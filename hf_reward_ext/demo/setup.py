@@ -12,7 +12,7 @@ from hf_reward_ext.demo.elhsr import TEMPERATURE, prompts_of
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import Rollouts, sample
 
-SAMPLES = 8  # of each training walk, for pairs of right and wrong ones
+SAMPLES = 8  # of each training walk, for pairs of right and wrong walks
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Setup:
         folder (`Path`): Output folder.
         size ([`TourSize`]): Sizes.
         seed (`int`): Random seed.
-        policy_folder (`Path`, *optional*): Folder of the policy. Default: the one of the package.
+        policy_folder (`Path`, *optional*): Folder of the policy. Default: the policy of the package.
     """
 
     def __init__(self, folder: Path, size: TourSize, seed: int, policy_folder: Path | None = None):

@@ -1,4 +1,4 @@
-"""Preference pairs of sampled walks: right over wrong ones, or few `+` over many."""
+"""Preference pairs of sampled walks: right over wrong walks, or few `+` over many."""
 
 import random
 from collections.abc import Callable
