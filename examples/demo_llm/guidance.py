@@ -44,6 +44,7 @@ def train_guide(name: str, dtype: torch.dtype, pairs: list[dict], folder: Path, 
     )
     trainer.train()
     trainer.save_model()
+    trainer.create_model_card()
 
 
 def compare(

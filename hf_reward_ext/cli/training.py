@@ -54,6 +54,7 @@ def train(options: Training) -> dict | None:
     result = trainer.train(resume_from_checkpoint=checkpoint)
     with naming_folder(str(training.output_dir)):
         trainer.save_model()
+        trainer.create_model_card()
     report = {
         "command": f"train {options.method}",
         "output_dir": training.output_dir,

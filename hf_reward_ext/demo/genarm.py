@@ -102,6 +102,7 @@ def train_guide(setup: Setup, rows: Dataset, steps: int, name: str):
     trainer = GenARMTrainer(setup.policy_copy(), args, train_dataset=rows, processing_class=setup.tokenizer)
     trainer.train()
     trainer.save_model()
+    trainer.create_model_card()
     return trainer.model.eval(), time.perf_counter() - started
 
 

@@ -22,7 +22,7 @@ def test_the_demo_compares_all_methods_and_writes_results_page_plots_and_models(
             assert row["accuracy"]["lower"] <= row["accuracy"]["value"] <= row["accuracy"]["upper"]
             assert row["name"] in page
     for name in ("genarm/guide", "sla", "elhsr-walk", "judge"):
-        assert (tmp_path / name / "config.json").exists()
+        assert (tmp_path / name / "config.json").exists() and (tmp_path / name / "README.md").exists()
     assert ELHSRModel.from_pretrained(tmp_path / "elhsr-walk").config.layers == [0, 1, 2, 3]
     check_oracles(methods)
     check_controls(methods)

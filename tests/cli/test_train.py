@@ -37,7 +37,7 @@ def test_every_method_trains_and_its_model_loads(method, load, more, folder, tmp
     report = json.loads(shown.out)
     assert report["train"]["train_loss"] > 0
     assert (report["eval"] is not None) == (method in ("genarm", "elhsr"))
-    assert "Saved in" in shown.err
+    assert "Saved in" in shown.err and "- hf-reward-ext" in (tmp_path / "out/README.md").read_text()
     model = load.from_pretrained(tmp_path / "out")
     if method == "elhsr":
         assert model.config.layers == [0, 3]

@@ -56,6 +56,8 @@ def test_the_tour_trains_compares_writes_a_page_and_resumes(chat_model, tmp_path
     assert all(
         own <= best for row in rows.values() for own, best in zip(row["right"], rows["any of 4"]["right"], strict=True)
     )
+    for model in ("elhsr", "genarm", "sla", "fast_slow"):
+        assert "- hf-reward-ext" in (tmp_path / "out" / model / "README.md").read_text()
     page = (tmp_path / "out/index.html").read_text()
     assert "&#34;" in page and "<script" not in page and page.count("<table>") == 4
 

@@ -13,6 +13,18 @@ _LEFT_OUT = (".*", "_*", "checkpoint-*", "runs", "*.bin", "*.pt", "*.pth", "*.pk
 _POINTING = (CARD, "custom_generate/generate.py")
 
 
+def files_to_upload(folder: str | Path) -> dict[str, Path]:
+    """
+    Return the files of a folder that [`push_folder`] uploads, by their names in the repository.
+
+    Args:
+        folder (`str` or `Path`): Folder of a saved model.
+    """
+    folder = Path(folder)
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path for name, path in files.items() if not _is_left_out(name)}
+
+
 def push_folder(
     folder: str | Path,
     repo_id: str,
@@ -48,8 +60,7 @@ def push_folder(
     ```
     """
     folder = Path(folder)
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    files = {name: path for name, path in files.items() if not _is_left_out(name)}
+    files = files_to_upload(folder)
     if not files:
         raise ValueError(
             f"The folder {str(folder)!r} holds no files, but {repo_id!r} would be filled from it. Save the model there "
