@@ -1,0 +1,206 @@
+"""Options of the command `bon`."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from hf_reward_ext.base.options import Count, Number
+from hf_reward_ext.cli.options import (
+    DataOptions,
+    LoadingOptions,
+    OutputOptions,
+    PromptOptions,
+    SamplingOptions,
+    is_function,
+    is_training_free,
+    is_url,
+    option,
+)
+
+
+@dataclass
+class ModelOptions:
+    """Policy and rewards."""
+
+    title: ClassVar[str] = "models"
+    reward_model: str | None = option(
+        "ELHSR head or any reward model, by name or folder; MODULE:FUNCTION of (prompts, completions); the address of "
+        "a running `serve`; or a training-free reward: confidence, mean_log_probability, self_certainty, "
+        "negative_entropy, length",
+        metavar="NAME",
+        kind="scorer",
+    )
+    second_reward_model: str | None = option("text reward to combine with the first", metavar="NAME", kind="scorer")
+    combine: Literal["min_max", "max_rank"] = option("combination of both", "min_max")
+    model: str | None = option(
+        "policy; default: the base of the head or channel", metavar="NAME", kind="model", revision=True
+    )
+
+
+@dataclass
+class EngineOptions:
+    """Engine that writes the candidates."""
+
+    title: ClassVar[str] = "engine"
+    engine: str = option(
+        "transformers, continuous_batching (generate_batch), or the address of a server with the OpenAI-compatible "
+        "API, such as http://127.0.0.1:8000/v1",
+        "transformers",
+        metavar="NAME",
+        kind="engine",
+    )
+    served_model: str | None = option("name of the policy on the server", metavar="NAME")
+    concurrency: Annotated[int | None, Count()] = option(
+        "maximum number of requests to the server at a time; default: 16", kind="output"
+    )
+    request_timeout: Annotated[float | None, Number(above=0)] = option(
+        "maximum number of seconds without a byte of an answer; default: 600", kind="output"
+    )
+
+    def check_engine(self, model: str | None) -> None:
+        """Raise `ValueError` for an unknown engine, and options that do not go with it."""
+        if is_url(self.engine):
+            if not self.served_model:
+                raise ValueError("--served_model is missing: the name under which the server lists its model")
+            if model:
+                raise ValueError("--model is a policy in this process; with a server give --served_model alone")
+            return
+        if self.engine not in ("transformers", "continuous_batching"):
+            raise ValueError(
+                f"--engine is transformers, continuous_batching, or an address that begins with http, not "
+                f"{self.engine!r}"
+            )
+        for name in ("served_model", "concurrency", "request_timeout"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"--{name} goes with the address of a server as --engine")
+
+
+@dataclass
+class CandidateOptions:
+    """Candidates of a prompt, and their ranking."""
+
+    title: ClassVar[str] = "candidates"
+    num_candidates: Annotated[int, Count(most=100_000)] = option("number of candidates per prompt", 16)
+    max_candidates: Annotated[int | None, Count(most=100_000)] = option(
+        "maximum number of candidates per prompt, with --stop; --num_candidates is then the minimum"
+    )
+    stop: Literal["beta", "expected_improvement"] | None = option(
+        "rule that ends the sampling of candidates for each prompt: when the vote is decided, or when another "
+        "candidate is not worth its tokens"
+    )
+    stop_probability: Annotated[float | None, Number(above=0, below=1)] = option(
+        "probability that the leading answer wins, with --stop beta; default: 0.95"
+    )
+    price_per_token: Annotated[float | None, Number(least=0)] = option(
+        "cost of a token in units of the reward, with --stop expected_improvement; default: 1e-4 of a calibrated "
+        "head's probability"
+    )
+    candidates_per_batch: Annotated[int | None, Count()] = option("maximum number of candidates at a time")
+    vote: Literal["majority", "weighted"] | None = option("vote over answers, which ranks the winning answer first")
+    answer_pattern: str | None = option("pattern whose last match in a completion is its answer", metavar="REGEX")
+    extract_answer: str | None = option(
+        "function from a completion to its answer, or None", metavar="MODULE:FUNCTION", kind="function"
+    )
+    label: str | None = option(
+        "function from prompt and completion to right or wrong", metavar="MODULE:FUNCTION", kind="function"
+    )
+    prune_at: Annotated[list[int] | None, Count()] = option("completion lengths at which weak candidates are dropped")
+    prune_keep: Annotated[float, Number(above=0, most=1)] = option("share of candidates to keep", 0.5)
+    prune_max_gap: Annotated[float | None, Number(least=0)] = option("maximum distance from the best candidate")
+    prune_min_reward: Annotated[float | None, Number()] = option("least reward that stays")
+    resample_at: Annotated[list[int] | None, Count()] = option(
+        "lengths at which weak candidates are replaced by copies of better ones"
+    )
+    resample_temperature: Annotated[float, Number(above=0)] = option("temperature of the rewards there", 1.0)
+    confidence_window: Annotated[int | None, Count()] = option(
+        "tokens of a group, with --reward_model confidence; default: 2048"
+    )
+
+
+@dataclass
+class ShapeOptions:
+    """Rows of the file."""
+
+    title: ClassVar[str] = "shape of the rows"
+    shape: Literal["all", "preference", "sft"] = option(
+        "all {prompt, completions, rewards, num_tokens, ...}, preference {prompt, chosen, rejected, margin}, or sft "
+        "{prompt, completion, score}",
+        "all",
+        option="as",
+    )
+    rejected: Literal["worst", "random"] = option("rejected candidate of preference rows", "worst")
+    min_margin: Annotated[float, Number(least=0)] = option("margin that preference rows must exceed", 0.0)
+    keep: Annotated[int, Count()] = option("number of sft rows per prompt", 1)
+    min_score: Annotated[float | None, Number()] = option("minimum score of sft rows")
+
+
+@dataclass
+class BonOptions(
+    ShapeOptions,
+    OutputOptions,
+    LoadingOptions,
+    SamplingOptions,
+    CandidateOptions,
+    DataOptions,
+    PromptOptions,
+    EngineOptions,
+    ModelOptions,
+):
+    """Options of `bon`."""
+
+    def check(self) -> None:
+        """Raise `ValueError` for options that exclude each other."""
+        self.check_prompts(self.data)
+        if not self.reward_model:
+            raise ValueError("--reward_model is missing: the reward that ranks candidates")
+        self.check_engine(self.model)
+        if self.engine != "transformers":
+            self._check_finished_candidates()
+        names_no_policy = any(one(self.reward_model) for one in (is_function, is_training_free, is_url))
+        if names_no_policy and not self.model and not is_url(self.engine):
+            what = "a training-free reward" if is_training_free(self.reward_model) else "a function or server"
+            raise ValueError(f"--model is missing: {what} as --reward_model does not name the policy to sample from")
+        if self.confidence_window and self.reward_model != "confidence":
+            raise ValueError("--confidence_window goes with --reward_model confidence")
+        if bool(self.stop) != bool(self.max_candidates):
+            raise ValueError("--stop and --max_candidates go together: the rule, and where it ends at the latest")
+        if self.max_candidates and self.max_candidates < self.num_candidates:
+            raise ValueError("--max_candidates is lower than --num_candidates, the least; swap them")
+        if self.stop == "beta" and not self.vote:
+            raise ValueError("--stop beta counts votes; give --vote")
+        if self.stop_probability and self.stop != "beta":
+            raise ValueError("--stop_probability goes with --stop beta")
+        if self.price_per_token is not None and self.stop != "expected_improvement":
+            raise ValueError("--price_per_token goes with --stop expected_improvement")
+        if self.temperature == 0 and max(self.num_candidates, self.max_candidates or 1) > 1:
+            raise ValueError("--temperature 0 makes all candidates the same; give a positive one")
+        if self.answer_pattern and self.extract_answer:
+            raise ValueError("--answer_pattern and --extract_answer exclude each other")
+        if self.vote and not (self.answer_pattern or self.extract_answer):
+            raise ValueError("--vote counts answers; give --answer_pattern or --extract_answer")
+        if self.label and self.shape != "all":
+            raise ValueError("--label writes labels of all candidates; it goes with --as all")
+        if self.shape != "all" and not self.output:
+            raise ValueError(f"--as {self.shape} shapes the file; give --output")
+        if self.prune_at and self.resample_at:
+            raise ValueError("--prune_at and --resample_at exclude each other")
+        if (self.prune_at or self.resample_at) and self.candidates_per_batch:
+            given = "--prune_at" if self.prune_at else "--resample_at"
+            raise ValueError(f"{given} compares all candidates of a prompt; leave --candidates_per_batch out")
+        try:
+            re.compile(self.answer_pattern or "")
+        except re.error as error:
+            raise ValueError(f"--answer_pattern {self.answer_pattern!r} is no regular expression: {error}") from error
+
+    def _check_finished_candidates(self) -> None:
+        """Raise `ValueError` for options that need a running `generate`."""
+        for name in ("prune_at", "resample_at"):
+            if getattr(self, name):
+                raise ValueError(f"--{name} goes with --engine transformers; other engines return finished candidates")
+        for name in (self.reward_model, self.second_reward_model):
+            if is_training_free(name) and name not in ("mean_log_probability", "length"):
+                raise ValueError(f"{name} reads all probabilities; it goes with --engine transformers")
+        if is_training_free(self.second_reward_model):
+            raise ValueError(f"{self.second_reward_model} as --second_reward_model goes with --engine transformers")
+        if self.stop == "expected_improvement" and self.price_per_token is None:
+            raise ValueError("--stop expected_improvement needs --price_per_token with this engine")

@@ -1,0 +1,51 @@
+"""Rows of the command `bon` with all candidates, and what it prints of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def record_candidates(prompt: Any, group: list[dict], label: Callable | None, has_pruning: bool) -> list[dict]:
+    """Return the candidates of a prompt, best first."""
+    record = {
+        "prompt": prompt,
+        "completions": [one["generated_text"] for one in group],
+        "rewards": [one["score"] for one in group],
+        "num_tokens": [one["num_tokens"] for one in group],
+    }
+    for name, column in (("answer", "answers"), ("probability", "probabilities")):
+        if name in group[0]:
+            record[column] = [one[name] for one in group]
+    if "stop_reason" in group[0]:
+        record["stop_reason"] = group[0]["stop_reason"]
+    if has_pruning:
+        record["pruned"] = [one["pruned"] for one in group]
+    if label is not None:
+        record["labels"] = [float(label(prompt, text)) for text in record["completions"]]
+    return [record]
+
+
+def describe(row: dict) -> str:
+    """Describe the best candidate of a prompt, with its reward and the mean reward."""
+    rewards = [reward for reward in row["rewards"] if reward is not None]
+    prompt = row["prompt"] if isinstance(row["prompt"], str) else f"{row['prompt'][-1]['content']} -> "
+    among = f"  [best of {len(row['rewards'])}; mean {sum(rewards) / len(rewards):.3f}]" if len(rewards) > 1 else ""
+    return f"{row['rewards'][0]:8.3f}  {prompt}{row['completions'][0]}{among}"
+
+
+def summarize(records: Sequence[dict]) -> dict[str, float]:
+    """Return means over prompts of the reward and label of the best candidate and of all candidates."""
+    best, mean, right, any_right, mean_right = [], [], [], [], []
+    for record in records:
+        rewards = [reward for reward in record["rewards"] if reward is not None]
+        best.append(record["rewards"][0])
+        mean.append(sum(rewards) / len(rewards))
+        if "labels" in record:
+            right.append(record["labels"][0])
+            any_right.append(max(record["labels"]))
+            mean_right.append(sum(record["labels"]) / len(record["labels"]))
+    columns = {"best_reward": best, "mean_reward": mean}
+    if any("stop_reason" in record for record in records):
+        columns["mean_num_drawn"] = [len(record["rewards"]) for record in records]
+    if right:
+        columns |= {"best_label": right, "mean_label": mean_right, "any_label": any_right}
+    return {name: sum(values) / len(values) for name, values in columns.items()}
