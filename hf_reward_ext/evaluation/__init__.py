@@ -13,6 +13,7 @@ from hf_reward_ext.evaluation.curves import best_of_n_curve, majority_curve, pas
 from hf_reward_ext.evaluation.evaluate import evaluate_preferences
 from hf_reward_ext.evaluation.model_card import add_to_model_card
 from hf_reward_ext.evaluation.results import BestOfNEvaluation, PreferenceEvaluation
+from hf_reward_ext.evaluation.steps import StepEvaluation, evaluate_steps
 
 __all__ = [
     "BestOfNEvaluation",
@@ -20,12 +21,14 @@ __all__ = [
     "Estimate",
     "PairScorer",
     "PreferenceEvaluation",
+    "StepEvaluation",
     "add_to_model_card",
     "best_of_n_curve",
     "bradley_terry_calibration",
     "composite_with_interval",
     "evaluate_best_of_n",
     "evaluate_preferences",
+    "evaluate_steps",
     "majority_curve",
     "mean_with_interval",
     "pass_at_k",

@@ -1,9 +1,11 @@
 """Rows of any benchmark: a prompt, better responses and worse responses."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from datasets import DatasetDict, IterableDatasetDict
+
+Row = TypeVar("Row")
 
 
 class PreferenceRow(NamedTuple):
@@ -24,9 +26,7 @@ class PreferenceRow(NamedTuple):
     group: str = ""
 
 
-def read_rows(
-    dataset: Iterable[dict], columns: Sequence[str], read: Callable[[dict], PreferenceRow], what: str
-) -> list[PreferenceRow]:
+def read_rows(dataset: Iterable[dict], columns: Sequence[str], read: Callable[[dict], Row], what: str) -> list[Row]:
     """
     Read all rows of a dataset.
 
