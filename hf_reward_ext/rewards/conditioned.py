@@ -68,7 +68,7 @@ class ConditionedReward(SyncReward):
             found = self.reward(
                 [prompts[row] for row in passed],
                 [completions[row] for row in passed],
-                **_of_rows(columns, passed),
+                **_of_rows(columns, passed, len(completions)),
             )
             for row, reward in zip(passed, found, strict=True):
                 rewards[row] = reward
@@ -77,12 +77,17 @@ class ConditionedReward(SyncReward):
         return Scored(rewards, metrics, {"condition": conditions})
 
 
-def _of_rows(columns: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+def _of_rows(columns: Mapping[str, Any], rows: Sequence[int], count: int) -> dict[str, Any]:
     """Return the columns of some rows; a table of completions needs all rows, so its logger is left out."""
-    whole = {name: columns[name] for name in _WHOLE_BATCH if name in columns}
-    chosen = {
-        name: [values[row] for row in rows]
-        for name, values in columns.items()
-        if name not in (*_WHOLE_BATCH, "log_extra")
-    }
-    return {**whole, **chosen}
+    chosen = {}
+    for name, values in columns.items():
+        if name in _WHOLE_BATCH:
+            chosen[name] = values
+        elif name != "log_extra":
+            if not hasattr(values, "__len__") or len(values) != count:
+                raise ValueError(
+                    f"The column {name!r} must have one value for each of {count} completions, got {values!r:.80}. "
+                    "Repeat it."
+                )
+            chosen[name] = [values[row] for row in rows]
+    return chosen

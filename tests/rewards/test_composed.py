@@ -77,6 +77,12 @@ def test_the_second_reward_counts_and_runs_only_where_the_first_passes():
     assert reward(["x"], ["a"], weight=[1]) == [-1.0] and len(seen) == 1  # nothing passes, nothing runs
 
 
+def test_a_column_without_a_value_for_each_completion_is_refused():
+    for values in ([1], 0.5):
+        with pytest.raises(ValueError, match="'weight' must have one value for each of 2 completions"):
+            ConditionedReward(lengths, lengths)(["x"] * 2, ["a", "b"], weight=values)
+
+
 def test_the_threshold_itself_passes():
     assert ConditionedReward(lengths, lengths, threshold=2)(["x"] * 2, ["aa", "a"]) == [2.0, 0.0]
 

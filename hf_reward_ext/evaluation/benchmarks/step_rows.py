@@ -48,7 +48,7 @@ class StepBenchmark(NamedTuple):
 def _read_process_bench(row: Mapping[str, Any]) -> StepRow:
     steps = _steps(row["steps"], "steps")
     label = row["label"]
-    if not isinstance(label, Integral) or isinstance(label, bool) or not -1 <= label < len(steps):
+    if not isinstance(label, Integral) or isinstance(label, bool) or not -1 <= label < len(steps):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"`label` must be the index of the first wrong of {len(steps)} steps or -1, got {label!r}.")
     subset = str(row["id"]).rpartition("-")[0]
     return StepRow(_text(row["problem"], "problem"), steps, [] if label == -1 else [int(label)], subset, str(row["id"]))
@@ -68,7 +68,7 @@ def _first_error_values(sums: Float[np.ndarray, "resamples 4"]) -> dict[str, np.
 
 def _read_prm_bench(row: Mapping[str, Any]) -> StepRow:
     steps, errors = _steps(row["modified_process"], "modified_process"), list(row["error_steps"])
-    if not all(isinstance(one, Integral) and 1 <= one <= len(steps) for one in errors):
+    if not all(isinstance(one, Integral) and 1 <= one <= len(steps) for one in errors):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"`error_steps` must be numbers of steps from 1 to {len(steps)}, got {errors}.")
     wrong = sorted({int(one) - 1 for one in errors})
     prompt = _text(row["modified_question"], "modified_question")
