@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from trl import GRPOConfig
 
 import hf_reward_ext as ours
-from hf_reward_ext import best_of_n, elhsr, evaluation, fast_slow, rewards
+from hf_reward_ext import best_of_n, elhsr, engines, evaluation, fast_slow, rewards
 from hf_reward_ext import hub as hub_package
 from hf_reward_ext.fast_slow import FastSlowGenerationMixin, Gate
 
@@ -58,6 +58,8 @@ PROTOCOLS = {
         for name in rewards.__all__
         for method in ("__call__", "score")
     },
+    "engines.RemoteReward.__call__": "TRL passes every column of the data to reward functions",
+    "engines.Generator": "a protocol, which has no instances",
     "fast_slow.slow_verdict_reward": "TRL passes every column of the data to reward functions",
     "BestOfNCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",
@@ -236,6 +238,12 @@ CALLS = {
     "SLATrainer": trainer("SLATrainer", "SLAConfig", lambda m: m.rt, processing_class=lambda m: m.tokenizer),
     "SharedPrefill.generate": lambda m, **u: m.prefill.generate(2, max_new_tokens=2, do_sample=True, **ENDS, **u),
     "TextScorer.from_pretrained": lambda m, **u: ours.TextScorer.from_pretrained(str(m.folder / "classifier"), **u),
+    "best_of_n.EngineBestOfN": lambda m, **u: best_of_n.EngineBestOfN(
+        engines.TransformersGenerator(m.policy, m.tokenizer), BON["reward_model"], **u
+    ),
+    "best_of_n.EngineBestOfN.__call__": lambda m, **u: best_of_n.EngineBestOfN(
+        engines.TransformersGenerator(m.policy, m.tokenizer), BON["reward_model"]
+    )("w9", **u),
     "best_of_n.best_within_budget": lambda m, **u: best_of_n.best_within_budget(
         m.pipe, ["w9"], num_candidates=4, max_new_tokens=2, **u
     ),
