@@ -33,10 +33,11 @@ def math_prompt(problem: str) -> list[dict]:
 
 def is_right(prompt: list[dict], completion: str) -> bool:
     """Return whether the answer of a completion equals that of MATH; needs `pip install math-verify`."""
-    from trl.rewards import accuracy_reward
+    from math_verify import parse as read  # not TRL's accuracy_reward, which does not read `\frac12`
+    from math_verify import verify
 
     answer = _answers()[prompt[-1]["content"]]
-    return accuracy_reward([[{"role": "assistant", "content": completion}]], [f"\\boxed{{{answer}}}"]) == [1.0]
+    return verify(read(f"\\boxed{{{answer}}}"), read(completion))
 
 
 @cache

@@ -5,6 +5,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -127,10 +128,10 @@ def test_rows_of_the_hub_are_written(offline_hub, tmp_path, monkeypatch):
     data.main(["math", "--output", str(tmp_path)])
     (first, *_) = read_rows(tmp_path / "test.jsonl")
     assert len(read_rows(tmp_path / "train.jsonl")) == 6000 and first["prompt"][0]["role"] == "user"
-    seen = []
-    monkeypatch.setattr("trl.rewards.accuracy_reward", lambda *given: seen.append(given) or [1.0])
-    assert data.is_right(data.math_prompt("7+1?"), "eight") is True
-    assert seen == [([[{"role": "assistant", "content": "eight"}]], ["\\boxed{8}"])]
+    math_verify = SimpleNamespace(parse=lambda text: text[-2], verify=lambda gold, own: gold == own)
+    monkeypatch.setitem(sys.modules, "math_verify", math_verify)
+    assert data.is_right(data.math_prompt("7+1?"), "\\boxed{8}") is True
+    assert data.is_right(data.math_prompt("6+1?"), "\\boxed{8}") is False
     data.main(["chat", "--output", str(tmp_path)])
     rows = [(row["subset"], row["prompt"][0]["content"]) for row in read_rows(tmp_path / "prompts.jsonl")]
     assert rows == [("MT-Bench", "first"), ("Arena-Hard", "hard"), ("AlpacaEval", "alpaca")]
