@@ -21,7 +21,7 @@ def test_grpo_runs_on_a_reward_model_that_it_trains_or_is_given(tmp_path, capsys
     main_of("grpo_reward")(["elhsr", "--num-problems", "60", *small])
     main_of("grpo_reward")([str(tmp_path / "elhsr" / "reward-model"), "--trainer", "rloo", *small])
     watched = ["--steps", "1", "--eval-steps", "1", "--prompts-per-step", "1", "--num-test", "4"]
-    main_of("grpo_drift")([str(tmp_path / "elhsr" / "reward-model"), *watched, "--output", str(tmp_path)])
+    main_of("benchmarks/grpo_drift")([str(tmp_path / "elhsr" / "reward-model"), *watched, "--output", str(tmp_path)])
     shown = capsys.readouterr().out
     assert shown.count("step  reward  held-out") == 2 and (tmp_path / "sound.png").exists()
     assert "elhsr, grpo: mean reward of each step" in shown and "rloo: mean reward" in shown

@@ -1,8 +1,8 @@
 """
 GRPO against a small reward model, alone and with a rule beside it, watched by a held-out reward.
 
-    python examples/grpo_drift.py elhsr      # or genarm, sla, fast_slow: trained first, on the demo policy
-    python examples/grpo_drift.py outputs/grpo/elhsr/reward-model      # any folder of a reward model
+    python examples/benchmarks/grpo_drift.py elhsr      # or genarm, sla, fast_slow: trained first, on the demo policy
+    python examples/benchmarks/grpo_drift.py outputs/grpo/elhsr/reward-model      # any folder of a reward model
 
 The first run satisfies the model and loses accuracy, and `RewardDriftCallback` warns. In the second run the model
 counts only for right results. The held-out reward is the rule of the task: all steps right, in the given order.
