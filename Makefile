@@ -4,11 +4,11 @@ NEWEST := .venvs/newest
 OLDEST := .venvs/oldest
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-QUICK := not slow and not gpu and not freshness
+QUICK := not slow and not gpu and not freshness and not vllm
 DOCS := .venvs/docs
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: demo demo-llm docs test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
+.PHONY: test-vllm demo demo-llm docs test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
@@ -32,6 +32,10 @@ test-stack: $(NEWEST)/.ready
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow
+
+# With vLLM in its own environment: make test-vllm VLLM=path/to/vllm MODEL=folder-of-a-chat-model
+test-vllm: $(READY)
+	VLLM=$(VLLM) VLLM_MODEL=$(MODEL) OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m vllm
 
 freshness: $(READY)
 	$(PYTHON) -m pytest -m freshness -rs

@@ -1,6 +1,7 @@
 """Requests to a JSON API over HTTP: bounded concurrency, time limits, retries with growing random delays."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import random
@@ -100,7 +101,10 @@ class Connection:
         httpx2 = _import_httpx2()
         headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         limits = httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
-        async with httpx2.AsyncClient(headers=headers, timeout=self.timeout, limits=limits) as client:
+        proxied = not is_loopback(str(urlsplit(self.url).hostname))  # a proxy of the environment is for other machines
+        async with httpx2.AsyncClient(
+            headers=headers, timeout=self.timeout, limits=limits, trust_env=proxied
+        ) as client:
             yield Session(self, client)
 
 
@@ -188,6 +192,14 @@ def _import_httpx2() -> Any:
     except ImportError as error:
         raise ImportError("A server needs the package `httpx2`. Run `pip install hf_reward_ext[serve]`.") from error
     return httpx2
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or name is that of this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def gather(*works: Awaitable[Answer]) -> list[Answer]:

@@ -1,6 +1,5 @@
 """A reward server in this process."""
 
-import ipaddress
 import os
 import socket
 import threading
@@ -8,7 +7,7 @@ from typing import Any, Self
 
 from hf_reward_ext.base.options import check_number
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
-from hf_reward_ext.engines.connection import API_KEY
+from hf_reward_ext.engines.connection import API_KEY, is_loopback
 from hf_reward_ext.serving.limits import Limits
 
 _SHUTDOWN_SECONDS = 30
@@ -119,13 +118,7 @@ def check_address(host: str, api_key: str | None = None) -> str | None:
         ValueError: If others can reach the address, and there is no key.
     """
     api_key = api_key if api_key is not None else os.environ.get(API_KEY) or None
-    if host == "localhost" or api_key is not None:
-        return api_key
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    if api_key is None and not is_loopback(host):
         raise ValueError(
             f"`host` must be a loopback address such as '127.0.0.1' unless there is a key, got {host!r}. Set "
             f"{API_KEY}, or leave `host` out."

@@ -140,6 +140,14 @@ def test_the_key_is_in_no_message():
     assert "secret" not in str(generator(server, api_key="secret").describe())
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch):
+    with ApiServer() as proxy, ApiServer() as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        generator(server).generate(TEXT[:1], 1, SAMPLING)
+    assert len(server.requests) == 1 and not proxy.requests
+
+
 def test_a_redirect_is_not_followed():
     with ApiServer() as other, ApiServer(["redirect"]) as server:
         server.target = other.url
