@@ -14,6 +14,13 @@ from hf_reward_ext.engines.local import generation_settings
 from hf_reward_ext.engines.prompt_ids import encode_prompt
 
 _PAGE = 32
+# Settings of a generation config that are replaced here, or change no token.
+_KNOWN = frozenset({
+    "bos_token_id", "cache_config", "cache_implementation", "decoder_start_token_id", "do_sample", "eos_token_id",
+    "max_length", "max_new_tokens", "num_return_sequences", "output_attentions", "output_hidden_states",
+    "output_logits", "output_scores", "pad_token_id", "return_dict_in_generate", "temperature", "top_k", "top_p",
+    "transformers_version", "use_cache",
+})  # fmt: skip
 # Tokens of prompts that one step may read in addition to one token of each row.
 _PROMPT_TOKENS = 512
 
@@ -34,6 +41,8 @@ class ContinuousBatchingGenerator:
 
     Raises:
         TypeError: If the model has no `generate_batch`.
+        ValueError: If the generation config of the model has a setting, such as a repetition penalty, that
+            `generate_batch` would not apply.
 
     Example:
     ```python
@@ -47,6 +56,13 @@ class ContinuousBatchingGenerator:
         if not hasattr(model, "generate_batch"):
             raise TypeError(
                 f"`model` must have `generate_batch`, got a `{type(model).__name__}`. Pass a causal LM of transformers."
+            )
+        settings = model.generation_config.to_diff_dict()
+        others = sorted(name for name in settings.keys() - _KNOWN if not name.startswith("_"))
+        if others:
+            raise ValueError(
+                f"The generation config of `model` must have no setting that `generate_batch` would not apply, got "
+                f"{ {name: settings[name] for name in others} }. Reset them, or use the engine 'transformers'."
             )
         self.model = model
         self.tokenizer = tokenizer

@@ -87,11 +87,15 @@ def test_log_probabilities_of_another_distribution_are_refused(model):
             engine.generate(PROMPTS, 1, sampling)
 
 
-def test_a_processor_that_continuous_batching_would_drop_is_refused():
+@pytest.mark.parametrize(("name", "value"), [
+    ("repetition_penalty", 1.3), ("no_repeat_ngram_size", 2), ("bad_words_ids", [[3]]), ("min_new_tokens", 2),
+    ("suppress_tokens", [3]), ("min_p", 0.1), ("stop_strings", ["w3"]), ("num_beams", 2),
+])  # fmt: skip
+def test_a_setting_that_continuous_batching_would_not_apply_is_refused(name, value):
     model = tiny_causal_lm()
-    model.generation_config.repetition_penalty = 1.3
-    with pytest.raises(Exception, match="(?i)repetition"):
-        ContinuousBatchingGenerator(model, tiny_tokenizer()).generate(PROMPTS, 2, Sampling(max_new_tokens=4))
+    setattr(model.generation_config, name, value)
+    with pytest.raises(ValueError, match=f"would not apply, got .*'{name}'"):
+        ContinuousBatchingGenerator(model, tiny_tokenizer())
 
 
 def test_what_is_no_prompt_or_model(model):
