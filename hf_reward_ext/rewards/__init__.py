@@ -1,5 +1,7 @@
 """Rewards for the `reward_funcs` of TRL's trainers: small pieces that combine."""
 
+from typing import TYPE_CHECKING, Any
+
 from hf_reward_ext.base.scoring.weighted import WeightedReward
 from hf_reward_ext.rewards.conditioned import ConditionedReward
 from hf_reward_ext.rewards.fast_slow_reward import FastSlowReward
@@ -12,6 +14,18 @@ from hf_reward_ext.rewards.step_reward import StepReward
 from hf_reward_ext.rewards.steps import aggregate_steps, split_steps
 from hf_reward_ext.rewards.token_mean import TokenRewardMean
 
+if TYPE_CHECKING:
+    from hf_reward_ext.rewards.step_grpo_trainer import StepGRPOTrainer
+
+
+def __getattr__(name: str) -> Any:
+    if name != "StepGRPOTrainer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hf_reward_ext.rewards.step_grpo_trainer import StepGRPOTrainer  # importing TRL's trainer takes half a second
+
+    return StepGRPOTrainer
+
+
 __all__ = [
     "AnswerReward",
     "AsyncReward",
@@ -23,6 +37,7 @@ __all__ = [
     "ModelReward",
     "Reward",
     "Scored",
+    "StepGRPOTrainer",
     "StepReward",
     "SyncReward",
     "TokenCost",
