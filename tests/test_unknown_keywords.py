@@ -185,6 +185,15 @@ CALLS = {
         IDS, judge_prompt=pair_prompt(), gate=Gate(), **u
     ),
     "FastSlowTrainer": trainer("FastSlowTrainer", "FastSlowConfig", lambda m: m.pair_judge),
+    "rewards.StepGRPOTrainer": lambda m, **u: rewards.StepGRPOTrainer(
+        tiny_causal_lm(),
+        BON["reward_model"],
+        new(m, GRPOConfig),
+        Dataset.from_list([{"prompt": "w9"}]),
+        processing_class=m.tokenizer,
+        step_reward=rewards.StepReward(BON["reward_model"]),
+        **u,
+    ),
     "FastSlowGRPOTrainer": lambda m, **u: ours.FastSlowGRPOTrainer(
         tiny_causal_lm(),
         new(m, GRPOConfig),
