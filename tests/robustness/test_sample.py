@@ -12,6 +12,7 @@ from malformed import BEFORE, OWN, check_controls, run
 from malformed_cases import all_cases, make_inputs
 from objects import SUBJECTS
 
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])  # `serve` binds its port
 EVERY = 29
 
 
