@@ -104,6 +104,7 @@ def _check_losses(args: Any) -> None:
     if args.use_liger_kernel or args.loss_type not in _TOKEN_LOSSES or args.importance_sampling_level != "token":
         raise ValueError(
             f"`loss_type` must be one of {', '.join(map(repr, _TOKEN_LOSSES))} with "
-            f"`importance_sampling_level='token'` and without the Liger kernel, since advantages are those of tokens, got {args.loss_type!r}, "
-            f"{args.importance_sampling_level!r} and `use_liger_kernel={args.use_liger_kernel}`."
+            f"`importance_sampling_level='token'` and without the Liger kernel, since advantages are those of "
+            f"tokens, got {args.loss_type!r}, {args.importance_sampling_level!r} and "
+            f"`use_liger_kernel={args.use_liger_kernel}`."
         )
