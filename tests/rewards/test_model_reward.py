@@ -1,5 +1,6 @@
 import asyncio
 import pickle
+from threading import Barrier
 
 import pytest
 from tiny import tiny_causal_lm, tiny_tokenizer
@@ -8,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_reward_ext import GenARMRewardModel, RewardTransformer, WeightedReward
 from hf_reward_ext.base.scoring.scorer import as_scorer
-from hf_reward_ext.rewards import ModelReward, TokenRewardMean
+from hf_reward_ext.rewards import AsyncReward, ModelReward, Scored, TokenRewardMean
 
 PROMPTS = ["w4 w5 ", "w4 w5 ", "w6 ", "w6 "]
 COMPLETIONS = ["w12", "w13 w14", "w12", "w12"]
@@ -83,3 +84,24 @@ def test_token_rewards_are_averaged_over_the_completion(make):
         assert mean == pytest.approx(model(**inputs).token_rewards[0, start:].mean().item(), abs=1e-5)
     with pytest.raises(TypeError, match="got a `LlamaForSequenceClassification`"):
         TokenRewardMean(classifier(), tokenizer)
+
+
+class Meets(AsyncReward):
+    """A reward that waits until another one runs too."""
+
+    def __init__(self, barrier):
+        super().__init__("meets")
+        self.barrier = barrier
+
+    def compute(self, prompts, completions, columns):
+        self.barrier.wait(timeout=20)
+        return Scored([1.0] * len(prompts))
+
+
+def test_asynchronous_rewards_run_at_the_same_time():
+    barrier = Barrier(2)
+
+    async def both():
+        return await asyncio.gather(*(Meets(barrier)(["x"], ["y"]) for _ in range(2)))
+
+    assert asyncio.run(both()) == [[1.0], [1.0]]
