@@ -1,10 +1,11 @@
-"""Callbacks of all trainers: a token count that survives restarts, and a check of gradients before each update."""
+"""Guards of all trainers: a token count and a patience that survive restarts, and a check of gradients."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
-from transformers.trainer_callback import ExportableState
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_callback import ExportableState, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
 
@@ -21,6 +22,22 @@ class TokenCount(TrainerCallback, ExportableState):
 
     def state(self) -> dict:
         return {"args": {"num_tokens": self.num_tokens}, "attributes": {}}
+
+
+def restore_patience(callbacks: Iterable[TrainerCallback], state: TrainerState) -> bool:
+    """
+    Restore the counts of early stopping from a checkpoint, and return whether they had ended the training.
+
+    Trainer starts to count again after a resume, so that a resumed training would be longer than one without a stop.
+    """
+    is_ended = False
+    for callback in callbacks:
+        if isinstance(callback, EarlyStoppingCallback):
+            saved = state.stateful_callbacks.get(type(callback).__name__, {})  # pyright: ignore[reportAttributeAccessIssue]
+            count = saved.get("attributes", {}).get("early_stopping_patience_counter", 0)
+            callback.early_stopping_patience_counter = count
+            is_ended = is_ended or count >= callback.early_stopping_patience
+    return is_ended
 
 
 class FiniteGradients(TrainerCallback):

@@ -18,7 +18,7 @@ from hf_reward_ext.base.preference.pairs import check_preference_rows
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.training.averages import Averages
 from hf_reward_ext.base.training.disk import check_room, naming_folder
-from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message
+from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message, restore_patience
 from hf_reward_ext.base.training.known_text import require_known_text
 from hf_reward_ext.base.training.loss import BatchLoss, total_loss
 from hf_reward_ext.base.training.model_loading import (
@@ -172,6 +172,16 @@ class BaseRewardTrainer(RewardTrainer):
             check_room(cast(Any, self.model), str(self.args.output_dir))
         with naming_folder(str(self.args.output_dir)):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _init_training_state(
+        self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+    ):
+        """Restore the progress; a checkpoint of a training that was complete gets no further step."""
+        progress = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        is_ended = restore_patience(self.callback_handler.callbacks, self.state)
+        return (num_train_epochs, 0) if is_ended or self.state.global_step >= max_steps else progress
 
     def _set_signature_columns_if_needed(self):
         if self._signature_columns is None:

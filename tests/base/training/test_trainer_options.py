@@ -91,6 +91,17 @@ def test_resuming_equals_never_having_stopped(method, tmp_path):
 
 
 @ALL
+@pytest.mark.parametrize("max_steps", [2, 1])
+def test_resuming_a_complete_training_adds_no_step(method, max_steps, tmp_path):
+    settings = dict(max_steps=2, save_steps=1, lr_scheduler_type="constant")
+    expected = trained(METHODS[method].build(tmp_path, settings=dict(settings, save_strategy="steps")))
+    again = METHODS[method].build(tmp_path, settings={**settings, "max_steps": max_steps})
+    found = trained(again, resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert again.state.global_step == 2
+    assert_same(found, expected, atol=0, rtol=0)
+
+
+@ALL
 def test_the_card_shows_the_checkpoint_that_is_kept(method, tmp_path):
     data = Dataset.from_list(TEXTS)
     trainer = METHODS[method].build(
