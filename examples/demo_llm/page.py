@@ -31,7 +31,8 @@ def write_page(folder: Path, report: dict) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    text = environment.get_template("page.html.j2").render(**report, plot=_plot(report["methods"]))
+    image = "data:image/png;base64," + base64.b64encode(plot(report["methods"])).decode()
+    text = environment.get_template("page.html.j2").render(**report, plot=image)
     replace_text(folder / "index.html", text)
     return folder / "index.html"
 
@@ -52,8 +53,8 @@ def _background(share: float) -> str:
     return f"{color}{round(abs(share) * 150):02x}"
 
 
-def _plot(methods: dict) -> str:
-    """Return a figure with one panel per method, as the source of an image."""
+def plot(methods: dict) -> bytes:
+    """Return a PNG figure with one panel per method."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.5), layout="constrained")
@@ -70,7 +71,7 @@ def _plot(methods: dict) -> str:
         axes.set(title=title, xlim=(0, 1.02), xlabel="accuracy")
     target = io.BytesIO()
     figure.savefig(target, dpi=110)
-    return "data:image/png;base64," + base64.b64encode(target.getvalue()).decode()
+    return target.getvalue()
 
 
 def _is_ours(method: str) -> bool:

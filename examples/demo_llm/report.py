@@ -1,14 +1,14 @@
 """
 Markdown tables of a kept tour.
 
-    python -m examples.demo_llm.report examples/results/demo_llm.json
+    python -m examples.demo_llm.report examples/results/demo_llm.json --plot docs/figures/demo_llm.png
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
-from examples.demo_llm.page import TITLES
+from examples.demo_llm.page import TITLES, plot
 
 
 def tables(report: dict) -> str:
@@ -37,6 +37,11 @@ def tables(report: dict) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    print(tables(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--plot", type=Path, help="file for the figure")
+    arguments = parser.parse_args()
+    kept = json.loads(arguments.results.read_text(encoding="utf-8"))
+    print(tables(kept))
+    if arguments.plot:
+        arguments.plot.write_bytes(plot(kept["methods"]))
