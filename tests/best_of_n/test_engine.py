@@ -178,7 +178,7 @@ def test_another_engine_does_not_complete_a_file(tmp_path):
     (ValueError, "`top_p`", dict(top_p=2.0)),
     (TypeError, "`num_candidates` must be an integer", dict(num_candidates=2.5)),
     (ValueError, "`extract_answer` must be given", dict(vote="majority")),
-], ids=lambda value: str(value)[:40])  # fmt: skip
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else str(value)[:40])  # fmt: skip
 def test_wrong_arguments(error, message, kwargs):
     with pytest.raises(error, match=message):
         EngineBestOfN(**{"generator": Words(), "reward_model": variety, **kwargs})
