@@ -54,7 +54,9 @@ def engine():
     return EngineBestOfN(Words(), variety, num_candidates=8, seed=0)
 
 
-@pytest.mark.parametrize("reward", [variety, "mean_log_probability", Length(per_token=-1)], ids=["function", "log-probability", "length"])
+@pytest.mark.parametrize(
+    "reward", [variety, "mean_log_probability", Length(per_token=-1)], ids=["function", "log-probability", "length"]
+)
 @pytest.mark.parametrize("prompts", [PROMPTS[:2], CHATS[:2]], ids=["text", "chat"])
 @pytest.mark.parametrize("return_full_text", [True, False])
 def test_the_same_candidates_give_the_results_of_the_pipeline(prompts, reward, return_full_text):
