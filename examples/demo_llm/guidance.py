@@ -52,7 +52,8 @@ def compare(
 ) -> dict:
     """Compare unguided and guided samples, and a policy that is sharpened without a guide."""
     policy, tokenizer = load_model(name, dtype)
-    guided = GuidedCausalLM.from_peft(PeftModel.from_pretrained(policy, str(guide)).eval())
+    adapted, _ = load_model(name, dtype)  # a copy: layers with an adapter use it in plain calls
+    guided = GuidedCausalLM.from_peft(PeftModel.from_pretrained(adapted, str(guide)).eval())
 
     def draw(label: str, model, temperature: float = TEMPERATURE) -> list[list[Candidate]]:
         return sample(
@@ -67,9 +68,9 @@ def compare(
             name=label,
         )
 
-    samples: dict[str, list[list[Candidate]]] = {"unguided": draw("unguided", guided.base)}
+    samples: dict[str, list[list[Candidate]]] = {"unguided": draw("unguided", policy)}
     # Guiding a policy by itself with weight alpha is sampling at a lower temperature: the effect of sharpening alone.
-    samples["sharpened"] = draw("sharpened", guided.base, TEMPERATURE / (1 + ALPHAS[1]))
+    samples["sharpened"] = draw("sharpened", policy, TEMPERATURE / (1 + ALPHAS[1]))
     for alpha in ALPHAS:
         guided.alpha = alpha
         samples[f"alpha {alpha}"] = draw(f"alpha {alpha}", guided)

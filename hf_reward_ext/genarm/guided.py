@@ -96,6 +96,9 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
         """
         Create a guided model whose guides are LoRA adapters on the policy, with one copy of the weights.
 
+        A plain call of `peft_model` or `base` uses the active adapter; sample from the policy alone in
+        `peft_model.disable_adapter()`.
+
         Args:
             peft_model (`PeftModel`): Policy with adapters; the policy is the model without them.
             adapters (`str` or `list[str]`): Names of the K guides.
