@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "hf_reward_ext"
 # Every layer may import those before it; the rooms of one line are peers and import none of each other.
 LAYERS = [
     {"base.options", "base.stats"},
-    {"base.lm"},
+    {"base.lm", "base.recent"},
     {"base.preference"},
     {"base.saving"},
     {"base.scoring"},

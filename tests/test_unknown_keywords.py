@@ -60,6 +60,7 @@ PROTOCOLS = {
     },
     "engines.RemoteReward.__call__": "TRL passes every column of the data to reward functions",
     "engines.Generator": "a protocol, which has no instances",
+    "fast_slow.FastSlowRewardFunction.__call__": "TRL passes every column of the data to reward functions",
     "fast_slow.slow_verdict_reward": "TRL passes every column of the data to reward functions",
     "BestOfNCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",

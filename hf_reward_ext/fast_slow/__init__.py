@@ -15,6 +15,7 @@ from hf_reward_ext.fast_slow.judge.template import JudgeTemplate
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
 from hf_reward_ext.fast_slow.model_config import FastSlowRewardModelConfig
 from hf_reward_ext.fast_slow.train.counterfactual import counterfactual_prefixes
+from hf_reward_ext.fast_slow.train.reward_function import FastSlowRewardFunction
 from hf_reward_ext.fast_slow.train.trainer import FastSlowTrainer
 from hf_reward_ext.fast_slow.train.trainer_config import FastSlowConfig
 from hf_reward_ext.fast_slow.train.verdict_reward import slow_verdict_reward
@@ -43,6 +44,7 @@ __all__ = [
     "FastSlowConfig",
     "FastSlowGRPOTrainer",
     "FastSlowGenerationMixin",
+    "FastSlowRewardFunction",
     "FastSlowRewardModel",
     "FastSlowRewardModelConfig",
     "FastSlowStoppingCriteria",

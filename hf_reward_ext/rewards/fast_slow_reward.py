@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_reward_ext.fast_slow.judge.best_response import mean_log_odds_of_duels
 from hf_reward_ext.fast_slow.judge.messages import plain_text
 from hf_reward_ext.fast_slow.model import FastSlowRewardModel
+from hf_reward_ext.fast_slow.train.reward_function import FastSlowRewardFunction
 from hf_reward_ext.rewards.groups import group_rows
-from hf_reward_ext.rewards.recent import Recent
 from hf_reward_ext.rewards.reward import AsyncReward, Scored
 from hf_reward_ext.rewards.texts import check_text_only
 
@@ -55,30 +54,11 @@ class FastSlowReward(AsyncReward):
         super().__init__(name)
         self.judge = judge
         self.num_generations = num_generations
-        self._cache: Recent[tuple[str, ...], tuple[float, bool]] = Recent(cache_size)
+        self._function = FastSlowRewardFunction(judge, cache_size)
 
     def compute(self, prompts: Sequence, completions: Sequence, columns: Mapping[str, Any]) -> Scored:
         check_text_only(self.__name__, prompts, completions, columns)
-        texts = [(plain_text(prompt), plain_text(one)) for prompt, one in zip(prompts, completions, strict=True)]
-        pairwise = self.judge.judge_prompt.is_pairwise
-        decisions = self._duels(texts) if pairwise else texts
-        found, cached = self._cache.look_up(decisions, self._judge)
-        scores = [score for score, _ in found]
-        if pairwise:
-            scores = mean_log_odds_of_duels(texts, dict(zip(decisions, scores, strict=True)))
-        slow = sum(is_slow for _, is_slow in found) / max(len(found), 1)
-        return Scored(list(scores), {"slow_rate": slow, "cached_rate": cached})
-
-    def _judge(self, decisions: list[tuple[str, ...]]) -> list[tuple[float, bool]]:
-        """Return the score of each decision, and whether it was written."""
-        judgments = self.judge.judge(*map(list, zip(*decisions, strict=True)), show_progress=False)
-        return [(judgment.score, judgment.mode == "slow") for judgment in judgments]
-
-    def _duels(self, texts: list[tuple[str, str]]) -> list[tuple[str, ...]]:
-        """Return every pair of different completions of a prompt once."""
-        groups = group_rows(self.__name__, [prompt for prompt, _ in texts], self.num_generations)
-        duels = []
-        for prompt, rows in groups.items():
-            different = list(dict.fromkeys(texts[row][1] for row in rows))
-            duels += [(prompt, one, other) for index, one in enumerate(different) for other in different[index + 1 :]]
-        return duels
+        if self.judge.judge_prompt.is_pairwise:
+            group_rows(self.__name__, [plain_text(prompt) for prompt in prompts], self.num_generations)
+        rewards, metrics = self._function.rewards(prompts, completions)
+        return Scored([*rewards], metrics)

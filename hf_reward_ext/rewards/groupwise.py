@@ -9,11 +9,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from hf_reward_ext.base.options import check_count
+from hf_reward_ext.base.recent import Recent
 from hf_reward_ext.fast_slow.judge.messages import plain_text
 from hf_reward_ext.rewards.group_judge import WritingJudge, Written
 from hf_reward_ext.rewards.groups import group_rows
 from hf_reward_ext.rewards.ranking import rank_rewards, read_ranking
-from hf_reward_ext.rewards.recent import Recent
 from hf_reward_ext.rewards.reward import AsyncReward, Scored
 from hf_reward_ext.rewards.texts import check_text_only
 

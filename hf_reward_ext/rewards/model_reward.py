@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from hf_reward_ext.base.recent import Recent
 from hf_reward_ext.base.scoring.rewards import Rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
-from hf_reward_ext.rewards.recent import Recent
 from hf_reward_ext.rewards.reward import AsyncReward, Scored
 from hf_reward_ext.rewards.texts import check_text_only, text_key
 
