@@ -44,12 +44,14 @@ def run_tour(name: str, dtype: torch.dtype, folder: Path, size: Size, seed: int,
     policy, tokenizer = load_model(name, dtype)
     counts = {"train": size.num_train, "validation": size.num_validation, "test": size.num_test}
     asked = {split: problems(split, count, seed) for split, count in counts.items()}  # pyright: ignore[reportArgumentType]
-    seconds: dict[str, float] = {}
+    clock = folder / "seconds.json"  # of all runs together, if one was interrupted
+    seconds: dict[str, float] = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else {}
 
     def timed(label: str, compute):
         started = time.perf_counter()
         value = compute()
-        seconds[label] = round(time.perf_counter() - started, 1)
+        seconds[label] = round(seconds.get(label, 0.0) + time.perf_counter() - started, 1)
+        replace_text(clock, json.dumps(seconds) + "\n")
         return value
 
     def samples_of(split: str):
