@@ -113,8 +113,18 @@ def test_chats_and_groups_of_another_vocabulary():
     chat = [[{"role": "user", "content": [{"type": "text", "text": "x"}]}], [{"role": "user", "content": "y"}]]
     for row in ({"prompt": chat[0], "completions": chat}, {"prompt": "w1 w2", "completions": ["x", "y z"]}):
         with pytest.raises(ValueError, match="are its unknown token"):
-            require_known_text([row], tiny_tokenizer(), "train")
-    require_known_text([{"prompt": "w1 x", "completion": " w2"}], tiny_tokenizer(), "train")
+            require_known_text([row], tiny_tokenizer(), "train", 32)
+    require_known_text([{"prompt": "w1 x", "completion": " w2"}], tiny_tokenizer(), "train", 32)
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_a_special_token_without_an_embedding_is_refused_only_in_the_data(method, tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|spare|>"]})
+    trainer_of(method, tmp_path, Dataset.from_list(PAIRS), tokenizer=tokenizer)
+    rows = [*PAIRS, {"prompt": "w1", "chosen": " w3 <|spare|>", "rejected": " w4"}]
+    with pytest.raises(ValueError, match="for each token of the train data, got 32 and the id 32"):
+        trainer_of(method, tmp_path, Dataset.from_list(rows), tokenizer=tokenizer)
 
 
 def test_a_guide_with_fewer_tokens_names_the_id():

@@ -46,6 +46,9 @@ def require_vocabulary(model, tokenizer, name: str) -> None:
     """
     Reject a model that lacks embeddings for some tokens of its tokenizer, before a forward fails.
 
+    Special tokens other than BOS, EOS and padding may lack one: tokenizer classes add some that no text has, such as
+    `<|endoftext|>` as the unknown token of a vocabulary of bytes.
+
     Args:
         model (`PreTrainedModel` or `PeftModel`): A causal LM.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
@@ -55,7 +58,9 @@ def require_vocabulary(model, tokenizer, name: str) -> None:
         ValueError: If an id of the tokenizer is beyond the embeddings.
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    needed = max(tokenizer.get_vocab().values()) + 1
+    used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    spare = set(tokenizer.all_special_ids) - used
+    needed = max(set(tokenizer.get_vocab().values()) - spare) + 1
     if needed > rows:
         raise ValueError(
             f"`{name}` must have an embedding for each of the tokenizer's {needed} ids, got {rows}. Pass the model's "

@@ -9,26 +9,34 @@ _COLUMNS = ("prompt", "chosen", "rejected", "completion", "completions")
 _NUM_ROWS = 100
 
 
-def require_known_text(rows: Iterable[Mapping], processing_class: PreTrainedTokenizerBase, name: str) -> None:
+def require_known_text(
+    rows: Iterable[Mapping], processing_class: PreTrainedTokenizerBase, name: str, num_embeddings: int
+) -> None:
     """
-    Reject a tokenizer of another vocabulary, which reads most of the text as its unknown token.
+    Reject a tokenizer of another vocabulary: one that reads most of the text as its unknown token, or as unknown ids.
 
-    A model can be trained on such data without an error, and learns nothing.
+    A model can be trained on unknown tokens without an error, and learns nothing.
 
     Args:
         rows (`Dataset` or `list[dict]`): Rows of text or messages, of which the first 100 are read.
         processing_class (`PreTrainedTokenizerBase`): Tokenizer.
         name (`str`): Name of the data.
+        num_embeddings (`int`): Number of token embeddings of the model.
 
     Raises:
-        ValueError: If more than half of the tokens are the unknown token.
+        ValueError: If more than half of the tokens are the unknown token, or one has no embedding.
     """
     unknown = processing_class.unk_token_id
     texts = [text for row in islice(rows, _NUM_ROWS) for column in _COLUMNS for text in _texts(row.get(column))]
-    if unknown is None or not texts:
+    if not texts:
         return
     ids = [token for row in processing_class(texts, add_special_tokens=False)["input_ids"] for token in row]  # pyright: ignore[reportGeneralTypeIssues]
-    count = ids.count(unknown)
+    if max(ids, default=0) >= num_embeddings:
+        raise ValueError(
+            f"`model` must have an embedding for each token of the {name} data, got {num_embeddings} and the id "
+            f"{max(ids)}. Pass the model's own tokenizer, or call `resize_token_embeddings({max(ids) + 1})`."
+        )
+    count = 0 if unknown is None else ids.count(unknown)
     if count > len(ids) / 2:
         raise ValueError(
             f"`processing_class` must be a tokenizer of the data's text, but {count} of the first {len(ids)} tokens of "
