@@ -107,7 +107,7 @@ class BaseRewardTrainer(RewardTrainer):
         set_special_tokens(causal_lm, processing_class, args, may_grow=may_grow)
         require_vocabulary(causal_lm, processing_class, "model")
         for name, dataset in _named(train_dataset, eval_dataset).items():
-            num_embeddings = causal_lm.get_input_embeddings().weight.shape[0]
+            num_embeddings = cast(Any, causal_lm.get_input_embeddings()).weight.shape[0]
             require_known_text(rows_to_check(dataset), processing_class, name, num_embeddings)
         model, peft_config = self._build_model(model, args, processing_class, peft_config)
         train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
