@@ -44,11 +44,11 @@ def run(folder: Path, resume: bool = False):
     evaluations = [row for row in trainer.state.log_history if "eval_bon_reward" in row]
     trainer.accelerator.end_training()  # a process group that nobody closes aborts some exits
     return {"before": before, "evaluations": evaluations, "best": trainer.state.best_model_checkpoint,
-            "processes": trainer.args.world_size}, trainer.args.process_index  # fmt: skip
+            "processes": trainer.args.world_size}, trainer  # fmt: skip
 
 
 if __name__ == "__main__":
     place, resume = Path(sys.argv[1]), "resume" in sys.argv
-    seen, rank = run(place, resume)
-    (place / f"rank-{rank}.json").write_text(json.dumps(seen))
+    seen, trainer = run(place, resume)  # kept: to delete a trainer whose peer has ended may wait for ever
+    (place / f"rank-{trainer.args.process_index}.json").write_text(json.dumps(seen))
     os._exit(0)  # torch's threads abort one exit in thirty, when all is written
