@@ -12,9 +12,10 @@ from hf_reward_ext.base.scoring.rewards import Rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
 from hf_reward_ext.best_of_n.options import BestOfNOptions
 from hf_reward_ext.best_of_n.prompts import check_prompts
-from hf_reward_ext.best_of_n.ranking import check_hashable, rank_by_vote, rank_candidates
+from hf_reward_ext.best_of_n.ranking import best_first, check_hashable
 from hf_reward_ext.best_of_n.scoring import CandidateScores
-from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, as_stop_rule, reason_to_stop
+from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, as_stop_rule
+from hf_reward_ext.best_of_n.waves import draw_in_waves
 from hf_reward_ext.confidence.measures import Length, MeanLogProbability, Measure
 from hf_reward_ext.confidence.names import as_measure
 from hf_reward_ext.elhsr.model import ELHSRModel
@@ -32,6 +33,18 @@ class _Group:
     scoring: CandidateScores
     candidates: list[Generated] = field(default_factory=list)
     stop_reason: str = "num_candidates"
+
+    def drawn(self, options: BestOfNOptions) -> Drawn:
+        counts = [one.num_tokens for one in self.candidates if one.num_tokens is not None]
+        if len(counts) < len(self.candidates):
+            raise RuntimeError(
+                "`stop` needs the number of tokens of each candidate, but the engine returned none. Leave `stop` out."
+            )
+        texts = [one.text for one in self.candidates]
+        answers = None
+        if options.vote is not None and options.extract_answer is not None:
+            answers = [check_hashable(options.extract_answer(text)) for text in texts]
+        return Drawn(self.scoring.scores(options), counts, texts, answers)
 
 
 class EngineBestOfN:
@@ -154,21 +167,14 @@ class EngineBestOfN:
 
     def _draw(self, groups: list[_Group], options: BestOfNOptions, sampling: Sampling) -> None:
         """Draw candidates in waves; all at once without `stop` and `candidates_per_batch`."""
-        least, most = options.least_candidates, options.most_candidates
-        size = options.candidates_per_batch or least
-        waiting, number = list(groups), 0
-        while waiting and number < most:
-            count = min(size, (least if number < least else most) - number)
-            waves = self.generator.generate([one.prompt for one in waiting], count, sampling, first=number)
-            number += count
+
+        def draw(waiting: Sequence[_Group], numbers: range) -> None:
+            prompts, count = [one.prompt for one in waiting], len(numbers)
+            waves = self.generator.generate(prompts, count, sampling, first=numbers.start)
             for one, wave in zip(waiting, waves, strict=True):
                 self._add(one, wave, count)
-            if number < least or number == most:
-                continue
-            reasons = [reason_to_stop(_stop_rule(options), _drawn(one, options)) for one in waiting]
-            for one, reason in zip(waiting, reasons, strict=True):
-                one.stop_reason = reason or one.stop_reason
-            waiting = [one for one, reason in zip(waiting, reasons, strict=True) if reason is None]
+
+        draw_in_waves(groups, options, _stop_rule(options) if options.is_adaptive else None, draw)
 
     def _add(self, group: _Group, wave: Sequence[Generated], count: int) -> None:
         if len(wave) != count:
@@ -220,19 +226,6 @@ def _stop_rule(options: BestOfNOptions) -> StopRule:
     return as_stop_rule(options.stop)
 
 
-def _drawn(group: _Group, options: BestOfNOptions) -> Drawn:
-    counts = [one.num_tokens for one in group.candidates if one.num_tokens is not None]
-    if len(counts) < len(group.candidates):
-        raise RuntimeError(
-            "`stop` needs the number of tokens of each candidate, but the engine returned none. Leave `stop` out."
-        )
-    texts = [one.text for one in group.candidates]
-    answers = None
-    if options.vote is not None and options.extract_answer is not None:
-        answers = [check_hashable(options.extract_answer(text)) for text in texts]
-    return Drawn(group.scoring.scores(options), counts, texts, answers)
-
-
 def _rank(group: _Group, options: BestOfNOptions, return_full_text: bool) -> list[dict]:
     scores: Rewards = group.scoring.final_scores(options)
     records = []
@@ -246,12 +239,7 @@ def _rank(group: _Group, options: BestOfNOptions, return_full_text: bool) -> lis
         if options.is_adaptive:
             record |= {"num_drawn": len(group.candidates), "stop_reason": group.stop_reason}
         records.append(record)
-    if options.vote is None:
-        ranked = rank_candidates(records)
-    else:
-        texts = [one.text for one in group.candidates]
-        ranked = rank_by_vote(records, texts, options.vote, options.extract_answer)  # pyright: ignore[reportArgumentType]
-    return ranked if options.return_all else ranked[:1]
+    return best_first(records, [one.text for one in group.candidates], options)
 
 
 def _full_text(prompt: Prompt, text: str) -> Any:

@@ -19,7 +19,7 @@ from hf_reward_ext.base.scoring.rewards import check_rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
 from hf_reward_ext.best_of_n.options import BestOfNOptions, check_generation
 from hf_reward_ext.best_of_n.prompts import check_prompt, check_prompts
-from hf_reward_ext.best_of_n.ranking import rank_by_vote, rank_candidates
+from hf_reward_ext.best_of_n.ranking import best_first
 from hf_reward_ext.best_of_n.reading import as_read_reward
 from hf_reward_ext.best_of_n.sampling import CandidateSampler, sample_candidates
 from hf_reward_ext.best_of_n.scoring import CandidateScores
@@ -261,11 +261,7 @@ class BestOfNPipeline(TextGenerationPipeline):
                 record["probability"] = float(self.head.probability(torch.tensor(scores[index])))
             if drawn:
                 record |= {"num_drawn": count, "stop_reason": drawn["stop_reasons"]}
-        if options.vote is None:
-            ranked = rank_candidates(records)
-        else:
-            ranked = rank_by_vote(records, texts, options.vote, options.extract_answer)
-        return ranked if options.return_all else ranked[:1]
+        return best_first(records, texts, cast(BestOfNOptions, options))
 
     def _decode(self, completion_ids: list[list[int]], clean_up: bool | None) -> list[str]:
         return self.tokenizer.batch_decode(

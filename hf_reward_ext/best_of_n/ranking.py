@@ -5,6 +5,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hf_reward_ext.base.scoring.votes import majority_vote
+from hf_reward_ext.best_of_n.options import BestOfNOptions
+
+
+def best_first(records: list[dict], completions: Sequence[str], options: BestOfNOptions) -> list[dict]:
+    """Return the candidates of a prompt as the options ask: best first or by votes, all of them or the first."""
+    if options.vote is None:
+        ranked = rank_candidates(records)
+    else:
+        ranked = rank_by_vote(records, completions, options.vote, options.extract_answer)  # pyright: ignore[reportArgumentType]
+    return ranked if options.return_all else ranked[:1]
 
 
 def rank_candidates(records: list[dict]) -> list[dict]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,6 +37,16 @@ class DrawnCandidates:
     scores: Float[Tensor, "prompts most"]
     num_drawn: Int[Tensor, " prompts"]
     stop_reasons: list[str]
+
+
+class DrawnPrompt(Protocol):
+    """Prompt whose candidates are drawn in waves."""
+
+    stop_reason: str
+
+    def drawn(self, options: BestOfNOptions) -> Drawn:
+        """Return the candidates so far, for a stopping rule."""
+        ...
 
 
 @dataclass
@@ -92,30 +103,54 @@ def sample_in_waves(
         _Prompt(ids[mask.bool()].tolist(), scoring)
         for ids, mask, scoring in zip(sampler.input_ids, sampler.attention_mask, scorings, strict=True)
     ]
+
+    def draw(waiting: Sequence[_Prompt], numbers: range) -> None:
+        draws = None
+        if options.prune is None:
+            draws = Draws([candidate_generator(seed, one.ids, number) for one in waiting for number in numbers])
+        is_last = numbers.stop == options.most_candidates
+        _add(waiting, sampler.sample(len(numbers), draws, last_use=is_last), width, decode)
+
+    draw_in_waves(prompts, options, rule, draw, sampler.select)
+    return _collect(prompts, options, pad_token_id)
+
+
+def draw_in_waves(
+    prompts: Sequence[DrawnPrompt],
+    options: BestOfNOptions,
+    rule: StopRule | None,
+    draw: Callable[[Sequence[Any], range], None],
+    select: Callable[[list[int]], None] | None = None,
+) -> None:
+    """
+    Draw candidates wave by wave; a prompt waits for the next wave until the rule stops it.
+
+    Args:
+        prompts (`list` of [`DrawnPrompt`]): Prompts with their candidates; `stop_reason` is set.
+        options ([`BestOfNOptions`]): Options of the call.
+        rule (`callable`, *optional*): Stopping rule, required if minimum and maximum differ.
+        draw (`callable`): Function of the waiting prompts and of the numbers of their candidates, which adds them.
+        select (`callable`, *optional*): Function of the indices of the prompts that wait on, if some are done.
+    """
     least, most = options.least_candidates, options.most_candidates
     size = options.candidates_per_batch or least
     waiting, number = list(prompts), 0
     while waiting and number < most:
         count = min(size, (least if number < least else most) - number)
-        draws = None
-        if options.prune is None:
-            numbers = range(number, number + count)
-            draws = Draws([candidate_generator(seed, one.ids, index) for one in waiting for index in numbers])
+        draw(waiting, range(number, number + count))
         number += count
-        _add(waiting, sampler.sample(count, draws, last_use=number == most), width, decode)
-        if number < least or number == most:
+        if rule is None or number < least or number == most:
             continue
         reasons = [reason_to_stop(rule, one.drawn(options)) for one in waiting]
         going_on = [index for index, reason in enumerate(reasons) if reason is None]
         for one, reason in zip(waiting, reasons, strict=True):
             one.stop_reason = reason or one.stop_reason
-        if going_on and len(going_on) < len(waiting):
-            sampler.select(going_on)
+        if select is not None and going_on and len(going_on) < len(waiting):
+            select(going_on)
         waiting = [waiting[index] for index in going_on]
-    return _collect(prompts, options, pad_token_id)
 
 
-def _add(prompts: list[_Prompt], wave: Candidates, width: int, decode: Callable) -> None:
+def _add(prompts: Sequence[_Prompt], wave: Candidates, width: int, decode: Callable) -> None:
     """Add the candidates of a wave to each prompt."""
     count = len(wave.sequences) // len(prompts)
     for index, one in enumerate(prompts):

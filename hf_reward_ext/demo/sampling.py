@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from hf_reward_ext.base.lm.draws import Draws, candidate_generator, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
-from hf_reward_ext.base.training.token_rewards import masked_mean
+from hf_reward_ext.base.training.token_rewards import gather_step_logps, masked_mean
 from hf_reward_ext.elhsr import HiddenStateReward
 
 
@@ -130,11 +130,6 @@ def _gather(out, mask: Tensor, prompts, inputs, tokenizer, task, num_candidates:
         rows=rows,
         correct=np.array(correct).reshape(shape),
         num_tokens=mask.sum(-1).numpy().reshape(shape),
-        mean_logps=masked_mean(_token_logps(out.logits, completions), mask).numpy().reshape(shape),
+        mean_logps=masked_mean(gather_step_logps(out.logits, completions), mask).numpy().reshape(shape),
         rewards=rewards.reshape(shape),
     )
-
-
-def _token_logps(logits: tuple[Tensor, ...], completions: Tensor) -> Tensor:
-    steps = [step.log_softmax(-1).gather(-1, ids[:, None]) for step, ids in zip(logits, completions.T, strict=True)]
-    return torch.cat(steps, dim=-1)

@@ -1,10 +1,10 @@
 """Generator on a model in this process, by `generate` with a shared prefill."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.draws import Draws, candidate_generator, drawing
@@ -12,6 +12,7 @@ from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
+from hf_reward_ext.base.training.token_rewards import gather_step_logps
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling
 from hf_reward_ext.engines.prompt_ids import encode_prompt
 
@@ -78,7 +79,7 @@ class TransformersGenerator:
         completions = [ids[:length].tolist() for ids, length in zip(out.sequences[:, width:], lengths, strict=True)]
         scored: Sequence[list[float] | None] = [None] * len(completions)
         if self.log_probabilities:
-            rows = _log_probabilities(out.logits, out.sequences[:, width:])
+            rows = gather_step_logps(out.logits, out.sequences[:, width:])
             scored = [row[:length].tolist() for row, length in zip(rows, lengths, strict=True)]
         texts = self.tokenizer.batch_decode(completions, skip_special_tokens=True)
         made = [Generated(text, len(ids), ids, row) for text, ids, row in zip(texts, completions, scored, strict=True)]
@@ -105,10 +106,3 @@ def _pad_left(
     ids = [[fill] * (width - len(one)) + one for one in encoded]
     mask = [[0] * (width - len(one)) + [1] * len(one) for one in encoded]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _log_probabilities(
-    logits: Sequence[Float[Tensor, "rows vocab"]], tokens: Int[Tensor, "rows new"]
-) -> Float[Tensor, "rows new"]:
-    steps = [step.float().log_softmax(-1).gather(-1, ids[:, None]) for step, ids in zip(logits, tokens.T, strict=True)]
-    return cast(Tensor, torch.cat(steps, dim=-1))

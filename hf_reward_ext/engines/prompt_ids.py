@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from hf_reward_ext.base.preference.chat import render_chat
-from hf_reward_ext.base.scoring.conversation import starts_answer
+from hf_reward_ext.base.preference.pairs import tokenize_prompt
 from hf_reward_ext.engines.generator import Prompt
 
 
@@ -14,12 +13,7 @@ def encode_prompt(prompt: Prompt, tokenizer: Any) -> list[int]:
     Raises:
         ValueError: If there are none.
     """
-    if isinstance(prompt, str):
-        ids = tokenizer(prompt)["input_ids"]
-    elif starts_answer(prompt):
-        ids = render_chat(prompt, tokenizer, continue_final_message=True)
-    else:
-        ids = render_chat(prompt, tokenizer, add_generation_prompt=True)
+    ids = tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else tokenize_prompt(prompt, tokenizer)
     if not ids:
         raise ValueError(f"A prompt must have at least one token, got {prompt!r}. Leave it out.")
     return list(ids)

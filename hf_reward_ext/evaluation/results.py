@@ -16,7 +16,41 @@ from hf_reward_ext.evaluation.table import estimates_to_dataset, estimates_to_ma
 Curve = dict[int, Estimate]
 
 
-class PreferenceEvaluation(dict[str, Estimate]):
+class BenchmarkEvaluation(dict[str, Estimate]):
+    """Estimates by name on the rows of a benchmark; base class."""
+
+    def __init__(
+        self,
+        estimates: Mapping[str, Estimate],
+        *,
+        format: str,
+        scorer: str,
+        confidence: float,
+        rows: Sequence[dict],
+        num_unanswered: int = 0,
+    ):
+        super().__init__(estimates)
+        self.format = format
+        self.scorer = scorer
+        self.confidence = confidence
+        self.rows = list(rows)
+        self.num_unanswered = num_unanswered
+
+    def to_markdown(self) -> str:
+        """Return a description and a table in percent."""
+        missing = f", {self.num_unanswered} of them without an answer" if self.num_unanswered else ""
+        what = (
+            f"{self.scorer} on {len(self.rows)} {self.format} rows{missing}{self._settings()}; "
+            f"{self.confidence:.0%} bootstrap intervals."
+        )
+        return estimates_to_markdown(self, what)
+
+    def _settings(self) -> str:
+        """Return further settings for the description."""
+        return ""
+
+
+class PreferenceEvaluation(BenchmarkEvaluation):
     """
     Accuracies by name with intervals; `"accuracy"` is the overall value.
 
@@ -37,23 +71,6 @@ class PreferenceEvaluation(dict[str, Estimate]):
     ```
     """
 
-    def __init__(
-        self,
-        estimates: Mapping[str, Estimate],
-        *,
-        format: str,
-        scorer: str,
-        confidence: float,
-        rows: Sequence[dict],
-        num_unanswered: int = 0,
-    ):
-        super().__init__(estimates)
-        self.format = format
-        self.scorer = scorer
-        self.confidence = confidence
-        self.rows = list(rows)
-        self.num_unanswered = num_unanswered
-
     def to_dict(self) -> dict:
         """Return the values as JSON values."""
         return {
@@ -72,14 +89,6 @@ class PreferenceEvaluation(dict[str, Estimate]):
     def rows_to_dataset(self) -> Dataset:
         """Return one row per row of the evaluated data, with scores and correctness."""
         return Dataset.from_list(self.rows)
-
-    def to_markdown(self) -> str:
-        """Return a description and a table in percent."""
-        missing = f", {self.num_unanswered} of them without an answer" if self.num_unanswered else ""
-        what = (
-            f"{self.scorer} on {len(self.rows)} {self.format} rows{missing}; {self.confidence:.0%} bootstrap intervals."
-        )
-        return estimates_to_markdown(self, what)
 
     def plot(self, path: str | Path) -> None:
         """Write a bar for each estimate, with its interval. Requires matplotlib."""

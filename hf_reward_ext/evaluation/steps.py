@@ -9,10 +9,10 @@ from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
 from hf_reward_ext.base.stats.intervals import Estimate, check_interval
 from hf_reward_ext.evaluation.benchmarks.rows import read_rows
 from hf_reward_ext.evaluation.benchmarks.step_rows import STEP_BENCHMARKS, StepBenchmark, StepRow
-from hf_reward_ext.evaluation.table import estimates_to_markdown
+from hf_reward_ext.evaluation.results import BenchmarkEvaluation
 
 
-class StepEvaluation(dict[str, Estimate]):
+class StepEvaluation(BenchmarkEvaluation):
     """
     Values by name with intervals.
 
@@ -36,22 +36,13 @@ class StepEvaluation(dict[str, Estimate]):
         rows: Sequence[dict],
         num_unanswered: int = 0,
     ):
-        super().__init__(estimates)
-        self.format = format
-        self.scorer = scorer
-        self.confidence = confidence
-        self.threshold = threshold
-        self.rows = list(rows)
-        self.num_unanswered = num_unanswered
-
-    def to_markdown(self) -> str:
-        """Return a description and a table in percent."""
-        missing = f", {self.num_unanswered} of them without an answer" if self.num_unanswered else ""
-        what = (
-            f"{self.scorer} on {len(self.rows)} {self.format} rows{missing}, threshold {self.threshold:g}; "
-            f"{self.confidence:.0%} bootstrap intervals."
+        super().__init__(
+            estimates, format=format, scorer=scorer, confidence=confidence, rows=rows, num_unanswered=num_unanswered
         )
-        return estimates_to_markdown(self, what)
+        self.threshold = threshold
+
+    def _settings(self) -> str:
+        return f", threshold {self.threshold:g}"
 
 
 def evaluate_steps(

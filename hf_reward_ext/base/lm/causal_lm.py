@@ -42,6 +42,11 @@ def require_causal_lm(model, name: str):
     return causal_lm
 
 
+def num_embeddings(model) -> int:
+    """Return the number of token ids that a model (`PreTrainedModel` or `PeftModel`) has an embedding for."""
+    return model.get_input_embeddings().weight.shape[0]
+
+
 def require_vocabulary(model, tokenizer, name: str) -> None:
     """
     Reject a model that lacks embeddings for some tokens of its tokenizer, before a forward fails.
@@ -57,7 +62,7 @@ def require_vocabulary(model, tokenizer, name: str) -> None:
     Raises:
         ValueError: If an id of the tokenizer is beyond the embeddings.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = num_embeddings(model)
     used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
     spare = set(tokenizer.all_special_ids) - used
     needed = max(set(tokenizer.get_vocab().values()) - spare) + 1

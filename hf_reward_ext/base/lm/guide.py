@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers.cache_utils import DummyLayer, DynamicLayer
 
 from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
+from hf_reward_ext.base.lm.causal_lm import num_embeddings
 from hf_reward_ext.base.lm.forward import run_forward
 from hf_reward_ext.base.lm.per_thread import PerThread
 
@@ -101,7 +102,7 @@ class CachedGuide:
 
     def _check_ids(self, ids: Tensor) -> None:
         """Refuse ids that the guide has no embedding for, before its forward fails without a reason."""
-        rows = self.model.get_input_embeddings().weight.shape[0]
+        rows = num_embeddings(self.model)
         if ids.numel() and int(ids.max()) >= rows:
             raise ValueError(
                 f"A guide must have the tokens of the policy, but a `{type(self.model).__name__}` with {rows} "

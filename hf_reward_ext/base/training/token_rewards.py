@@ -31,6 +31,21 @@ def masked_mean(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch se
     return masked_sum(values, mask) / mask.sum(-1).clamp(min=1)
 
 
+def gather_step_logps(
+    logits: tuple[Float[Tensor, "rows vocab"], ...], tokens: Int[Tensor, "rows new"]
+) -> Float[Tensor, "rows new"]:
+    """
+    Return the log-probability of each generated token under the logits of its step, as `generate` returns them.
+
+    Example:
+    ```python
+    >>> gather_step_logps(out.logits, out.sequences[:, prompt_length:])
+    ```
+    """
+    steps = [step.float().log_softmax(-1).gather(-1, ids[:, None]) for step, ids in zip(logits, tokens.T, strict=True)]
+    return torch.cat(steps, dim=-1)
+
+
 def gather_token_logps(
     logits: Float[Tensor, "batch seq vocab"], targets: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "batch seq"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import RewardTrainer
 
-from hf_reward_ext.base.lm.causal_lm import require_vocabulary
+from hf_reward_ext.base.lm.causal_lm import num_embeddings, require_vocabulary
 from hf_reward_ext.base.preference.datasets import plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.preference.pairs import check_preference_rows
@@ -107,8 +107,7 @@ class BaseRewardTrainer(RewardTrainer):
         set_special_tokens(causal_lm, processing_class, args, may_grow=may_grow)
         require_vocabulary(causal_lm, processing_class, "model")
         for name, dataset in _named(train_dataset, eval_dataset).items():
-            num_embeddings = cast(Any, causal_lm.get_input_embeddings()).weight.shape[0]
-            require_known_text(rows_to_check(dataset), processing_class, name, num_embeddings)
+            require_known_text(rows_to_check(dataset), processing_class, name, num_embeddings(causal_lm))
         model, peft_config = self._build_model(model, args, processing_class, peft_config)
         train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
         self._averages = {"train": Averages(), "eval": Averages()}
