@@ -65,9 +65,9 @@ def write_best_of_n(
     ```
     """
     settings = {
-        "rows": _describe(rows),
-        "call": _describe(call_kwargs),
-        "pipe": _describe_pipe(pipe),
+        "rows": describe_setting(rows),
+        "call": describe_setting(call_kwargs),
+        "pipe": describe_pipe(pipe),
         "seed": seed,
         "prompts_per_part": prompts_per_part,
     }
@@ -88,31 +88,32 @@ def write_best_of_n(
         return writer.finish()
 
 
-def _describe(value):
+def describe_setting(value):
     """Describe a setting so that another process recognizes it, without memory addresses."""
     if isinstance(value, functools.partial):
-        return [_describe(value.func), _describe(value.args), _describe(value.keywords)]
+        return [describe_setting(value.func), describe_setting(value.args), describe_setting(value.keywords)]
     if isinstance(value, dict):
-        return {str(key): _describe(one) for key, one in value.items()}
+        return {str(key): describe_setting(one) for key, one in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, _describe(vars(value))]
+        return [type(value).__name__, describe_setting(vars(value))]
     if isinstance(value, list | tuple):
-        return [_describe(one) for one in value]
+        return [describe_setting(one) for one in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return getattr(value, "__qualname__", None) or getattr(value, "__name__", type(value).__name__)
 
 
-def _describe_pipe(pipe):
+def describe_pipe(pipe):
+    """Describe a pipeline by its models' weights, its rewards and its options."""
     if isinstance(pipe, EngineBestOfN):
-        return _describe(pipe.describe())
+        return describe_setting(pipe.describe())
     if not isinstance(pipe, BestOfNPipeline):
-        return _describe(pipe)
+        return describe_setting(pipe)
     scorers = [scorer for scorer in (pipe.scorer, pipe.second_scorer) if scorer is not None]
     models = [pipe.model, pipe.head, *(model for scorer in scorers for model in scorer.models)]
     return {
         "models": [fingerprint_weights(model) for model in models if model is not None],
-        "measure": None if pipe.head is not None else _describe(pipe.read_reward),
+        "measure": None if pipe.head is not None else describe_setting(pipe.read_reward),
         "scorers": [scorer.__name__ for scorer in scorers],
-        "options": _describe(vars(pipe.options)),
+        "options": describe_setting(vars(pipe.options)),
     }

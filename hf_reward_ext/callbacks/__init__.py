@@ -3,5 +3,6 @@
 from hf_reward_ext.callbacks.best_of_n import BestOfNCallback
 from hf_reward_ext.callbacks.drift import RewardDriftCallback
 from hf_reward_ext.callbacks.guided_generation import GuidedGenerationCallback
+from hf_reward_ext.callbacks.online_pairs import OnlinePairsCallback
 
-__all__ = ["BestOfNCallback", "GuidedGenerationCallback", "RewardDriftCallback"]
+__all__ = ["BestOfNCallback", "GuidedGenerationCallback", "OnlinePairsCallback", "RewardDriftCallback"]

@@ -65,7 +65,7 @@ def pairs(split: str, count: int, seed: int = 0, glance: float = 0.6) -> Dataset
 def _pair(problem: Problem, rng: random.Random, glance: float) -> dict:
     error: Error = "steps" if rng.random() >= glance else rng.choice(["result", "result", "number"])
     right = rng.choice(problem.solutions)
-    numbers, operators, result = _wrong(problem, right, error, rng)
+    numbers, operators, result = wrong_claim(problem, right, error, rng)
     return {
         "prompt": problem.prompt,
         "chosen": claim(problem.numbers, right, problem.target),
@@ -78,7 +78,7 @@ def _pair(problem: Problem, rng: random.Random, glance: float) -> dict:
     }
 
 
-def _wrong(problem: Problem, right: str, error: Error, rng: random.Random) -> tuple[tuple[int, ...], str, int]:
+def wrong_claim(problem: Problem, right: str, error: Error, rng: random.Random) -> tuple[tuple[int, ...], str, int]:
     """Return the numbers, operators and claimed result of a wrong claim whose steps can be computed."""
     while True:
         numbers, operators, result = problem.numbers, right, problem.target

@@ -23,3 +23,4 @@ def test_two_processes_see_the_same_and_what_one_sees(tmp_path):
     alone, _ = run(tmp_path / "alone")
     for name in ours:
         assert first["before"][name] == pytest.approx(alone["before"][name], abs=1e-5)
+    assert first["pairs"] == second["pairs"] == [*alone["pairs"]]

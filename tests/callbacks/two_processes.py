@@ -10,6 +10,7 @@ from tiny import tiny_causal_lm, tiny_tokenizer
 from trl import DPOConfig, DPOTrainer
 
 from hf_reward_ext import BestOfNCallback, GuidedGenerationCallback
+from hf_reward_ext.callbacks import OnlinePairsCallback
 
 PROMPTS = ["w3 w4", "w5", "w6 w7 w8", "w9"]
 
@@ -39,12 +40,15 @@ def run(folder: Path, resume: bool = False):
             ),
         ],
     )  # fmt: skip
+    pairs = OnlinePairsCallback(
+        trainer, PROMPTS, reward, folder / "pairs", num_candidates=4, max_new_tokens=6, batch_size=1
+    ).refresh(trainer.model, trainer.args, 1)
     before = None if resume else trainer.evaluate()
     trainer.train(resume_from_checkpoint=resume or None)
     evaluations = [row for row in trainer.state.log_history if "eval_bon_reward" in row]
     trainer.accelerator.end_training()  # a process group that nobody closes aborts some exits
     return {"before": before, "evaluations": evaluations, "best": trainer.state.best_model_checkpoint,
-            "processes": trainer.args.world_size}, trainer  # fmt: skip
+            "processes": trainer.args.world_size, "pairs": pairs}, trainer  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""The rewards as `AsyncGRPOTrainer` calls them, and where it stops without a GPU."""
+
+import asyncio
+import math
+import pickle
+import queue
+import traceback
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from rewards.shelf import ASKED, TURNS, rewards
+from tiny import tiny_causal_lm, tiny_tokenizer
+from trl.experimental.async_grpo import AsyncGRPOConfig, AsyncGRPOTrainer, async_grpo_trainer
+from trl.experimental.async_grpo.async_rollout_worker import RolloutGroup, TrainingSequence, _AsyncRolloutLoop
+
+ANSWERED = [[{"role": "assistant", "content": text}] for text in ("w9 w10", "w11", "w9 w10", "w12 w13 w14")]
+
+
+def group_of(completions):
+    """A group of one prompt, as the worker passes it to be scored."""
+    sequences = [[TrainingSequence([4, 5, 6], [0, 1, 1], [0.0, -1.0, -1.0], "rollout")] for _ in completions]
+    return RolloutGroup(
+        prompts=[ASKED] * 4, reward_kwargs={"answer": ["w11"] * 4}, completions=completions,
+        completions_ids=[[5] * 4] * 4, completions_sequences=sequences, tool_call_counts=[0] * 4,
+        tool_failure_counts=[0] * 4, model_version=0, group_id=0, env_rewards=[None] * 4, rollout_rewards=[None] * 4,
+    )  # fmt: skip
+
+
+def score(reward_funcs, completions):
+    """The samples of a group by the function of TRL's worker that calls rewards."""
+    loop = SimpleNamespace(
+        reward_funcs=reward_funcs,
+        reward_func_names=[reward.__name__ for reward in reward_funcs],
+        _env_reward_types=[],
+        _provides_rollout_reward=False,
+    )
+    return asyncio.run(_AsyncRolloutLoop._score_group(loop, group_of(completions)))
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("name", rewards())
+@pytest.mark.parametrize("completions", [ANSWERED, [TURNS] * 4], ids=["answers", "turns"])
+def test_a_worker_scores_a_group_with_each(name, completions):
+    reward = pickle.loads(pickle.dumps(rewards()[name]))  # a worker is another process
+    found = [sample.metrics[f"rewards/{name}"] for sample in score([reward], completions)]
+    direct = getattr(rewards()[name], "score", rewards()[name])
+    wanted = direct([ASKED] * 4, completions, completion_ids=[[5] * 4] * 4, answer=["w11"] * 4)
+    assert found == pytest.approx([math.nan if one is None else float(one) for one in wanted], nan_ok=True)
+
+
+def test_all_together_are_summed_without_those_that_have_no_answer():
+    samples = score(list(rewards().values()), ANSWERED)
+    for sample in samples:
+        parts = [sample.metrics[f"rewards/{name}"] for name in rewards()]
+        assert sample.metrics["reward"] == pytest.approx(np.nansum(parts))
+    assert sum(sample.advantage for sample in samples) == pytest.approx(0, abs=1e-5)
+
+
+class Worker:
+    """A worker in this process that has scored a few groups."""
+
+    def __init__(self, samples):
+        self.rollout_buffer, self.metrics_queue = queue.Queue(), queue.Queue()
+        for sample in samples:
+            self.rollout_buffer.put(sample)
+
+    def start(self):
+        pass
+
+    stop = start
+
+    def update_model_version(self, model_version):
+        pass
+
+    def check_health(self, stale_after_s):
+        raise RuntimeError("no more samples")
+
+
+class NoTransfer:
+    def init_weight_transfer(self):
+        pass
+
+    pause = resume = destroy = init_weight_transfer
+
+    def send_weights(self, iterator):
+        pass
+
+
+def test_the_trainer_stops_at_its_attention_without_a_gpu(tmp_path, monkeypatch):
+    """If this fails, TRL has learned to train on a CPU: run it, and correct docs/rewards.md."""
+    tiny_causal_lm().save_pretrained(tmp_path / "policy")
+    tiny_tokenizer().save_pretrained(tmp_path / "policy")
+    monkeypatch.setattr(async_grpo_trainer, "VLLMClient", lambda *_: None)  # needs `requests`, and a server
+    trainer = AsyncGRPOTrainer(
+        str(tmp_path / "policy"), [],
+        AsyncGRPOConfig(
+            str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=4, num_generations=4, token_budget=64,
+            report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True,
+        ),
+        Dataset.from_list([{"prompt": ASKED}]),
+        rollout_worker=Worker(score(list(rewards().values()), ANSWERED) * 4),
+        weight_transfer=NoTransfer(),
+    )  # fmt: skip
+    with pytest.raises((ImportError, RuntimeError)) as stopped:
+        trainer.train()
+    assert traceback.extract_tb(stopped.value.__traceback__)[-1].name in ("_flash_attn", "get_kernel"), stopped.value
