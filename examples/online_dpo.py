@@ -47,7 +47,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-labels", type=int, default=1000, help="number of labeled completions for the head")
     parser.add_argument("--num-prompts", type=int, default=300, help="number of prompts for pairs, without labels")
     parser.add_argument("--num-test", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--output", default="outputs/online-dpo")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--prepare", action="store_true")
@@ -64,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     trainer = DPOTrainer(
         policy, load_policy()[0],
         args=DPOConfig(
-            str(folder / "policy"), num_train_epochs=args.epochs, learning_rate=1e-4,
+            str(folder / "policy"), num_train_epochs=3, learning_rate=1e-4,
             per_device_train_batch_size=32, report_to="none", save_strategy="epoch", lr_scheduler_type="constant",
             bf16=False, use_cpu=not torch.cuda.is_available(), gradient_checkpointing=False, disable_tqdm=True,
         ),

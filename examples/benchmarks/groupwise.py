@@ -63,7 +63,11 @@ def _group(problem, rng: random.Random) -> dict:
 
 
 def question(prompt: str, claims: list[str]) -> str:
-    return f"{prompt}{'/'.join(claims)}?"
+    return f"{prompt}{_numbered(claims)}?"
+
+
+def _numbered(texts: list[str]) -> str:
+    return "/".join(f"{number}:{text}" for number, text in enumerate(texts, start=1))
 
 
 def training_rows(found: list[dict]) -> Dataset:
@@ -76,7 +80,7 @@ def training_rows(found: list[dict]) -> Dataset:
         ranking = "#" + ">".join("=".join(map(str, place)) for place in places)
         asked = question(group["prompt"], group["claims"])
         rows.append({"prompt": asked, "completion": ranking})
-        rows.append({"prompt": asked, "completion": f":{'/'.join(group['computed'])}{ranking}"})
+        rows.append({"prompt": asked, "completion": f":{_numbered(group['computed'])}{ranking}"})
     return Dataset.from_list(rows)
 
 
@@ -221,7 +225,7 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-pairs", type=int, default=8000, help="training pairs of each round, and groups")
+    parser.add_argument("--num-pairs", type=int, default=24000, help="training pairs of each round, and groups")
     parser.add_argument("--num-dev", type=int, default=300, help="pairs for the calibration of the pointwise judge")
     parser.add_argument("--num-test", type=int, default=500, help="number of held-out groups")
     parser.add_argument("--output", type=Path, default=Path("outputs/groupwise"))

@@ -21,7 +21,8 @@ SAMPLING = dict(num_candidates=4, max_new_tokens=5, temperature=1.0, top_k=0)
 
 def variety(prompts, completions):
     """Different words, so that ties give some prompts no pair."""
-    return [float(len(set(text.split()))) for text in completions]
+    texts = [one if isinstance(one, str) else one[0]["content"] for one in completions]
+    return [float(len(set(text.split()))) for text in texts]
 
 
 class FailingAt:
@@ -118,22 +119,29 @@ class StopAt(TrainerCallback):
         control.should_training_stop = state.global_step == self.step
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder and weights of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = trainer_of(folder)
+    trainer.train()
+    return folder, weights_of(trainer)
+
+
 @pytest.mark.parametrize("step", [2, 3, None])
-def test_a_resumed_run_has_the_pairs_and_weights_of_an_uninterrupted_one(tmp_path, step):
-    whole = trainer_of(tmp_path / "whole")
-    whole.train()
-    begun = trainer_of(tmp_path / "parts", variety if step else FailingAt(3))  # or killed in a refresh
+def test_a_resumed_run_has_the_pairs_and_weights_of_an_uninterrupted_one(whole, tmp_path, step):
+    begun = trainer_of(tmp_path, variety if step else FailingAt(6))  # or killed in its third batch
     begun.add_callback(StopAt(step))
     with pytest.raises(KeyboardInterrupt) if step is None else nullcontext():
         begun.train()
-    parts = list((tmp_path / "parts" / "pairs" / "pairs-1.jsonl.parts").glob("part-*"))
+    parts = list((tmp_path / "pairs" / "pairs-1.jsonl.parts").glob("part-*"))
     assert len(parts) == (2 if step is None else 0)
-    resumed = trainer_of(tmp_path / "parts")
+    resumed = trainer_of(tmp_path)
     resumed.train(resume_from_checkpoint=True)
     for epoch in (1, 2):
-        first, second = ((tmp_path / run / "pairs" / f"pairs-{epoch}.jsonl").read_text() for run in ("whole", "parts"))
+        first, second = ((run / "pairs" / f"pairs-{epoch}.jsonl").read_text() for run in (whole[0], tmp_path))
         assert first == second
-    assert torch.equal(weights_of(whole), weights_of(resumed)) and resumed.state.global_step == 6
+    assert torch.equal(whole[1], weights_of(resumed)) and resumed.state.global_step == 6
 
 
 def test_pairs_other_than_those_of_the_checkpoint_are_refused(tmp_path):
@@ -176,10 +184,10 @@ def test_adapters_sample_and_messages_are_paired(tmp_path):
         ),
         (dict(prompts=[]), ValueError, "Prompts must be given"),
         (dict(prompts="w3"), ValueError, "`prompts` must be a list of prompts, got the text"),
-        (dict(reward=3), TypeError, "3"),
+        (dict(reward=3), TypeError, "must score text"),
         (dict(callback=dict(batch_size=0)), ValueError, "`batch_size` must be"),
         (dict(callback=dict(num_candidates=0)), ValueError, "`num_candidates` must be"),
-        (dict(callback=dict(max_new_token=3)), ValueError, "max_new_token"),
+        (dict(callback=dict(max_new_token=3)), TypeError, "got `max_new_token`"),
         (dict(num_train_epochs=1), ValueError, "`num_train_epochs` must be at least 2"),
         (dict(reward=lambda prompts, completions: [0.0] * len(prompts)), ValueError, "nothing to write"),
     ],

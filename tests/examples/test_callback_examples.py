@@ -38,3 +38,15 @@ def test_dpo_keeps_the_best_checkpoint_and_resumes(tmp_path, capsys):
     main_of("dpo_with_callbacks")([*small, "--max-steps", "20", "--resume"])
     shown = capsys.readouterr().out
     assert shown.count("'step': 10") == 2 and shown.count("'step': 20") == 1 and "checkpoint-" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_online_dpo_samples_before_each_epoch_and_resumes(tmp_path, capsys):
+    small = ["--num-labels", "60", "--num-prompts", "6", "--num-test", "4", "--output", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main_of("online_dpo")(small)
+    for more in (["--prepare"], [], ["--resume"]):
+        main_of("online_dpo")([*small, *more])
+    shown = capsys.readouterr().out
+    assert shown.count("pairs/margin") == 4 and shown.count("accuracy: ") == 2

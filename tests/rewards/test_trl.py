@@ -39,11 +39,11 @@ def test_each_is_a_reward_of_a_trainer(tmp_path, trainer_class, config_class, is
         assert f"rewards/{name}/mean" in logged, name
         assert f"{name}/answered_rate" in logged or name == "weighted_reward", name
     assert logged["reward_std"] >= 0 and "groupwise/prompt_tokens" in logged and "fast_slow/slow_rate" in logged
-    means = {name: logged[f"rewards/{name}/mean"] for name in rewards()}
-    shares = [
-        0.0 if math.isnan(mean) else logged.get(f"{name}/answered_rate", 1.0) * mean for name, mean in means.items()
-    ]
-    assert logged["reward"] == pytest.approx(sum(map(float.__mul__, WEIGHTS, shares)), abs=1e-4)
+    total = 0.0
+    for weight, name in zip(WEIGHTS, rewards(), strict=True):
+        mean = logged[f"rewards/{name}/mean"]  # of the completions that have the reward; `None` if none has
+        total += weight * (mean or 0.0) * logged.get(f"{name}/answered_rate", 1.0)
+    assert logged["reward"] == pytest.approx(total, abs=1e-4)
     extra = {"groupwise/judgment", "answer/answer", "conditioned/condition"}
     assert extra <= set(trainer._logs["extra"]) and all(len(values) == 4 for values in trainer._logs["extra"].values())
 
@@ -75,7 +75,7 @@ def test_trainers_pass_tool_and_multi_turn_completions(trainers, number):
     completions, columns = [TURNS, other, TURNS, other], {"completion_ids": [[5] * 4] * 4, "answer": ["w11"] * 4}
     found = trainer._calculate_rewards([{"answer": "w11"}] * 4, [ASKED] * 4, completions, [[5] * 4] * 4)
     assert found.shape == (4, len(rewards()))
-    for column, reward in zip(found.T.tolist(), rewards().values(), strict=True):
+    for column, reward in zip(found.T.tolist(), trainer.reward_funcs, strict=True):
         wanted = getattr(reward, "score", reward)([ASKED] * 4, completions, **columns)
         assert column == pytest.approx([math.nan if one is None else float(one) for one in wanted], nan_ok=True)
 
