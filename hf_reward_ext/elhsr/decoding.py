@@ -18,7 +18,7 @@ from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.base.training.token_rewards import masked_sum
 from hf_reward_ext.elhsr.features import policy_features
 from hf_reward_ext.elhsr.metered_call import MeteredCall, running_calls, unwatch, watch
-from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean, split_gate
+from hf_reward_ext.elhsr.model import ELHSRModel, gated_mean, prefix_gated_mean
 
 # Open meters of this thread or task.
 _meters: ContextVar[tuple["HiddenStateReward", ...]] = ContextVar("hf_reward_ext_meters", default=())
@@ -179,7 +179,7 @@ class HiddenStateReward:
         if self.num_read(ids) == 0:
             raise RuntimeError("No token of a completion was read yet. Ask after the second step.")
         call = running_calls.get()[id(self._model)]
-        gates, rewards = split_gate(call.trace.values)  # pyright: ignore[reportOptionalMemberAccess]
+        gates, rewards = self.head.split_gate(call.trace.values)  # pyright: ignore[reportOptionalMemberAccess]
         return gated_mean(gates, rewards, torch.ones_like(gates, dtype=torch.bool))
 
     def carry(self, rows: Int[Tensor, " kept"]) -> None:
@@ -290,7 +290,7 @@ class HiddenStateReward:
             values = values.to(self.head.device).expand(-1, -1, self.head.linear.out_features).clone()
             masks = call.prompt_masks(sequences)[rows]
             values[missing] = self._second_pass(call, sequences[rows], masks)[missing[rows]]
-        gates, rewards = split_gate(values)
+        gates, rewards = self.head.split_gate(values)
         return gates, rewards, mask.to(gates.device)
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ from hf_reward_ext.base.preference.validation import (
 
 logger = logging.getLogger(__name__)
 GROUP_COLUMNS = ["prompt_ids", "completion_ids", "labels"]
-SHARES = ("bce", "hinge")  # losses with labels from 0 to 1
+SHARES = ("bce", "hinge", "centroids")  # losses with labels from 0 to 1
 _FORMATS = (
     "{prompt, completion, label}, {prompt, completions, labels}, {prompt, chosen, rejected} or {chosen, rejected}"
 )

@@ -116,4 +116,5 @@ LOSSES = {
     "pairwise": pairwise_loss,
     "infonca": infonca_loss,
     "nca": nca_loss,
+    "centroids": bce_loss,  # of the fitted head, in evaluation
 }

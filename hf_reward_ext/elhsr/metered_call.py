@@ -62,8 +62,7 @@ class MeteredCall:
         return self.prompt_mask[rows.to(self.prompt_mask.device)]
 
     def outputs_of_head(self, features: Tensor) -> Tensor:
-        weight, bias = self.head.effective_linear()
-        return nn.functional.linear(features.to(weight.device, weight.dtype), weight, bias)
+        return self.head.token_outputs(features)
 
 
 def watch(model: nn.Module, generate: Callable) -> None:

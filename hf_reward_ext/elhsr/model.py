@@ -21,6 +21,7 @@ from hf_reward_ext.elhsr.policy import require_states
 from hf_reward_ext.elhsr.text_classifier import ELHSRForSequenceClassification
 
 HiddenStates = Sequence[Tensor | None] | Tensor
+_MAX_ATTENTION = 15.0  # the sums of weights stay within float32
 
 
 class ELHSRModel(BaseRewardModel):
@@ -33,6 +34,10 @@ class ELHSRModel(BaseRewardModel):
     the position of completion token $y_t$ (where it is the input), EOS included. Row 0 of `linear` is the gate, row 1
     the reward $\rho_t$; without a gate there is one row and $R$ is the mean. $R$ is a ratio of running
     sums, so the reward of every prefix costs nothing extra.
+
+    Two variants that are not in the paper keep that form: with `attention` the weights are
+    $g_t = \exp(\operatorname{clip}(z_{t,0}, -15, 15))$, a softmax over the tokens, and with `mlp_size` $m$
+    $z_t = W \operatorname{gelu}(V f_t + c) + b$ with a hidden layer of width $m$.
 
     Args:
         config ([`ELHSRModelConfig`]): Hidden states that the head reads, and the policy they belong to.
@@ -54,7 +59,9 @@ class ELHSRModel(BaseRewardModel):
 
     def __init__(self, config: ELHSRModelConfig):
         super().__init__(config)
-        self.linear = nn.Linear(config.num_features, 2 if config.gate else 1)
+        if config.mlp_size is not None:
+            self.hidden = nn.Linear(config.num_features, config.mlp_size)
+        self.linear = nn.Linear(config.mlp_size or config.num_features, 2 if config.gate else 1)
         if config.standardize:
             self.register_buffer("feature_mean", torch.zeros(config.num_features))
             self.register_buffer("feature_scale", torch.ones(config.num_features))
@@ -122,14 +129,32 @@ class ELHSRModel(BaseRewardModel):
         self, hidden_states: HiddenStates
     ) -> tuple[Float[Tensor, "batch seq"], Float[Tensor, "batch seq"]]:
         """
-        Return gate, in (0, 1), and reward of every position in float32; gates are 1 for a head without a gate.
+        Return gate and reward of every position in float32; gates are 1 for a head without a gate.
 
         Args:
             hidden_states: As for the call.
         """
+        return self.split_gate(self.token_outputs(self.select_features(hidden_states)))
+
+    def token_outputs(self, features: Float[Tensor, "*positions features"]) -> Float[Tensor, "*positions rows"]:
+        """Return the outputs $z_t$ of every position, float32 or wider."""
         weight, bias = self.effective_linear()
-        features = self.select_features(hidden_states).to(weight.device, weight.dtype)
-        return split_gate(nn.functional.linear(features, weight, bias))
+        outputs = nn.functional.linear(features.to(weight.device, weight.dtype), weight, bias)
+        if self.config.mlp_size is None:
+            return outputs
+        last = (parameter.to(weight.dtype) for parameter in (self.linear.weight, self.linear.bias))
+        return nn.functional.linear(nn.functional.gelu(outputs), *last)
+
+    def split_gate(
+        self, outputs: Float[Tensor, "*positions rows"]
+    ) -> tuple[Float[Tensor, "*positions"], Float[Tensor, "*positions"]]:
+        """Split outputs into weight $g_t$ and reward; the weight is 1 without a gate."""
+        rewards = outputs[..., -1]
+        if outputs.shape[-1] == 1:
+            return torch.ones_like(rewards), rewards
+        if self.config.attention:
+            return outputs[..., 0].clamp(-_MAX_ATTENTION, _MAX_ATTENTION).exp(), rewards
+        return outputs[..., 0].sigmoid(), rewards
 
     def select_features(self, hidden_states: HiddenStates) -> Float[Tensor, "batch seq features"]:
         """Return the selected layers, concatenated.
@@ -155,21 +180,26 @@ class ELHSRModel(BaseRewardModel):
         return features
 
     def effective_linear(self) -> tuple[Tensor, Tensor]:
-        """Return weight and bias for raw features, with the standardization folded in; float32 or wider."""
-        dtype = torch.promote_types(self.linear.weight.dtype, torch.float32)
-        weight, bias = self.linear.weight.to(dtype), self.linear.bias.to(dtype)
+        """Return weight and bias of the first layer for raw features, with the standardization folded in."""
+        first = self._first_layer
+        dtype = torch.promote_types(first.weight.dtype, torch.float32)
+        weight, bias = first.weight.to(dtype), first.bias.to(dtype)
         if not self.config.standardize:
             return weight, bias
         weight = weight / self.feature_scale
         return weight, bias - weight @ self.feature_mean
+
+    @property
+    def _first_layer(self) -> nn.Linear:
+        return self.linear if self.config.mlp_size is None else self.hidden
 
     @torch.no_grad()
     def fold_standardization(self) -> Self:
         """Convert a standardizing head, in place, to a plain head with the same rewards."""
         if self.config.standardize:
             weight, bias = self.effective_linear()
-            self.linear.weight.copy_(weight)
-            self.linear.bias.copy_(bias)
+            self._first_layer.weight.copy_(weight)
+            self._first_layer.bias.copy_(bias)
             del self.feature_mean, self.feature_scale
             self.config.standardize = False
         return self
@@ -220,16 +250,6 @@ class ELHSRModel(BaseRewardModel):
         return card_text(
             self.config, path_or_repo, tokenizer_path(folder, path_or_repo, self.config.base_model_name_or_path)
         )
-
-
-def split_gate(
-    scores: Float[Tensor, "*positions rows"],
-) -> tuple[Float[Tensor, "*positions"], Float[Tensor, "*positions"]]:
-    """Split the outputs of the linear layer into gate and reward; a single output means no gate."""
-    if scores.shape[-1] == 1:
-        rewards = scores[..., 0]
-        return torch.ones_like(rewards), rewards
-    return scores[..., 0].sigmoid(), scores[..., 1]
 
 
 def gated_mean(

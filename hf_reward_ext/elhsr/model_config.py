@@ -3,6 +3,7 @@
 from typing import Literal
 
 from hf_reward_ext.base.lm.layers import ascending_layers
+from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.saving.config import RewardModelConfig
 
 
@@ -18,6 +19,10 @@ class ELHSRModelConfig(RewardModelConfig):
             ascending order. Default: all $L+1$, as in the paper.
         gate (`bool`, *optional*, defaults to `True`): Whether to weight tokens by a learned gate instead of a plain
             mean.
+        attention (`bool`, *optional*, defaults to `False`): Whether weights are a softmax over the tokens instead of
+            gates between 0 and 1.
+        mlp_size (`int`, *optional*): Width of a hidden layer between features and outputs. Default: none, a linear
+            head.
         features (`str`, *optional*, defaults to `"hidden_states"`): Features, `"hidden_states"` or `"logits"`. The
             logits are those for the next token at the position of $y_t$ (for policies without hidden states).
         vocab_size (`int`, *optional*): Number of logits; required by `features="logits"` without `top_logprobs`.
@@ -35,7 +40,8 @@ class ELHSRModelConfig(RewardModelConfig):
             head was trained on, checked by [`ELHSRModel.check_policy`].
 
     Raises:
-        ValueError: If a layer is outside $[-(L+1), L]$ or repeated, or the number of features is not specified.
+        ValueError: If a layer is outside $[-(L+1), L]$ or repeated, the number of features is not specified, or
+            options exclude each other.
 
     Example:
     ```python
@@ -52,6 +58,8 @@ class ELHSRModelConfig(RewardModelConfig):
         num_layers: int = 1,
         layers: list[int] | None = None,
         gate: bool = True,
+        attention: bool = False,
+        mlp_size: int | None = None,
         features: str = "hidden_states",
         vocab_size: int | None = None,
         top_logprobs: int | None = None,
@@ -69,6 +77,8 @@ class ELHSRModelConfig(RewardModelConfig):
         self.num_layers = num_layers
         self.layers = ascending_layers(layers, num_layers, "policy")
         self.gate = gate
+        self.attention = attention
+        self.mlp_size = mlp_size
         self.features = features
         self.vocab_size = vocab_size
         self.top_logprobs = top_logprobs
@@ -82,6 +92,10 @@ class ELHSRModelConfig(RewardModelConfig):
         self.adapter = adapter
         if features not in ("hidden_states", "logits"):
             raise ValueError(f"`features` must be 'hidden_states' or 'logits', got {features!r}. Choose one of them.")
+        if attention and not gate:
+            raise ValueError("`gate` must be True with `attention`, whose weights it computes, got False. Change one.")
+        if mlp_size is not None:
+            check_count("mlp_size", mlp_size)
         if features == "logits" and not (vocab_size or top_logprobs):
             raise ValueError(
                 "`vocab_size` or `top_logprobs` must be given with `features='logits'`, got neither. Pass "

@@ -9,12 +9,14 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
 from transformers import EarlyStoppingCallback, set_seed
+from transformers.trainer_utils import TrainOutput
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.datasets import columns_of
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
+from hf_reward_ext.elhsr.centroids import fit_centroids
 from hf_reward_ext.elhsr.data_collator import GroupCollator
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
 from hf_reward_ext.elhsr.features import teacher_forced_features
@@ -128,7 +130,9 @@ class ELHSRTrainer(BaseRewardTrainer):
                 model,
                 processing_class,
                 layers=args.layers,
-                gate=args.gate,
+                gate=args.gate and args.loss_type != "centroids",
+                attention=args.attention,
+                mlp_size=args.mlp_size,
                 features=args.features,
                 top_logprobs=args.top_logprobs,
                 standardize=args.standardize,
@@ -277,11 +281,18 @@ class ELHSRTrainer(BaseRewardTrainer):
 
     def train(self, *args, **kwargs):
         """Train, keep the best epoch, fold the standardization, and calibrate on the held-out prompts."""
-        result = super().train(*args, **kwargs)
+        if self.args.loss_type == "centroids":
+            fit_centroids(self._head, self.get_train_dataloader(), self._sum_over_processes)
+            result = TrainOutput(0, 0.0, {})
+        else:
+            result = super().train(*args, **kwargs)
         self._head.fold_standardization()
         if self.eval_dataset is not None:
             self._head.config.calibration = fit_calibration(*self._held_out_rewards())
         return result
+
+    def _sum_over_processes(self, total: Tensor) -> Tensor:
+        return self.accelerator.reduce(total.to(self.accelerator.device), "sum").cpu()  # pyright: ignore
 
     @torch.no_grad()
     def _held_out_rewards(self) -> tuple[np.ndarray, np.ndarray]:

@@ -22,10 +22,14 @@ class ELHSRConfig(BaseRewardConfig):
 
     Parameters:
         loss_type (`str`, defaults to `"bce"`): Loss on rewards: `"bce"` (the paper's), `"hinge"`, `"pairwise"`,
-            `"infonca"` or `"nca"`. The last three compare candidates of one prompt.
+            `"infonca"` or `"nca"`. The last three compare candidates of one prompt. `"centroids"` needs no training:
+            see [`fit_centroids`].
         target_temperature (`float`, defaults to 0.01): Temperature of the soft labels of `"infonca"` and `"nca"`.
         layers (`list[int]`, *optional*): Hidden states to read (0 embedding, -1 after the final norm). Default: all.
         gate (`bool`, defaults to `True`): Whether to learn a weight for each token.
+        attention (`bool`, defaults to `False`): Whether the weights are a softmax over the tokens instead of gates.
+            Not in the paper.
+        mlp_size (`int`, *optional*): Width of a hidden layer of the head. Default: none, as in the paper.
         features (`str`, defaults to `"hidden_states"`): Features, `"hidden_states"` or `"logits"`.
         top_logprobs (`int`, *optional*): Number of largest log-probabilities to read instead of all logits, with
             `features="logits"`.
@@ -47,26 +51,28 @@ class ELHSRConfig(BaseRewardConfig):
     _counts = {
         **BaseRewardConfig._counts,
         "top_logprobs": 1,
+        "mlp_size": 1,
         "feature_batch_size": 1,
         "early_stopping_patience": 1,
         "max_candidates_per_prompt": 1,
     }
     _choices = {
         **BaseRewardConfig._choices,
-        "loss_type": ("bce", "hinge", "pairwise", "infonca", "nca"),
+        "loss_type": ("bce", "hinge", "pairwise", "infonca", "nca", "centroids"),
         "features": ("hidden_states", "logits"),
         "feature_cache": ("memory", "disk", "none"),
     }
     _optional = BaseRewardConfig._optional | {
         "top_logprobs",
+        "mlp_size",
         "early_stopping_patience",
         "max_candidates_per_prompt",
         "feature_cache",
     }
     _activation_checkpointing: ClassVar[bool] = False  # a linear head has nothing to checkpoint
 
-    loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca"] = field(
-        default="bce", metadata={"help": "Loss on the rewards: bce, hinge, pairwise, infonca or nca."}
+    loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca", "centroids"] = field(
+        default="bce", metadata={"help": "Loss on the rewards: bce, hinge, pairwise, infonca, nca or centroids."}
     )
     target_temperature: float = field(
         default=0.01, metadata={"help": "Temperature of the soft labels of infonca and nca."}
@@ -76,6 +82,10 @@ class ELHSRConfig(BaseRewardConfig):
         metadata={"help": "Hidden states to read; 0 is the embedding, -1 the final one. Default: all."},
     )
     gate: bool = field(default=True, metadata={"help": "Whether to learn a weight for each token."})
+    attention: bool = field(
+        default=False, metadata={"help": "Whether the weights of tokens are a softmax instead of gates."}
+    )
+    mlp_size: int | None = field(default=None, metadata={"help": "Width of a hidden layer. Default: none."})
     features: Literal["hidden_states", "logits"] = field(
         default="hidden_states", metadata={"help": "Features that the head reads: hidden_states or logits."}
     )
@@ -119,6 +129,11 @@ class ELHSRConfig(BaseRewardConfig):
             )
         self._check_strategies()
         super().__post_init__()
+        if self.loss_type == "centroids" and (self.attention or self.mlp_size):
+            raise ValueError(
+                "`loss_type='centroids'` must be used without `attention` and `mlp_size`, which need training, got "
+                f"`attention={self.attention}` and `mlp_size={self.mlp_size}`. Leave them out."
+            )
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"`validation_fraction` must be a share in [0, 1), got {self.validation_fraction}. Pass for example "
