@@ -18,7 +18,7 @@ from tiny import EOS, PAD, VOCAB, tiny_causal_lm, tiny_tokenizer
 from tiny_judges import pair_judge, pair_prompt, point_judge
 from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, pipeline
-from trl import GRPOConfig
+from trl import DPOConfig, DPOTrainer, GRPOConfig
 
 import hf_reward_ext as ours
 from hf_reward_ext import best_of_n, elhsr, engines, evaluation, fast_slow, rewards
@@ -66,6 +66,8 @@ PROTOCOLS = {
     "BestOfNCallback.on_evaluate": "trainers pass all that they have to callbacks",
     "callbacks.RewardDriftCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "callbacks.RewardDriftCallback.on_evaluate": "trainers pass all that they have to callbacks",
+    "callbacks.OnlinePairsCallback.on_train_begin": "trainers pass all that they have to callbacks",
+    "callbacks.OnlinePairsCallback.on_epoch_begin": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_train_begin": "trainers pass all that they have to callbacks",
     "GuidedGenerationCallback.on_evaluate": "trainers pass all that they have to callbacks",
     "elhsr.HiddenStateStoppingCriteria.__call__": "`generate` passes what its caller gave to all criteria",
@@ -149,6 +151,17 @@ BON = dict(prompts=["w9"], reward_model=lambda prompts, completions: [0.0] * len
 CALLS = {
     "BestOfNCallback": lambda m, **u: ours.BestOfNCallback(**BON, **u),
     "GuidedGenerationCallback": lambda m, **u: ours.GuidedGenerationCallback(**BON, guides=[m.base], **u),
+    "callbacks.OnlinePairsCallback": lambda m, **u: ours.callbacks.OnlinePairsCallback(
+        DPOTrainer(
+            tiny_causal_lm(),
+            args=new(m, DPOConfig),
+            train_dataset=Dataset.from_list(PAIRS),
+            processing_class=m.tokenizer,
+        ),
+        folder=m.folder / "pairs",
+        **BON,
+        **u,
+    ),
     "callbacks.RewardDriftCallback": lambda m, **u: ours.callbacks.RewardDriftCallback(
         **BON, held_out=BON["reward_model"], **u
     ),
