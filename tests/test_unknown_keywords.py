@@ -154,6 +154,7 @@ CALLS = {
     "callbacks.OnlinePairsCallback": lambda m, **u: ours.callbacks.OnlinePairsCallback(
         DPOTrainer(
             tiny_causal_lm(),
+            tiny_causal_lm(),
             args=new(m, DPOConfig),
             train_dataset=Dataset.from_list(PAIRS),
             processing_class=m.tokenizer,
