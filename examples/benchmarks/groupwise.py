@@ -91,6 +91,7 @@ def train_groupwise(folder: Path, args):
         SFTConfig(
             str(folder), learning_rate=2e-3, adam_beta2=0.98, lr_scheduler_type="cosine", warmup_steps=50,
             per_device_train_batch_size=32, num_train_epochs=1, save_strategy="no", report_to="none", disable_tqdm=True,
+            train_sampling_strategy="group_by_length",  # both forms in batches of their own
             logging_steps=50, bf16=False, gradient_checkpointing=False, use_cpu=not torch.cuda.is_available(),
         ),
         train_dataset=training_rows(groups("train", args.num_pairs)),
@@ -225,7 +226,7 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-pairs", type=int, default=24000, help="training pairs of each round, and groups")
+    parser.add_argument("--num-pairs", type=int, default=8000, help="training pairs of each round, and groups")
     parser.add_argument("--num-dev", type=int, default=300, help="pairs for the calibration of the pointwise judge")
     parser.add_argument("--num-test", type=int, default=500, help="number of held-out groups")
     parser.add_argument("--output", type=Path, default=Path("outputs/groupwise"))
