@@ -63,11 +63,7 @@ def _group(problem, rng: random.Random) -> dict:
 
 
 def question(prompt: str, claims: list[str]) -> str:
-    return f"{prompt}{_numbered(claims)}?"
-
-
-def _numbered(texts: list[str]) -> str:
-    return "/".join(f"{number}:{text}" for number, text in enumerate(texts, start=1))
+    return f"{prompt}{'/'.join(claims)}?"
 
 
 def training_rows(found: list[dict]) -> Dataset:
@@ -80,7 +76,7 @@ def training_rows(found: list[dict]) -> Dataset:
         ranking = "#" + ">".join("=".join(map(str, place)) for place in places)
         asked = question(group["prompt"], group["claims"])
         rows.append({"prompt": asked, "completion": ranking})
-        rows.append({"prompt": asked, "completion": f":{_numbered(group['computed'])}{ranking}"})
+        rows.append({"prompt": asked, "completion": f":{'/'.join(group['computed'])}{ranking}"})
     return Dataset.from_list(rows)
 
 
@@ -91,7 +87,6 @@ def train_groupwise(folder: Path, args):
         SFTConfig(
             str(folder), learning_rate=2e-3, adam_beta2=0.98, lr_scheduler_type="cosine", warmup_steps=50,
             per_device_train_batch_size=32, num_train_epochs=1, save_strategy="no", report_to="none", disable_tqdm=True,
-            train_sampling_strategy="group_by_length",  # both forms in batches of their own
             logging_steps=50, bf16=False, gradient_checkpointing=False, use_cpu=not torch.cuda.is_available(),
         ),
         train_dataset=training_rows(groups("train", args.num_pairs)),

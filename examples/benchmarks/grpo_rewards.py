@@ -167,7 +167,8 @@ class AsyncWaiting(AsyncReward):
 
 
 def waiting(args) -> dict:
-    """Return the median seconds of a step with two slow rewards, synchronous and asynchronous by turns."""
+    """Return the median seconds of a small step with two slow rewards, synchronous and asynchronous by turns."""
+    args = argparse.Namespace(**{**vars(args), "prompts_per_step": 1})
     seconds: dict[str, list[float]] = {"without": [], "sync": [], "async": []}
     for _ in range(args.repeats):
         for way in seconds:
@@ -188,7 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prompts-per-step", type=int, default=8)
     parser.add_argument("--num-problems", type=int, default=800, help="number of problems for each reward model")
     parser.add_argument("--num-test", type=int, default=100, help="number of held-out problems")
-    parser.add_argument("--wait", type=float, default=1.0, help="seconds that a slow reward takes")
+    parser.add_argument("--wait", type=float, default=2.0, help="seconds that a slow reward takes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("outputs/grpo_rewards"))
     parser.add_argument("--results", type=Path, help="JSON file of all numbers")

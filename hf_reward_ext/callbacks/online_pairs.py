@@ -46,7 +46,7 @@ class OnlinePairsCallback(TrainerCallback):
         batch_size (`int`, *optional*, defaults to 8): Number of prompts per batch.
         seed (`int`, *optional*, defaults to 0): Random seed for sampling.
         reward_processing_class (*optional*): Tokenizer of a reward model that is passed as an object.
-        **call_kwargs: Arguments of the pipeline's call (`num_candidates`, `max_new_tokens`, `temperature`, ...).
+        **options: Options of [`BestOfNPipeline`] (`num_candidates`, `max_new_tokens`, `temperature`, ...).
 
     Raises:
         TypeError: If the trainer is not a `DPOTrainer`, or the reward cannot score text.
@@ -74,7 +74,7 @@ class OnlinePairsCallback(TrainerCallback):
         batch_size: int = 8,
         seed: int = 0,
         reward_processing_class: Any = None,
-        **call_kwargs,
+        **options,
     ):
         _check_trainer(trainer)
         check_count("batch_size", batch_size)
@@ -91,7 +91,7 @@ class OnlinePairsCallback(TrainerCallback):
         self.batch_size = batch_size
         self.seed = seed
         self.rows = partial(preference_rows, rejected=rejected, min_margin=min_margin)
-        self.call_kwargs = call_kwargs
+        self.options = options
         self._pipeline(trainer.model)  # rejects arguments before training
         self._first = trainer.train_dataset
         self._data = EpochRows(self._first)
@@ -138,7 +138,7 @@ class OnlinePairsCallback(TrainerCallback):
                 partial(self.rows, seed=self.seed + epoch),
                 batch_size=self.batch_size,
                 seed=self.seed + epoch,
-                **self.call_kwargs,
+                options=self.options,
             )
 
     def _pipeline(self, policy: Any) -> BestOfNPipeline:
@@ -147,8 +147,9 @@ class OnlinePairsCallback(TrainerCallback):
         if hasattr(reward, "to"):
             reward.to(policy.device)
         device = None if hasattr(policy, "hf_device_map") else policy.device
+        fixed = dict(return_all=True, return_full_text=True, show_progress=False)
         return BestOfNPipeline(
-            model=policy, tokenizer=self.tokenizer, reward_model=reward, device=device, **self.call_kwargs
+            model=policy, tokenizer=self.tokenizer, reward_model=reward, device=device, **fixed, **self.options
         )
 
     def _read(self, epoch: int, state: TrainerState) -> PairFile:

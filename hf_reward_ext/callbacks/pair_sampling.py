@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ def sample_pairs(
     *,
     batch_size: int,
     seed: int,
-    **call_kwargs,
+    options: Mapping[str, Any],
 ) -> PairFile:
     """
     Sample candidates of all prompts, and write their pairs.
@@ -47,13 +47,13 @@ def sample_pairs(
     file of the same policy, rewards and settings is kept, any other is replaced.
 
     Args:
-        pipe ([`BestOfNPipeline`]): Pipeline of the policy and a reward.
+        pipe ([`BestOfNPipeline`]): Pipeline of the policy and a reward, with its options and `return_all=True`.
         prompts (`list` of `str` or of messages): Prompts, the same on every process.
         path (`Path`): File to write, `*.jsonl`.
         rows (`callable`): Function `(prompt, records) -> rows`, such as [`preference_rows`].
         batch_size (`int`): Number of prompts per batch.
         seed (`int`): Random seed for sampling.
-        **call_kwargs: Arguments of the pipeline's call (`num_candidates`, `max_new_tokens`, ...).
+        options (`dict`): Options of the pipeline (`num_candidates`, ...), which a file is compared by.
 
     Returns:
         [`PairFile`], the same on every process.
@@ -64,15 +64,14 @@ def sample_pairs(
     settings = {
         "rows": describe_setting(rows),
         "pipe": describe_pipe(pipe),
-        "call": describe_setting(call_kwargs),
+        "options": describe_setting(dict(options)),
         "seed": seed,
         "batch_size": batch_size,
     }
     batches = [list(prompts[start : start + batch_size]) for start in range(0, len(prompts), batch_size)]
-    call_kwargs = dict(return_all=True, show_progress=False, batch_size=batch_size) | call_kwargs
 
     def pairs(number: int) -> list[dict]:
-        results = pipe(batches[number], seed=(seed + number * batch_size) % 2**32, **call_kwargs)
+        results = pipe(batches[number], seed=(seed + number * batch_size) % 2**32, batch_size=batch_size)
         found = zip(batches[number], results, strict=True)
         return [row for prompt, records in found for row in rows(prompt, records)]
 

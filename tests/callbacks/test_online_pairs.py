@@ -188,6 +188,7 @@ def test_adapters_sample_and_messages_are_paired(tmp_path):
         (dict(callback=dict(batch_size=0)), ValueError, "`batch_size` must be"),
         (dict(callback=dict(num_candidates=0)), ValueError, "`num_candidates` must be"),
         (dict(callback=dict(max_new_token=3)), TypeError, "got `max_new_token`"),
+        (dict(callback=dict(return_all=False)), TypeError, "multiple values for keyword argument 'return_all'"),
         (dict(num_train_epochs=1), ValueError, "`num_train_epochs` must be at least 2"),
         (dict(reward=lambda prompts, completions: [0.0] * len(prompts)), ValueError, "nothing to write"),
     ],
@@ -195,6 +196,11 @@ def test_adapters_sample_and_messages_are_paired(tmp_path):
 def test_what_it_cannot_refresh_is_refused(tmp_path, change, error, message):
     with pytest.raises(error, match=message):
         trainer_of(tmp_path, **{"save_strategy": "no", **change}).train()
+
+
+def test_a_second_callback_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="got a `EpochRows`. Pass the trainer a `Dataset`, and add one callback"):
+        OnlinePairsCallback(trainer_of(tmp_path), PROMPTS, variety, tmp_path)
 
 
 def test_another_trainer_is_refused(tmp_path):
