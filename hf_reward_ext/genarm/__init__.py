@@ -6,6 +6,7 @@ from hf_reward_ext.genarm.decoding import GenARMLogitsProcessor
 from hf_reward_ext.genarm.guided import GuidedCausalLM
 from hf_reward_ext.genarm.model import GenARMRewardModel
 from hf_reward_ext.genarm.model_config import GenARMRewardModelConfig
+from hf_reward_ext.genarm.speculative import SpeculativeOutput, speculative_generate
 from hf_reward_ext.genarm.trace import GuidanceTrace, trace_guidance
 from hf_reward_ext.genarm.trainer import GenARMTrainer
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
@@ -22,5 +23,7 @@ __all__ = [
     "GenARMTrainer",
     "GuidanceTrace",
     "GuidedCausalLM",
+    "SpeculativeOutput",
+    "speculative_generate",
     "trace_guidance",
 ]

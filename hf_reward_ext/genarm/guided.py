@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from hf_reward_ext.base.lm.composite_calls import check_composite_call, refuse_continuous_batching
 from hf_reward_ext.base.lm.experts import optimized_for_decode
 from hf_reward_ext.base.lm.forward import as_index, cache_field, take_cache
-from hf_reward_ext.base.lm.generate_hook import named_call
+from hf_reward_ext.base.lm.generate_hook import custom_check, named_call
 from hf_reward_ext.base.lm.per_thread import PerThread
 from hf_reward_ext.genarm.combine import guided_logps
 from hf_reward_ext.genarm.reading import GuideReader
@@ -142,6 +142,9 @@ class GuidedCausalLM(PreTrainedModel, GenerationMixin):
                 "`inputs_embeds` must not be given: policy and guides embed tokens differently. Pass `input_ids`."
             )
         check_composite_call(call)
+        check = custom_check(call)
+        if check is not None:
+            check(call)
         cache = take_cache(dict(call.arguments))
         if cache is not None:
             self.reader.check_cache(cache)

@@ -1,5 +1,7 @@
 """Operations that a KV cache supports."""
 
+from jaxtyping import Int
+from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -40,3 +42,25 @@ def can_select_rows(cache: Cache | None) -> bool:
         and bool(cache.layers)
         and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer) for layer in cache.layers)
     )
+
+
+def select_columns(cache: Cache, columns: Int[Tensor, "rows kept"]) -> None:
+    """
+    Keep columns of a dynamic cache, other ones in each row; rows with rejected tokens move to the right.
+
+    Args:
+        cache (`Cache`): Cache of full length in all layers, with any number of groups of these rows.
+        columns (`torch.Tensor` of shape `(rows, kept)`): Columns to keep, in their order. A negative number makes a
+            column without meaning, which the mask has to hide.
+
+    Example:
+    ```python
+    >>> select_columns(cache, torch.tensor([[0, 1, 2], [-1, 0, 1]]))  # the second row loses its last token
+    ```
+    """
+    for layer in cache.layers:
+        if layer.is_initialized:  # layers that use the keys of others never are
+            groups = len(layer.keys) // len(columns)
+            index = columns.clamp(min=0).to(layer.keys.device).repeat(groups, 1)[:, None, :, None]
+            layer.keys = layer.keys.gather(2, index.expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3]))
+            layer.values = layer.values.gather(2, index.expand(-1, layer.values.shape[1], -1, layer.values.shape[3]))

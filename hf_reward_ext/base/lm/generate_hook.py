@@ -93,6 +93,12 @@ def checks_generate_call(check: Callable[[GenerateCall], None]) -> Callable:
     return decorate
 
 
+def custom_check(call: GenerateCall) -> Callable[[GenerateCall], None] | None:
+    """Return the check of the `custom_generate` function of a call, if it has one."""
+    custom = call.arguments.get("custom_generate")
+    return getattr(custom.func if isinstance(custom, functools.partial) else custom, "check_generate_call", None)
+
+
 def install_generate_hook() -> None:
     """Wrap `GenerationMixin.generate`, once per process."""
     with _lock:
@@ -136,8 +142,7 @@ def named_call(model, args: tuple, kwargs: dict[str, Any]) -> GenerateCall:
 def run_watched(plain: Callable, model, args: tuple, kwargs: dict[str, Any]):
     """Run `plain(model, *args, **kwargs)` inside the contexts of the processors of the call."""
     call = GenerateCall(model, _by_name(plain, args, kwargs))
-    custom = call.arguments.get("custom_generate")
-    check = getattr(custom.func if isinstance(custom, functools.partial) else custom, "check_generate_call", None)
+    check = custom_check(call)
     watchers = [one for one in call.arguments.get("logits_processor") or () if isinstance(one, WatchesGenerate)]
     if check is not None or watchers:
         _refuse_paged(call, "custom_generate" if check is not None else type(watchers[0]).__name__)

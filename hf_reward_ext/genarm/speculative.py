@@ -1,0 +1,181 @@
+"""Speculative decoding of a guided model for any number of prompts, as a decoding loop of `generate`."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers.generation import GenerateDecoderOnlyOutput
+from transformers.generation.configuration_utils import GenerationMode
+
+from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, take_cache
+from hf_reward_ext.base.lm.generate_hook import GenerateCall, checks_generate_call
+from hf_reward_ext.base.lm.tokens import pad_token_id
+from hf_reward_ext.base.options import check_count
+from hf_reward_ext.genarm.causal_lms import check_causal_lm
+from hf_reward_ext.genarm.draft_decoder import DraftDecoder
+from hf_reward_ext.genarm.guided import GuidedCausalLM
+from hf_reward_ext.genarm.row_rules import RowRules
+
+
+@dataclass
+class SpeculativeOutput(GenerateDecoderOnlyOutput):
+    """
+    Output of [`speculative_generate`] with `return_dict_in_generate=True`.
+
+    Args:
+        sequences (`torch.Tensor` of shape `(rows, seq)`): Prompts and answers.
+        num_rounds, num_drafted, num_accepted (`int`): Number of forwards of the guided model, of draft tokens, and of
+            draft tokens that were accepted, over all rows.
+    """
+
+    num_rounds: int | None = None
+    num_drafted: int | None = None
+    num_accepted: int | None = None
+
+
+_NOT_PASSED = {
+    "streamer": "Leave it out",
+    "assistant_model": "Pass it as `drafter=`",
+    "assistant_tokenizer": "Leave it out: a drafter has the tokens of the policy",
+    **dict.fromkeys(CACHE_NAMES, "Leave it out: every call reads its prompts"),
+}
+_NOT_RETURNED = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+
+
+def _check_call(call: GenerateCall) -> None:
+    """Reject what `generate` does not pass to the loop, or the loop does not return."""
+    for name, remedy in _NOT_PASSED.items():
+        if call.arguments.get(name) is not None:
+            raise ValueError(
+                f"`{name}=` must not be given with `custom_generate=speculative_generate`, got one. {remedy}."
+            )
+    if call.arguments.get("use_cache") is False:  # of the call; a checkpoint's value is ignored
+        raise ValueError("`use_cache` must not be False: drafts are read with a cache. Leave it out.")
+    if call.config.cache_implementation not in (None, "dynamic"):
+        raise ValueError(
+            f"`cache_implementation` must be None or 'dynamic', got {call.config.cache_implementation!r}: rejected "
+            "drafts are removed from the cache. Leave it out."
+        )
+    asked = [name for name in _NOT_RETURNED if getattr(call.config, name)]
+    if asked:
+        raise ValueError(
+            f"{', '.join(f'`{name}`' for name in asked)} must be False with `custom_generate=speculative_generate`, "
+            "which returns tokens. Use `trace_guidance` on its output."
+        )
+
+
+@checks_generate_call(_check_call)
+def speculative_generate(
+    model: GuidedCausalLM,
+    input_ids: Int[Tensor, "rows seq"],
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config,
+    drafter=None,
+    num_draft_tokens: int = 5,
+    **model_kwargs,
+):
+    r"""
+    Run speculative decoding of a guided model, as `generate(custom_generate=speculative_generate)`.
+
+    $$ P(\text{keep } y) = \min\left(1, \frac{\pi(y)}{q(y)}\right) $$
+
+    [Speculative sampling](https://huggingface.co/papers/2211.17192) with the guided distribution $\pi$ as target: a
+    guide drafts $q$, and one forward of policy and guides reads the drafts of all rows. Rows keep different numbers of
+    drafts, so any number of prompts of any lengths can be decoded together, with `num_return_sequences` too. Greedy
+    decoding gives the tokens of the guided model without drafts, and sampling its distribution. Logits processors and
+    stopping criteria are called with one row at a time, processors at every draft; temperature, top-k and top-p also
+    act on the drafter. Stop strings need a ready `StopStringCriteria` in `stopping_criteria`.
+
+    Args:
+        drafter (`PreTrainedModel` or `PeftModel`, *optional*): Causal LM with the policy's tokenizer. Default: the
+            first guide.
+        num_draft_tokens (`int`, defaults to 5): Maximum number of draft tokens per row and forward of the policy.
+
+    Returns:
+        `torch.Tensor` of shape `(rows, seq)`, or [`SpeculativeOutput`] with `return_dict_in_generate`.
+
+    Raises:
+        TypeError: If the model is not a [`GuidedCausalLM`], or the drafter is not a causal LM.
+        ValueError: For beams, static caches, `streamer=`, `assistant_model=`, processors with a state for each row, a
+            drafter whose cache cannot be cropped, or no drafter where the guides are adapters.
+
+    Example:
+    ```python
+    >>> guided.generate(**inputs, custom_generate=speculative_generate, num_draft_tokens=4, max_new_tokens=100)
+    ```
+    """
+    if not isinstance(model, GuidedCausalLM):
+        raise TypeError(
+            f"`speculative_generate` must run a `GuidedCausalLM`, got a `{type(model).__name__}`. Combine policy and "
+            "guides first: `GuidedCausalLM(policy, guide)`."
+        )
+    check_count("num_draft_tokens", num_draft_tokens)
+    drafter = _drafter(model, drafter)
+    mode = generation_config.get_generation_mode()
+    if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+        raise ValueError(
+            f"`generate` must sample or decode greedily with `custom_generate=speculative_generate`, got settings of "
+            f"{mode.value.replace('_', ' ')}. Leave them out."
+        )
+    take_cache(model_kwargs)  # that of `generate` is empty, and its sliding windows cannot be cropped
+    mask, positions = _mask_and_positions(input_ids, model_kwargs)
+    decoder = DraftDecoder(
+        model,
+        drafter,
+        num_draft_tokens,
+        input_ids,
+        mask,
+        positions,
+        RowRules(logits_processor, stopping_criteria, len(input_ids)),
+        do_sample=bool(generation_config.do_sample),
+        max_length=generation_config.max_length,
+    )
+    while not decoder.is_finished:
+        decoder.advance()
+    sequences = pad_sequence(decoder.texts, batch_first=True, padding_value=pad_token_id(generation_config) or 0)
+    if not generation_config.return_dict_in_generate:
+        return sequences
+    return SpeculativeOutput(
+        sequences=sequences,  # pyright: ignore[reportArgumentType]
+        num_rounds=decoder.num_rounds,
+        num_drafted=decoder.num_drafted,
+        num_accepted=decoder.num_accepted,
+        **cache_field(SpeculativeOutput, None),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _drafter(model: GuidedCausalLM, drafter):
+    if drafter is None and not model.reader.guides:
+        raise ValueError(
+            "`drafter` must be given where the guides are adapters, which are as slow as the policy, got None. Pass a "
+            "small causal LM with the policy's tokenizer."
+        )
+    drafter = model.reader.guides[0] if drafter is None else drafter
+    check_causal_lm(drafter, "A drafter")
+    if not can_select_rows(new_cache(drafter)):
+        raise ValueError(
+            f"A drafter must have attention layers only, so that rejected tokens can be removed from its cache, got a "
+            f"`{type(drafter).__name__}`. Pass another one as `drafter=`."
+        )
+    return drafter
+
+
+_KNOWN = {"attention_mask", "position_ids", "use_cache", "logits_to_keep"}
+
+
+def _mask_and_positions(input_ids: Tensor, model_kwargs: dict) -> tuple[Tensor, Tensor]:
+    """Return mask and positions of the prompts, after rejecting other inputs of the forward."""
+    unknown = sorted(name for name, value in model_kwargs.items() if name not in _KNOWN and value is not None)
+    if unknown:
+        raise ValueError(
+            f"`generate` must get inputs that policy, guides and drafter read alike, got "
+            f"{', '.join(f'`{name}`' for name in unknown)}. Leave them out."
+        )
+    mask = model_kwargs.get("attention_mask")
+    mask = torch.ones_like(input_ids) if mask is None else mask.to(input_ids)
+    return mask, model_kwargs["position_ids"].expand_as(input_ids)
