@@ -2,6 +2,8 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+from hf_reward_ext.genarm.conditioned_folder import load_conditioned_guide
+from hf_reward_ext.genarm.conditioning import fold_weights, objective_weights
 from hf_reward_ext.genarm.decoding import GenARMLogitsProcessor
 from hf_reward_ext.genarm.guided import GuidedCausalLM
 from hf_reward_ext.genarm.model import GenARMRewardModel
@@ -24,6 +26,9 @@ __all__ = [
     "GuidanceTrace",
     "GuidedCausalLM",
     "SpeculativeOutput",
+    "fold_weights",
+    "load_conditioned_guide",
+    "objective_weights",
     "speculative_generate",
     "trace_guidance",
 ]

@@ -15,9 +15,11 @@ from hf_reward_ext.base.lm.static_guide import StaticGuide
 from hf_reward_ext.base.options import check_number
 from hf_reward_ext.genarm.causal_lms import as_guides
 from hf_reward_ext.genarm.combine import guided_logps
+from hf_reward_ext.genarm.conditioning import checked_weights, num_objectives_of
 from hf_reward_ext.genarm.prompt_view import PromptView
 from hf_reward_ext.genarm.undefined import explain_undefined
 from hf_reward_ext.genarm.vocabulary import check_vocabularies, common_size
+from hf_reward_ext.genarm.weighted_guide import WeightedGuide
 from hf_reward_ext.genarm.weights import Alpha, GuideWeights, Schedule
 
 
@@ -56,9 +58,11 @@ class GenARMLogitsProcessor(WatchesGenerate):
             that grow.
         compile_config (`CompileConfig`, *optional*): How to compile the guides' steps; needs `static_cache_length`.
             Default: the guides run as they are.
+        weights (K floats, or `torch.Tensor` of shape `(K,)` or `(B, K)`, *optional*): Weights of the K objectives of a
+            conditioned guide, at least 0 with a sum of 1; `alpha` is its strength.
 
     Attributes:
-        alpha: Weights, which may be changed between calls.
+        alpha, weights: Weights, which may be changed between calls.
         skipped_share (`float`): Share of row-steps below the entropy threshold, since construction.
 
     Raises:
@@ -87,6 +91,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
         entropy_threshold: float | None = None,
         static_cache_length: int | None = None,
         compile_config: CompileConfig | None = None,
+        weights: Sequence[float] | Tensor | None = None,
     ):
         guides = as_guides(guides)
         self._weights = GuideWeights(alpha, len(guides))
@@ -95,11 +100,14 @@ class GenARMLogitsProcessor(WatchesGenerate):
                 "`static_cache_length` must be given with `compile_config`, got None: caches that grow would be "
                 "compiled for again and again. Pass the longest prompt plus `max_new_tokens`."
             )
+        self._num_objectives = _check_conditioned(guides, weights, static_cache_length)
         self.guides: list[CachedGuide] = [
-            CachedGuide(guide, pad_token_id)
+            WeightedGuide(guide, pad_token_id, weights=checked_weights(weights, count))
+            if count is not None
+            else CachedGuide(guide, pad_token_id)
             if static_cache_length is None
             else StaticGuide(guide, pad_token_id, length=static_cache_length, compile_config=compile_config)
-            for guide in guides
+            for guide, count in zip(guides, self._num_objectives, strict=True)
         ]
         self.prompt = PromptView(prompt_ids, prompt_attention_mask)
         if entropy_threshold is not None:
@@ -118,6 +126,17 @@ class GenARMLogitsProcessor(WatchesGenerate):
     @alpha.setter
     def alpha(self, alpha: Alpha | Schedule) -> None:
         self._weights = GuideWeights(alpha, len(self.guides))
+
+    @property
+    def weights(self) -> Float[Tensor, "*prompts objectives"] | None:
+        return next((guide.weights for guide in self.guides if isinstance(guide, WeightedGuide)), None)
+
+    @weights.setter
+    def weights(self, weights: Sequence[float] | Tensor) -> None:
+        _check_conditioned([guide.model for guide in self.guides], weights, None)
+        for guide, count in zip(self.guides, self._num_objectives, strict=True):
+            if isinstance(guide, WeightedGuide):
+                guide.weights = checked_weights(weights, count)
 
     @property
     def skipped_share(self) -> float:
@@ -175,3 +194,25 @@ class GenARMLogitsProcessor(WatchesGenerate):
         if combined.isnan().any():
             raise explain_undefined(scores, logits, step)
         return combined.to(scores.dtype)
+
+
+def _check_conditioned(guides: Sequence, weights, static_cache_length: int | None) -> list[int | None]:
+    """Return the number of objectives of each guide, after checking that weights are given if they are needed."""
+    counts = [num_objectives_of(guide) for guide in guides]
+    known = {count for count in counts if count is not None}
+    if weights is None and known:
+        raise ValueError(
+            "`weights` must be given for a conditioned guide, got None. Pass one number per objective with a sum of 1, "
+            "such as `weights=[0.5, 0.5]`."
+        )
+    if weights is not None and len(known) != 1:
+        raise ValueError(
+            f"`weights` need conditioned guides with one number of objectives, got {sorted(known) or 'none'}. Weigh "
+            "plain guides with `alpha`."
+        )
+    if known and static_cache_length is not None:
+        raise ValueError(
+            f"`static_cache_length` must be None for a conditioned guide, got {static_cache_length}. Leave it out, or "
+            "call `fold_weights` on the guide first."
+        )
+    return counts

@@ -29,7 +29,7 @@ def check_mixed_adapters(peft_model, adapters: list[str]) -> None:
         TypeError: If the model carries no LoRA.
         ValueError: If an adapter is not loaded, is merged, or changes more than products of its LoRA matrices.
     """
-    layers = _lora_layers(peft_model) if hasattr(peft_model, "get_base_model") else []
+    layers = lora_layers(peft_model) if hasattr(peft_model, "get_base_model") else []
     if not layers or any(config.peft_type != PeftType.LORA for config in peft_model.peft_config.values()):
         raise TypeError(
             f"`peft_model` must be a `PeftModel` with LoRA, got a `{type(peft_model).__name__}`"
@@ -111,7 +111,7 @@ class GroupedAdapters:
         configs = [(name, id(config)) for name, config in self.model.peft_config.items()]
         if configs != self._known:
             self._known = configs
-            self._layers = [_GroupedLayer(layer, self.adapters) for layer in _lora_layers(self.model)]
+            self._layers = [_GroupedLayer(layer, self.adapters) for layer in lora_layers(self.model)]
         return self._layers
 
 
@@ -247,5 +247,6 @@ def _stacked(used: list[tuple]) -> tuple[int, torch.Tensor, torch.Tensor]:
     return used[0][0], down, up
 
 
-def _lora_layers(model) -> list:
+def lora_layers(model) -> list:
+    """Return the LoRA layers of a model."""
     return [module for module in model.modules() if isinstance(module, LoraLayer)]

@@ -25,6 +25,19 @@ inputs = tokenizer("Once upon a time", return_tensors="pt")
 out = policy.generate(**inputs, max_new_tokens=32, logits_processor=[GenARMLogitsProcessor(guide, alpha=1.0)])
 print(tokenizer.decode(out[0]))"""
 
+_CONDITIONED_SNIPPET = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_reward_ext import GenARMLogitsProcessor
+from hf_reward_ext.genarm import load_conditioned_guide
+
+guide = load_conditioned_guide({folder!r})
+tokenizer = AutoTokenizer.from_pretrained({folder!r})
+policy = AutoModelForCausalLM.from_pretrained(guide.peft_config["default"].base_model_name_or_path)
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+processor = GenARMLogitsProcessor(guide, weights={weights})  # of guide.objectives
+print(tokenizer.decode(policy.generate(**inputs, max_new_tokens=32, logits_processor=[processor])[0]))"""
+
 _SCORER = (
     "An autoregressive reward model as a scorer of texts: the reward is the sum of its log-probabilities over the "
     "completion, raw, in nats; larger is better."
@@ -58,6 +71,19 @@ def guide_card(path_or_repo: str, policy: str, tokenizer: str, is_adapter: bool)
         imports=imports, policy=policy, load=load, path_or_repo=path_or_repo, tokenizer=tokenizer
     )
     return CardText(_GUIDE, snippet, PAPER, TAGS, hub_name(policy) if policy != path_or_repo else None)
+
+
+def conditioned_card(folder: str, num_objectives: int) -> CardText:
+    """
+    Return the text of the card of a conditioned guide.
+
+    Args:
+        folder (`str`): Location of the guide.
+        num_objectives (`int`): Number of objectives.
+    """
+    weights = [round(1 / num_objectives, 6)] * num_objectives
+    text = f"{_GUIDE} Its weights of {num_objectives} objectives are chosen at run time; PEFT alone loads equal ones."
+    return CardText(text, _CONDITIONED_SNIPPET.format(folder=folder, weights=weights), PAPER, TAGS)
 
 
 def scorer_card(path_or_repo: str, tokenizer: str) -> CardText:

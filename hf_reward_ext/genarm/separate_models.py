@@ -10,6 +10,7 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from hf_reward_ext.base.lm.cache import new_cache
 from hf_reward_ext.genarm.causal_lms import as_guides, check_causal_lm
+from hf_reward_ext.genarm.conditioning import refuse_conditioned
 from hf_reward_ext.genarm.reading import GuideReader, Reading, read_model
 
 
@@ -37,6 +38,7 @@ class SeparateModels(GuideReader):
     def __init__(self, base: PreTrainedModel, guides, use_streams: bool = False):
         check_causal_lm(base, "The policy")
         guides = as_guides(guides)
+        refuse_conditioned(guides)
         super().__init__(base, guides, len(guides))
         self._streams = _Streams([base, *guides]) if use_streams else None
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedConfig
 
 from hf_reward_ext.genarm.causal_lms import check_causal_lm
+from hf_reward_ext.genarm.conditioning import refuse_conditioned
 from hf_reward_ext.genarm.grouped_rows import group_rows
 from hf_reward_ext.genarm.lora_groups import GroupedAdapters, check_mixed_adapters
 from hf_reward_ext.genarm.reading import GuideReader, Reading, read_model
@@ -31,6 +32,7 @@ class SharedAdapters(GuideReader):
     def __init__(self, peft_model, adapters: str | Sequence[str]):
         adapters = [adapters] if isinstance(adapters, str) else list(adapters)
         check_mixed_adapters(peft_model, adapters)
+        refuse_conditioned([peft_model])
         base = peft_model.get_base_model()
         check_causal_lm(base, "The policy")
         super().__init__(base, [], len(adapters))

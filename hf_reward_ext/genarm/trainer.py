@@ -3,7 +3,8 @@
 from typing import cast
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from peft import get_peft_model
 from torch import Tensor
 
 from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
@@ -12,10 +13,13 @@ from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
 from hf_reward_ext.base.training.model_loading import check_causal_lm, router_loss_weight
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
+from hf_reward_ext.genarm.conditioned_folder import is_conditioned_folder, write_objectives
+from hf_reward_ext.genarm.conditioning import condition_adapter, conditioned_layers, objective_weights
 from hf_reward_ext.genarm.fused_head import add_fused_lm_head, token_logps
 from hf_reward_ext.genarm.marking import mark_guide
 from hf_reward_ext.genarm.metrics import logps_drift, pair_metrics
-from hf_reward_ext.genarm.model_card import guide_card
+from hf_reward_ext.genarm.model_card import conditioned_card, guide_card
+from hf_reward_ext.genarm.objectives import ObjectiveCollator, draw_weights, objective_names
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
 
 
@@ -30,6 +34,14 @@ class GenARMTrainer(BaseRewardTrainer):
     saved model is a plain causal LM or an adapter, for `GenARMLogitsProcessor` or `GuidedCausalLM`. Loading it as a
     sequence classifier (`GRPOTrainer(reward_funcs="folder")`) raises; save a [`GenARMRewardModel`] for that.
 
+    With `preference_conditioned=True` one LoRA guide learns K objectives, for weights $w$ that are chosen at run time:
+
+    $$ L = E_{w}\Big[\sum_k w_k\,L_k(\pi_{r,w})\Big], \qquad w \text{ uniform on the simplex} $$
+
+    A reconstruction of [PARM](https://huggingface.co/papers/2505.06274), whose code differs: each pair of objective k
+    draws its own weights, from the density proportional to $w_k$, so that no loss is multiplied. In evaluation a pair
+    is read with weight 1 on its objective. Load the guide with [`load_conditioned_guide`].
+
     Args:
         model (`str`, `PreTrainedModel` or `PeftModel`): Causal LM, usually the supervised fine-tuned policy or a
             smaller model of its family.
@@ -40,6 +52,7 @@ class GenARMTrainer(BaseRewardTrainer):
 
     Attributes:
         num_filtered (`dict[str, int]`): Number of pairs longer than `max_length` tokens, by map-style dataset.
+        objectives (`list`): Names of the objectives in the order of the weights, with `preference_conditioned=True`.
 
     Raises:
         TypeError: If the model is not a causal LM.
@@ -63,10 +76,26 @@ class GenARMTrainer(BaseRewardTrainer):
     _tag_names = ["trl", "hf-reward-ext", "genarm"]
     _name = "GenARM"
     _card_settings = ["loss_type", "beta", "gamma", "learning_rate", "num_train_epochs"]
-    _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin"]
+    _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin", "objective"]
+
+    def _check_rows(self, dataset: Dataset | IterableDataset, name: str, args: GenARMConfig) -> None:
+        super()._check_rows(dataset, name, args)
+        if args.preference_conditioned:
+            known = self.objectives if name != "train" else None
+            self.objectives = objective_names(dataset, name, known)
+
+    def _load_model(self, model, args: GenARMConfig, quantization_config):
+        if isinstance(model, str) and is_conditioned_folder(model):
+            raise ValueError(
+                f"`model` must be a causal LM or a plain adapter, got the conditioned guide {model!r}. Continue its "
+                "training with `trainer.train(resume_from_checkpoint=...)`."
+            )
+        return super()._load_model(model, args, quantization_config)
 
     def _build_model(self, model, args, processing_class, peft_config):
         _check_adapters(model, peft_config)
+        if args.preference_conditioned:
+            model, peft_config = _conditioned(model, peft_config, len(self.objectives)), None
         causal_lm = check_causal_lm(model)
         add_fused_lm_head(causal_lm)
         self._router_weight = router_loss_weight(causal_lm)
@@ -87,14 +116,29 @@ class GenARMTrainer(BaseRewardTrainer):
             self.num_filtered[dataset_name] = len(dataset) - len(prepared)
         return prepared
 
+    def _collator(self, args: GenARMConfig, processing_class):
+        if not args.preference_conditioned:
+            return super()._collator(args, processing_class)
+        multiple = cast(int | None, args.pad_to_multiple_of)
+        return ObjectiveCollator(processing_class.pad_token_id, multiple, self.objectives)
+
+    def _token_logps(self, model, inputs) -> tuple[Tensor, Tensor | None]:
+        labels = inputs["input_ids"].masked_fill(~inputs["completion_mask"], -100)
+        texts = {"labels": labels, "attention_mask": inputs["attention_mask"]}
+        if not self.args.preference_conditioned:
+            return token_logps(model, inputs["input_ids"], **texts)
+        weights = torch.nn.functional.one_hot(inputs["objective"], len(self.objectives)).float()
+        if not model.training:
+            with objective_weights(weights.repeat(2, 1)):
+                return token_logps(model, inputs["input_ids"], **texts)
+        weights = draw_weights(weights).repeat(2, 1)  # chosen and rejected
+        for layer in conditioned_layers(model):
+            layer.training_weights = weights
+        return token_logps(model, inputs["input_ids"], **texts)
+
     def _batch_loss(self, model, inputs):
         mask = inputs["completion_mask"]
-        logps, router_loss = token_logps(
-            model,
-            inputs["input_ids"],
-            labels=inputs["input_ids"].masked_fill(~mask, -100),
-            attention_mask=inputs["attention_mask"],
-        )
+        logps, router_loss = self._token_logps(model, inputs)
         logps = logps.sum(-1)
         if self.args.length_normalization:
             logps = logps / mask[:, 1:].sum(-1)
@@ -104,9 +148,14 @@ class GenARMTrainer(BaseRewardTrainer):
         if router_loss is not None and self._router_weight:
             spread = router_loss.expand_as(loss)
             terms.append(LossTerm("router_loss", spread, torch.ones_like(loss), "pairs", self._router_weight))
+        metrics: dict = pair_metrics(chosen.detach(), rejected.detach(), self.args.beta)
+        if self.args.preference_conditioned:
+            for number, name in enumerate(self.objectives):
+                is_own = (inputs["objective"] == number).float()
+                metrics[f"accuracy/{name}"] = (metrics["accuracy"] * is_own, is_own)
         return BatchLoss(
             terms=terms,
-            metrics=pair_metrics(chosen.detach(), rejected.detach(), self.args.beta),
+            metrics=metrics,
             rewards=self.args.beta * torch.stack([chosen, rejected], dim=-1),
         )
 
@@ -128,10 +177,15 @@ class GenARMTrainer(BaseRewardTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
-        mark_guide(output_dir if output_dir is not None else str(self.args.output_dir))
+        folder = output_dir if output_dir is not None else str(self.args.output_dir)
+        mark_guide(folder)
+        if self.args.preference_conditioned:
+            write_objectives(folder, self.objectives)
 
     def _card(self) -> CardText:
         path_or_repo = self._card_name()
+        if self.args.preference_conditioned:
+            return conditioned_card(path_or_repo, len(self.objectives))
         policy = self.model.config._name_or_path or path_or_repo  # pyright: ignore[reportAttributeAccessIssue]
         return guide_card(path_or_repo, str(policy), path_or_repo, hasattr(self.model, "peft_config"))
 
@@ -145,3 +199,15 @@ def _check_adapters(model, peft_config) -> None:
                 f"`task_type={config.task_type!r}`. Use `LoraConfig(task_type='CAUSAL_LM', "
                 "target_modules='all-linear')`."
             )
+
+
+def _conditioned(model, peft_config, num_objectives: int):
+    """Return a model whose LoRA adapter depends on the weights of the objectives."""
+    if peft_config is None and not hasattr(model, "peft_config"):
+        raise ValueError(
+            "`peft_config` must be given with `preference_conditioned=True`, got None: the weights change a LoRA "
+            "adapter. Pass `LoraConfig(task_type='CAUSAL_LM', target_modules='all-linear')`."
+        )
+    model = model if peft_config is None else get_peft_model(model, peft_config)
+    condition_adapter(model, num_objectives)
+    return model

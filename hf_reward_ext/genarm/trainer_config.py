@@ -26,6 +26,8 @@ class GenARMConfig(BaseRewardConfig):
             log-probabilities. The paper uses sums.
         turns (`str`, defaults to `"last"`): Assistant turns of a chat that are scored, `"last"` or `"all"`. Turns
             that both sides share cancel in the loss, but not in the logged rewards.
+        preference_conditioned (`bool`, defaults to `False`): Whether to train one guide for all objectives, named in
+            the column `objective` of every pair; a reconstruction of PARM, see [`GenARMTrainer`].
         max_length (`int`, *optional*, defaults to 1024): Maximum number of tokens; longer pairs are dropped and
             counted.
     """
@@ -39,6 +41,10 @@ class GenARMConfig(BaseRewardConfig):
     )
     turns: Literal["last", "all"] = field(
         default="last", metadata={"help": "Scored assistant turns of a chat: last or all."}
+    )
+
+    preference_conditioned: bool = field(
+        default=False, metadata={"help": "Train one LoRA guide for the objectives in the column objective."}
     )
 
     _numbers = {**BaseRewardConfig._numbers, "beta": {}, "gamma": {}, "label_smoothing": {}}
