@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hf_reward_ext"
 # Every layer may import those before it; the rooms of one line are peers and import none of each other.
 LAYERS = [
-    {"base.options", "base.stats"},
+    {"base.options", "base.plugins", "base.stats"},
     {"base.lm", "base.recent"},
     {"base.preference"},
     {"base.saving"},
@@ -18,7 +18,7 @@ LAYERS = [
     {"base.training"},
     {"confidence", "genarm", "sla", "fast_slow", "elhsr"},
     {"rewards", "engines"},
-    {"evaluation", "best_of_n", "hub", "checks", "serving"},
+    {"evaluation", "best_of_n", "hub", "checks", "serving", "viz"},
     {"callbacks"},
     {"demo"},
     {"cli"},

@@ -9,9 +9,8 @@ import pytest
 import hf_reward_ext
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = (
-    "best_of_n callbacks checks confidence elhsr engines evaluation fast_slow genarm hub rewards serving sla".split()
-)
+PACKAGES = """best_of_n callbacks checks confidence elhsr engines evaluation fast_slow genarm hub rewards serving sla
+viz""".split()
 
 
 @pytest.mark.parametrize("name", PACKAGES)

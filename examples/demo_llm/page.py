@@ -2,11 +2,12 @@
 
 import base64
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
-import jinja2
-
 from hf_reward_ext.base.saving.atomic import replace_text
+from hf_reward_ext.viz.cards import color
+from hf_reward_ext.viz.template import render
 
 TITLES = {
     "genarm": "GenARM: guided sampling",
@@ -28,29 +29,33 @@ def write_page(folder: Path, report: dict) -> Path:
     """
     for sample in report["methods"]["elhsr"]["samples"]:
         _color(sample["best"], sample["worst"])
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    text = render(
+        "page.html.j2",
+        Path(__file__).parent,
+        title=f"Four reward models on {report['model']}",
+        plot="data:image/png;base64," + base64.b64encode(plot(report["methods"])).decode(),
+        tree=list(_nodes(report["methods"]["sla"]["tree"]["children"])),
+        **report,
     )
-    image = "data:image/png;base64," + base64.b64encode(plot(report["methods"])).decode()
-    text = environment.get_template("page.html.j2").render(**report, plot=image)
     replace_text(folder / "index.html", text)
     return folder / "index.html"
 
 
 def _color(*texts: dict) -> None:
-    """Add the background of each token: the distance of its running reward to the mean of the texts."""
-    values = [value for text in texts for _, value in text["tokens"]]
-    middle = sum(values) / max(len(values), 1)
-    largest = max((abs(value - middle) for value in values), default=0.0) or 1.0
-    for text in texts:
-        text["colored"] = [
-            (piece, _background((value - middle) / largest), f"{value:+.2f}") for piece, value in text["tokens"]
-        ]
+    """Add the colors of tokens: the distance of the running reward to the mean of the texts."""
+    traces = []
+    for index, text in enumerate(texts):
+        pieces, values = zip(*text["tokens"], strict=True) if text["tokens"] else ((), ())
+        traces.append({"index": index, "tokens": pieces, "values": values})
+    for index, tokens in color(traces, around_mean=True).items():
+        texts[index]["colored"] = tokens
 
 
-def _background(share: float) -> str:
-    color = _BLUE if share > 0 else _ORANGE
-    return f"{color}{round(abs(share) * 150):02x}"
+def _nodes(children: list[dict], depth: int = 0) -> Iterator[dict]:
+    """Return the nodes of a tree, depth first."""
+    for child in children:
+        yield {**child, "depth": depth}
+        yield from _nodes(child["children"], depth + 1)
 
 
 def plot(methods: dict) -> bytes:

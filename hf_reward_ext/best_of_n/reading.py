@@ -6,6 +6,7 @@ from typing import Any
 from transformers import AutoConfig
 
 from hf_reward_ext.base.lm.reward_reader import RewardReader
+from hf_reward_ext.base.plugins import find_plugin
 from hf_reward_ext.base.scoring.loading import has_file
 from hf_reward_ext.confidence.decoding import LogitsReward
 from hf_reward_ext.confidence.measures import Measure
@@ -24,6 +25,8 @@ def as_read_reward(reward_model: Any) -> ReadReward | None:
     measure = as_measure(reward_model)
     if measure is not None:
         return measure
+    if isinstance(reward_model, str) and find_plugin("rewards", reward_model) is not None:
+        return None
     if isinstance(reward_model, str | Path) and has_file(str(reward_model), "config.json"):
         if isinstance(AutoConfig.from_pretrained(reward_model), ELHSRModelConfig):
             return ELHSRModel.from_pretrained(reward_model)  # pyright: ignore[reportReturnType]

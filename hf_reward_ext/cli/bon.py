@@ -7,8 +7,8 @@ from typing import Any
 
 from hf_reward_ext.cli.bon_options import BonOptions
 from hf_reward_ext.cli.bon_rows import describe, record_candidates, summarize
-from hf_reward_ext.cli.options import is_training_free, is_url
-from hf_reward_ext.cli.parser import command_parser
+from hf_reward_ext.cli.options import is_training_free
+from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "best of N: sample candidates, score them, keep the best"
 DESCRIPTION = """\
@@ -22,16 +22,21 @@ EXAMPLES = (
 )
 
 
+def parser() -> OptionParser:
+    """Return the parser of the command."""
+    return command_parser("bon", BonOptions, DESCRIPTION, EXAMPLES)
+
+
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
-    return command_parser("bon", BonOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+    return parser().parse_command(arguments)
 
 
 def run(options: BonOptions) -> dict:
     """Sample, rank, and write or print."""
-    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through, write_page
 
-    check_outputs(options, "output")
+    check_outputs(options, "output", "html")
     prompts = read_prompts(options)
     shape, settings = _shape(options), _settings(options)
     with open_output(options) as writer:
@@ -45,6 +50,7 @@ def run(options: BonOptions) -> dict:
     else:
         for row in results:
             print(describe(row))
+    write_page(options, results)
     return report("bon", options, results, summary)
 
 
@@ -52,12 +58,13 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
     from hf_reward_ext.base.preference.chat import render_chat
     from hf_reward_ext.cli.engines import load_engine
     from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.traces import trace_ends, traced_model
     from hf_reward_ext.cli.work import check_room, note_form
 
     with loading(str(options.reward_model), "--reward_model"):
         pipe = _pipeline(options) if options.engine == "transformers" else load_engine(options)
     policy: Any = pipe if options.engine == "transformers" else pipe.generator
-    if not is_url(options.engine):  # a server has the tokenizer, and refuses long prompts
+    if not options.has_own_policy:  # a server has the tokenizer, and refuses long prompts
         note_form([row["prompt"] for row in prompts], policy.tokenizer, options)
         tokenizer, texts = policy.tokenizer, (row["prompt"] for row in prompts)
         lengths = (
@@ -68,9 +75,19 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
     if options.engine == "transformers":
         settings["batch_size"] = options.batch_size
 
+    traced = traced_model(pipe) if options.has_traces and options.shape == "all" else None
+    if options.traces and traced is None:
+        raise ValueError(
+            "`--traces` must come with a reward of tokens (an ELHSR head, a channel, or a model of `train genarm`), "
+            f"got `--reward_model {options.reward_model}`. Leave it out."
+        )
+
     def batch(rows: list[dict]) -> list[dict]:
         groups = pipe([row["prompt"] for row in rows], **settings)
-        return [made for row, group in zip(rows, groups, strict=True) for made in shape(row["prompt"], group)]
+        made = [one for row, group in zip(rows, groups, strict=True) for one in shape(row["prompt"], group)]
+        if traced is None:
+            return made
+        return [{**one, "traces": trace_ends(*traced, one["prompt"], one["completions"])} for one in made]
 
     return batch
 

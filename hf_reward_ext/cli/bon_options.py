@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from hf_reward_ext.base.options import Count, Number
+from hf_reward_ext.base.plugins import plugin_names, plugin_value
 from hf_reward_ext.cli.options import (
     DataOptions,
     LoadingOptions,
-    OutputOptions,
     PromptOptions,
     SamplingOptions,
+    TracedOutputOptions,
     is_function,
     is_training_free,
     is_url,
@@ -43,8 +44,8 @@ class EngineOptions:
 
     title: ClassVar[str] = "engine"
     engine: str = option(
-        "transformers, continuous_batching (generate_batch), or the address of a server with the OpenAI-compatible "
-        "API, such as http://127.0.0.1:8000/v1",
+        "transformers, continuous_batching (generate_batch), the address of a server with the OpenAI-compatible API, "
+        "such as http://127.0.0.1:8000/v1, or MODULE:FUNCTION that returns a generator",
         "transformers",
         metavar="NAME",
         kind="engine",
@@ -57,6 +58,11 @@ class EngineOptions:
         "maximum number of seconds without a byte of an answer; default: 600", kind="output"
     )
 
+    @property
+    def has_own_policy(self) -> bool:
+        """Whether the engine has its policy elsewhere."""
+        return is_url(self.engine) or is_function(self.engine)
+
     def check_engine(self, model: str | None) -> None:
         """Raise `ValueError` for an unknown engine, and options that do not go with it."""
         if is_url(self.engine):
@@ -65,10 +71,14 @@ class EngineOptions:
             if model:
                 raise ValueError("--model is a policy in this process; with a server give --served_model alone")
             return
-        if self.engine not in ("transformers", "continuous_batching"):
+        if is_function(self.engine):
+            if model:
+                raise ValueError("--model is a policy in this process; this --engine has its own")
+        elif self.engine not in ("transformers", "continuous_batching"):
+            declared = "".join(f"{name}, " for name in plugin_names("generators"))
             raise ValueError(
-                f"--engine is transformers, continuous_batching, or an address that begins with http, not "
-                f"{self.engine!r}"
+                f"--engine is transformers, continuous_batching, {declared}MODULE:FUNCTION, or an address that begins "
+                f"with http, not {self.engine!r}"
             )
         for name in ("served_model", "concurrency", "request_timeout"):
             if getattr(self, name) is not None:
@@ -137,7 +147,7 @@ class ShapeOptions:
 @dataclass
 class BonOptions(
     ShapeOptions,
-    OutputOptions,
+    TracedOutputOptions,
     LoadingOptions,
     SamplingOptions,
     CandidateOptions,
@@ -150,6 +160,9 @@ class BonOptions(
 
     def check(self) -> None:
         """Raise `ValueError` for options that exclude each other."""
+        self.reward_model = plugin_value("rewards", self.reward_model)
+        self.second_reward_model = plugin_value("rewards", self.second_reward_model)
+        self.engine = str(plugin_value("generators", self.engine))
         self.check_prompts(self.data)
         if not self.reward_model:
             raise ValueError("--reward_model is missing: the reward that ranks candidates")
@@ -157,7 +170,7 @@ class BonOptions(
         if self.engine != "transformers":
             self._check_finished_candidates()
         names_no_policy = any(one(self.reward_model) for one in (is_function, is_training_free, is_url))
-        if names_no_policy and not self.model and not is_url(self.engine):
+        if names_no_policy and not self.model and not self.has_own_policy:
             what = "a training-free reward" if is_training_free(self.reward_model) else "a function or server"
             raise ValueError(f"--model is missing: {what} as --reward_model does not name the policy to sample from")
         if self.confidence_window and self.reward_model != "confidence":
@@ -182,6 +195,9 @@ class BonOptions(
             raise ValueError("--label writes labels of all candidates; it goes with --as all")
         if self.shape != "all" and not self.output:
             raise ValueError(f"--as {self.shape} shapes the file; give --output")
+        for name in ("html", "traces"):
+            if getattr(self, name) and self.shape != "all":
+                raise ValueError(f"--{name} shows all candidates; it goes with --as all")
         if self.prune_at and self.resample_at:
             raise ValueError("--prune_at and --resample_at exclude each other")
         if (self.prune_at or self.resample_at) and self.candidates_per_batch:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from hf_reward_ext.base.options import Count
 from hf_reward_ext.cli.options import option
-from hf_reward_ext.cli.parser import command_parser
+from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "train models on the demo policy and compare the methods"
 DESCRIPTION = """\
@@ -40,9 +40,14 @@ class DemoOptions:
         """Accept all options, which are independent."""
 
 
+def parser() -> OptionParser:
+    """Return the parser of the command."""
+    return command_parser("demo", DemoOptions, DESCRIPTION, EXAMPLES)
+
+
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
-    return command_parser("demo", DemoOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+    return parser().parse_command(arguments)
 
 
 def run(options: DemoOptions) -> dict:

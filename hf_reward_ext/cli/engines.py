@@ -6,12 +6,13 @@ from hf_reward_ext.best_of_n import EngineBestOfN
 from hf_reward_ext.cli.models import (
     base_model_name,
     load_causal_lm,
+    load_function,
     load_scorer,
     load_tokenizer,
     loading_settings,
     on_device,
 )
-from hf_reward_ext.cli.options import is_training_free, is_url
+from hf_reward_ext.cli.options import is_function, is_training_free, is_url
 from hf_reward_ext.engines import ContinuousBatchingGenerator, Generator, ServerGenerator
 
 
@@ -33,6 +34,14 @@ def load_engine(options: Any) -> EngineBestOfN:
 
 
 def _generator(options: Any) -> Generator:
+    if is_function(options.engine):
+        generator = load_function(options.engine, "--engine", ())()
+        if not isinstance(generator, Generator):
+            raise TypeError(
+                f"`--engine` must be a function that returns a generator, got {options.engine!r}, which returns a "
+                f"`{type(generator).__name__}`. See `hf_reward_ext.engines.Generator`."
+            )
+        return generator
     if is_url(options.engine):
         given = {"concurrency": options.concurrency, "timeout": options.request_timeout}
         return ServerGenerator(

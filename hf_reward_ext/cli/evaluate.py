@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from hf_reward_ext.base.options import SEED, Count, Number
+from hf_reward_ext.base.plugins import plugin_names, plugin_value
 from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_training_free, option
-from hf_reward_ext.cli.parser import command_parser
+from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "measure a reward model on preference rows, benchmarks or candidates"
 DESCRIPTION = """\
@@ -20,6 +21,7 @@ EXAMPLES = (
     "--scorer outputs/judge --format rewardbench --data allenai/reward-bench --split filtered --output rb.json",
     "--scorer outputs/elhsr --format best-of-n --data outputs/candidates.jsonl --plot curves.png",
 )
+FORMATS = ("preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n")
 _FILES = ("output", "rows", "markdown", "plot")
 _PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
@@ -40,8 +42,11 @@ class EvaluationOptions:
     policy: str | None = option(
         "model whose probabilities a training-free --scorer reads", metavar="NAME", kind="model", revision=True
     )
-    format: Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n"] = option(
-        "columns of the rows", "preference"
+    format: str = option(
+        "columns of the rows: preference, rewardbench, rm-bench, judgebench, llmbar, best-of-n, or a benchmark of an "
+        "installed package",
+        "preference",
+        metavar="NAME",
     )
     chat: bool | None = option(
         "send text prompts as a user's message; default: those of benchmarks, for models with a chat template"
@@ -74,8 +79,12 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
 
     def check(self) -> None:
         """Raise `ValueError` for options that exclude each other."""
+        self.scorer = plugin_value("rewards", self.scorer)
         if not self.scorer:
             raise ValueError("--scorer is missing: the reward model to evaluate")
+        formats = [*FORMATS, *plugin_names("benchmarks")]
+        if self.format not in formats:
+            raise ValueError(f"--format must be one of {', '.join(formats)}, got {self.format!r}")
         if not self.data:
             raise ValueError("--data is missing: the rows to evaluate")
         if is_training_free(self.scorer) != bool(self.policy):
@@ -93,9 +102,14 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
             raise ValueError(f"--plot must end with one of {', '.join(_PLOTS)}, got {self.plot!r}")
 
 
+def parser() -> OptionParser:
+    """Return the parser of the command."""
+    return command_parser("evaluate", EvaluateOptions, DESCRIPTION, EXAMPLES)
+
+
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
-    return command_parser("evaluate", EvaluateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+    return parser().parse_command(arguments)
 
 
 def run(options: EvaluateOptions) -> dict | None:

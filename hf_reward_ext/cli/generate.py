@@ -9,12 +9,12 @@ from hf_reward_ext.base.options import Count, Number
 from hf_reward_ext.cli.options import (
     DataOptions,
     LoadingOptions,
-    OutputOptions,
     PromptOptions,
     SamplingOptions,
+    TracedOutputOptions,
     option,
 )
-from hf_reward_ext.cli.parser import command_parser
+from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "generate text: guided by GenARM, with SLA's search, or plain"
 DESCRIPTION = """\
@@ -65,7 +65,13 @@ class GenerateSamplingOptions(SamplingOptions):
 
 @dataclass
 class GenerateOptions(
-    OutputOptions, LoadingOptions, GenerateSamplingOptions, DataOptions, PromptOptions, SearchOptions, ModelOptions
+    TracedOutputOptions,
+    LoadingOptions,
+    GenerateSamplingOptions,
+    DataOptions,
+    PromptOptions,
+    SearchOptions,
+    ModelOptions,
 ):
     """Options of `generate`."""
 
@@ -80,6 +86,8 @@ class GenerateOptions(
             raise ValueError(
                 f"--alpha has {len(self.alpha)} values for {len(self.guide or [])} guides; give one, or one for each"
             )
+        if self.traces and not (self.guide or self.channel):
+            raise ValueError("--traces goes with --guide or --channel: the effect of guides, or the tree of the search")
         if not (self.model or self.guide or self.channel):
             raise ValueError("--model is missing: the policy by name or folder")
         if self.channel and (self.num_beams > 1 or self.num_return_sequences > 1 or self.temperature):
@@ -96,16 +104,21 @@ class GenerateOptions(
             )
 
 
+def parser() -> OptionParser:
+    """Return the parser of the command."""
+    return command_parser("generate", GenerateOptions, DESCRIPTION, EXAMPLES)
+
+
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
-    return command_parser("generate", GenerateOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+    return parser().parse_command(arguments)
 
 
 def run(options: GenerateOptions) -> dict:
     """Generate, and write or print the completions."""
-    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through, write_page
 
-    check_outputs(options, "output")
+    check_outputs(options, "output", "html")
     prompts = read_prompts(options)
     with open_output(options) as writer:
         results = list(work_through(prompts, partial(_prepare, options, prompts), options, writer, "generating"))
@@ -115,6 +128,7 @@ def run(options: GenerateOptions) -> dict:
         for row in results:
             for text in row.get("completions") or [row["completion"]]:
                 print(f"{row['prompt']}{text}" if isinstance(row["prompt"], str) else text)
+    write_page(options, results)
     return report("generate", options, results, {"num_rows": len(results)})
 
 
@@ -134,7 +148,7 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
         search: dict[str, Any] = dict(width=options.width, step=options.step, depth=options.depth)
         if options.branch_entropy is not None:
             search["branch_entropy"] = options.branch_entropy
-        settings |= dict(custom_generate=sla_generate, do_sample=False, **search)
+        settings |= dict(custom_generate=sla_generate, do_sample=False, return_tree=options.has_traces, **search)
     else:
         settings |= dict(num_return_sequences=options.num_return_sequences, num_beams=options.num_beams)
     texts = [row["prompt"] for row in prompts]
@@ -143,25 +157,34 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
     with loading(name, "--guide" if options.guide else "--channel" if options.channel else "--model"):
         model = _model(options, name, tokenizer)
     check_room(lengths, model, options.max_new_tokens)
-    return partial(_continue, model, tokenizer, settings)
+    return partial(_continue, model, tokenizer, settings, bool(options.guide) and options.has_traces)
 
 
-def _continue(model: Any, tokenizer: Any, settings: dict[str, Any], rows: list[dict]) -> list[dict]:
+def _continue(model: Any, tokenizer: Any, settings: dict[str, Any], is_traced: bool, rows: list[dict]) -> list[dict]:
     import torch
 
     from hf_reward_ext.base.lm.row_ends import watch_row_ends
+    from hf_reward_ext.cli.traces import flatten_tree, trace_guides
 
     inputs = encode([row["prompt"] for row in rows], tokenizer, return_tensors="pt").to(model.device)
     with torch.no_grad(), watch_row_ends(model) as ends:
-        sequences = model.generate(**inputs, **settings)
+        out = model.generate(**inputs, **settings)
+    sequences, trees = getattr(out, "sequences", out), getattr(out, "trees", None)
     prompt_length = inputs["input_ids"].shape[1]
     texts = tokenizer.batch_decode(sequences[:, prompt_length:], skip_special_tokens=True)
-    counts = ends.completion_mask(sequences, prompt_length).sum(-1).tolist()
+    mask = ends.completion_mask(sequences, prompt_length)
+    counts = mask.sum(-1).tolist()
     each = len(texts) // len(rows)
-    return [
+    made = [
         _row(row["prompt"], texts[at * each : (at + 1) * each], counts[at * each : (at + 1) * each])
         for at, row in enumerate(rows)
     ]
+    if is_traced:
+        traces = trace_guides(model, tokenizer, sequences, inputs["attention_mask"], mask, each)
+        made = [{**row, "traces": own} for row, own in zip(made, traces, strict=True)]
+    if trees is not None:
+        made = [{**row, "tree": flatten_tree(tree, tokenizer)} for row, tree in zip(made, trees, strict=True)]
+    return made
 
 
 def _row(prompt: Any, texts: list[str], counts: list[int]) -> dict:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from hf_reward_ext.base.options import SEED, Count, Number
 from hf_reward_ext.cli.options import DataOptions, LoadingOptions, OutputOptions, option
-from hf_reward_ext.cli.parser import command_parser
+from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "judge pairs or single responses with a Fast-Slow judge"
 DESCRIPTION = """\
@@ -85,17 +85,22 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
             raise ValueError(f"--verdicts must be at least two different texts, got {self.verdicts}")
 
 
+def parser() -> OptionParser:
+    """Return the parser of the command."""
+    return command_parser("judge", JudgeOptions, DESCRIPTION, EXAMPLES)
+
+
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
-    return command_parser("judge", JudgeOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+    return parser().parse_command(arguments)
 
 
 def run(options: JudgeOptions) -> dict:
     """Judge, and write or print."""
     from hf_reward_ext.cli.rows import load_rows
-    from hf_reward_ext.cli.work import check_outputs, open_output, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, open_output, report, work_through, write_page
 
-    check_outputs(options, "output")
+    check_outputs(options, "output", "html")
     rows = _rows(options)
     held_out: Any = load_rows(options.calibration_data, None, None, _PAIRS[0]) if options.calibration_data else None
     if held_out is not None:
@@ -105,6 +110,7 @@ def run(options: JudgeOptions) -> dict:
     if not options.output:
         for row in results:
             print(_describe(row))
+    write_page(options, results)
     summary = _summarize(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
     for problem in _problems(summary):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 
-from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, serve, train
+from hf_reward_ext.cli import bon, completion, evaluate, generate, judge, train
 from hf_reward_ext.cli.processes import leaves_work_to_another, own_rank
 
-COMMANDS = (demo, train, generate, bon, judge, evaluate, serve)
+COMMANDS = (*completion.COMPLETED, completion)
 SPLIT = (generate, bon, judge, evaluate)  # several processes share their rows
 DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge, evaluate and serve."
 EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 an invalid command line"

@@ -97,7 +97,24 @@ class OutputOptions:
         "*.jsonl or *.arrow file of the rows; an interrupted run resumes", metavar="FILE", kind="output"
     )
     overwrite: bool = option("replace an existing file once the new one is complete", False, kind="output")
+    html: str | None = option("page of the rows, for a browser without a network", metavar="FILE", kind="output")
     batch_size: Annotated[int, Count()] = option("number of rows per batch", 8)
+
+
+@dataclass
+class TracedOutputOptions(OutputOptions):
+    """Output of rows with a number of each token, or the tree of a search."""
+
+    title: ClassVar[str] = "output"
+    traces: bool | None = option(
+        "add the rewards of tokens, the effect of guides on tokens, or the tree of a search to the rows; default: if "
+        "there is --html and no --output"
+    )
+
+    @property
+    def has_traces(self) -> bool:
+        """Whether rows have traces, if there is anything to trace."""
+        return bool(self.html and not self.output) if self.traces is None else self.traces
 
 
 # Rewards that no training made: from the policy's own probabilities.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from hf_reward_ext.base.options import Count, Number
+from hf_reward_ext.base.plugins import plugin_value
 from hf_reward_ext.cli.options import LoadingOptions, is_training_free, option
-from hf_reward_ext.cli.parser import command_parser
+from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "a server of rewards: any scorer over HTTP"
 DESCRIPTION = """\
@@ -56,6 +57,7 @@ class ServeOptions(LoadingOptions, ServerOptions, ScorerOptions):
 
     def check(self) -> None:
         """Raise `ValueError` for options that exclude each other."""
+        self.scorer = plugin_value("rewards", self.scorer)
         if not self.scorer:
             raise ValueError("--scorer is missing: the reward to serve")
         if is_training_free(self.scorer):
@@ -64,9 +66,14 @@ class ServeOptions(LoadingOptions, ServerOptions, ScorerOptions):
             raise ValueError("--max_waiting_rows is lower than --max_rows, so that the largest request could not wait")
 
 
+def parser() -> OptionParser:
+    """Return the parser of the command."""
+    return command_parser("serve", ServeOptions, DESCRIPTION, EXAMPLES)
+
+
 def parse(arguments: Sequence[str]):
     """Parse the options, and the flags of every command."""
-    return command_parser("serve", ServeOptions, DESCRIPTION, EXAMPLES).parse_command(arguments)
+    return parser().parse_command(arguments)
 
 
 def run(options: ServeOptions) -> None:

@@ -160,7 +160,8 @@ def settings_of(options: Any) -> dict[str, Any]:
         if value is None or kind is None or (kind == "scorer" and (is_training_free(value) or is_url(value))):
             settings[field.name] = value
         elif kind == "engine":
-            settings[field.name] = "server" if is_url(value) else value
+            given = fingerprint_function(value) if is_function(value) else value
+            settings[field.name] = "server" if is_url(value) else given
         elif kind == "rows":
             settings[field.name] = digest(load_rows(value).to_list())
         elif kind == "function" or (kind == "scorer" and is_function(value)):
@@ -280,6 +281,16 @@ def _work_in_processes(
     for number in range(asked, len(batches)):
         writer.has(number, batches[number])
     return read_back(writer.finish())
+
+
+def write_page(options: OutputOptions, results: Iterable[dict]) -> None:
+    """Write the page of `--html`, if it was asked for; an existing one is replaced."""
+    if options.html is None:
+        return
+    from hf_reward_ext.viz import write_html
+
+    count = write_html(options.html, results)
+    print(f"{count} rows in {options.html}")
 
 
 def read_back(path: Path) -> Iterable[dict]:

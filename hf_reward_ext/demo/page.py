@@ -1,13 +1,12 @@
 """Self-contained HTML page of the demo: tables, plots and sample texts of every method."""
 
 import base64
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from hf_reward_ext.base.saving.atomic import replace_text
-from hf_reward_ext.demo.comparison import Comparison, Example, SampleText, Way
+from hf_reward_ext.demo.comparison import Comparison
+from hf_reward_ext.viz.template import render
 
 TITLE = "Four reward methods on the demo policy"
 TASKS = (
@@ -28,70 +27,34 @@ def write_page(path: Path, comparisons: list[Comparison], report: dict[str, Any]
         report (`dict`): Date, seed, versions and seconds of the run.
         plots (`dict` from `(method, task)` to `Path`): Plots, which may be missing.
     """
-    style = (files("hf_reward_ext.demo") / "page.css").read_text(encoding="utf-8")
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    about = f"{report['date']}, seed {report['seed']}, {report['seconds']:.0f} s, {versions}"
-    links = "".join(f'<a href="#{_anchor(one.method)}">{escape(one.method)}</a>' for one in comparisons)
-    sections = "".join(_section(comparison, plots) for comparison in comparisons)
+    about = f"{report['date']}, seed {report['seed']}, {report['seconds']:.0f} s, {versions}. {INTERVALS}"
+    sections = [_section(comparison, plots) for comparison in comparisons]
     replace_text(
-        path,
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{TITLE}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n<header>\n<h1>{TITLE}</h1>\n<p>{escape(TASKS)}</p>\n<p>{escape(about)}. {INTERVALS}</p>\n"
-        f"<nav>{links}</nav>\n</header>\n<main>\n{sections}</main>\n</body>\n</html>\n",
+        path, render("page.html.j2", Path(__file__).parent, title=TITLE, tasks=TASKS, about=about, sections=sections)
     )
 
 
-def _section(comparison: Comparison, plots: dict) -> str:
-    parts = "".join(
-        _task([way for way in comparison.ways if way.task == task], task, plots.get((comparison.method, task)))
+def _section(comparison: Comparison, plots: dict) -> dict[str, Any]:
+    tasks = [
+        {
+            "name": task,
+            "ways": [way for way in comparison.ways if way.task == task],
+            "image": _image(plots.get((comparison.method, task))),
+        }
         for task in comparison.tasks
-    )
-    examples = "".join(_example(example) for example in comparison.examples)
-    shown = f"<h3>Sample texts</h3>\n{examples}" if examples else ""
-    return (
-        f'<section id="{_anchor(comparison.method)}">\n<h2>{escape(comparison.method)}</h2>\n'
-        f"<p>{escape(comparison.question)}</p>\n{parts}{shown}</section>\n"
-    )
+    ]
+    return {
+        "method": comparison.method,
+        "anchor": _anchor(comparison.method),
+        "question": comparison.question,
+        "tasks": tasks,
+        "examples": comparison.examples,
+    }
 
 
-def _task(ways: list[Way], task: str, plot: Path | None) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("way", "accuracy [95 %]", "tokens"))
-    rows = "".join(_row(way) for way in ways)
-    return (
-        f'<h3>{escape(task)}</h3>\n<div class="task">{_image(plot, task)}<div class="table"><table>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div></div>\n"
-    )
-
-
-def _row(way: Way) -> str:
-    kind = ' class="oracle"' if way.is_oracle else ""
-    return (
-        f"<tr{kind}><td>{escape(way.name)}<small>{escape(way.what)}</small></td>"
-        f"<td>{escape(str(way.accuracy))}</td><td>{way.tokens:.0f}</td></tr>\n"
-    )
-
-
-def _image(plot: Path | None, task: str) -> str:
-    if plot is None:
-        return ""
-    data = base64.b64encode(plot.read_bytes()).decode()
-    return f'<img alt="Plot: {escape(task)}" src="data:image/png;base64,{data}">'
-
-
-def _example(example: Example) -> str:
-    texts = "".join(_text(text) for text in example.texts)
-    return f'<div class="example"><p class="prompt">{escape(example.prompt)}</p>\n{texts}</div>\n'
-
-
-def _text(text: SampleText) -> str:
-    verdict, kind = ("right", "right") if text.is_right else ("wrong", "wrong")
-    remark = f", {text.remark}" if text.remark else ""
-    return (
-        f'<p class="{kind}"><b>{escape(text.name)}</b> <span>{verdict}{escape(remark)}</span> '
-        f"<code>{escape(text.text)}</code></p>\n"
-    )
+def _image(plot: Path | None) -> str:
+    return "" if plot is None else base64.b64encode(plot.read_bytes()).decode()
 
 
 def _anchor(method: str) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from types import ModuleType
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from hf_reward_ext.base.options import check_count
+from hf_reward_ext.base.plugins import find_plugin, plugin_names
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.base.stats.intervals import check_interval
 from hf_reward_ext.evaluation.accuracy import agreement
@@ -16,7 +17,6 @@ from hf_reward_ext.evaluation.benchmarks.rows import PreferenceRow, read_rows
 from hf_reward_ext.evaluation.results import PreferenceEvaluation
 from hf_reward_ext.evaluation.scoring import ScoredRow, score_rows
 
-Format = Literal["preference", "rewardbench", "rm-bench", "judgebench", "llmbar"]
 _FORMATS: dict[str, ModuleType] = {
     "preference": preference,
     "rewardbench": reward_bench,
@@ -29,7 +29,7 @@ _FORMATS: dict[str, ModuleType] = {
 def evaluate_preferences(
     scorer,
     dataset: Iterable[dict],
-    format: Format = "preference",
+    format: str = "preference",
     *,
     tokenizer=None,
     conversational: bool | None = None,
@@ -60,7 +60,8 @@ def evaluate_preferences(
         scorer: Anything that [`as_scorer`] takes: a reward model of this library or of TRL (with its `tokenizer`), a
             judge, the name of either, a weighted set, a reward function, or a [`PairScorer`].
         dataset (`Dataset`, `IterableDataset` or `list` of `dict`): Rows to evaluate.
-        format (`str`, *optional*, defaults to `"preference"`): Benchmark that determines columns and rule.
+        format (`str`, *optional*, defaults to `"preference"`): Benchmark that determines columns and rule: one of
+            the table, or one that an installed package declares.
         tokenizer (*optional*): Tokenizer of a model that is passed as an object.
         conversational (`bool`, *optional*): Whether to convert text prompts of benchmarks to a user message. Default:
             for models whose tokenizer has a chat template. Preference rows are not converted.
@@ -87,7 +88,7 @@ def evaluate_preferences(
     check_interval(confidence, num_resamples)
     check_count("batch_size", batch_size)
     rows = read_benchmark(dataset, format)
-    benchmark = _FORMATS[format]
+    benchmark = _benchmark(format)
     resolved = as_scorer(scorer, tokenizer, batch_size)
     if conversational is None:
         conversational = format != "preference" and isinstance(resolved, Scorer) and resolved.reads_messages
@@ -120,10 +121,22 @@ def read_benchmark(dataset: Iterable[dict], format: str) -> list[PreferenceRow]:
     Raises:
         ValueError: If `format` is unknown, or a row is invalid; the message names the row.
     """
-    if format not in _FORMATS:
-        raise ValueError(f"`format` must be one of {sorted(_FORMATS)}, got {format!r}. Choose one.")
-    benchmark = _FORMATS[format]
+    benchmark = _benchmark(format)
     return read_rows(dataset, benchmark.COLUMNS, benchmark.read, benchmark.WHAT)
+
+
+def _benchmark(format: str) -> Any:
+    if format in _FORMATS:
+        return _FORMATS[format]
+    plugin = find_plugin("benchmarks", format)
+    if plugin is None:
+        names = sorted([*_FORMATS, *plugin_names("benchmarks")])
+        raise ValueError(f"`format` must be one of {names}, got {format!r}. Choose one.")
+    benchmark = plugin.load()
+    lacking = [name for name in ("COLUMNS", "WHAT", "read", "summarize", "correct") if not hasattr(benchmark, name)]
+    if lacking:
+        raise TypeError(f"The benchmark {format!r} must have the names of `docs/extending.md`, but it lacks {lacking}.")
+    return benchmark
 
 
 def _answered(scored: Sequence[ScoredRow], scorer: str) -> list[bool]:

@@ -134,7 +134,7 @@ def test_a_benchmark_with_columns_of_its_own(tmp_path, monkeypatch, capsys):
     [
         ([], "--scorer is missing"),
         (["--scorer", "s"], "--data is missing"),
-        (["--scorer", "s", "--data", "d", "--format", "mine"], "invalid choice: 'mine'"),
+        (["--scorer", "s", "--data", "d", "--format", "mine"], "--format must be one of preference, rewardbench"),
         (["--scorer", "confidence", "--data", "d"], "--policy goes with a training-free --scorer"),
         (["--scorer", "s", "--data", "d", "--policy", "p"], "--policy goes with a training-free --scorer"),
         (["--scorer", "s", "--data", "d", "--extract_answer", "m:f"], "goes with --format best-of-n"),

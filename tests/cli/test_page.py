@@ -13,9 +13,8 @@ from hf_reward_ext.cli.train import TrainParser, parse_method
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "command_line.md").read_text()
 NAMES = [command.__name__.split(".")[-1] for command in COMMANDS]
-LINES = sorted(
-    set(re.findall(r"^hf-reward-ext (\w+ .*)$", PAGE, re.MULTILINE)) - {"train METHOD --config x.yaml [options]"}
-)
+WRITTEN = set(re.findall(r"^hf-reward-ext (\w+ .*?)(?: > .*)?$", PAGE, re.MULTILINE))
+LINES = sorted(WRITTEN - {"train METHOD --config x.yaml [options]"})
 
 
 def section(name):

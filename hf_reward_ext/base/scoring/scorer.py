@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from hf_reward_ext.base.plugins import find_plugin
 from hf_reward_ext.base.preference.validation import Messages
 from hf_reward_ext.base.scoring.completion import CompletionScorer
 from hf_reward_ext.base.scoring.conversation import join_turns, read_conversation, starts_answer
@@ -126,7 +127,7 @@ def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Score
 
     Args:
         scorer: A reward model (of this library, TRL or the Hub), its name or folder; a judge; a weighted set of
-            scorers; a reward function; or a [`PairScorer`].
+            scorers; a reward function, or the name of one that an installed package declares; or a [`PairScorer`].
         tokenizer (*optional*): Tokenizer of a model that is passed as an object.
         batch_size (`int`, *optional*, defaults to 16): Number of texts per forward of a model.
 
@@ -146,6 +147,8 @@ def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Score
     """
     if isinstance(scorer, Scorer | PairScorer):
         return scorer
+    if isinstance(scorer, str) and (plugin := find_plugin("rewards", scorer)) is not None:
+        return as_scorer(plugin.load(), tokenizer, batch_size)
     if isinstance(scorer, str | Path):
         model = load_reward_model(scorer)
         return as_scorer(model, tokenizer or _tokenizer_of(model, scorer), batch_size)
