@@ -8,7 +8,7 @@ QUICK := not slow and not gpu and not freshness and not vllm
 DOCS := .venvs/docs
 DEMO_ARGS := --output outputs/demo
 
-.PHONY: test-vllm demo demo-llm docs release-check test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
+.PHONY: test-vllm demo demo-llm docs figures release-check test test-newest test-oldest test-stack test-slow freshness lint signatures newest-versions architectures bench fuzz robustness clean
 
 demo: $(READY)
 	$(VENV)/bin/hf-reward-ext demo $(DEMO_ARGS)
@@ -56,6 +56,10 @@ bench: $(READY)
 # The site in outputs/site, from the pages and docstrings; a broken link is an error.
 docs: $(DOCS)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+# The pictures of the documentation, from the kept results in examples/results.
+figures: $(READY)
+	$(PYTHON) -m examples.figures
 
 # Version, changelog, citation, tag, clean checkout, wheel and sdist, and the site; each thing that is missing is a line.
 release-check: docs $(READY)

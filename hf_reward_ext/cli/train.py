@@ -25,7 +25,7 @@ _EPILOG = """\
 precedence. Options of `accelerate launch` (--num_processes 2, --accelerate_config zero2) start several processes.
 
 examples:
-  hf-reward-ext train elhsr --config examples/configs/elhsr.yaml
+  hf-reward-ext train elhsr --model_name_or_path Qwen/Qwen3-0.6B --dataset_name rows.jsonl --output_dir head
   hf-reward-ext train genarm --model_name_or_path Qwen/Qwen3-0.6B --dataset_name pairs.jsonl --output_dir arm --use_peft
   hf-reward-ext train sla --config sla.yaml --resume_from_checkpoint last
   accelerate launch --num_processes 2 -m hf_reward_ext train fast-slow --config judge.yaml

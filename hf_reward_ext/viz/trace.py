@@ -107,7 +107,9 @@ def split_tokens(ids: Sequence[int], tokenizer: Any) -> list[str]:
             pieces.append("")
             continue
         pieces.append(text[len(known) :])
-        before, start = start, end
+        if pieces[-1]:  # a special token is no context for the space before the next token
+            before = start
+        start = end
     return pieces
 
 

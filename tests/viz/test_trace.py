@@ -53,6 +53,9 @@ class Bytes:
 def test_pieces_make_the_text(text):
     pieces = split_tokens(list(text.encode()), Bytes())
     assert "".join(pieces) == text and len(pieces) == len(text.encode())
+    words, end = tiny_tokenizer(), tiny_tokenizer().eos_token_id
+    ids = [5, 6, end, 7]
+    assert "".join(split_tokens(ids, words)) == words.decode(ids, skip_special_tokens=True)
     tokenizer = load_policy()[1]
     ids = tokenizer("6 1 3 3=12|")["input_ids"]
     assert "".join(split_tokens(ids, tokenizer)) == tokenizer.decode(ids, skip_special_tokens=True)
