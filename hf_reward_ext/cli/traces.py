@@ -37,27 +37,22 @@ def trace_guides(
     return [[{"index": index, **row} for index, row in enumerate(group)] for group in groups]
 
 
-def flatten_tree(tree: dict, tokenizer: Any, depth: int = 0) -> list[dict]:
+def flatten_tree(node: dict, tokenizer: Any, depth: int = 0) -> list[dict]:
     """
-    Return the nodes of a search, depth first, without the root, which has no tokens.
+    Return the nodes of a search, depth first.
 
     Args:
-        tree (`dict`): Tree of [`SLAOutput`].
+        node (`dict`): Tree of [`SLAOutput`], or a part of it.
         tokenizer: Tokenizer of the policy.
-        depth (`int`, *optional*): Depth of the children of this node.
+        depth (`int`, *optional*): Depth of the node.
     """
-    nodes = []
-    for child in tree["children"]:
-        nodes.append(
-            {
-                "depth": depth,
-                "text": tokenizer.decode(child["tokens"], skip_special_tokens=True),
-                "score": round(float(child["score"]), 4),
-                "is_confirmed": bool(child["is_confirmed"]),
-            }
-        )
-        nodes += flatten_tree(child, tokenizer, depth + 1)
-    return nodes
+    own = {
+        "depth": depth,
+        "text": tokenizer.decode(node["tokens"], skip_special_tokens=True),
+        "score": round(float(node["score"]), 4),
+        "is_confirmed": bool(node["is_confirmed"]),
+    }
+    return [own, *(one for child in node["children"] for one in flatten_tree(child, tokenizer, depth + 1))]
 
 
 def traced_model(pipe: Any) -> tuple[Any, Any] | None:

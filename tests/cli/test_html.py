@@ -22,7 +22,6 @@ def test_candidates_of_a_head(bon, tmp_path, capsys):
     [row] = json.loads(capsys.readouterr().out)["rows"]
     assert [trace["index"] for trace in row["traces"]] == [0, 3]
     for trace in row["traces"]:
-        assert "".join(trace["tokens"]).strip() == row["completions"][trace["index"]].strip()
         assert len(trace["values"]) == len(trace["tokens"]) and any(trace["values"])
     page = (tmp_path / "page.html").read_text()
     assert 'class="token' in page and f"{row['rewards'][0]:.3f}" in page
