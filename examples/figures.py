@@ -70,9 +70,9 @@ def draw_tree(axes: Axes, tree: dict, theme: dict[str, str]) -> None:
     axes.set(title="SLA: look ahead, then confirm a chunk", xlim=(0, 1), ylim=(0, 1))
     axes.text(0, 0.5, tree["text"].strip(), va="center", fontsize=8.5)
     for child, height in zip(tree["children"], (0.25, 0.75), strict=True):
-        _draw_chunk(axes, child, (0.3, height), theme, (0.25, 0.5))
+        _draw_chunk(axes, child, (0.33, height), theme, (0.29, 0.5))
         for leaf, offset in zip(child["children"][:2], (-0.13, 0.13), strict=True):
-            _draw_chunk(axes, leaf, (0.7, height + offset), theme, (0.65, height))
+            _draw_chunk(axes, leaf, (0.72, height + offset), theme, (0.68, height))
 
 
 def _draw_chunk(
@@ -98,6 +98,7 @@ def draw_gate(axes: Axes, rows: list[dict], theme: dict[str, str]) -> None:
     axes.axhline(0.5, color=theme["faint"], linestyle=":")
     axes.set(title="Fast-Slow: write only if unsure", xlabel="tokens per decision", ylabel="accuracy", ylim=(0.4, 0.95))
     axes.set_xlim(-30, 135)
+    axes.set_xticks([0, 25, 50, 75, 100])
 
 
 def _with_intervals(axes: Axes, points: list[tuple[float, list[float]]], color: str) -> None:
