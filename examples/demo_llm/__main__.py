@@ -22,7 +22,7 @@ from rich.table import Table
 from examples.demo_llm import best_of_n, guidance, judging, look_ahead
 from examples.demo_llm.model import DEFAULT, fastest_dtype, get_model, load_model
 from examples.demo_llm.page import TITLES, write_page
-from examples.demo_llm.pairs import preference_pairs
+from examples.demo_llm.pairs import as_ids, preference_pairs
 from examples.demo_llm.sampling import sample
 from examples.demo_llm.settings import SMALL, Size, check_settings, keep, settings_of
 from examples.tasks.constraints import problems
@@ -67,21 +67,20 @@ def run_tour(name: str, dtype: torch.dtype, folder: Path, size: Size, seed: int,
 
     train, validation = timed("samples", lambda: (samples_of("train"), samples_of("validation")))
     pairs = preference_pairs(train, max(size.num_pairs, size.num_judge_pairs), seed)
+    own_pairs = as_ids(pairs[: size.num_pairs])
     head = timed("head", lambda: best_of_n.train_head(policy, tokenizer, train, folder / "elhsr", seed))
     test = timed(
         "candidates",
         lambda: best_of_n.candidates(policy, tokenizer, asked["test"], head, folder / "samples" / "test", size, seed),
     )
     methods = {"elhsr": keep(folder / "elhsr.json", lambda: best_of_n.compare(tokenizer, asked["test"], test))}
-    channel = timed(
-        "channel", lambda: look_ahead.train_channel(policy, tokenizer, pairs[: size.num_pairs], folder / "sla", seed)
-    )
+    channel = timed("channel", lambda: look_ahead.train_channel(policy, tokenizer, own_pairs, folder / "sla", seed))
     methods["sla"] = keep(
         folder / "sla.json",
         lambda: look_ahead.compare(policy, tokenizer, channel, asked["test"], test, folder / "samples" / "sla"),
     )
     guide = folder / "genarm"
-    timed("guide", lambda: guidance.train_guide(name, dtype, pairs[: size.num_pairs], guide, seed))
+    timed("guide", lambda: guidance.train_guide(name, dtype, own_pairs, guide, seed))
     methods["genarm"] = keep(
         folder / "genarm.json",
         lambda: guidance.compare(name, dtype, asked["test"], guide, folder / "samples" / "genarm", size, seed),

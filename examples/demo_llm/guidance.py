@@ -8,7 +8,6 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 
 from examples.demo_llm.model import load_model
-from examples.demo_llm.pairs import as_ids
 from examples.demo_llm.sampling import TEMPERATURE, Candidate, sample
 from examples.demo_llm.settings import Size
 from examples.demo_llm.tables import row
@@ -18,8 +17,8 @@ from hf_reward_ext import GenARMConfig, GenARMTrainer, GuidedCausalLM
 ALPHAS = (0.5, 1.0, 2.0)
 
 
-def train_guide(name: str, dtype: torch.dtype, pairs: list[dict], folder: Path, seed: int) -> None:
-    """Train the adapter, unless it is there."""
+def train_guide(name: str, dtype: torch.dtype, rows: Dataset, folder: Path, seed: int, num_epochs: int = 2) -> None:
+    """Train the adapter on preference pairs, unless it is there."""
     if (folder / "adapter_model.safetensors").exists():
         return
     policy, tokenizer = load_model(name, dtype)
@@ -29,7 +28,7 @@ def train_guide(name: str, dtype: torch.dtype, pairs: list[dict], folder: Path, 
             str(folder),
             beta=0.1,
             learning_rate=5e-4,
-            num_train_epochs=2,
+            num_train_epochs=num_epochs,
             per_device_train_batch_size=8,
             activation_checkpointing=False,
             report_to="none",
@@ -38,7 +37,7 @@ def train_guide(name: str, dtype: torch.dtype, pairs: list[dict], folder: Path, 
             use_cpu=not torch.cuda.is_available(),
             seed=seed,
         ),
-        train_dataset=Dataset.from_list(as_ids(pairs)),
+        train_dataset=rows,
         processing_class=tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=16, lora_alpha=32),
     )

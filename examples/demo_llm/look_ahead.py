@@ -7,7 +7,6 @@ import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from examples.demo_llm.pairs import as_ids
 from examples.demo_llm.sampling import Candidate, encode, sample
 from examples.demo_llm.settings import keep
 from examples.demo_llm.tables import row
@@ -19,15 +18,15 @@ from hf_reward_ext.base.scoring.scorer import as_single_scorer
 SEARCH = {"width": 2, "step": 6, "depth": 1}
 
 
-def train_channel(policy, tokenizer, pairs: list[dict], folder: Path, seed: int) -> RewardTransformer:
-    """Train the channel, or load the one that was trained."""
+def train_channel(policy, tokenizer, rows: Dataset, folder: Path, seed: int, num_epochs: int = 8) -> RewardTransformer:
+    """Train the channel on preference pairs, or load the one that was trained."""
     if not (folder / "model.safetensors").exists():
         args = SLAConfig(
             str(folder),
             channel_size=64,
             layers=[10, 20, 30] if policy.config.num_hidden_layers >= 30 else None,
             learning_rate=1e-3,
-            num_train_epochs=8,
+            num_train_epochs=num_epochs,
             per_device_train_batch_size=16,
             cache_hidden_states=True,
             report_to="none",
@@ -36,7 +35,7 @@ def train_channel(policy, tokenizer, pairs: list[dict], folder: Path, seed: int)
             use_cpu=not torch.cuda.is_available(),
             seed=seed,
         )
-        trainer = SLATrainer(policy, args, train_dataset=Dataset.from_list(as_ids(pairs)), processing_class=tokenizer)
+        trainer = SLATrainer(policy, args, train_dataset=rows, processing_class=tokenizer)
         trainer.train()
         trainer.save_model()
     return RewardTransformer.from_pretrained(folder, base=policy)  # pyright: ignore[reportReturnType]
@@ -57,7 +56,7 @@ def compare(
     """
     greedy = sample(policy, tokenizer, problems, folder / "greedy", num_candidates=1, temperature=0, name="greedy")
     found = [
-        keep(folder / f"{index:05}.json", lambda problem=problem: _search(channel, tokenizer, problem))
+        keep(folder / f"{index:05}.json", lambda problem=problem: search(channel, tokenizer, problem, **SEARCH))
         for index, problem in enumerate(tqdm(problems, desc="look-ahead", unit="problem"))
     ]
     budget = np.mean([one["num_row_tokens"] for one in found])
@@ -87,7 +86,8 @@ def _mean_length(groups: list[list[Candidate]]) -> float:
 
 
 @torch.no_grad()
-def _search(channel: RewardTransformer, tokenizer, problem: Problem) -> dict:
+def search(channel: RewardTransformer, tokenizer, problem: Problem, **settings) -> dict:
+    """Return the text of a look-ahead search, whether it is right, its cost, and its tree."""
     inputs = encode(tokenizer, [problem])
     out = channel.generate(
         **inputs,
@@ -95,7 +95,7 @@ def _search(channel: RewardTransformer, tokenizer, problem: Problem) -> dict:
         max_new_tokens=constraints.MAX_NEW_TOKENS,
         return_tree=True,
         pad_token_id=tokenizer.pad_token_id,
-        **SEARCH,
+        **settings,
     )
     text = tokenizer.decode(out.sequences[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
     return {

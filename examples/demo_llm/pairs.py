@@ -2,6 +2,8 @@
 
 import random
 
+from datasets import Dataset
+
 from examples.demo_llm.sampling import Candidate
 
 
@@ -33,13 +35,15 @@ def preference_pairs(samples: list[list[Candidate]], count: int, seed: int, per_
     return pairs[:count]
 
 
-def as_ids(pairs: list[dict]) -> list[dict]:
+def as_ids(pairs: list[dict]) -> Dataset:
     """Return the pairs as rows of token ids, exactly as they were sampled."""
-    return [
-        {
-            "prompt_ids": pair["chosen"].prompt_ids,
-            "chosen_ids": pair["chosen"].completion_ids,
-            "rejected_ids": pair["rejected"].completion_ids,
-        }
-        for pair in pairs
-    ]
+    return Dataset.from_list(
+        [
+            {
+                "prompt_ids": pair["chosen"].prompt_ids,
+                "chosen_ids": pair["chosen"].completion_ids,
+                "rejected_ids": pair["rejected"].completion_ids,
+            }
+            for pair in pairs
+        ]
+    )

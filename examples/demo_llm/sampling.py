@@ -10,7 +10,6 @@ import torch
 from tqdm.auto import tqdm
 
 from examples.tasks import constraints
-from examples.tasks.constraints import Problem
 from hf_reward_ext import HiddenStateReward
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.saving.atomic import replace_text
@@ -41,8 +40,8 @@ class Candidate:
     token_rewards: list[float]
 
 
-def encode(tokenizer, problems: Sequence[Problem]):
-    """Return the chat prompts of problems as tensors, padded on the left."""
+def encode(tokenizer, problems: Sequence):
+    """Return the chat prompts of problems of a task as tensors, padded on the left."""
     texts = [
         tokenizer.apply_chat_template(problem.messages, tokenize=False, add_generation_prompt=True)
         for problem in problems
@@ -53,10 +52,11 @@ def encode(tokenizer, problems: Sequence[Problem]):
 def sample(
     policy,
     tokenizer,
-    problems: Sequence[Problem],
+    problems: Sequence,
     folder: Path,
     *,
     num_candidates: int,
+    task=constraints,
     head=None,
     temperature: float = TEMPERATURE,
     prompts_per_batch: int = 8,
@@ -68,9 +68,10 @@ def sample(
 
     Args:
         policy, tokenizer: Chat model, or a [`GuidedCausalLM`] without `head`.
-        problems (`list[Problem]`): Problems.
+        problems (`list`): Problems of the task.
         folder (`Path`): Folder of the batches.
         num_candidates (`int`): Number of candidates per problem.
+        task (module): Module of `examples.tasks`, with `MAX_NEW_TOKENS` and `is_right`.
         head ([`ELHSRModel`], *optional*): Head that scores the candidates while they are written.
         temperature (`float`): Sampling temperature; 0 is greedy.
         prompts_per_batch (`int`): Number of problems per batch.
@@ -84,14 +85,14 @@ def sample(
         batch = problems[start : start + prompts_per_batch]
         if not path.exists():
             torch.manual_seed(seed * 100_003 + start)
-            drawn = _sample_batch(policy, tokenizer, batch, num_candidates, head, temperature)
+            drawn = _sample_batch(policy, tokenizer, batch, num_candidates, task, head, temperature)
             replace_text(path, json.dumps([[asdict(one) for one in group] for group in drawn]))
         groups += [[Candidate(**one) for one in group] for group in json.loads(path.read_text(encoding="utf-8"))]
     return groups
 
 
 @torch.no_grad()
-def _sample_batch(policy, tokenizer, problems, num_candidates, head, temperature) -> list[list[Candidate]]:
+def _sample_batch(policy, tokenizer, problems, num_candidates, task, head, temperature) -> list[list[Candidate]]:
     inputs = encode(tokenizer, problems)
     readers = {measure: LogitsReward(policy, measure) for measure in MEASURES}
     meter = None if head is None else HiddenStateReward(policy, head)
@@ -100,7 +101,7 @@ def _sample_batch(policy, tokenizer, problems, num_candidates, head, temperature
         for reader in (*readers.values(), *([] if meter is None else [meter])):
             stack.enter_context(reader)
         out = SharedPrefill(policy, inputs["input_ids"], inputs["attention_mask"]).generate(
-            num_candidates, max_new_tokens=constraints.MAX_NEW_TOKENS, pad_token_id=tokenizer.pad_token_id, **settings
+            num_candidates, max_new_tokens=task.MAX_NEW_TOKENS, pad_token_id=tokenizer.pad_token_id, **settings
         )
     mask = readers[MEASURES[0]].completion_mask
     completions = out[:, inputs["input_ids"].shape[1] :]
@@ -116,7 +117,7 @@ def _sample_batch(policy, tokenizer, problems, num_candidates, head, temperature
                 text=text,
                 prompt_ids=inputs["input_ids"][index][inputs["attention_mask"][index].bool()].tolist(),
                 completion_ids=ids[kept].tolist(),
-                is_right=constraints.is_right(problems[index], text),
+                is_right=task.is_right(problems[index], text),
                 rewards={name: round(values[row], 6) for name, values in rewards.items()},
                 token_rewards=[] if meter is None else [round(v, 4) for v in meter.prefix_rewards[row][kept].tolist()],
             )

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -12,9 +13,17 @@ _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _MARKED = re.compile(r"####\s*(.+)")
 
 
-def read_problems(path: str | Path) -> list[dict]:
+@dataclass(frozen=True)
+class Problem:
+    """A word problem as a chat, and its answer."""
+
+    messages: list[dict]
+    answer: Decimal
+
+
+def read_problems(path: str | Path) -> list[Problem]:
     """
-    Read problems as `{messages, answer}`.
+    Read problems.
 
     Args:
         path (`str` or `Path`): JSON lines with `question` and `answer` (rationale, then `#### number`), may be gzipped.
@@ -32,7 +41,7 @@ def read_problems(path: str | Path) -> list[dict]:
             raise ValueError(
                 f"Line {number} of {str(path)!r} must have an answer with a number, got {row['answer']!r}."
             )
-        problems.append({"messages": prompt(row["question"]), "answer": answer})
+        problems.append(Problem(prompt(row["question"]), answer))
     return problems
 
 
@@ -60,6 +69,6 @@ def _last_number(text: str) -> Decimal | None:
         return None
 
 
-def is_right(problem: dict, text: str) -> bool:
+def is_right(problem: Problem, text: str) -> bool:
     """Return whether the final number of a response is the answer."""
-    return extract_answer(text) == problem["answer"]
+    return extract_answer(text) == problem.answer
