@@ -50,7 +50,13 @@ def judge_rows(problems: list[Problem], pairs: list[dict], seed: int) -> list[di
 
 
 def train_judge(
-    name: str, dtype: torch.dtype, rows: list[dict], validation: list[dict], folder: Path, seed: int
+    name: str,
+    dtype: torch.dtype,
+    rows: list[dict],
+    validation: list[dict],
+    folder: Path,
+    seed: int,
+    num_epochs: int = 2,
 ) -> FastSlowRewardModel:
     """Train and calibrate the judge, or load the one that was trained."""
     if not (folder / "done").exists():
@@ -62,7 +68,7 @@ def train_judge(
                 verdicts=list(VERDICTS),
                 judgment_weight=2.0,
                 learning_rate=5e-4,
-                num_train_epochs=2,
+                num_train_epochs=num_epochs,
                 per_device_train_batch_size=8,
                 activation_checkpointing=False,
                 report_to="none",

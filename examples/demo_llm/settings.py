@@ -77,5 +77,6 @@ def keep(path: Path, compute: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         value = compute()
         value["seconds"] = round(time.perf_counter() - started, 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(value) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -33,7 +33,7 @@ def train_dpo(name: str, dtype: torch.dtype, pool: Pool, pairs: list[dict], fold
         str(folder),
         beta=0.1,
         learning_rate=5e-4,
-        num_train_epochs=2,
+        num_train_epochs=1,
         per_device_train_batch_size=8,
         gradient_checkpointing=False,
         bf16=False,
@@ -75,7 +75,7 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, pool: Pool, folder
         drawn["sharpened", what] = [draw(f"sharpened-{alpha}", policy, temperature=TEMPERATURE / (1 + alpha))]
     for seed in size.seeds:
         pairs = pool.pairs("train", size.num_pairs, seed)
-        train_guide(name, dtype, as_ids(pairs), folder / f"guide-{seed}", seed)
+        train_guide(name, dtype, as_ids(pairs), folder / f"guide-{seed}", seed, num_epochs=1)
         train_dpo(name, dtype, pool, pairs, folder / f"dpo-{seed}", seed)
         adapted, _ = load_model(name, dtype)  # a copy: layers with an adapter use it in plain calls
         guided = GuidedCausalLM.from_peft(PeftModel.from_pretrained(adapted, str(folder / f"guide-{seed}")).eval())

@@ -26,7 +26,7 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, pool: Pool, folder
             judge_rows(pool.problems[split], pool.pairs(split, count, 0 if split == "test" else seed), seed)
             for split, count in (("train", size.num_pairs), ("validation", 100), ("test", NUM_TEST_PAIRS))
         )
-        judge = train_judge(name, dtype, rows, held_out, folder / f"judge-{seed}", seed)
+        judge = train_judge(name, dtype, rows, held_out, folder / f"judge-{seed}", seed, num_epochs=1)
         found = keep(folder / f"judged-{seed}.json", lambda judge=judge, test=test: _judge(judge, test))
         for way, (what, written) in _gates(found).items():
             pick = {key: np.array(found[key]) for key in ("fast_right", "slow_right", "fast_tokens", "slow_tokens")}

@@ -37,7 +37,7 @@ from hf_reward_ext.elhsr import ELHSRForSequenceClassification
 from hf_reward_ext.evaluation import evaluate_preferences
 from hf_reward_ext.fast_slow import JudgeTemplate
 
-MAX_TOKENS = 320
+MAX_TOKENS = 192
 NUM_PROMPTS = 48
 MAX_NEW_TOKENS = 64
 TEMPLATE = JudgeTemplate(
@@ -93,9 +93,9 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, splits: dict, fold
         result("group confidence", "of the chat model", right("confidence", lambda: LogitsRewardModel(policy))),
     ]
     makers = {
-        ("text reward model", "classifier with LoRA"): _text_model,
         ("ELHSR", "linear head"): _head,
         ("SLA", "reward channel"): _channel,
+        ("text reward model", "classifier with LoRA"): _text_model,
         ("GenARM", "guide with LoRA"): _guide,
         ("Fast-Slow", "first token, LoRA"): _judge,
     }

@@ -27,11 +27,11 @@ class Size:
 
     num_train: int = 500
     num_validation: int = 40
-    num_test: int = 96
+    num_test: int = 80
     num_samples: int = 8
     num_candidates: int = 64
     num_labels: tuple[int, ...] = (100, 400, 1600, 4000)
-    num_pairs: int = 480
+    num_pairs: int = 240
     num_test_pairs: int = 400
     num_searched: int = 48
     num_guided: int = 4

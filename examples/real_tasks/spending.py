@@ -38,6 +38,8 @@ def compare(pool: Pool, folder: Path, size: Size) -> dict:
     whole = lengths.sum(1).mean()
     rows = []
     for (method, what), seeds in ways.items():
+        if len(seeds) < len(size.seeds):
+            continue
         tokens = float(np.mean([cost for _, cost, _ in seeds]))
         candidates = float(np.mean([counts.mean() for _, _, counts in seeds]))
         rows.append(
@@ -54,6 +56,8 @@ def _counts(head: ELHSRModel, scores: np.ndarray, lengths: np.ndarray, total: in
     everyone = np.ones(len(scores), dtype=int)
     found = {("best of N", f"N = {count}"): everyone * count for count in (4, 8, 16, 32, 64) if count <= total}
     slope, intercept = head.config.calibration or (1.0, 0.0)
+    if slope <= 0:  # a head without skill has no probability to stop by
+        return found
     for price in (3e-5, 1e-4, 3e-4, 1e-3):
         rule = ExpectedImprovement(price, (slope, intercept))
         found["expected improvement", f"probability, price {price:g} per token"] = _stop(rule, scores, lengths)
