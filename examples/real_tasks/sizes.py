@@ -34,7 +34,7 @@ class Size:
     num_pairs: int = 240
     num_test_pairs: int = 400
     num_searched: int = 48
-    num_guided: int = 4
+    num_guided: int = 2
     seeds: tuple[int, ...] = (0, 1, 2)
 
 

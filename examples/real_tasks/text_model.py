@@ -44,5 +44,5 @@ def train_text_model(name: str, dtype: torch.dtype, rows: Dataset, tokenizer, fo
         trainer = RewardTrainer(model, args, train_dataset=rows, processing_class=tokenizer, peft_config=lora)
         trainer.train()
         trainer.save_model()
-        return trainer.model.eval()
-    return PeftModel.from_pretrained(model, str(folder)).eval()
+        return trainer.model.merge_and_unload().eval()  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
