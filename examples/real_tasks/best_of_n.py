@@ -21,9 +21,21 @@ COUNT = 16  # candidates per problem in the table of heads
 
 
 def train_head(
-    policy, tokenizer, groups, validation, folder: Path, seed: int, features: str = "hidden_states", layers=None
+    policy,
+    tokenizer,
+    groups,
+    validation,
+    folder: Path,
+    seed: int,
+    features: str = "hidden_states",
+    layers=None,
+    **settings,
 ) -> ELHSRModel:
-    """Train a head, or load the one that was trained; its seconds, without the policy's forward, are kept beside it."""
+    """
+    Train a head, or load the one that was trained; its seconds, without the policy's forward, are kept beside it.
+
+    Other settings are those of [`ELHSRConfig`].
+    """
     if not (folder / "model.safetensors").exists():
         args = ELHSRConfig(
             str(folder),
@@ -41,6 +53,7 @@ def train_head(
             logging_strategy="no",
             use_cpu=not torch.cuda.is_available(),
             seed=seed,
+            **settings,
         )
         trainer = ELHSRTrainer(
             policy,
@@ -82,7 +95,7 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, pool: Pool, folder
     what = f"classifier with LoRA, {len(pairs[size.seeds[0]])} pairs"
     rows.append(result("text reward model", what, [chosen(scores) for scores in text], tokens))
 
-    layers = list(range(0, policy.config.num_hidden_layers + 1, 5))
+    layers = layers_of(policy)
     caches = {}
     for features in ("hidden_states", "logits"):
         for labels in size.num_labels if features == "hidden_states" else size.num_labels[-1:]:
@@ -90,7 +103,7 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, pool: Pool, folder
                 train_head(
                     policy,
                     tokenizer,
-                    _some(pool.groups["train"], labels, seed),
+                    some_of(pool.groups["train"], labels, seed),
                     pool.groups["validation"],
                     folder / f"head-{features}-{labels}-{seed}",
                     seed,
@@ -124,7 +137,12 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, pool: Pool, folder
     return {"rows": rows}
 
 
-def _some(groups: list[list[Candidate]], labels: int, seed: int) -> list[list[Candidate]]:
+def layers_of(policy) -> list[int]:
+    """Return every fifth layer."""
+    return list(range(0, policy.config.num_hidden_layers + 1, 5))
+
+
+def some_of(groups: list[list[Candidate]], labels: int, seed: int) -> list[list[Candidate]]:
     """Return problems with about `labels` candidates in all; the whole pool keeps its order in every seed."""
     count = max(2, labels // len(groups[0]))
     if count >= len(groups):

@@ -15,6 +15,7 @@ from hf_reward_ext.base.saving.atomic import replace_text
 
 TITLES = {
     "constraints-elhsr": "ELHSR: best of N",
+    "constraints-heads": "ELHSR: kinds of heads",
     "constraints-spending": "ELHSR: fewer tokens",
     "constraints-genarm": "GenARM: guided sampling",
     "constraints-sla": "SLA: look-ahead",
@@ -32,6 +33,7 @@ COLUMNS = {
     "distinct": ("distinct pairs of words", "{:.2f}"),
     "seconds": ("CPU seconds", "{:.0f}"),
     "parameters": ("parameters", "{:,}"),
+    "bytes": ("bytes", "{:,}"),
     "controlled": ("without the effect of length [95 %]", "{}"),
 }
 
