@@ -47,7 +47,7 @@ def stages(
     return {
         "elhsr": lambda: best_of_n.compare(*arguments, drawn, folder / "elhsr", size),
         "heads": lambda: heads.compare(policy, tokenizer, drawn, folder / "elhsr", size),
-        "spending": lambda: spending.compare(drawn, folder / "elhsr", size),
+        "spending": lambda: spending.compare(tokenizer, drawn, folder / "elhsr", size),
         "genarm": lambda: guidance.compare(*arguments, drawn, folder / "genarm", size),
         "fast_slow": lambda: judging.compare(*arguments, drawn, folder / "fast_slow", size),
         "sla": lambda: search.compare(*arguments, drawn, folder / "sla", size),

@@ -29,6 +29,8 @@ COLUMNS = {
     "tokens": ("tokens", "{:.0f}"),
     "share": ("share of tokens", "{:.2f}"),
     "candidates": ("candidates", "{:.1f}"),
+    "right_where_stopped": ("right where stopped", "{:.2f}"),
+    "kept": ("of 200 splits", "{:.2f}"),
     "written": ("written", "{:.2f}"),
     "distinct": ("distinct pairs of words", "{:.2f}"),
     "seconds": ("CPU seconds", "{:.0f}"),
