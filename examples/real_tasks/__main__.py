@@ -22,7 +22,7 @@ import transformers
 
 from examples.demo_llm.model import DEFAULT, fastest_dtype, get_model, load_model
 from examples.demo_llm.settings import keep
-from examples.real_tasks import best_of_n, gsm8k, guidance, heads, judging, pool, preference, search, spending
+from examples.real_tasks import best_of_n, gsm8k, guidance, heads, judging, pool, preference, search, spending, staged
 from examples.real_tasks.sizes import SMALL, Size
 
 
@@ -48,6 +48,7 @@ def stages(
         "elhsr": lambda: best_of_n.compare(*arguments, drawn, folder / "elhsr", size),
         "heads": lambda: heads.compare(policy, tokenizer, drawn, folder / "elhsr", size),
         "spending": lambda: spending.compare(tokenizer, drawn, folder / "elhsr", size),
+        "staged": lambda: staged.compare(policy, tokenizer, drawn, folder / "elhsr", size),
         "genarm": lambda: guidance.compare(*arguments, drawn, folder / "genarm", size),
         "fast_slow": lambda: judging.compare(*arguments, drawn, folder / "fast_slow", size),
         "sla": lambda: search.compare(*arguments, drawn, folder / "sla", size),

@@ -17,6 +17,7 @@ TITLES = {
     "constraints-elhsr": "ELHSR: best of N",
     "constraints-heads": "ELHSR: kinds of heads",
     "constraints-spending": "ELHSR: fewer tokens",
+    "constraints-staged": "ELHSR: candidates dropped and resampled",
     "constraints-genarm": "GenARM: guided sampling",
     "constraints-sla": "SLA: look-ahead",
     "constraints-fast_slow": "Fast-Slow: pairs judged",
