@@ -92,7 +92,7 @@ def draw_gate(axes: Axes, rows: list[dict], theme: dict[str, str]) -> None:
     for row in rows:
         color = theme["blue"] if row["method"] == "gated" else theme["faint"]
         _with_intervals(axes, [(row["tokens"], row["accuracy"])], color)
-        label = f"{row['method']}: {row['written']:.0%} written"
+        label = f"{row['method']}:\n{row['written']:.0%} written"
         place = (row["tokens"], row["accuracy"][2])
         axes.annotate(label, place, (0, 5), textcoords="offset points", ha="center")
     axes.axhline(0.5, color=theme["faint"], linestyle=":")
