@@ -190,6 +190,13 @@ def load_adapter(policy: Any, name: str, **kwargs: Any) -> Any:
     """
     from peft import PeftModel
 
+    from hf_reward_ext.genarm.conditioned_folder import is_conditioned_folder
+
+    if is_conditioned_folder(name):
+        raise ValueError(
+            f"{name!r} must be a plain adapter, got a conditioned guide, whose weights no command takes. Fold them in "
+            f"with `fold_weights(load_conditioned_guide({name!r}), weights)`, and save the result."
+        )
     with whole_adapter(name):
         adapted = PeftModel.from_pretrained(policy, name, **kwargs)
     check_finite(name, adapted, "adapter_model.safetensors")

@@ -8,6 +8,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny import left_padded_batch, tiny_causal_lm, tiny_tokenizer
 
+from hf_reward_ext.cli.models import load_adapter
 from hf_reward_ext.genarm import (
     GenARMConfig,
     GenARMLogitsProcessor,
@@ -152,6 +153,8 @@ def test_opposite_objectives_are_learned_saved_and_chosen_at_run_time(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(alone(IDS).logits, trained(IDS).logits)
     assert "load_conditioned_guide" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match="whose weights no command takes"):
+        load_adapter(tiny_causal_lm(), str(tmp_path))
     with pytest.raises(ValueError, match="got the conditioned guide"):
         trainer(tmp_path / "more", model=str(tmp_path))
 
