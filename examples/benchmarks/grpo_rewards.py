@@ -150,9 +150,7 @@ def _rounded(values: np.ndarray) -> list[float]:
 class Waiting(SyncReward):
     """A judge that takes a while: the accuracy, after `seconds`."""
 
-    def __init__(self, name: str, seconds: float):
-        super().__init__(name)
-        self.seconds = seconds
+    seconds = 0.0
 
     def compute(self, prompts, completions, columns) -> Scored:
         time.sleep(self.seconds)
@@ -162,7 +160,7 @@ class Waiting(SyncReward):
 class AsyncWaiting(AsyncReward):
     """The same, asynchronous."""
 
-    __init__ = Waiting.__init__
+    seconds = 0.0
     compute = Waiting.compute
 
 
@@ -174,7 +172,9 @@ def waiting(args) -> dict:
         for way in seconds:
             kind, wait = (AsyncWaiting if way == "async" else Waiting), (0.0 if way == "without" else args.wait)
             policy, tokenizer = load_policy()
-            rewards = [kind("first", wait), kind("second", wait)]
+            rewards = [kind("first"), kind("second")]
+            for reward in rewards:
+                reward.seconds = wait
             rows = train(policy, tokenizer, rewards, args.output / "waiting", args, steps=4)
             seconds[way] += [row["step_time"] for row in rows[1:]]
     medians = {way: round(float(np.median(values)), 3) for way, values in seconds.items()}

@@ -1,6 +1,7 @@
 """A reward model by path in GRPO, and DPO with callbacks, at a small size."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,18 @@ def test_online_dpo_samples_before_each_epoch_and_resumes(tmp_path, capsys):
         main_of("online_dpo")([*small, *more])
     shown = capsys.readouterr().out
     assert shown.count("'step': 2}\naccuracy: ") == 2  # the last of two refreshes, at the end of the second epoch
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_judges_are_compared_at_equal_tokens_and_resume(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
+    results = tmp_path / "results.json"
+    small = ["--num-pairs", "64", "--num-dev", "20", "--num-test", "12", "--output", str(tmp_path)]
+    for _ in range(2):
+        main_of("benchmarks/groupwise")([*small, "--results", str(results)])
+    first, second = (part.split("\n\n")[2].strip() for part in capsys.readouterr().out.split("### 12 groups")[1:])
+    assert first == second and first.count("|\n") == 7
+    rows = {row["way"]: row for row in json.loads(results.read_text())["rows"]}
+    for row in (row for row in rows.values() if "against" in row):
+        assert rows[row["against"]]["tokens"] <= max(row["tokens"], rows["pointwise, first token"]["tokens"])
