@@ -54,7 +54,7 @@ def test_online_dpo_samples_before_each_epoch_and_resumes(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:This judge may be unreliable")
 def test_judges_are_compared_at_equal_tokens_and_resume(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES / "benchmarks"))
     results = tmp_path / "results.json"
