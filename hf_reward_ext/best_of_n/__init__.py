@@ -11,6 +11,7 @@ from hf_reward_ext.best_of_n.preference_rows import preference_rows
 from hf_reward_ext.best_of_n.pruning import Pruning, warm_up_threshold
 from hf_reward_ext.best_of_n.resampling import Resampling
 from hf_reward_ext.best_of_n.sft_rows import sft_rows
+from hf_reward_ext.best_of_n.step_labels import label_steps
 from hf_reward_ext.best_of_n.stopping import BetaVotes, Drawn, ExpectedImprovement
 from hf_reward_ext.best_of_n.write import write_best_of_n
 from hf_reward_ext.best_of_n.writer import ResumableWriter
@@ -29,6 +30,7 @@ __all__ = [
     "ResumableWriter",
     "allocate_candidates",
     "best_within_budget",
+    "label_steps",
     "max_rank",
     "min_max",
     "preference_rows",

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
+
+from datasets import Dataset
 
 from hf_reward_ext.base.saving.atomic import check_target, naming_file, replace_file, replace_text
 from hf_reward_ext.base.saving.parts import Parts, describe_changes, has_fields
@@ -188,6 +190,15 @@ class ResumableWriter:
                 f"{self.path} was made of {len(finished['parts'])} parts, but {len(self._parts.digests)} were asked "
                 "for. Use the data of before, start again (`overwrite`), or choose another path."
             )
+
+
+def read_back(path: Path) -> Iterable[dict]:
+    """Read the rows of a finished file."""
+    if path.suffix == ".arrow":
+        yield from cast(Iterable[dict], Dataset.from_file(str(path)))
+        return
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        yield from map(json.loads, lines)
 
 
 def _read_info(path: Path) -> dict | None:

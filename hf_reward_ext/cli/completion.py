@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from hf_reward_ext.cli import bon, demo, env, evaluate, generate, judge, serve, train
+from hf_reward_ext.cli import bon, demo, env, evaluate, generate, judge, label_steps, serve, train
 from hf_reward_ext.cli.methods import METHODS
 from hf_reward_ext.cli.options import option
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
-COMPLETED = (demo, train, generate, bon, judge, evaluate, serve, env)
+COMPLETED = (demo, train, generate, bon, label_steps, judge, evaluate, serve, env)
 SHORT = "print a script that completes commands and options in a shell"
 DESCRIPTION = """\
 Prints a script that completes commands, options and their values. It needs the extra `completion`."""
@@ -58,7 +58,7 @@ def _whole_parser() -> ArgumentParser:
     whole.add_argument("--version", action="store_true", help="show the version")
     commands = whole.add_subparsers(metavar="COMMAND")
     for command in COMPLETED:
-        name = command.__name__.rpartition(".")[2]
+        name = command.__name__.rpartition(".")[2].replace("_", "-")
         if command is not train:
             commands.add_parser(name, help=command.SHORT, parents=[command.parser()], add_help=False)
             continue

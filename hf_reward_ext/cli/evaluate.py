@@ -1,4 +1,4 @@
-"""Command `hf-reward-ext evaluate`: pair accuracy on preference rows and benchmarks, and best-of-N curves."""
+"""Command `hf-reward-ext evaluate`: accuracy on pairs, benchmarks and steps, and best-of-N curves."""
 
 import json
 from collections.abc import Sequence
@@ -14,14 +14,16 @@ from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "measure a reward model on preference rows, benchmarks or candidates"
 DESCRIPTION = """\
-Measures how often a reward model or judge prefers the better response, with bootstrap intervals. Rows have the columns
-of the benchmark; best-of-n takes {prompt, completions, labels}."""
+Measures how often a reward model or judge prefers the better response, or finds the wrong step of a solution, with
+bootstrap intervals. Rows have the columns of the benchmark; best-of-n takes {prompt, completions, labels}."""
 EXAMPLES = (
     "--scorer outputs/elhsr --data outputs/data/pairs",
     "--scorer outputs/judge --format rewardbench --data allenai/reward-bench --split filtered --output rb.json",
     "--scorer outputs/elhsr --format best-of-n --data outputs/candidates.jsonl --plot curves.png",
+    "--scorer outputs/elhsr --format processbench --data Qwen/ProcessBench --split gsm8k --threshold 0",
 )
-FORMATS = ("preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n")
+_STEPS = ("processbench", "prmbench")
+FORMATS = ("preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n", *_STEPS)
 _FILES = ("output", "rows", "markdown", "plot")
 _PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
@@ -43,10 +45,16 @@ class EvaluationOptions:
         "model whose probabilities a training-free --scorer reads", metavar="NAME", kind="model", revision=True
     )
     format: str = option(
-        "columns of the rows: preference, rewardbench, rm-bench, judgebench, llmbar, best-of-n, or a benchmark of an "
-        "installed package",
+        "columns of the rows: preference, rewardbench, rm-bench, judgebench, llmbar, best-of-n, processbench, "
+        "prmbench, or a benchmark of an installed package",
         "preference",
         metavar="NAME",
+    )
+    threshold: Annotated[float | None, Number()] = option(
+        "least reward of an accepted step, with processbench and prmbench: 0 for log-odds, 0.5 for probabilities"
+    )
+    separator: str | None = option(
+        "text between steps, with processbench and prmbench; default: two line breaks", metavar="TEXT"
     )
     chat: bool | None = option(
         "send text prompts as a user's message; default: those of benchmarks, for models with a chat template"
@@ -98,6 +106,11 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
             raise ValueError("--rows goes with pairs, not with --format best-of-n")
         if self.chat is not None and self.format == "best-of-n":
             raise ValueError("--chat goes with pairs; prompts of candidates stay as they were sampled")
+        if self.format in _STEPS and self.threshold is None:
+            raise ValueError(f"--threshold is missing: the least reward of an accepted step of {self.format}")
+        for name in ("threshold", "separator"):
+            if getattr(self, name) is not None and self.format not in _STEPS:
+                raise ValueError(f"--{name} goes with --format {' or '.join(_STEPS)}")
         if self.plot and Path(self.plot).suffix.lower() not in _PLOTS:
             raise ValueError(f"--plot must end with one of {', '.join(_PLOTS)}, got {self.plot!r}")
 
@@ -154,10 +167,13 @@ def _read(options: EvaluateOptions, rows: Any) -> list:
     """Read and check the rows before a model is loaded; errors name the row."""
     from hf_reward_ext.evaluation.candidates import read_candidate_rows
     from hf_reward_ext.evaluation.evaluate import read_benchmark
+    from hf_reward_ext.evaluation.steps import read_step_rows
 
     rows = list(rows)
     if options.format == "best-of-n":
         read_candidate_rows(rows)
+    elif options.format in _STEPS:
+        read_step_rows(rows, options.format)
     else:
         read_benchmark(rows, options.format)
     return rows
@@ -167,7 +183,7 @@ def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.models import load_function
     from hf_reward_ext.cli.split_scorer import split_scorer
-    from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences
+    from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences, evaluate_steps
 
     extract = load_function(options.extract_answer, "--extract_answer", ("",)) if options.extract_answer else None
     settings: dict[str, Any] = dict(
@@ -178,6 +194,10 @@ def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     scorer = files.resume(split_scorer(loaded), options.seed)
     if options.format == "best-of-n":
         return evaluate_best_of_n(scorer, rows, extract_answer=extract, **settings)
+    if options.format in _STEPS:
+        given = {} if options.separator is None else {"separator": options.separator}
+        settings |= dict(threshold=options.threshold, conversational=options.chat, **given)
+        return evaluate_steps(scorer, rows, options.format, **settings)
     return evaluate_preferences(scorer, rows, options.format, conversational=options.chat, **settings)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 
-from hf_reward_ext.cli import bon, completion, evaluate, generate, judge, train
+from hf_reward_ext.cli import bon, completion, evaluate, generate, judge, label_steps, train
 from hf_reward_ext.cli.processes import leaves_work_to_another, own_rank
 
 COMMANDS = (*completion.COMPLETED, completion)
-SPLIT = (generate, bon, judge, evaluate)  # several processes share their rows
+SPLIT = (generate, bon, label_steps, judge, evaluate)  # several processes share their rows
 DESCRIPTION = "Reward models that act at generation time: train them, decode with them, judge, evaluate and serve."
 EXIT_CODES = "exit codes: 0 done, 1 an error while running, 2 an invalid command line"
 
@@ -64,7 +64,7 @@ def _quiet_process() -> Iterator[None]:
 
 def _command(arguments: list[str]):
     """Return the module of the command, which is the first argument."""
-    names = {command.__name__.rpartition(".")[2]: command for command in COMMANDS}
+    names = {command.__name__.rpartition(".")[2].replace("_", "-"): command for command in COMMANDS}
     parser = ArgumentParser(prog="hf-reward-ext", description=DESCRIPTION, epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=version("hf_reward_ext"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")

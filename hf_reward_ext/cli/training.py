@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from trl import get_dataset, get_peft_config, get_quantization_config
 
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS
 from hf_reward_ext.base.saving.atomic import check_folder
 from hf_reward_ext.base.training.disk import naming_folder
 from hf_reward_ext.cli.checkpoints import find_checkpoint
@@ -20,9 +21,10 @@ from hf_reward_ext.fast_slow import FastSlowRewardModel, FastSlowTrainer, JudgeT
 from hf_reward_ext.sla import RewardTransformer
 
 _PAIRS = [("chosen", "rejected"), ("chosen_ids", "rejected_ids")]
+_STEPS = ("prompt", "completions", "labels")
 _LABELED = [
     ("prompt", "completion", "label"),
-    ("prompt", "completions", "labels"),
+    _STEPS,
     ("prompt_ids", "completion_ids", "label"),
 ]
 
@@ -104,7 +106,10 @@ def _datasets(options: Training) -> tuple[Rows, Rows | None]:
         name = script.dataset_name
         splits = load_splits(name, script.dataset_config, script.dataset_streaming)
     rows = take_split(splits, script.dataset_train_split, name, "--dataset_train_split")
-    check_columns(rows, name, *_PAIRS, *(_LABELED if method == "elhsr" else []))
+    if getattr(options.training, "loss_type", None) == STEP_LOSS:
+        check_columns(rows, name, _STEPS)
+    else:
+        check_columns(rows, name, *_PAIRS, *(_LABELED if method == "elhsr" else []))
     held_out = None
     if script.eval_dataset_name:
         name = script.eval_dataset_name

@@ -1,6 +1,5 @@
 """Loop of all commands that read rows: in batches, resumable, with a progress bar."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import set_seed
 
@@ -18,7 +16,7 @@ from hf_reward_ext.base.preference.validation import naming_row, read_prompt
 from hf_reward_ext.base.saving.atomic import check_target
 from hf_reward_ext.base.saving.fingerprint import model_files
 from hf_reward_ext.base.saving.json_values import digest
-from hf_reward_ext.best_of_n import ResumableWriter
+from hf_reward_ext.best_of_n.writer import ResumableWriter, read_back
 from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_function
 from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function, is_training_free, is_url
 from hf_reward_ext.cli.processes import count_processes, own_rank
@@ -291,15 +289,6 @@ def write_page(options: OutputOptions, results: Iterable[dict]) -> None:
 
     count = write_html(options.html, results)
     print(f"{count} rows in {options.html}")
-
-
-def read_back(path: Path) -> Iterable[dict]:
-    """Read the rows of a finished file."""
-    if path.suffix == ".arrow":
-        yield from cast(Iterable[dict], Dataset.from_file(str(path)))
-        return
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        yield from map(json.loads, lines)
 
 
 def report(command: str, options: OutputOptions, results: Iterable[dict], summary: dict[str, Any]) -> dict:

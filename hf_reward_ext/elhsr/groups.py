@@ -14,6 +14,7 @@ from hf_reward_ext.base.preference.pairs import (
     tokenize_preference,
 )
 from hf_reward_ext.base.preference.rows import check_pairs, check_rows, has_pair_ids
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_rows
 from hf_reward_ext.base.preference.validation import (
     Messages,
     is_chat,
@@ -27,7 +28,7 @@ from hf_reward_ext.base.preference.validation import (
 
 logger = logging.getLogger(__name__)
 GROUP_COLUMNS = ["prompt_ids", "completion_ids", "labels"]
-SHARES = ("bce", "hinge", "centroids")  # losses with labels from 0 to 1
+SHARES = ("bce", "hinge", "centroids", "step_bce")  # losses with labels from 0 to 1
 _FORMATS = (
     "{prompt, completion, label}, {prompt, completions, labels}, {prompt, chosen, rejected} or {chosen, rejected}"
 )
@@ -108,6 +109,9 @@ def check_group_rows(dataset: Dataset | IterableDataset, loss_type: str, name: s
     """
     dataset = plain_dataset(dataset, name)
     if "cache" in columns_of(dataset):
+        return
+    if loss_type == STEP_LOSS:
+        check_step_rows(dataset, name)
         return
     if _has_pairs(columns_of(dataset)):
         check_pairs(rows_to_check(dataset), name)

@@ -112,6 +112,7 @@ def count_items(loss_type: str, labels: CompletionRewards) -> int:
 
 LOSSES = {
     "bce": bce_loss,
+    "step_bce": bce_loss,  # on the rewards of steps
     "hinge": hinge_loss,
     "pairwise": pairwise_loss,
     "infonca": infonca_loss,

@@ -13,9 +13,9 @@ def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -
         rewards, labels: Rewards and labels (0 or 1), one array per prompt.
 
     Returns:
-        `dict` with `accuracy` (sign of the reward against the label), `auc` (missing if all labels are equal) and, over
-        the prompts with several candidates, `best_of_n` (share whose highest reward is correct) and `pass_at_1`
-        (mean label).
+        `dict` with `accuracy` (sign of the reward against the label), `auc` (missing if all are right or all are wrong)
+        and, over the prompts with several candidates, `best_of_n` (share whose highest reward is correct) and
+        `pass_at_1` (mean label).
 
     Example:
     ```python
@@ -25,7 +25,7 @@ def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -
     """
     flat_rewards, flat_labels = np.concatenate(rewards), np.concatenate(labels)
     metrics = {"accuracy": float(((flat_rewards > 0) == (flat_labels > 0.5)).mean())}
-    if flat_labels.min() < flat_labels.max():
+    if 0 < (flat_labels > 0.5).mean() < 1:
         from sklearn.metrics import roc_auc_score  # importing it takes a second
 
         metrics["auc"] = float(roc_auc_score(flat_labels > 0.5, flat_rewards))
@@ -37,8 +37,8 @@ def group_metrics(rewards: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -
 
 
 def fit_calibration(rewards: np.ndarray, labels: np.ndarray) -> list[float] | None:
-    """Fit slope and intercept of the logistic map from reward to probability; `None` if all labels are equal."""
-    if labels.min() == labels.max():
+    """Fit slope and intercept of the map from reward to probability; `None` if all are right or all are wrong."""
+    if not 0 < (labels > 0.5).mean() < 1:
         return None
     from sklearn.linear_model import LogisticRegression  # importing it takes a second
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hf_reward_ext.base.lm.layers import check_streams
@@ -14,7 +14,7 @@ from hf_reward_ext.base.saving.base_pointer import base_pointer, check_base
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.saving.model import BaseRewardModel, tokenizer_path
 from hf_reward_ext.base.scoring.scorer import Scorer
-from hf_reward_ext.base.training.token_rewards import masked_sum
+from hf_reward_ext.base.training.token_rewards import at_step_ends, masked_sum
 from hf_reward_ext.elhsr.model_card import card_text
 from hf_reward_ext.elhsr.model_config import ELHSRModelConfig
 from hf_reward_ext.elhsr.policy import require_states
@@ -93,18 +93,24 @@ class ELHSRModel(BaseRewardModel):
         )
 
     def forward(
-        self, hidden_states: HiddenStates, completion_mask: Bool[Tensor, "batch seq"]
-    ) -> Float[Tensor, " batch"]:
+        self,
+        hidden_states: HiddenStates,
+        completion_mask: Bool[Tensor, "batch seq"],
+        step_ends: Int[Tensor, "batch steps"] | None = None,
+    ) -> Float[Tensor, " batch"] | Float[Tensor, "batch steps"]:
         """
-        Compute the reward of each completion.
+        Compute the reward of each completion, or of its prefixes.
 
         Args:
             hidden_states (`tuple` of `torch.Tensor`, or `torch.Tensor` of shape `(batch, seq, features)`):
                 `hidden_states` of the policy (entries the head does not read may be `None`), or computed features.
             completion_mask (`torch.Tensor` of shape `(batch, seq)`): `True` on completion tokens, EOS included.
+            step_ends (`torch.Tensor` of shape `(batch, steps)`, *optional*): Position of the last token of each step;
+                -1 fills rows with fewer steps.
 
         Returns:
             `torch.Tensor` of shape `(batch,)`: rewards, float32; a logit of correctness after training with `"bce"`.
+            With `step_ends` `(batch, steps)`: rewards of the prefixes that end there, NaN where it is -1.
 
         Raises:
             ValueError: If the features have another width or NaN, or a row has no completion token.
@@ -116,9 +122,13 @@ class ELHSRModel(BaseRewardModel):
                 f"Row {row} of `completion_mask` marks no token, but the reward is a mean over completion tokens. "
                 "Leave empty completions out."
             )
-        gates, rewards = self.token_rewards(hidden_states)
-        rewards = gated_mean(gates, rewards, completion_mask)
-        if rewards.isnan().any():
+        if step_ends is None:
+            rewards = gated_mean(*self.token_rewards(hidden_states), completion_mask)
+            broken = rewards.isnan()
+        else:
+            rewards = at_step_ends(self.prefix_rewards(hidden_states, completion_mask), step_ends)
+            broken = rewards.isnan() & (step_ends >= 0)
+        if broken.any():
             raise ValueError(
                 "The features hold NaN at a completion token, so its reward is undefined. "
                 "Run the policy in bfloat16 or float32 instead of float16, or check for an empty attention mask."
@@ -155,6 +165,12 @@ class ELHSRModel(BaseRewardModel):
         if self.config.attention:
             return outputs[..., 0].clamp(-_MAX_ATTENTION, _MAX_ATTENTION).exp(), rewards
         return outputs[..., 0].sigmoid(), rewards
+
+    def prefix_rewards(
+        self, hidden_states: HiddenStates, completion_mask: Bool[Tensor, "batch seq"]
+    ) -> Float[Tensor, "batch seq"]:
+        """Return the reward of the completion up to each token, float32; arguments as for the call."""
+        return prefix_gated_mean(*self.token_rewards(hidden_states), completion_mask.bool())
 
     def select_features(self, hidden_states: HiddenStates) -> Float[Tensor, "batch seq features"]:
         """Return the selected layers, concatenated.

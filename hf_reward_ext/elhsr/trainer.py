@@ -1,5 +1,6 @@
 """Trainer of an ELHSR head, based on TRL's `RewardTrainer`."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -7,12 +8,14 @@ from uuid import uuid4
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from jaxtyping import Float
 from torch import Tensor
 from transformers import EarlyStoppingCallback, set_seed
 from transformers.trainer_utils import TrainOutput
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.datasets import columns_of
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_labels, prepare_step_dataset
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
@@ -43,7 +46,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         args ([`ELHSRConfig`], *optional*): Training arguments.
         train_dataset (`Dataset` or `IterableDataset`): Rows `{prompt, completion, label}`,
             `{prompt, completions, labels}`, preference pairs, or `{prompt_ids, completion_ids, label}`; see
-            [`group_by_prompt`].
+            [`group_by_prompt`]. With `loss_type="step_bce"` rows of steps, see [`read_labeled_steps`].
         eval_dataset (*optional*): Rows of the same formats. Default: `validation_fraction` of the prompts of a
             map-style dataset.
         processing_class (*optional*): Tokenizer of the policy. Default: loaded by the policy's name.
@@ -69,7 +72,7 @@ class ELHSRTrainer(BaseRewardTrainer):
     _tag_names = ["trl", "hf-reward-ext", "elhsr"]
     _name = "ELHSR"
     _card_settings = ["loss_type", "learning_rate", "num_train_epochs"]
-    _columns = [*GROUP_COLUMNS, "cache", "row", "width"]
+    _columns = [*GROUP_COLUMNS, "step_ends", "cache", "row", "width"]
 
     def __init__(
         self,
@@ -154,11 +157,16 @@ class ELHSRTrainer(BaseRewardTrainer):
         if isinstance(dataset, IterableDataset) or args.validation_fraction == 0 or "cache" in columns_of(dataset):
             return dataset, None
         groups = cast(Dataset, self._group(dataset, processing_class, args, "train"))
-        if len(groups) < 2:
+        prompts: dict[tuple, list[int]] = {}
+        for number, ids in enumerate(groups["prompt_ids"]):
+            prompts.setdefault(tuple(ids), []).append(number)
+        if len(prompts) < 2:
             return groups, None
-        check_labels(groups, args.loss_type)
-        parts = groups.train_test_split(test_size=args.validation_fraction, seed=args.seed)
-        return parts["train"], parts["test"]
+        _check_labels(groups, args.loss_type)
+        rows = Dataset.from_dict({"rows": list(prompts.values())})
+        parts = rows.train_test_split(test_size=args.validation_fraction, seed=args.seed)
+        train, test = (groups.select([row for own in parts[part]["rows"] for row in own]) for part in ("train", "test"))
+        return train, test
 
     def _collator(self, args, processing_class):
         return GroupCollator(self._caches, self._run_policy, args.pad_to_multiple_of)
@@ -169,7 +177,7 @@ class ELHSRTrainer(BaseRewardTrainer):
             self._check_caches(groups, dataset_name)  # pyright: ignore[reportArgumentType]
             return groups
         if dataset_name == "train" and isinstance(groups, Dataset):
-            check_labels(groups, args.loss_type)
+            _check_labels(groups, args.loss_type)
             set_completion_start(self._head.config, groups["prompt_ids"][:], processing_class)
         return self._with_features(groups, args, dataset_name)
 
@@ -181,7 +189,18 @@ class ELHSRTrainer(BaseRewardTrainer):
             )
 
     def _group(self, dataset, processing_class, args: ELHSRConfig, name: str) -> Dataset | IterableDataset:
-        """Group rows by prompt, without running the policy."""
+        """Group rows by prompt, without running the policy; a response with labeled steps is a group of its own."""
+        if args.loss_type == STEP_LOSS and "step_ends" not in columns_of(dataset):
+            steps = prepare_step_dataset(
+                dataset,
+                processing_class,
+                separator=cast(str, args.step_separator),
+                max_length=args.max_length,
+                num_proc=args.dataset_num_proc,
+                name=name,
+                chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
+            )
+            return steps.map(_as_group)
         return group_by_prompt(
             dataset,
             processing_class,
@@ -208,10 +227,11 @@ class ELHSRTrainer(BaseRewardTrainer):
         if where == "none":
             return groups.add_column("width", [width] * len(groups))  # pyright: ignore[reportCallIssue]
         cache_name = self._fill_cache(groups, args, name, where)
+        kept = [column for column in ("labels", "step_ends") if column in groups.column_names]
         return Dataset.from_list(
             [
-                {"cache": cache_name, "row": row, "labels": labels, "width": width}
-                for row, labels in enumerate(groups["labels"])
+                {"cache": cache_name, "row": row, "width": width, **{column: group[column] for column in kept}}
+                for row, group in enumerate(cast(Iterable[dict], groups.select_columns(kept)))
             ]
         )
 
@@ -245,8 +265,7 @@ class ELHSRTrainer(BaseRewardTrainer):
     def _batch_loss(self, model, inputs) -> BatchLoss:
         labels = inputs["labels"]
         given = ~labels.isnan()
-        rewards = model(inputs["features"], inputs["completion_mask"])
-        by_prompt = torch.full_like(labels, torch.nan).masked_scatter(given, rewards)
+        by_prompt = _rewards(model, inputs)
         counts = self._count_items(inputs)["items"]
         losses = [
             self._prompt_loss(own[one], label[one]) for own, label, one in zip(by_prompt, labels, given, strict=True)
@@ -277,7 +296,10 @@ class ELHSRTrainer(BaseRewardTrainer):
         return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     def _evaluation_metrics(self, metrics, prefix):
-        return group_metrics(*zip(*self._evaluated, strict=True))
+        rewards, labels = zip(*self._evaluated, strict=True)
+        if self.args.loss_type == STEP_LOSS:  # steps are no candidates, of which the best would be chosen
+            rewards, labels = (list(np.concatenate(parts)[:, None]) for parts in (rewards, labels))
+        return group_metrics(rewards, labels)
 
     def train(self, *args, **kwargs):
         """Train, keep the best epoch, fold the standardization, and calibrate on the held-out prompts."""
@@ -302,11 +324,29 @@ class ELHSRTrainer(BaseRewardTrainer):
         sets = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset]
         for dataset in sets:
             for batch in self.get_eval_dataloader(dataset):  # pyright: ignore[reportArgumentType]
-                labels = batch["labels"]
-                rewards = self._head(batch["features"], batch["completion_mask"])
-                self._remember(torch.full_like(labels, torch.nan).masked_scatter(~labels.isnan(), rewards), labels)
+                self._remember(_rewards(self._head, batch), batch["labels"])
         rewards, labels = (np.concatenate(parts) for parts in zip(*self._evaluated, strict=True))
         return rewards, labels
 
     def _card(self) -> CardText:
         return card_text(self._head.config, self._card_name(), self._card_name())
+
+
+def _rewards(head, batch: dict[str, Tensor]) -> Float[Tensor, "prompts width"]:
+    """Return the rewards of candidates, or of steps, in the form of their labels."""
+    if "step_ends" in batch:
+        return head(batch["features"], batch["completion_mask"], batch["step_ends"])
+    labels = batch["labels"]
+    rewards = head(batch["features"], batch["completion_mask"])
+    return torch.full_like(labels, torch.nan).masked_scatter(~labels.isnan(), rewards)
+
+
+def _as_group(row: dict) -> dict:
+    return {"completion_ids": [row["completion_ids"]]}
+
+
+def _check_labels(groups: Dataset, loss_type: str) -> None:
+    if loss_type == STEP_LOSS:
+        check_step_labels(groups)
+    else:
+        check_labels(groups, loss_type)

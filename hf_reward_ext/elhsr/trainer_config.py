@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from transformers import IntervalStrategy
 from transformers.trainer_utils import SaveStrategy
 
+from hf_reward_ext.base.training.step_options import check_step_separator
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 
@@ -22,8 +23,11 @@ class ELHSRConfig(BaseRewardConfig):
 
     Parameters:
         loss_type (`str`, defaults to `"bce"`): Loss on rewards: `"bce"` (the paper's), `"hinge"`, `"pairwise"`,
-            `"infonca"` or `"nca"`. The last three compare candidates of one prompt. `"centroids"` needs no training:
-            see [`fit_centroids`].
+            `"infonca"` or `"nca"`, which compare candidates of one prompt. `"centroids"` needs no training: see
+            [`fit_centroids`]. `"step_bce"` (ours) is for rows with a label of each step: the cross-entropy of the
+            reward of the response up to each step.
+        step_separator (`str`, *optional*): Text between steps, required for `"step_bce"`: `"\n"` for most of TRL's
+            data, `""` for rows of [`label_steps`].
         target_temperature (`float`, defaults to 0.01): Temperature of the soft labels of `"infonca"` and `"nca"`.
         layers (`list[int]`, *optional*): Hidden states to read (0 embedding, -1 after the final norm). Default: all.
         gate (`bool`, defaults to `True`): Whether to learn a weight for each token.
@@ -58,7 +62,7 @@ class ELHSRConfig(BaseRewardConfig):
     }
     _choices = {
         **BaseRewardConfig._choices,
-        "loss_type": ("bce", "hinge", "pairwise", "infonca", "nca", "centroids"),
+        "loss_type": ("bce", "hinge", "pairwise", "infonca", "nca", "centroids", "step_bce"),
         "features": ("hidden_states", "logits"),
         "feature_cache": ("memory", "disk", "none"),
     }
@@ -71,9 +75,11 @@ class ELHSRConfig(BaseRewardConfig):
     }
     _activation_checkpointing: ClassVar[bool] = False  # a linear head has nothing to checkpoint
 
-    loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca", "centroids"] = field(
-        default="bce", metadata={"help": "Loss on the rewards: bce, hinge, pairwise, infonca, nca or centroids."}
+    loss_type: Literal["bce", "hinge", "pairwise", "infonca", "nca", "centroids", "step_bce"] = field(
+        default="bce",
+        metadata={"help": "Loss on the rewards: bce, hinge, pairwise, infonca, nca, centroids or step_bce."},
     )
+    step_separator: str | None = field(default=None, metadata={"help": "Text between steps, with loss_type=step_bce."})
     target_temperature: float = field(
         default=0.01, metadata={"help": "Temperature of the soft labels of infonca and nca."}
     )
@@ -133,6 +139,12 @@ class ELHSRConfig(BaseRewardConfig):
             raise ValueError(
                 "`loss_type='centroids'` must be used without `attention` and `mlp_size`, which need training, got "
                 f"`attention={self.attention}` and `mlp_size={self.mlp_size}`. Leave them out."
+            )
+        check_step_separator(self.loss_type, self.step_separator)
+        if self.loss_type == "step_bce" and self.max_candidates_per_prompt is not None:
+            raise ValueError(
+                "`max_candidates_per_prompt` must be None with `loss_type='step_bce'`, whose rows are single "
+                f"responses, got {self.max_candidates_per_prompt}. Leave it out."
             )
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(

@@ -10,7 +10,7 @@ from hf_reward_ext.base.scoring.scorer import as_single_scorer
 from hf_reward_ext.base.stats.intervals import check_interval
 from hf_reward_ext.evaluation.curves import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.results import BestOfNEvaluation
-from hf_reward_ext.evaluation.scoring import score_candidates
+from hf_reward_ext.evaluation.scoring import score_completions
 
 
 def evaluate_best_of_n(
@@ -59,7 +59,7 @@ def evaluate_best_of_n(
     check_count("batch_size", batch_size)
     prompts, completions, correct = read_candidate_rows(dataset)
     resolved = as_single_scorer(scorer, tokenizer, batch_size)
-    rewards = score_candidates(prompts, completions, resolved, batch_size, show_progress)
+    rewards = np.stack(score_completions(prompts, completions, resolved, batch_size, show_progress))
     answered = np.array(~np.isnan(rewards).all(1))
     if not answered.any():
         raise ValueError(

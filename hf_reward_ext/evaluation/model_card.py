@@ -14,7 +14,10 @@ _DATASETS = {
     "rm-bench": ("RM-Bench", "THU-KEG/RM-Bench"),
     "judgebench": ("JudgeBench", "ScalerLab/JudgeBench"),
     "llmbar": ("LLMBar", "princeton-nlp/LLMBar"),
+    "processbench": ("ProcessBench", "Qwen/ProcessBench"),
+    "prmbench": ("PRMBench", "hitsmy/PRMBench_Preview"),
 }
+_F1 = ("f1", "negative_f1", "prm_score")  # estimates that are means of precision and recall
 
 
 def eval_results(
@@ -53,7 +56,7 @@ def eval_results(
             dataset_type=kind,
             dataset_name=name,
             dataset_split=dataset_split,
-            metric_type="accuracy",
+            metric_type="f1" if key.partition("/")[0] in _F1 else "accuracy",
             metric_name=key,
             metric_value=round(estimate.value, 6),
             metric_args={

@@ -45,6 +45,49 @@ class BenchmarkEvaluation(dict[str, Estimate]):
         )
         return estimates_to_markdown(self, what)
 
+    def to_dict(self) -> dict:
+        """Return the values as JSON values."""
+        return {
+            "format": self.format,
+            "scorer": self.scorer,
+            "num_rows": len(self.rows),
+            "num_unanswered": self.num_unanswered,
+            "confidence": self.confidence,
+            "estimates": {name: estimate._asdict() for name, estimate in self.items()},
+        }
+
+    def to_dataset(self) -> Dataset:
+        """Return one row per estimate: `name`, `value`, `lower`, `upper`."""
+        return estimates_to_dataset(self)
+
+    def rows_to_dataset(self) -> Dataset:
+        """Return one row per row of the evaluated data, with scores and correctness."""
+        return Dataset.from_list(self.rows)
+
+    def plot(self, path: str | Path) -> None:
+        """Write a bar for each estimate, with its interval. Requires matplotlib."""
+        plot_estimates(self, path, title=f"{self.scorer} on {self.format}")
+
+    def to_eval_results(
+        self, dataset_name: str | None = None, dataset_type: str | None = None, dataset_split: str | None = None
+    ) -> list[EvalResult]:
+        """
+        Return the model-card metadata, one entry per estimate; add it with [`add_to_model_card`].
+
+        Args:
+            dataset_name, dataset_type (`str`, *optional*): Title of the dataset, and name on the Hub. Default: those of
+                the benchmark.
+            dataset_split (`str`, *optional*): Name of the split.
+
+        Raises:
+            ValueError: For plain preference rows without a name.
+        """
+        return eval_results(self, self._benchmark(), self.confidence, dataset_name, dataset_type, dataset_split)
+
+    def _benchmark(self) -> str:
+        """Return the name of the benchmark, whose dataset is known."""
+        return self.format
+
     def _settings(self) -> str:
         """Return further settings for the description."""
         return ""
@@ -71,57 +114,14 @@ class PreferenceEvaluation(BenchmarkEvaluation):
     ```
     """
 
-    def to_dict(self) -> dict:
-        """Return the values as JSON values."""
-        return {
-            "format": self.format,
-            "scorer": self.scorer,
-            "num_rows": len(self.rows),
-            "num_unanswered": self.num_unanswered,
-            "confidence": self.confidence,
-            "estimates": {name: estimate._asdict() for name, estimate in self.items()},
-        }
-
-    def to_dataset(self) -> Dataset:
-        """Return one row per estimate: `name`, `value`, `lower`, `upper`."""
-        return estimates_to_dataset(self)
-
-    def rows_to_dataset(self) -> Dataset:
-        """Return one row per row of the evaluated data, with scores and correctness."""
-        return Dataset.from_list(self.rows)
-
-    def plot(self, path: str | Path) -> None:
-        """Write a bar for each estimate, with its interval. Requires matplotlib."""
-        plot_estimates(self, path, title=f"{self.scorer} on {self.format}")
-
     def calibration(self, num_bins: int = 10) -> Calibration:
         """Return the calibration of the Bradley-Terry probability of the margins; see [`bradley_terry_calibration`]."""
         margins = [margin for row in self.rows for margin in row["margins"] if margin is not None]
         return bradley_terry_calibration(np.array(margins), num_bins=num_bins)
 
-    def to_eval_results(
-        self, dataset_name: str | None = None, dataset_type: str | None = None, dataset_split: str | None = None
-    ) -> list[EvalResult]:
-        """
-        Return the model-card metadata, one entry per estimate; add it with [`add_to_model_card`].
-
-        Args:
-            dataset_name, dataset_type (`str`, *optional*): Title of the dataset, and name on the Hub. Default: those of
-                the benchmark.
-            dataset_split (`str`, *optional*): Name of the split.
-
-        Raises:
-            ValueError: For plain preference rows without a name.
-        """
+    def _benchmark(self) -> str:
         version_2 = self.format == "rewardbench" and any(len(row["margins"]) > 1 for row in self.rows)
-        return eval_results(
-            self,
-            "rewardbench-2" if version_2 else self.format,
-            self.confidence,
-            dataset_name,
-            dataset_type,
-            dataset_split,
-        )
+        return "rewardbench-2" if version_2 else self.format
 
 
 class BestOfNEvaluation(dict[str, Curve]):

@@ -69,15 +69,14 @@ def score_rows(
     return scored
 
 
-def score_candidates(
-    prompts: Sequence, completions: Sequence[Sequence], scorer: Scorer, batch_size: int, show_progress=None
-) -> np.ndarray:
-    """Return the rewards `(prompts, candidates)`, NaN for missing ones; arguments as for [`score_rows`]."""
+def score_completions(
+    prompts: Sequence, completions: Sequence[Sequence], scorer: Scorer, batch_size: int, show_progress: bool | None
+) -> list[np.ndarray]:
+    """Return the rewards `(completions,)` of each prompt, NaN for missing ones; arguments as for [`score_rows`]."""
     groups = [[(prompt, text) for text in group] for prompt, group in zip(prompts, completions, strict=True)]
     _check(groups, scorer)
-    return _call(scorer, [item for group in groups for item in group], batch_size, show_progress).reshape(
-        len(prompts), -1
-    )
+    scores = _call(scorer, [item for group in groups for item in group], batch_size, show_progress)
+    return np.split(scores, np.cumsum([len(group) for group in groups])[:-1])
 
 
 def _judged(rows, scorer: PairScorer, batch_size: int, show_progress: bool | None) -> list[ScoredRow]:

@@ -1,15 +1,20 @@
 """Evaluation of rewards of steps: which steps of a solution are wrong."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
+from typing import Literal
 
 import numpy as np
 
 from hf_reward_ext.base.options import check_choice, check_count, check_number
-from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
+from hf_reward_ext.base.scoring.scorer import as_single_scorer
 from hf_reward_ext.base.stats.intervals import Estimate, check_interval
 from hf_reward_ext.evaluation.benchmarks.rows import read_rows
 from hf_reward_ext.evaluation.benchmarks.step_rows import STEP_BENCHMARKS, StepBenchmark, StepRow
 from hf_reward_ext.evaluation.results import BenchmarkEvaluation
+from hf_reward_ext.evaluation.scoring import score_completions
+
+StepFormat = Literal["processbench", "prmbench"]
 
 
 class StepEvaluation(BenchmarkEvaluation):
@@ -41,6 +46,9 @@ class StepEvaluation(BenchmarkEvaluation):
         )
         self.threshold = threshold
 
+    def to_dict(self) -> dict:
+        return {**super().to_dict(), "threshold": self.threshold}
+
     def _settings(self) -> str:
         return f", threshold {self.threshold:g}"
 
@@ -48,12 +56,14 @@ class StepEvaluation(BenchmarkEvaluation):
 def evaluate_steps(
     scorer,
     dataset: Iterable[dict],
-    format: str = "processbench",
+    format: StepFormat = "processbench",
     *,
     threshold: float,
     separator: str = "\n\n",
     tokenizer=None,
+    conversational: bool | None = None,
     batch_size: int = 16,
+    show_progress: bool | None = None,
     confidence: float = 0.95,
     num_resamples: int = 2000,
     seed: int = 0,
@@ -79,7 +89,10 @@ def evaluate_steps(
             chosen on other rows.
         separator (`str`, *optional*, defaults to two line breaks): Text between steps.
         tokenizer (*optional*): Tokenizer of a model that is passed as an object.
-        batch_size (`int`, *optional*, defaults to 16): Number of prefixes per forward.
+        conversational (`bool`, *optional*): Whether to convert problems to a user message. Default: for models whose
+            tokenizer has a chat template.
+        batch_size (`int`, *optional*, defaults to 16): Number of prefixes per call of the scorer.
+        show_progress (`bool`, *optional*): Whether to show a progress bar. Default: for five batches or more.
         confidence, num_resamples, seed: Settings of the bootstrap over rows within subsets.
 
     Returns:
@@ -97,16 +110,18 @@ def evaluate_steps(
     check_interval(confidence, num_resamples)
     check_count("batch_size", batch_size)
     check_number("threshold", threshold)
-    check_choice("format", format, tuple(STEP_BENCHMARKS))
+    rows = read_step_rows(dataset, format)
     benchmark = STEP_BENCHMARKS[format]
-    rows = read_rows(dataset, benchmark.columns, benchmark.read, benchmark.what)
     resolved = as_single_scorer(scorer, tokenizer, batch_size)
-    rewards = [_prefix_rewards(row, resolved, separator) for row in rows]
+    if conversational is None:
+        conversational = resolved.reads_messages
+    prompts = [[{"role": "user", "content": row.prompt}] if conversational else row.prompt for row in rows]
+    prefixes = [[separator.join(row.steps[:number]) for number in range(1, len(row.steps) + 1)] for row in rows]
+    rewards = score_completions(prompts, prefixes, resolved, batch_size, show_progress)
+    is_answered = [not np.isnan(own).any() for own in rewards]
     groups: dict[str, list[list[float]]] = {}
-    for row, own in zip(rows, rewards, strict=True):
-        if own is not None:
-            accepted = [reward >= threshold for reward in own]
-            groups.setdefault(row.subset, []).append(benchmark.counts(row, accepted))
+    for row, own in compress(zip(rows, rewards, strict=True), is_answered):
+        groups.setdefault(row.subset, []).append(benchmark.counts(row, (own >= threshold).tolist()))
     if not groups:
         raise ValueError(
             f"`{resolved.__name__}` must answer all steps of at least one row, got `None` for one of each of "
@@ -118,18 +133,28 @@ def evaluate_steps(
         scorer=resolved.__name__,
         confidence=confidence,
         threshold=threshold,
-        rows=[{"id": row.name, "subset": row.subset, "rewards": own} for row, own in zip(rows, rewards, strict=True)],
-        num_unanswered=sum(own is None for own in rewards),
+        rows=[
+            {"id": row.name, "subset": row.subset, "rewards": own.tolist() if answered else None}
+            for row, own, answered in zip(rows, rewards, is_answered, strict=True)
+        ],
+        num_unanswered=is_answered.count(False),
     )
 
 
-def _prefix_rewards(row: StepRow, scorer: Scorer, separator: str) -> list[float] | None:
-    """Return the reward of the solution up to each step; `None` if one has none."""
-    prefixes = [separator.join(row.steps[: number + 1]) for number in range(len(row.steps))]
-    prompt = [{"role": "user", "content": row.prompt}] if scorer.reads_messages else row.prompt
-    rewards = scorer([prompt] * len(prefixes), prefixes)
-    known = [reward for reward in rewards if reward is not None]
-    return known if len(known) == len(rewards) else None
+def read_step_rows(dataset: Iterable[dict], format: StepFormat) -> list[StepRow]:
+    """
+    Read all rows of a benchmark of steps.
+
+    Args:
+        dataset (`Dataset` or `list` of `dict`): Rows to read.
+        format (`str`): Name of the benchmark, see [`evaluate_steps`].
+
+    Raises:
+        ValueError: If `format` is unknown, or a row is invalid; the message names the row.
+    """
+    check_choice("format", format, tuple(STEP_BENCHMARKS))
+    benchmark = STEP_BENCHMARKS[format]
+    return read_rows(dataset, benchmark.columns, benchmark.read, benchmark.what)
 
 
 def _estimates(
@@ -150,7 +175,7 @@ def _estimates(
     else:
         overall = benchmark.values(np.sum(list(sums.values()), axis=0))
     named = dict(overall)
-    for subset, values in of_subsets.items():
+    for subset, values in of_subsets.items() if set(of_subsets) != {""} else ():
         named |= {f"{key}/{subset}": value for key, value in values.items()}
     edges = [(1 - confidence) / 2, (1 + confidence) / 2]
     return {

@@ -1,32 +1,12 @@
 """Advantages of the tokens of completions from the rewards of their steps."""
 
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 _LEAST_DEVIATION = 1e-4  # as in TRL
-
-
-def step_ends(tokenizer: Any, ids: Sequence[int], steps: Sequence[str]) -> list[int]:
-    """
-    Return the index of the last token of each step.
-
-    A token that ends one step and begins the next belongs to the first. The last step ends with the last token, EOS.
-
-    Args:
-        tokenizer: Tokenizer of the policy.
-        ids (`list[int]`): Token ids of a completion.
-        steps (`list[str]`): Steps of its text, without special tokens.
-    """
-    prefixes = tokenizer.batch_decode([ids[: end + 1] for end in range(len(ids))], skip_special_tokens=True)
-    lengths = list(accumulate(map(len, prefixes), max))  # half a character may be longer than the whole
-    ends = accumulate(map(len, steps))
-    found = [next((index for index, length in enumerate(lengths) if length >= end), len(ids) - 1) for end in ends]
-    return [*found[:-1], len(ids) - 1]
 
 
 def step_advantages(

@@ -7,7 +7,8 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from hf_reward_ext.base.options import check_number
-from hf_reward_ext.rewards.step_advantages import step_advantages, step_ends
+from hf_reward_ext.base.preference.step_ends import find_step_ends
+from hf_reward_ext.rewards.step_advantages import step_advantages
 from hf_reward_ext.rewards.step_reward import StepReward
 from hf_reward_ext.rewards.steps import split_steps
 
@@ -90,7 +91,7 @@ class StepGRPOTrainer(GRPOTrainer):
         ]
         rewards = self.step_reward.step_rewards(prompts, completions)
         ends = [
-            step_ends(tokenizer, own, split_steps(text, self.step_reward.marks)) if own else []
+            find_step_ends(tokenizer, own, split_steps(text, self.step_reward.marks)) if own else []
             for own, text in zip(ids, texts, strict=True)
         ]
         values = [reward for own in rewards for reward in own or ()]

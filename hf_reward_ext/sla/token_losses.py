@@ -7,13 +7,13 @@ vanish.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from hf_reward_ext.base.training.loss import LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss
-from hf_reward_ext.base.training.token_rewards import masked_mean, masked_sum
+from hf_reward_ext.base.training.token_rewards import at_step_ends, masked_mean, masked_sum, prefix_means
 
 TokenRewards = Float[Tensor, "batch seq"]
 Mask = Bool[Tensor, "batch seq"]
@@ -115,6 +115,42 @@ def token_ce_loss(
             (-rejected, rejected_mask, "rejected_tokens"),
         )
     ]
+
+
+def step_bce_loss(rewards: Float[Tensor, "batch steps"], labels: Float[Tensor, "batch steps"]) -> LossTerm:
+    r"""
+    Return the cross-entropy of the rewards of steps, mean over all steps of the batch (ours).
+
+    $$ L = -\operatorname{mean} [y_k \log\sigma(R_k) + (1 - y_k) \log\sigma(-R_k)] $$
+
+    Args:
+        rewards (`torch.Tensor` of shape `(batch, steps)`): $R_k$, see [`step_rewards`].
+        labels (`torch.Tensor` of shape `(batch, steps)`): $y_k$ from 0 to 1; NaN fills rows with fewer steps.
+
+    Example:
+    ```python
+    >>> total_loss([step_bce_loss(torch.tensor([[0.0, torch.nan]]), torch.tensor([[1.0, torch.nan]]))])  # log 2
+    tensor(0.6931)
+    ```
+    """
+    given = ~labels.isnan()
+    losses = F.binary_cross_entropy_with_logits(rewards.where(given, 0), labels.where(given, 0), reduction="none")
+    return LossTerm(NAME, masked_sum(losses, given), given.sum(-1), "steps")
+
+
+def step_rewards(
+    rewards: TokenRewards, mask: Mask, step_ends: Int[Tensor, "batch steps"]
+) -> Float[Tensor, "batch steps"]:
+    """
+    Return the mean token reward of the completion up to the end of each step; NaN where `step_ends` is -1.
+
+    Example:
+    ```python
+    >>> step_rewards(torch.tensor([[1.0, 3.0]]), torch.tensor([[True, True]]), torch.tensor([[0, 1, -1]]))
+    tensor([[1., 2., nan]])
+    ```
+    """
+    return at_step_ends(prefix_means(rewards, mask), step_ends)
 
 
 def align_completions(rewards: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

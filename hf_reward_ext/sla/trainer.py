@@ -13,7 +13,16 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, set_seed
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
+from hf_reward_ext.base.preference.datasets import columns_of
 from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
+from hf_reward_ext.base.preference.step_rows import (
+    STEP_COLUMNS,
+    STEP_LOSS,
+    StepCollator,
+    check_step_labels,
+    check_step_rows,
+    prepare_step_dataset,
+)
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean, masked_sum
@@ -23,7 +32,7 @@ from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.policy_losses import dpo_loss, sft_loss, simpo_loss
 from hf_reward_ext.sla.state_cache import StateCache
-from hf_reward_ext.sla.token_losses import LOSSES
+from hf_reward_ext.sla.token_losses import LOSSES, step_bce_loss, step_rewards
 from hf_reward_ext.sla.trainer_config import SLAConfig
 
 POLICY_FOLDER = "policy"
@@ -39,6 +48,9 @@ class SLATrainer(BaseRewardTrainer):
     r^-)$ on mean token rewards with a frozen base. A frozen base runs without gradients and without its LM head. With
     `policy_loss` the policy is trained too (whole, or its adapter), and is saved with the channel in `policy/`.
 
+    With `loss_type="step_bce"` the channel is trained on labels of steps, and logs `accuracy`: the share of steps whose
+    reward has the sign of its label.
+
     Logs in addition to the loss: `accuracy`, `margin`, `chosen_reward`, `rejected_reward`, `autrc`,
     `last_token_accuracy`, and `prefix_accuracy_*` and `token_accuracy_*` for the first 25, 50 and 100 % of the tokens;
     see [`preference_metrics`].
@@ -47,7 +59,8 @@ class SLATrainer(BaseRewardTrainer):
         model ([`RewardTransformer`], `str`, `PreTrainedModel` or `PeftModel`): A Reward Transformer, or a causal LM to
             which a new channel is added.
         args ([`SLAConfig`], *optional*): Training arguments.
-        train_dataset (`Dataset` or `IterableDataset`): Preference pairs in any of TRL's formats, text or chat.
+        train_dataset (`Dataset` or `IterableDataset`): Preference pairs in any of TRL's formats, text or chat. With
+            `loss_type="step_bce"` rows of steps, see [`read_labeled_steps`].
         eval_dataset, processing_class (*optional*): As for [`~trl.RewardTrainer`].
         peft_config (`PeftConfig`, *optional*): Adapter of the base to train with the channel.
         **kwargs: Other arguments of [`~trl.RewardTrainer`] (`callbacks`, `optimizers`, ...).
@@ -71,7 +84,16 @@ class SLATrainer(BaseRewardTrainer):
     _tag_names = ["trl", "hf-reward-ext", "sla"]
     _name = "SLA"
     _card_settings = ["loss_type", "policy_loss", "learning_rate", "num_train_epochs"]
-    _columns = ["prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin", "row"]
+    _columns = [
+        *("prompt_ids", "chosen_ids", "rejected_ids", "chosen_mask", "rejected_mask", "margin", "row", "width"),
+        *STEP_COLUMNS[1:],
+    ]
+
+    def _check_rows(self, dataset, name, args):
+        if args.loss_type == STEP_LOSS:
+            check_step_rows(dataset, name)
+        else:
+            super()._check_rows(dataset, name, args)
 
     def _load_model(self, model, args, quantization_config):
         self._given = model if isinstance(model, RewardTransformer) else None
@@ -95,7 +117,14 @@ class SLATrainer(BaseRewardTrainer):
         self._num_rows = 0
         return transformer, None
 
+    def _collator(self, args, processing_class):
+        if args.loss_type == STEP_LOSS:
+            return StepCollator(processing_class.pad_token_id, args.pad_to_multiple_of)
+        return super()._collator(args, processing_class)
+
     def _prepare_dataset(self, dataset, processing_class, args: SLAConfig, dataset_name):  # pyright: ignore
+        if args.loss_type == STEP_LOSS:
+            return self._prepare_steps(dataset, processing_class, args, dataset_name)
         _check_margin(dataset, args, dataset_name)
         pairs = prepare_preference_dataset(
             dataset,
@@ -119,7 +148,43 @@ class SLATrainer(BaseRewardTrainer):
         first, self._num_rows = self._num_rows, self._num_rows + len(pairs)
         return pairs.add_column("row", list(range(first, self._num_rows)))  # pyright: ignore[reportCallIssue]
 
+    def _prepare_steps(self, dataset, processing_class, args: SLAConfig, name: str):
+        if "step_ends" in columns_of(dataset):
+            return dataset
+        rows = prepare_step_dataset(
+            dataset,
+            processing_class,
+            separator=cast(str, args.step_separator),
+            max_length=args.max_length,
+            num_proc=args.dataset_num_proc,
+            name=name,
+            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
+        )
+        if not isinstance(rows, Dataset):
+            return rows
+        if name == "train":
+            check_step_labels(rows)
+            set_completion_start(self._transformer.reward_channel.config, rows["prompt_ids"][:], processing_class)
+        width = max(map(len, rows["labels"]))  # of the predictions of every batch
+        return rows.add_column("width", [width] * len(rows))  # pyright: ignore[reportCallIssue]
+
+    def _count_items(self, inputs):
+        if "step_ends" in inputs:
+            return {"steps": (inputs["step_ends"] >= 0).sum(-1)}
+        return super()._count_items(inputs)
+
+    def _step_loss(self, model, inputs) -> BatchLoss:
+        token_rewards, mask, _ = self._forward(model, inputs)
+        rewards = step_rewards(token_rewards, mask, inputs["step_ends"])
+        labels = inputs["labels"]
+        term = step_bce_loss(rewards, labels)
+        correct = ((rewards > 0) == (labels > 0.5)) & ~labels.isnan()
+        metrics = {"accuracy": (correct.sum(-1).float(), term.counts)}
+        return BatchLoss([replace(term, weight=self.args.channel_loss_weight)], metrics, rewards)
+
     def _batch_loss(self, model, inputs):
+        if "step_ends" in inputs:
+            return self._step_loss(model, inputs)
         rewards, mask, logits = self._forward(model, inputs)
         sides = self._sides(rewards, mask)
         terms = self._channel_terms(sides, inputs.get("margin"))

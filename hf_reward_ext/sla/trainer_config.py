@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hf_reward_ext.base.training.step_options import check_step_separator
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 
@@ -19,7 +20,10 @@ class SLAConfig(BaseRewardConfig):
 
     Parameters:
         loss_type (`str`, defaults to `"sequence_bt"`): Loss on token rewards: `"sequence_bt"` (the paper's),
-            `"token_bt"`, `"sequence_ce"` or `"token_ce"`.
+            `"token_bt"`, `"sequence_ce"` or `"token_ce"`; or `"step_bce"` (ours) for rows with a label of each step:
+            the cross-entropy of the mean token reward up to each step.
+        step_separator (`str`, *optional*): Text between steps, required for `"step_bce"`: `"\n"` for most of TRL's
+            data, `""` for rows of [`label_steps`].
         freeze_base (`bool`, defaults to `True`): Whether to stop the channel loss from updating the base. A
             `policy_loss` still updates it.
         policy_loss (`str`, *optional*): Loss that trains the policy together with the channel: `"sft"`, `"simpo"`
@@ -39,9 +43,10 @@ class SLAConfig(BaseRewardConfig):
 
     _activation_checkpointing: ClassVar[bool] = False  # a frozen base has no activations to keep
 
-    loss_type: Literal["sequence_bt", "token_bt", "sequence_ce", "token_ce"] = field(
+    loss_type: Literal["sequence_bt", "token_bt", "sequence_ce", "token_ce", "step_bce"] = field(
         default="sequence_bt", metadata={"help": "Loss on the token rewards."}
     )
+    step_separator: str | None = field(default=None, metadata={"help": "Text between steps, with loss_type=step_bce."})
     freeze_base: bool = field(default=True, metadata={"help": "Whether the channel loss leaves the base unchanged."})
     policy_loss: Literal["sft", "simpo", "dpo"] | None = field(
         default=None, metadata={"help": "Loss that trains the policy too: sft, simpo or dpo."}
@@ -91,12 +96,29 @@ class SLAConfig(BaseRewardConfig):
                 "`cache_hidden_states` must be False for a base that is trained, got True with "
                 f"`freeze_base={self.freeze_base}` and `policy_loss={self.policy_loss!r}`. Leave one of them out."
             )
-        if self.loss_type not in ("sequence_bt", "token_bt", "sequence_ce", "token_ce"):
+        if self.loss_type not in ("sequence_bt", "token_bt", "sequence_ce", "token_ce", "step_bce"):
             raise ValueError(
-                "`loss_type` must be 'sequence_bt', 'token_bt', 'sequence_ce' or 'token_ce', got "
+                "`loss_type` must be 'sequence_bt', 'token_bt', 'sequence_ce', 'token_ce' or 'step_bce', got "
                 f"{self.loss_type!r}. Choose one."
             )
+        check_step_separator(self.loss_type, self.step_separator)
+        if self.loss_type == "step_bce":
+            self._check_steps()
         if self.policy_loss not in (None, "sft", "simpo", "dpo"):
             raise ValueError(
                 f"`policy_loss` must be 'sft', 'simpo', 'dpo' or None, got {self.policy_loss!r}. Choose one."
             )
+
+    def _check_steps(self) -> None:
+        """Reject options of pairs, which rows of steps are not."""
+        for name, unused in (
+            ("policy_loss", None),
+            ("center_rewards_coefficient", None),
+            ("cache_hidden_states", False),
+            ("turns", "last"),
+        ):
+            if getattr(self, name) != unused:
+                raise ValueError(
+                    f"`{name}` must be {unused!r} with `loss_type='step_bce'`, whose rows are single responses, got "
+                    f"{getattr(self, name)!r}. Leave it out."
+                )

@@ -129,10 +129,109 @@ def test_a_benchmark_with_columns_of_its_own(tmp_path, monkeypatch, capsys):
     assert "Row 0 has the columns ['input', 'label', 'output_1', 'output_2']" in capsys.readouterr().err
 
 
+# Rows in the published schemas; a scorer rejects a step with an x.
+PROCESS = [
+    {"id": "gsm8k-0", "generator": "g", "problem": "p", "steps": ["a", "x"], "final_answer_correct": False, "label": 1},
+    {"id": "gsm8k-1", "generator": "g", "problem": "p", "steps": ["a"], "final_answer_correct": False, "label": 0},
+    {"id": "gsm8k-2", "generator": "g", "problem": "p", "steps": ["a", "b"], "final_answer_correct": True, "label": -1},
+    {"id": "math-0", "generator": "g", "problem": "p", "steps": ["x", "b"], "final_answer_correct": False, "label": 0},
+    {"id": "math-1", "generator": "g", "problem": "p", "steps": ["a", "b"], "final_answer_correct": True, "label": -1},
+]
+PRM = [
+    {"idx": "circular_1", "modified_question": "q", "modified_process": ["a", "x", "x"], "error_steps": [2],
+     "classification": "circular", "original_question": "q", "original_process": ["a"], "modified_steps": [2]},
+    {"idx": "confidence_1", "modified_question": "q", "modified_process": ["a", "b"], "error_steps": [2],
+     "classification": "confidence", "original_question": "q", "original_process": ["a"], "modified_steps": [2]},
+]  # fmt: skip
+
+
+@pytest.fixture
+def has_no_x(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_steps.py").write_text(
+        "def score(prompts, completions):\n    return [float('x' not in c.split('\\n\\n')[-1]) for c in completions]\n"
+    )
+    return ["evaluate", "--scorer", "my_steps:score", "--threshold", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("format", "rows", "values"),
+    [
+        # Errors found: 1 of 2 and 1 of 1; right solutions: 1 of 1 and 1 of 1.
+        ("processbench", PROCESS, {
+            "error_accuracy/gsm8k": 1 / 2, "correct_accuracy/gsm8k": 1, "f1/gsm8k": 2 * 0.5 / 1.5,
+            "error_accuracy/math": 1, "correct_accuracy/math": 1, "f1/math": 1,
+            "error_accuracy": 3 / 4, "correct_accuracy": 1, "f1": (2 / 3 + 1) / 2,
+        }),
+        # Right and accepted: a, a. Wrong and accepted: b. Wrong and rejected: x. Right and rejected: x.
+        ("prmbench", PRM, {
+            "f1": 4 / 6, "negative_f1": 2 / 4, "prm_score": (2 / 3 + 1 / 2) / 2,
+            "f1/circular": 2 / 3, "negative_f1/circular": 2 / 3, "prm_score/circular": 2 / 3,
+            "f1/confidence": 2 / 3, "negative_f1/confidence": 0, "prm_score/confidence": 1 / 3,
+        }),
+    ],
+)  # fmt: skip
+def test_steps(format, rows, values, has_no_x, tmp_path, capsys):
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    files = ["--output", "a.json", "--rows", "a.jsonl", "--markdown", "a.md", "--plot", "a.png"]
+    arguments = [*has_no_x, "--data", data, "--format", format, "--batch_size", "2", *files]
+    assert main(arguments) == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["threshold"] == 0.5 and report["num_rows"] == len(rows)
+    assert {name: one["value"] for name, one in report["estimates"].items()} == pytest.approx(values)
+    steps = "steps" if format == "processbench" else "modified_process"
+    written = read_rows(tmp_path / "a.jsonl")
+    assert [row["rewards"] for row in written] == [[float(step != "x") for step in row[steps]] for row in rows]
+    assert f"| f1 | {100 * values['f1']:.1f} |" in (tmp_path / "a.md").read_text() and (tmp_path / "a.png").exists()
+    capsys.readouterr()
+    assert main(arguments) == 0 and "from an earlier run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["channel", "classifier", "policy"])
+def test_steps_by_every_kind_of_scorer(kind, scorers, tmp_path, capsys):
+    rows = [{"id": "s-0", "problem": "w3", "steps": ["w6", "w7"], "label": 1}]
+    arguments = ["--scorer", scorers[kind], "--data", write_rows(tmp_path / "rows.jsonl", rows), "--threshold", "0"]
+    assert main(["evaluate", *arguments, "--format", "processbench", "--separator", " ", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["estimates"]) >= {"f1", "f1/s"}
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "message"),
+    [
+        ("processbench", {"label": 2}, "`label` must be the index of the first wrong of 2 steps or -1, got 2"),
+        ("processbench", {"label": None}, "got None"),
+        ("processbench", {"steps": []}, "`steps` must be a list of at least one step"),
+        ("processbench", {"problem": ""}, "`problem` must be text"),
+        ("processbench", {"id": None}, "`id` must be text, got None"),
+        ("prmbench", {"error_steps": [3]}, "`error_steps` must be numbers of steps from 1 to 2, got [3]"),
+        ("prmbench", {"error_steps": None}, "got None"),
+        ("prmbench", {"classification": None}, "`classification` must be text"),
+        ("prmbench", {"modified_process": None}, "`modified_process` must be a list"),
+    ],
+)  # fmt: skip
+def test_a_malformed_row_of_steps_is_refused_before_a_scorer_is_loaded(format, row, message, tmp_path, capsys):
+    rows = {"processbench": PROCESS[:1] + PROCESS[2:], "prmbench": PRM}[format]
+    data = write_rows(tmp_path / "rows.jsonl", [rows[0], {**rows[1], **row}])
+    arguments = ["--scorer", "no_such_module:score", "--data", data, "--format", format, "--threshold", "0"]
+    assert main(["evaluate", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "Row 1 of the " in error and message in error
+
+
+def test_a_column_of_steps_that_is_missing_is_named(tmp_path, capsys):
+    data = write_rows(tmp_path / "rows.jsonl", PROCESS)
+    arguments = ["--scorer", "no_such_module:score", "--data", data, "--format", "prmbench", "--threshold", "0"]
+    assert main(["evaluate", *arguments]) == 1
+    assert "PRMBench rows need ['classification', 'error_steps', " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "--scorer is missing"),
+        (["--scorer", "s", "--data", "d", "--format", "prmbench"], "--threshold is missing"),
+        (["--scorer", "s", "--data", "d", "--threshold", "0"], "--threshold goes with --format processbench"),
+        (["--scorer", "s", "--data", "d", "--separator", " "], "--separator goes with --format processbench"),
         (["--scorer", "s"], "--data is missing"),
         (["--scorer", "s", "--data", "d", "--format", "mine"], "--format must be one of preference, rewardbench"),
         (["--scorer", "confidence", "--data", "d"], "--policy goes with a training-free --scorer"),
@@ -148,21 +247,24 @@ def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
 
 
 @pytest.mark.parametrize("kind", ["channel", "classifier", "judge", "policy"])
-@pytest.mark.parametrize("format", ["preference", "best-of-n"])
+@pytest.mark.parametrize("format", ["preference", "best-of-n", "processbench"])
 def test_a_text_that_is_too_long_is_refused_before_any_is_scored(kind, format, scorers, tmp_path, capsys):
-    if kind == "judge" and format == "best-of-n":
+    if kind == "judge" and format != "preference":
         pytest.skip("a judge of pairs has no rewards")
     long = " w6" * 300
     rows = [{**row, "chosen": long} if number == 4 else row for number, row in enumerate(PAIRS)]
     if format == "best-of-n":
         rows = [{"prompt": row["prompt"], "completions": [row["chosen"], " w8"], "labels": [1, 0]} for row in rows]
+    if format == "processbench":
+        rows = [{"id": "s-0", "problem": row["prompt"], "steps": ["w6", row["chosen"]], "label": 0} for row in rows]
     forwards = []
     handle = register_module_forward_pre_hook(
         lambda module, _: forwards.append(module) if isinstance(module, PreTrainedModel) else None
     )
     arguments = ["evaluate", "--scorer", scorers[kind], "--data", write_rows(tmp_path / "rows.jsonl", rows)]
+    more = ["--format", format, *(["--threshold", "0"] if format == "processbench" else [])]
     try:
-        assert main([*arguments, "--format", format, "--batch_size", "1", "--output", str(tmp_path / "o.json")]) == 1
+        assert main([*arguments, *more, "--batch_size", "1", "--output", str(tmp_path / "o.json")]) == 1
     finally:
         handle.remove()
     assert "Row 4 of the evaluated data: " in (error := capsys.readouterr().err) and "tokens" in error

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command(command, capsys):
-    name = command.__name__.split(".")[-1]
+    name = command.__name__.split(".")[-1].replace("_", "-")
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])
     assert f"usage: hf-reward-ext {name}" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_files import read_rows, write_rows
 
-from hf_reward_ext.cli import bon, evaluate, generate, judge
+from hf_reward_ext.cli import bon, evaluate, generate, judge, label_steps
 from hf_reward_ext.cli.main import main
 
 PAIRS = [{"prompt": f"w{n} w5", "chosen": " w6 w7" if n % 3 else " w6", "rejected": " w8 w9"} for n in range(9)]
@@ -26,6 +26,7 @@ def place(tmp_path, folder, monkeypatch):
         shutil.copytree(folder / name, tmp_path / name)
     write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"w{n} w5"} for n in range(5)])
     write_rows(tmp_path / "pairs.jsonl", PAIRS)
+    write_rows(tmp_path / "responses.jsonl", [{"prompt": f"w{n}", "completion": " w5\n\n w6"} for n in range(3)])
     (tmp_path / "mine.py").write_text(
         "def shortest(prompts, completions):\n    return [-len(text) for text in completions]\n"
     )
@@ -36,6 +37,8 @@ COMMANDS = {
     "generate": "generate --model policy --data prompts.jsonl --max_new_tokens 3 --batch_size 2 --output",
     "bon": "bon --model policy --reward_model mine:shortest --data prompts.jsonl --max_new_tokens 3 --num_candidates 2 "
     "--batch_size 2 --output",
+    "label-steps": "label-steps --model policy --scorer mine:shortest --threshold -3 --data responses.jsonl "
+    "--max_new_tokens 3 --num_rollouts 2 --batch_size 2 --output",
     "judge": "judge --model policy --verdicts w20 w21 --mode fast --data pairs.jsonl --batch_size 4 --output",
     "evaluate": "evaluate --scorer mine:shortest --data pairs.jsonl --output",
 }
@@ -109,9 +112,9 @@ def test_another_spelling_of_the_inputs_is_the_same_run(command, place, monkeypa
     arguments = COMMANDS[command].split()
     output = "out.json" if command == "evaluate" else "out.jsonl"
     assert main([*arguments, output]) == 0
-    for name in ("policy", "prompts.jsonl", "pairs.jsonl"):
+    for name in ("policy", "prompts.jsonl", "pairs.jsonl", "responses.jsonl"):
         arguments = [str(place / name) if argument == name else argument for argument in arguments]
-    for module in (bon, generate, judge):
+    for module in (bon, generate, judge, label_steps):
         monkeypatch.setattr(module, "_prepare", lambda *_: pytest.fail("there is nothing to do"))
     monkeypatch.setattr(evaluate, "_evaluate", lambda *_: pytest.fail("there is nothing to do"))
     before = snapshot(place)

@@ -3,7 +3,7 @@ from argparse import Namespace
 
 import pytest
 
-from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, serve, train
+from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, label_steps, serve, train
 from hf_reward_ext.cli.main import COMMANDS, main
 from hf_reward_ext.cli.processes import leaves_work_to_another
 
@@ -28,6 +28,7 @@ LINES = {demo: "demo", serve: "serve --scorer head"}
 SPLIT = {
     generate: "generate --model policy --prompt w3",
     bon: "bon --model policy --reward_model head --prompt w3",
+    label_steps: "label-steps --model policy --scorer head --data rows.jsonl",
     judge: "judge --model policy --data pairs.jsonl",
     evaluate: "evaluate --scorer head --data pairs.jsonl",
 }

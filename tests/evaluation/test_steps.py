@@ -1,7 +1,10 @@
 """ProcessBench and PRMBench: rules on rows of their published schemas, against values by hand."""
 
+import json
+
 import pytest
 
+from hf_reward_ext.base.scoring.scorer import Scorer
 from hf_reward_ext.evaluation import evaluate_steps
 
 # Rows as published: `label` is the first wrong step from 0, or -1; a step with an x is rejected by the scorer.
@@ -56,7 +59,44 @@ def test_a_reward_is_that_of_the_solution_up_to_a_step():
         return [0.5] * len(texts)
 
     evaluate_steps(scorer, PROCESS[:1], threshold=0.5, separator="\n")
-    assert seen == [("p", "a"), ("p", "a\nx"), ("p", "a\nx\nc")]
+    assert sorted(seen) == [("p", "a"), ("p", "a\nx"), ("p", "a\nx\nc")]
+
+
+def test_prefixes_of_all_rows_share_batches_and_a_row_that_is_too_long_is_named():
+    sizes = []
+
+    def scorer(prompts, texts):
+        sizes.append(len(texts))
+        return [1.0] * len(texts)
+
+    evaluate_steps(scorer, PROCESS, threshold=0, batch_size=4)
+    assert sizes == [4, 4, 2]  # 10 steps
+
+    def check(prompts, texts):
+        if any("c" in text for text in texts):
+            raise ValueError("too long")
+
+    with pytest.raises(ValueError, match="Row 0 of the evaluated data: too long"):
+        evaluate_steps(Scorer(scorer, check=check), PROCESS, threshold=0)
+
+
+def test_results_have_all_forms_and_rows_without_subsets_have_none(tmp_path):
+    found = evaluate_steps(last_has_no_x, PRM, "prmbench", threshold=0)
+    assert json.loads(json.dumps(found.to_dict()))["threshold"] == 0 and found.rows_to_dataset().num_rows == 2
+    kinds = {one.metric_name: (one.metric_type, one.dataset_type) for one in found.to_eval_results()}
+    assert set(kinds.values()) == {("f1", "hitsmy/PRMBench_Preview")}
+    found = evaluate_steps(last_has_no_x, [{**row, "id": "7"} for row in PROCESS], threshold=0)
+    assert set(found) == {"f1", "error_accuracy", "correct_accuracy"}
+    assert [one.metric_type for one in found.to_eval_results()] == ["f1", "accuracy", "accuracy"]
+
+
+@pytest.mark.parametrize(("conversational", "seen"), [(None, str), (True, list), (False, str)])
+def test_a_problem_may_be_a_users_message(conversational, seen):
+    def scorer(prompts, texts):
+        assert all(isinstance(prompt, seen) for prompt in prompts)
+        return [1.0] * len(texts)
+
+    evaluate_steps(scorer, PROCESS, threshold=0, conversational=conversational)
 
 
 def test_rows_without_a_reward_are_counted():
@@ -75,6 +115,9 @@ def test_rows_without_a_reward_are_counted():
         ({"label": True}, "processbench", "got True"),
         ({"steps": []}, "processbench", "`steps` must be a list of at least one step"),
         ({"problem": None}, "processbench", "`problem` must be text, got None"),
+        ({"id": 3}, "processbench", "`id` must be text, got 3"),
+        ({"error_steps": [True]}, "prmbench", "`error_steps` must be numbers of steps from 1 to 3"),
+        ({"error_steps": 2}, "prmbench", "`error_steps` must be numbers of steps from 1 to 3, got 2"),
         ({"error_steps": [0]}, "prmbench", "`error_steps` must be numbers of steps from 1 to 3"),
         ({"modified_process": "a"}, "prmbench", "`modified_process` must be a list"),
     ],

@@ -1,11 +1,11 @@
 import pytest
 import torch
 from datasets import Dataset
-from tiny import letter_tokenizer, tiny_causal_lm, tiny_tokenizer
+from tiny import tiny_causal_lm, tiny_tokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from hf_reward_ext.rewards import StepGRPOTrainer, StepReward
-from hf_reward_ext.rewards.step_advantages import step_advantages, step_ends
+from hf_reward_ext.rewards.step_advantages import step_advantages
 
 
 def test_advantages_by_hand():
@@ -16,17 +16,6 @@ def test_advantages_by_hand():
     second = [(-1 + 3) / unit, 3 / unit, 3 / unit, 3 / unit]
     torch.testing.assert_close(found[:2], torch.tensor([first, second]))
     assert not found[2:].any()  # a group with one step has no deviation
-
-
-def test_steps_end_at_the_token_that_reaches_them():
-    tokenizer = letter_tokenizer()
-    ids = [3, 4, 5, 6, 2]  # the last is EOS
-    text = tokenizer.decode(ids, skip_special_tokens=True)
-    assert len(text) == 4
-    assert step_ends(tokenizer, ids, [text[:1], text[1:3], text[3:]]) == [0, 2, 4]
-    assert step_ends(tokenizer, ids, [text]) == [4]
-    tokenizer = tiny_tokenizer()  # words: a step may end inside a token
-    assert step_ends(tokenizer, [12, 13, 14], ["w", "4 w5", " w6"]) == [0, 1, 2]
 
 
 def words(prompts, completions, **columns):

@@ -31,6 +31,34 @@ def masked_mean(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch se
     return masked_sum(values, mask) / mask.sum(-1).clamp(min=1)
 
 
+def prefix_means(values: Float[Tensor, "batch seq"], mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+    """
+    Return the mean of the marked positions up to each position; 0 before the first one.
+
+    Example:
+    ```python
+    >>> prefix_means(torch.tensor([[9.0, 2.0, 4.0]]), torch.tensor([[False, True, True]]))
+    tensor([[0., 2., 3.]])
+    ```
+    """
+    return values.masked_fill(~mask, 0).cumsum(-1) / mask.cumsum(-1).clamp(min=1)
+
+
+def at_step_ends(
+    values: Float[Tensor, "batch seq"], step_ends: Int[Tensor, "batch steps"]
+) -> Float[Tensor, "batch steps"]:
+    """
+    Return the values at the ends of steps; NaN where `step_ends` is -1, which fills rows with fewer steps.
+
+    Example:
+    ```python
+    >>> at_step_ends(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0, 2, -1]]))
+    tensor([[1., 3., nan]])
+    ```
+    """
+    return values.gather(-1, step_ends.clamp(min=0)).masked_fill(step_ends < 0, torch.nan)
+
+
 def gather_step_logps(
     logits: tuple[Float[Tensor, "rows vocab"], ...], tokens: Int[Tensor, "rows new"]
 ) -> Float[Tensor, "rows new"]:

@@ -48,10 +48,11 @@ class StepBenchmark(NamedTuple):
 def _read_process_bench(row: Mapping[str, Any]) -> StepRow:
     steps = _steps(row["steps"], "steps")
     label = row["label"]
-    if not isinstance(label, Integral) or isinstance(label, bool) or not -1 <= label < len(steps):  # pyright: ignore[reportOperatorIssue]
+    if not _is_between(label, -1, len(steps) - 1):
         raise ValueError(f"`label` must be the index of the first wrong of {len(steps)} steps or -1, got {label!r}.")
-    subset = str(row["id"]).rpartition("-")[0]
-    return StepRow(_text(row["problem"], "problem"), steps, [] if label == -1 else [int(label)], subset, str(row["id"]))
+    name = _text(row["id"], "id")
+    wrong = [] if label == -1 else [int(label)]
+    return StepRow(_text(row["problem"], "problem"), steps, wrong, name.rpartition("-")[0], name)
 
 
 def _first_error(row: StepRow, accepted: Sequence[bool]) -> list[float]:
@@ -67,12 +68,16 @@ def _first_error_values(sums: Float[np.ndarray, "resamples 4"]) -> dict[str, np.
 
 
 def _read_prm_bench(row: Mapping[str, Any]) -> StepRow:
-    steps, errors = _steps(row["modified_process"], "modified_process"), list(row["error_steps"])
-    if not all(isinstance(one, Integral) and 1 <= one <= len(steps) for one in errors):  # pyright: ignore[reportOperatorIssue]
-        raise ValueError(f"`error_steps` must be numbers of steps from 1 to {len(steps)}, got {errors}.")
+    steps, errors = _steps(row["modified_process"], "modified_process"), row["error_steps"]
+    if not isinstance(errors, list | tuple) or not all(_is_between(one, 1, len(steps)) for one in errors):
+        raise ValueError(f"`error_steps` must be numbers of steps from 1 to {len(steps)}, got {errors!r:.80}.")
     wrong = sorted({int(one) - 1 for one in errors})
     prompt = _text(row["modified_question"], "modified_question")
-    return StepRow(prompt, steps, wrong, str(row["classification"]), str(row["idx"]))
+    return StepRow(prompt, steps, wrong, _text(row["classification"], "classification"), _text(row["idx"], "idx"))
+
+
+def _is_between(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 
 
 def _every_step(row: StepRow, accepted: Sequence[bool]) -> list[float]:
