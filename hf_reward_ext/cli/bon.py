@@ -94,6 +94,7 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
 
 def _pipeline(options: BonOptions) -> Any:
     from hf_reward_ext.best_of_n import BestOfNPipeline
+    from hf_reward_ext.cli.engines import of_steps
     from hf_reward_ext.cli.models import (
         base_model_name,
         is_head,
@@ -110,13 +111,13 @@ def _pipeline(options: BonOptions) -> Any:
     name = options.model or base_model_name(reward_model)
     given = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
     tokenizer = load_tokenizer(name, **given)
-    if is_head(reward_model):
+    if is_head(reward_model) and not options.step_marks:
         reward: Any = ELHSRModel.from_pretrained(reward_model)
     elif is_training_free(reward_model):
         window = options.confidence_window
         reward = GroupConfidence(window=window) if window else reward_model
     else:
-        reward = load_scorer(reward_model, "--reward_model", options, options.batch_size)
+        reward = of_steps(load_scorer(reward_model, "--reward_model", options, options.batch_size), options)
     policy = on_device(load_causal_lm(name, revision=options.revision, **loading_settings(options)), options)
     second: Any = None
     if is_training_free(options.second_reward_model):

@@ -128,6 +128,38 @@ class CandidateOptions:
 
 
 @dataclass
+class StepOptions:
+    """Rewards of the steps of a candidate."""
+
+    title: ClassVar[str] = "steps"
+    step_marks: str | None = option(
+        "regular expression of what ends a step, or sentences: candidates are ranked by the rewards of their steps",
+        metavar="REGEX",
+    )
+    step_aggregation: Literal["min", "last", "mean", "product"] | None = option(
+        "reward of a candidate from those of its steps; default: min"
+    )
+    step_probabilities: bool = option("read rewards as log-odds, and aggregate probabilities", False)
+
+    def check_steps(self, reward_model: str | None, stops_early: bool) -> None:
+        """Raise `ValueError` for options that do not go with steps."""
+        if not self.step_marks and (self.step_aggregation or self.step_probabilities):
+            raise ValueError("--step_aggregation and --step_probabilities go with --step_marks")
+        if self.step_marks and is_training_free(reward_model):
+            raise ValueError(f"--step_marks goes with a reward of texts, not with {reward_model}")
+        if self.step_marks and stops_early:
+            raise ValueError("--step_marks reads finished candidates; leave --prune_at and --resample_at out")
+        if self.step_aggregation == "product" and not self.step_probabilities:
+            raise ValueError("--step_aggregation product multiplies probabilities; give --step_probabilities")
+        try:
+            pattern = re.compile(self.step_marks or "x")
+        except re.error as error:
+            raise ValueError(f"--step_marks {self.step_marks!r} is no regular expression: {error}") from error
+        if pattern.match(""):
+            raise ValueError(f"--step_marks {self.step_marks!r} matches the empty text; write what ends a step")
+
+
+@dataclass
 class ShapeOptions:
     """Rows of the file."""
 
@@ -151,6 +183,7 @@ class BonOptions(
     LoadingOptions,
     SamplingOptions,
     CandidateOptions,
+    StepOptions,
     DataOptions,
     PromptOptions,
     EngineOptions,
@@ -167,6 +200,7 @@ class BonOptions(
         if not self.reward_model:
             raise ValueError("--reward_model is missing: the reward that ranks candidates")
         self.check_engine(self.model)
+        self.check_steps(self.reward_model, bool(self.prune_at or self.resample_at))
         if self.engine != "transformers":
             self._check_finished_candidates()
         names_no_policy = any(one(self.reward_model) for one in (is_function, is_training_free, is_url))

@@ -14,6 +14,7 @@ from hf_reward_ext.cli.models import (
 )
 from hf_reward_ext.cli.options import is_function, is_training_free, is_url
 from hf_reward_ext.engines import ContinuousBatchingGenerator, Generator, ServerGenerator
+from hf_reward_ext.rewards import StepReward
 
 
 def load_engine(options: Any) -> EngineBestOfN:
@@ -30,7 +31,18 @@ def load_engine(options: Any) -> EngineBestOfN:
             ("second_reward_model", options.second_reward_model),
         )
     )
+    if not is_training_free(options.reward_model):
+        reward = of_steps(reward, options)
     return EngineBestOfN(_generator(options), reward, second_reward_model=second)
+
+
+def of_steps(reward: Any, options: Any) -> Any:
+    """Return the reward of the steps of a candidate with `--step_marks`, else the reward itself."""
+    if not options.step_marks:
+        return reward
+    aggregation = options.step_aggregation or "min"
+    probabilities = options.step_probabilities
+    return StepReward(reward, options.step_marks, aggregation=aggregation, probabilities=probabilities)
 
 
 def _generator(options: Any) -> Generator:

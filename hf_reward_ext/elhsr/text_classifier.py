@@ -88,6 +88,16 @@ class ELHSRForSequenceClassification(WholeTextRewardModel):
         features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
         return self.head(features, completion_mask)
 
+    def prefix_rewards(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        completion_mask: Bool[Tensor, "batch seq"],
+    ) -> Float[Tensor, "batch seq"]:
+        """Return the gated mean of the head over each completion up to each token."""
+        features = teacher_forced_features(self.policy, self.config, input_ids, attention_mask)
+        return self.head.prefix_rewards(features, completion_mask)
+
 
 def _policy_of(config: ELHSRModelConfig, kwargs: dict):
     if config.base_model_name_or_path is None or config.adapter is not None:

@@ -178,6 +178,16 @@ class GenARMRewardModel(BaseRewardModel):
         """Return the reward of each token, at its position; arguments as for the call."""
         return self(input_ids, attention_mask, completion_mask).token_rewards
 
+    def prefix_rewards(
+        self, input_ids: Int[Tensor, "batch seq"], attention_mask=None, completion_mask=None
+    ) -> Float[Tensor, "batch seq"]:
+        """Return the reward of the completion up to each token; arguments as for the call."""
+        rewards = self.token_rewards(input_ids, attention_mask, completion_mask).cumsum(-1)
+        if not self.config.length_normalization:
+            return rewards
+        counted = completion_mask.bool() & (torch.arange(input_ids.shape[1], device=input_ids.device) > 0)
+        return rewards / counted.cumsum(-1).clamp(min=1)
+
     def scorer(self, tokenizer=None, batch_size: int = 16) -> Scorer:
         """Return the scorer of completions, for [`as_scorer`]."""
         return completion_scorer(self, tokenizer, batch_size, reader=self.causal_lm)

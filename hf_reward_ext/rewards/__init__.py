@@ -11,6 +11,7 @@ from hf_reward_ext.rewards.matching import AnswerReward, FormatReward
 from hf_reward_ext.rewards.model_reward import ModelReward
 from hf_reward_ext.rewards.reward import AsyncReward, Reward, Scored, SyncReward
 from hf_reward_ext.rewards.step_reward import StepReward
+from hf_reward_ext.rewards.step_search import StepSearchReward
 from hf_reward_ext.rewards.steps import aggregate_steps, split_steps
 from hf_reward_ext.rewards.token_mean import TokenRewardMean
 
@@ -39,6 +40,7 @@ __all__ = [
     "Scored",
     "StepGRPOTrainer",
     "StepReward",
+    "StepSearchReward",
     "SyncReward",
     "TokenCost",
     "TokenRewardMean",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.base.preference.validation import read_prompt
+from hf_reward_ext.base.scoring.completion import CompletionScorer
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
 from hf_reward_ext.rewards.reward import AsyncReward, Scored
 from hf_reward_ext.rewards.steps import AGGREGATIONS, Aggregation, Splitter, aggregate_steps, split_steps, splitter
@@ -21,9 +22,11 @@ class StepReward(AsyncReward):
     $$ v_k = r(x, y_{\le k}), \qquad r_k = v_k \text{ ("value")} \quad \text{or} \quad v_k - v_{k-1}
        \text{ ("difference")} $$
 
-    A difference is the credit of a step; that of the first step is its value. All prefixes are scored, so a completion
-    of $k$ steps costs $k$ forwards; pass a [`ModelReward`] for batches and a cache. Of messages, the last one of the
-    assistant is divided. A completion has no reward if one of its prefixes has none.
+    A difference is the credit of a step; that of the first step is its value. Models with rewards of prefixes (an ELHSR
+    head, a channel, an autoregressive reward model, or the name of one) read all prefixes of a completion in one
+    forward, at the last token of each step; only the whole completion ends with EOS. For other rewards $k$ prefixes
+    are scored as $k$ texts; pass a [`ModelReward`] for batches and a cache. Of messages, the last one of the assistant
+    is divided. A completion has no reward if one of its prefixes has none.
 
     Logs `<name>/steps`, the mean number of steps, and the column `<name>/step_rewards`.
 
@@ -34,6 +37,8 @@ class StepReward(AsyncReward):
         aggregation (`str`, *optional*, defaults to `"min"`): `"min"`, `"last"`, `"mean"` or `"product"` of the steps.
         probabilities (`bool`, *optional*, defaults to `False`): Whether values are log-odds, from which probabilities
             are computed. Required for a product.
+        tokenizer (*optional*): Tokenizer of a model that is passed as an object.
+        batch_size (`int`, *optional*, defaults to 16): Number of texts per forward of a model.
         name (`str`, *optional*): Name in logs. Default: the name of the reward with `_steps`.
 
     Raises:
@@ -54,18 +59,15 @@ class StepReward(AsyncReward):
         credit: Credit = "value",
         aggregation: Aggregation = "min",
         probabilities: bool = False,
+        tokenizer: Any = None,
+        batch_size: int = 16,
         name: str | None = None,
     ):
         check_choice("credit", credit, ("value", "difference"))
-        check_choice("aggregation", aggregation, AGGREGATIONS)
-        if aggregation == "product" and (not probabilities or credit == "difference"):
-            raise ValueError(
-                "`aggregation='product'` must come with `probabilities=True` and `credit='value'`: a product of other "
-                "numbers has no meaning."
-            )
+        check_aggregation(aggregation, probabilities and credit == "value")
         if not callable(marks):
             splitter(marks)
-        self.reward = as_single_scorer(reward)
+        self.reward = as_single_scorer(reward, tokenizer, batch_size)
         super().__init__(name or f"{self.reward.__name__}_steps", [self.reward])
         self.marks = marks
         self.credit = credit
@@ -87,7 +89,11 @@ class StepReward(AsyncReward):
         Args:
             prompts, completions (`list` of `str` or of messages): One prompt per completion.
         """
-        prefixes = [_prefixes(one, split_steps(final_text(one), self.marks)) for one in completions]
+        steps = [split_steps(final_text(one), self.marks) for one in completions]
+        reader = self.reward.model_scorer
+        if isinstance(reader, CompletionScorer) and reader.reads_prefixes:
+            return [self._credits(own) for own in reader.score_steps(prompts, completions, steps)]
+        prefixes = [_prefixes(*pair) for pair in zip(completions, steps, strict=True)]
         repeated = [prompt for prompt, own in zip(prompts, prefixes, strict=True) for _ in own]
         values = iter(self.reward(repeated, [prefix for own in prefixes for prefix in own]))
         return [self._credits([next(values) for _ in own]) for own in prefixes]
@@ -97,10 +103,25 @@ class StepReward(AsyncReward):
         if len(known) < len(values):
             return None
         if self.probabilities:
-            known = [1 / (1 + math.exp(-max(min(value, 700.0), -700.0))) for value in known]
+            known = [probability(value) for value in known]
         if self.credit == "value":
             return known
         return [value - before for value, before in zip(known, [0.0, *known], strict=False)]
+
+
+def check_aggregation(aggregation: Aggregation, has_probabilities: bool) -> None:
+    """Raise `ValueError` for another aggregation, or a product of other numbers than probabilities."""
+    check_choice("aggregation", aggregation, AGGREGATIONS)
+    if aggregation == "product" and not has_probabilities:
+        raise ValueError(
+            "`aggregation='product'` must come with `probabilities=True` and `credit='value'`: a product of other "
+            "numbers has no meaning."
+        )
+
+
+def probability(log_odds: float) -> float:
+    """Return the probability for log-odds, without overflow."""
+    return 1 / (1 + math.exp(-max(min(log_odds, 700.0), -700.0)))
 
 
 def _prefixes(completion: Any, steps: Sequence[str]) -> list:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hf_reward_ext.base.lm.forward import positions_of
 from hf_reward_ext.base.scoring.completion import CompletionScorer
-from hf_reward_ext.base.training.token_rewards import masked_mean
+from hf_reward_ext.base.training.token_rewards import masked_mean, prefix_means
 from hf_reward_ext.genarm.model import GenARMRewardModel
 from hf_reward_ext.rewards.model_reward import ModelReward
 from hf_reward_ext.sla.model import RewardTransformer
@@ -73,6 +73,13 @@ class TokenMeanScorer(CompletionScorer):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
         return masked_mean(token_rewards(self.model, input_ids, attention_mask, completion_mask), completion_mask)
+
+    @property
+    def reads_prefixes(self) -> bool:
+        return True
+
+    def prefix_rewards(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
+        return prefix_means(token_rewards(self.model, input_ids, attention_mask, completion_mask), completion_mask)
 
 
 def token_rewards(model, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from transformers import AutoModel
 
 from hf_reward_ext.base.lm.forward import positions_of
 from hf_reward_ext.base.scoring.whole_text import WholeTextRewardModel, check_one_label
-from hf_reward_ext.base.training.token_rewards import masked_mean
+from hf_reward_ext.base.training.token_rewards import masked_mean, prefix_means
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 
 
@@ -67,10 +67,21 @@ class RewardTransformerForSequenceClassification(WholeTextRewardModel):
         completion_mask: Bool[Tensor, "batch seq"],
     ) -> Float[Tensor, " batch"]:
         """Return the mean token reward of each completion."""
-        out = self.reward_transformer(
+        return masked_mean(self._token_rewards(input_ids, attention_mask), completion_mask)
+
+    def prefix_rewards(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        completion_mask: Bool[Tensor, "batch seq"],
+    ) -> Float[Tensor, "batch seq"]:
+        """Return the mean token reward of each completion up to each token."""
+        return prefix_means(self._token_rewards(input_ids, attention_mask), completion_mask)
+
+    def _token_rewards(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.reward_transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=positions_of(attention_mask),
             use_cache=False,
-        )
-        return masked_mean(out.token_rewards, completion_mask)
+        ).token_rewards

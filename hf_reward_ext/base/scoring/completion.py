@@ -1,11 +1,14 @@
 """Scorer for reward models whose forward takes `completion_mask`."""
 
+from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from hf_reward_ext.base.preference.chat import common_prefix, encode_chat, render_chat
 from hf_reward_ext.base.preference.pairs import tokenize_completion
+from hf_reward_ext.base.preference.step_ends import find_step_ends
 from hf_reward_ext.base.preference.validation import Messages
 from hf_reward_ext.base.scoring.conversation import TextOrChat, join_turns, read_conversation, starts_answer
 from hf_reward_ext.base.scoring.model_scorer import EncodedText, ModelScorer
@@ -41,6 +44,42 @@ class CompletionScorer(ModelScorer):
             begun = render_chat(prompt, self.tokenizer, continue_final_message=True)
             start = max(start, common_prefix(begun, ids))
         return EncodedText(ids, start)
+
+    @property
+    def reads_prefixes(self) -> bool:
+        """`True` if the model has rewards of prefixes, which one forward reads."""
+        return hasattr(self.model, "prefix_rewards")
+
+    @torch.no_grad()
+    def score_steps(
+        self, prompts: Sequence, completions: Sequence, steps: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """
+        Return the reward of each completion up to the end of each step, from one forward.
+
+        A prefix has no EOS, unlike a text that is scored by itself.
+
+        Args:
+            prompts, completions (`list` of `str` or of messages): One prompt per completion.
+            steps (`list` of `list[str]`): Steps of each completion.
+
+        Raises:
+            ValueError: If a text is empty or too long, or the tokenizer does not decode to the text of the steps.
+        """
+        texts = self._encode(prompts, completions)
+        ends = [
+            [text.start + end for end in find_step_ends(self.tokenizer, text.ids[text.start :], own)]
+            for text, own in zip(texts, steps, strict=True)
+        ]
+        rewards: list[Tensor] = []
+        for start in range(0, len(texts), self.batch_size):
+            inputs = self._pad(texts[start : start + self.batch_size])
+            rewards += self.prefix_rewards(*inputs).float().cpu()
+        return [row[own].tolist() for row, own in zip(rewards, ends, strict=True)]
+
+    def prefix_rewards(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
+        """Return the reward of the completion up to each token, `(rows, seq)`."""
+        return self.model.prefix_rewards(input_ids, attention_mask, completion_mask)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
         out = self.model(input_ids=input_ids, attention_mask=attention_mask, completion_mask=completion_mask)

@@ -101,27 +101,24 @@ class ModelScorer(ABC):
             )
 
     def _score(self, texts: Sequence[EncodedText]) -> Float[Tensor, " rows"]:
-        input_ids, attention_mask, completion_mask = _pad(texts, self._pad_token_id)
-        device = self.model.device
-        rewards = self.forward(input_ids.to(device), attention_mask.to(device), completion_mask.to(device))
-        return rewards.float().cpu()
+        return self.forward(*self._pad(texts)).float().cpu()
 
     @property
     def _pad_token_id(self) -> int:
         return self.tokenizer.pad_token_id or 0
 
-
-def _pad(
-    texts: Sequence[EncodedText], pad_token_id: int
-) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
-    """Return the ids, attention mask and completion mask."""
-    width = max(len(text.ids) for text in texts)
-    input_ids = torch.full((len(texts), width), pad_token_id, dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    completion_mask = torch.zeros_like(input_ids, dtype=torch.bool)
-    for row, text in enumerate(texts):
-        end = len(text.ids)
-        input_ids[row, :end] = torch.tensor(text.ids)
-        attention_mask[row, :end] = 1
-        completion_mask[row, text.start : end] = True
-    return input_ids, attention_mask, completion_mask
+    def _pad(
+        self, texts: Sequence[EncodedText]
+    ) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"], Bool[Tensor, "rows seq"]]:
+        """Return the ids, attention mask and completion mask, on the device of the model."""
+        width = max(len(text.ids) for text in texts)
+        input_ids = torch.full((len(texts), width), self._pad_token_id, dtype=torch.long)
+        attention_mask = torch.zeros_like(input_ids)
+        completion_mask = torch.zeros_like(input_ids, dtype=torch.bool)
+        for row, text in enumerate(texts):
+            end = len(text.ids)
+            input_ids[row, :end] = torch.tensor(text.ids)
+            attention_mask[row, :end] = 1
+            completion_mask[row, text.start : end] = True
+        device = self.model.device
+        return input_ids.to(device), attention_mask.to(device), completion_mask.to(device)

@@ -64,12 +64,13 @@ class Scorer:
         self.reads_messages = reads_messages or any(part.reads_messages for part in parts)
         self.joins_answers = joins_answers and not parts
         self.parts = list(parts)
+        self.model_scorer: ModelScorer | None = None
         self._check = check
 
     @classmethod
     def from_model_scorer(cls, scorer: ModelScorer) -> "Scorer":
-        """Return the scorer of one model."""
-        return cls(
+        """Return the scorer of one model, which is its attribute `model_scorer`."""
+        made = cls(
             scorer,
             name=scorer.__name__,
             models=[scorer.model],
@@ -77,6 +78,8 @@ class Scorer:
             joins_answers=False,  # the model uses the start of the completion
             check=scorer.check,
         )
+        made.model_scorer = scorer
+        return made
 
     def __call__(self, prompts: Sequence, completions: Sequence, **columns: Any) -> Rewards:
         """

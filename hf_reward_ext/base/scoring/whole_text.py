@@ -48,6 +48,15 @@ class WholeTextRewardModel(PreTrainedModel, ABC):
     ) -> Float[Tensor, " batch"]:
         """Return the reward of every completion."""
 
+    @abstractmethod
+    def prefix_rewards(
+        self,
+        input_ids: Int[Tensor, "batch seq"],
+        attention_mask: Int[Tensor, "batch seq"],
+        completion_mask: Bool[Tensor, "batch seq"],
+    ) -> Float[Tensor, "batch seq"]:
+        """Return the reward of the completion up to each token; arguments as for [`text_rewards`]."""
+
     def save_pretrained(self, save_directory, **kwargs):
         """Save the trained part alone, with a pointer to the language model."""
         self.trained_part.save_pretrained(save_directory, **kwargs)
