@@ -16,7 +16,7 @@ from hf_reward_ext.sla import RewardTransformer
 from hf_reward_ext.sla.text_classifier import RewardTransformerForSequenceClassification
 
 PROMPTS = ["w3 w4 ", "w5 ", "w6 w7 w8 "]
-TEXTS = ["w9 w10 ; w11 ; w12", "w13 w14", "w15 ; ; w16 w17 w18 ;"]
+TEXTS = ["w9 w10 w2 w11 w2 w12", "w13 w14", "w15 w2 w2 w16 w17 w18 w2"]
 # Numbers of completion tokens up to the end of each step of a response; the last one has EOS too.
 ENDS = [[3, 5, 7], [3], [2, 3, 8]]
 
@@ -64,13 +64,13 @@ def forwards_of(call):
 @pytest.mark.parametrize("name", ["channel", "head", "sum of log-probabilities", "mean of log-probabilities"])
 def test_one_forward_reads_the_rewards_of_all_prefixes(name):
     model, tokenizer = models()[name], tiny_tokenizer()
-    reward = StepReward(model, ";", tokenizer=tokenizer)
+    reward = StepReward(model, "w2", tokenizer=tokenizer)
     found, count = forwards_of(lambda: reward.step_rewards(PROMPTS, TEXTS))
     slow = [slow_values(model, tokenizer, *row) for row in zip(PROMPTS, TEXTS, ENDS, strict=True)]
     assert count == 1
     for own, expected in zip(found, slow, strict=True):
         assert own == pytest.approx(expected, abs=1e-4)
-    small = StepReward(model, ";", tokenizer=tokenizer, batch_size=1).step_rewards(PROMPTS, TEXTS)
+    small = StepReward(model, "w2", tokenizer=tokenizer, batch_size=1).step_rewards(PROMPTS, TEXTS)
     assert [one for own in small for one in own] == pytest.approx([one for own in found for one in own], abs=1e-4)
     # The last prefix is the whole text, whose reward every other scorer of the model returns too.
     whole = ModelReward(model, tokenizer).score(PROMPTS, TEXTS)
@@ -81,7 +81,7 @@ def test_one_forward_reads_the_rewards_of_all_prefixes(name):
 def test_aggregations_of_what_was_read(aggregation):
     model, tokenizer = models()["channel"], tiny_tokenizer()
     options = dict(aggregation=aggregation, probabilities=aggregation == "product")
-    found = StepReward(model, ";", tokenizer=tokenizer, **options).score(PROMPTS, TEXTS)
+    found = StepReward(model, "w2", tokenizer=tokenizer, **options).score(PROMPTS, TEXTS)
     for reward, row in zip(found, zip(PROMPTS, TEXTS, ENDS, strict=True), strict=True):
         values = slow_values(model, tokenizer, *row)
         if aggregation == "product":
@@ -93,23 +93,23 @@ def test_the_answer_of_a_chat_and_differences():
     model, tokenizer = models()["head"], tiny_tokenizer()
     chats = [[{"role": "user", "content": prompt.strip()}] for prompt in PROMPTS]
     answers = [[{"role": "assistant", "content": text}] for text in TEXTS]
-    values = StepReward(model, ";", tokenizer=tokenizer).step_rewards(chats, answers)
+    values = StepReward(model, "w2", tokenizer=tokenizer).step_rewards(chats, answers)
     for own, prompt, text, ends in zip(values, PROMPTS, TEXTS, ENDS, strict=True):
         shown = f"user : {prompt} assistant : "
         assert own == pytest.approx(slow_values(model, tokenizer, shown, text, ends), abs=1e-4)
-    credits = StepReward(model, ";", tokenizer=tokenizer, credit="difference").step_rewards(chats, answers)
+    credits = StepReward(model, "w2", tokenizer=tokenizer, credit="difference").step_rewards(chats, answers)
     assert [sum(own) for own in credits] == pytest.approx([own[-1] for own in values], abs=1e-4)
 
 
 def test_an_empty_response_is_one_step():
-    reward = StepReward(models()["channel"], ";", tokenizer=tiny_tokenizer())
+    reward = StepReward(models()["channel"], "w2", tokenizer=tiny_tokenizer())
     assert [len(own) for own in reward.step_rewards(["w3", "w3"], ["", " "])] == [1, 1]
 
 
 def test_the_mean_of_token_rewards_is_read_as_a_mean():
     model, tokenizer = models()["sum of log-probabilities"], tiny_tokenizer()
     scorer = TokenRewardMean(model, tokenizer).model_scorer
-    found = StepReward(scorer, ";").step_rewards(PROMPTS, TEXTS)
+    found = StepReward(scorer, "w2").step_rewards(PROMPTS, TEXTS)
     for own, row in zip(found, zip(PROMPTS, TEXTS, ENDS, strict=True), strict=True):
         sums = slow_values(model, tokenizer, *row)
         assert own == pytest.approx([one / end for one, end in zip(sums, row[2], strict=True)], abs=1e-4)
