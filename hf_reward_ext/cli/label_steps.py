@@ -61,6 +61,8 @@ class LabelStepsOptions(OutputOptions, LoadingOptions, SamplingOptions, DataOpti
                 raise ValueError(f"--{name} is missing: {what}")
         if is_training_free(self.scorer):
             raise ValueError(f"--scorer checks whole responses, which {self.scorer} does not; give a function or model")
+        if self.html:
+            raise ValueError("--html shows candidates and judgments, not labels of steps; leave it out")
         if self.temperature == 0 and self.num_rollouts > 1:
             raise ValueError("--temperature 0 makes all rollouts the same; give a positive one")
 

@@ -50,6 +50,7 @@ def test_rows_are_those_of_the_function(tmp_path, monkeypatch, capsys):
         ({"--scorer": None}, "--scorer is missing"),
         ({"--data": None}, "--data is missing"),
         ({"--scorer": "confidence"}, "--scorer checks whole responses"),
+        ({"--html": "page.html"}, "--html shows candidates and judgments"),
         ({"--temperature": "0"}, "--temperature 0 makes all rollouts the same"),
         ({"--num_rollouts": "0"}, "`--num_rollouts` must be"),
     ],
