@@ -1,10 +1,10 @@
 """Callback that refreshes the pairs of DPO between epochs."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
@@ -93,7 +93,7 @@ class OnlinePairsCallback(TrainerCallback):
         self.rows = partial(preference_rows, rejected=rejected, min_margin=min_margin)
         self.options = options
         self._pipeline(trainer.model)  # rejects arguments before training
-        self._first = trainer.train_dataset
+        self._first = cast(Sequence[dict], trainer.train_dataset)
         self._data = EpochRows(self._first)
         trainer.train_dataset = self._data
 
@@ -119,7 +119,7 @@ class OnlinePairsCallback(TrainerCallback):
             found = self.refresh(model, args, epoch)
             state.stateful_callbacks[_KEY] = {"epoch": epoch, "sha256": found.sha256}
             self._log(found.rows, args, state, control)
-        self._data.use(self._tokenize(found.rows), seed=self.seed + epoch)
+        self._data.use(cast(Sequence[dict], self._tokenize(found.rows)), seed=self.seed + epoch)
 
     def refresh(self, model: Any, args: TrainingArguments, epoch: int) -> PairFile:
         """
@@ -154,7 +154,7 @@ class OnlinePairsCallback(TrainerCallback):
 
     def _read(self, epoch: int, state: TrainerState) -> PairFile:
         """Read the pairs of a checkpoint within an epoch."""
-        found, recorded = read_pairs(self.path(epoch)), state.stateful_callbacks.get(_KEY)
+        found, recorded = read_pairs(self.path(epoch)), cast(dict, state.stateful_callbacks).get(_KEY)
         if recorded != {"epoch": epoch, "sha256": found.sha256}:
             raise ValueError(
                 f"The checkpoint of step {state.global_step} needs the pairs of epoch {epoch} that it was trained on, "
@@ -189,7 +189,7 @@ def _check_trainer(trainer: Trainer) -> None:
 
     if not isinstance(trainer, DPOTrainer):
         raise TypeError(f"`trainer` must be a `DPOTrainer` of TRL, got a `{type(trainer).__name__}`. Pass one.")
-    if trainer.args.precompute_ref_log_probs:
+    if trainer.args.precompute_ref_log_probs:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError(
             "`precompute_ref_log_probs` must be False, since the trainer computes these log-probabilities of its first "
             "pairs only, got True. Leave it out."

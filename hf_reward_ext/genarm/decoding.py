@@ -135,7 +135,7 @@ class GenARMLogitsProcessor(WatchesGenerate):
     def weights(self, weights: Sequence[float] | Tensor) -> None:
         _check_conditioned([guide.model for guide in self.guides], weights, None)
         for guide, count in zip(self.guides, self._num_objectives, strict=True):
-            if isinstance(guide, WeightedGuide):
+            if isinstance(guide, WeightedGuide) and count is not None:
                 guide.weights = checked_weights(weights, count)
 
     @property

@@ -78,7 +78,8 @@ def trace_rewards(
 def _values(model: Any, input_ids: Tensor, attention_mask: Tensor, completion_mask: Tensor) -> Tensor:
     if isinstance(model, ELHSRForSequenceClassification):
         features = teacher_forced_features(model.policy, model.config, input_ids, attention_mask)
-        return prefix_gated_mean(*model.head.token_rewards(features), completion_mask.to(model.head.device))
+        gates, rewards = model.head.token_rewards(features)
+        return prefix_gated_mean(gates, rewards, completion_mask.to(gates.device))
     if isinstance(model, RewardTransformerForSequenceClassification):
         model = model.reward_transformer
     return token_rewards(model, input_ids, attention_mask, completion_mask)

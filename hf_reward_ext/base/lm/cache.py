@@ -1,5 +1,7 @@
 """Operations that a KV cache supports."""
 
+from typing import Any
+
 from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache, DynamicCache
@@ -58,7 +60,8 @@ def select_columns(cache: Cache, columns: Int[Tensor, "rows kept"]) -> None:
     >>> select_columns(cache, torch.tensor([[0, 1, 2], [-1, 0, 1]]))  # the second row loses its last token
     ```
     """
-    for layer in cache.layers:
+    layers: list[Any] = cache.layers
+    for layer in layers:
         if layer.is_initialized:  # layers that use the keys of others never are
             groups = len(layer.keys) // len(columns)
             index = columns.clamp(min=0).to(layer.keys.device).repeat(groups, 1)[:, None, :, None]
