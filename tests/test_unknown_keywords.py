@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from trl import DPOConfig, DPOTrainer, GRPOConfig
 
 import hf_reward_ext as ours
-from hf_reward_ext import best_of_n, elhsr, engines, evaluation, fast_slow, rewards
+from hf_reward_ext import best_of_n, elhsr, engines, evaluation, fast_slow, genarm, rewards
 from hf_reward_ext import hub as hub_package
 from hf_reward_ext.fast_slow import FastSlowGenerationMixin, Gate
 
@@ -277,6 +277,10 @@ CALLS = {
     "evaluation.best_of_n_curve": lambda m, **u: evaluation.best_of_n_curve(REWARDS, CORRECT, **u),
     "evaluation.majority_curve": lambda m, **u: evaluation.majority_curve([["a", "b"], ["a", "a"]], CORRECT, **u),
     "evaluation.pass_at_k": lambda m, **u: evaluation.pass_at_k(CORRECT, **u),
+    "genarm.load_conditioned_guide": lambda m, **u: genarm.load_conditioned_guide(m.folder, m.base, **u),
+    "genarm.speculative_generate": lambda m, **u: m.guided.generate(
+        IDS, custom_generate=genarm.speculative_generate, max_new_tokens=2, **ENDS, **u
+    ),
     "hub.generate_guided": lambda m, **u: hub_package.generate_guided(
         m.policy, [m.base], 1.0, path_or_repo=str(m.folder), inputs=IDS, max_new_tokens=2, **ENDS, **u
     ),

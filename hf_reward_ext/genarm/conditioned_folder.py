@@ -50,14 +50,14 @@ def load_conditioned_guide(folder: str | Path, base=None, **kwargs) -> PeftModel
     >>> processor = GenARMLogitsProcessor(guide, weights=[0.3, 0.7])
     ```
     """
+    if base is not None and kwargs:
+        raise ValueError(f"{sorted(kwargs)} must not be given with `base`, which is loaded already. Leave them out.")
     folder = Path(folder)
     if not is_conditioned_folder(folder):
         raise ValueError(
             f"`folder` must have a conditioned guide, got {str(folder)!r} without `{_CONFIG}`. Save one with "
             "`GenARMTrainer`, or load a plain guide with `AutoModelForCausalLM` or `AutoPeftModelForCausalLM`."
         )
-    if base is not None and kwargs:
-        raise ValueError(f"{sorted(kwargs)} must not be given with `base`, which is loaded already. Leave them out.")
     objectives = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["objectives"]
     if base is None:
         model = AutoPeftModelForCausalLM.from_pretrained(folder, **kwargs)

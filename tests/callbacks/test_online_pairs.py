@@ -95,13 +95,13 @@ def test_an_epoch_trains_on_the_pairs_that_bon_samples_from_its_policy(tmp_path,
     logged = [row for row in trainer.state.log_history if "pairs/num_pairs" in row]
     assert [row["pairs/num_pairs"] for row in logged] == [len(rows) for rows in pairs[1:]]
 
-    (tmp_path / "my_rewards.py").write_text(
+    (tmp_path / "rewards_of_pairs.py").write_text(
         "def variety(prompts, completions):\n    return [float(len(set(text.split()))) for text in completions]\n"
     )
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": one}) + "\n" for one in PROMPTS))
     monkeypatch.chdir(tmp_path)
     policy = tmp_path / "dpo" / "checkpoint-2"  # that of the end of the first epoch
-    arguments = f"bon --model {policy} --reward_model my_rewards:variety --data prompts.jsonl --as preference"
+    arguments = f"bon --model {policy} --reward_model rewards_of_pairs:variety --data prompts.jsonl --as preference"
     arguments += " --output bon.jsonl --num_candidates 4 --max_new_tokens 5 --temperature 1 --top_k 0 --no_chat"
     assert main([*arguments.split(), "--seed", "6", "--batch_size", "2"]) == 0
     assert read_rows(tmp_path / "bon.jsonl") == pairs[1]

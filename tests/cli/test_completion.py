@@ -45,7 +45,7 @@ def test_bash_completes(script, words, completed):
 
 
 def test_every_command_is_completed(script):
-    names = {command.__name__.rpartition(".")[2] for command in COMMANDS} - {"completion"}
+    names = {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS} - {"completion"}
     ask = ASK.format(script=script, words="hf-reward-ext ''")
     run = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
     assert names <= set(run.stdout.split())

@@ -126,7 +126,7 @@ def test_continuous_batching(folder, capsys):
 
 
 @pytest.mark.parametrize(("message", "options"), [
-    ("--engine is transformers, continuous_batching, or an address", "--engine vllm"),
+    ("--engine is transformers, continuous_batching, MODULE:FUNCTION, or an address", "--engine vllm"),
     ("--served_model is missing", "--engine http://127.0.0.1:1/v1"),
     ("--model is a policy in this process", "--engine http://127.0.0.1:1/v1 --served_model a --model b"),
     ("--served_model goes with the address", "--served_model a --model b"),

@@ -12,8 +12,8 @@ from hf_reward_ext.cli.train import TrainParser, parse_method
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "command_line.md").read_text()
-NAMES = [command.__name__.split(".")[-1] for command in COMMANDS]
-WRITTEN = set(re.findall(r"^hf-reward-ext (\w+ .*?)(?: > .*)?$", PAGE, re.MULTILINE))
+NAMES = [command.__name__.split(".")[-1].replace("_", "-") for command in COMMANDS]
+WRITTEN = set(re.findall(r"^hf-reward-ext ([\w-]+ .*?)(?: > .*)?$", PAGE, re.MULTILINE))
 LINES = sorted(WRITTEN - {"train METHOD --config x.yaml [options]"})
 
 
@@ -54,7 +54,7 @@ def test_groups_and_options_of_a_training(method):
 
 
 def test_every_command_is_on_the_page():
-    assert [name for name in re.findall(r"^\| \[`(\w+)`\]", PAGE, re.MULTILINE)] == NAMES
+    assert [name for name in re.findall(r"^\| \[`([\w-]+)`\]", PAGE, re.MULTILINE)] == NAMES
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -3,7 +3,7 @@ from argparse import Namespace
 
 import pytest
 
-from hf_reward_ext.cli import bon, demo, evaluate, generate, judge, label_steps, serve, train
+from hf_reward_ext.cli import bon, completion, demo, env, evaluate, generate, judge, label_steps, serve, train
 from hf_reward_ext.cli.main import COMMANDS, main
 from hf_reward_ext.cli.processes import leaves_work_to_another
 
@@ -24,7 +24,7 @@ def test_the_first_of_several_processes_works_as_if_alone(launched, capsys):
     assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR"} & set(os.environ)
 
 
-LINES = {demo: "demo", serve: "serve --scorer head"}
+LINES = {demo: "demo", serve: "serve --scorer head", env: "env", completion: "completion --shell bash"}
 SPLIT = {
     generate: "generate --model policy --prompt w3",
     bon: "bon --model policy --reward_model head --prompt w3",

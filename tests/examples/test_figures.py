@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib import colors
 
-from examples import figures
+from examples.figures import __main__ as figures
 
 DOCS = Path(__file__).parents[2] / "docs"
 

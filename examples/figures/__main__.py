@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "examples" / "results" / "demo_llm.json"
 # Of the palettes of Okabe and Ito, one for each background.
 THEMES = {
