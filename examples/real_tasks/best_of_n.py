@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from examples.demo_llm.sampling import Candidate
 from examples.real_tasks.pool import Pool, features_of, prefix_rewards, rewards_of, rows_of
@@ -152,16 +151,9 @@ def some_of(groups: list[list[Candidate]], labels: int, seed: int) -> list[list[
 
 
 def _text_rewards(tokenizer, pool: Pool, pairs, name, dtype, folder: Path, seed: int, count: int) -> np.ndarray:
-    rows = [
-        {
-            "prompt": pool.problems["train"][pair["index"]].messages,
-            **{side: [{"role": "assistant", "content": pair[side].text}] for side in ("chosen", "rejected")},
-        }
-        for pair in pairs
-    ]
     kept = folder / f"text-{seed}.npy"
     if not kept.exists():
-        model = train_text_model(name, dtype, Dataset.from_list(rows), tokenizer, folder / f"text-{seed}", seed)
+        model = train_text_model(name, dtype, pool.as_chats(pairs), tokenizer, folder / f"text-{seed}", seed)
         scorer = as_single_scorer(model, tokenizer, batch_size=32)
         scores = [
             scorer([problem.messages] * count, [[{"role": "assistant", "content": one.text}] for one in group[:count]])

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from trl import DPOConfig, DPOTrainer
 
@@ -22,13 +21,6 @@ def train_dpo(name: str, dtype: torch.dtype, pool: Pool, pairs: list[dict], fold
     if (folder / "adapter_model.safetensors").exists():
         return
     policy, tokenizer = load_model(name, dtype)
-    rows = [
-        {
-            "prompt": pool.problems["train"][pair["index"]].messages,
-            **{side: [{"role": "assistant", "content": pair[side].text}] for side in ("chosen", "rejected")},
-        }
-        for pair in pairs
-    ]
     args = DPOConfig(
         str(folder),
         beta=0.1,
@@ -45,7 +37,7 @@ def train_dpo(name: str, dtype: torch.dtype, pool: Pool, pairs: list[dict], fold
     )
     lora = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=16, lora_alpha=32)
     trainer = DPOTrainer(
-        policy, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora
+        policy, args=args, train_dataset=pool.as_chats(pairs), processing_class=tokenizer, peft_config=lora
     )
     trainer.train()
     trainer.save_model()

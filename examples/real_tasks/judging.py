@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -99,8 +100,13 @@ def _score(folder: Path, rows: list[dict]) -> dict:
         }
         for row in rows
     ]
+    return {"right": [float(row["correct"]) for row in evaluate_preferences(fast_scorer(judge), pairs).rows]}
+
+
+def fast_scorer(judge: FastSlowRewardModel) -> Callable[..., list[float]]:
+    """Return the reward function of a judge's fast verdicts."""
 
     def fast_score(prompts, completions) -> list[float]:
         return judge.score(prompts, completions, mode="fast").tolist()
 
-    return {"right": [float(row["correct"]) for row in evaluate_preferences(fast_score, pairs).rows]}
+    return fast_score

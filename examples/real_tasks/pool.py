@@ -33,6 +33,18 @@ class Pool:
         """Return pairs of a right and a wrong candidate; see [`preference_pairs`]."""
         return preference_pairs(self.groups[split], count, seed)
 
+    def as_chats(self, pairs: list[dict]) -> Dataset:
+        """Return pairs of training problems as rows of messages."""
+        return Dataset.from_list(
+            [
+                {
+                    "prompt": self.problems["train"][pair["index"]].messages,
+                    **{side: [{"role": "assistant", "content": pair[side].text}] for side in ("chosen", "rejected")},
+                }
+                for pair in pairs
+            ]
+        )
+
 
 def draw(policy, tokenizer, folder: Path, size: Size) -> Pool:
     """Sample the candidates of every split, or read those that are on disk."""

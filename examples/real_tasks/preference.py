@@ -17,6 +17,8 @@ from examples.demo_llm.judging import VERDICTS
 from examples.demo_llm.look_ahead import train_channel
 from examples.demo_llm.model import load_model
 from examples.demo_llm.settings import keep
+from examples.real_tasks.best_of_n import layers_of
+from examples.real_tasks.judging import fast_scorer
 from examples.real_tasks.sizes import Size, result
 from examples.real_tasks.text_model import train_text_model
 from examples.tasks.preference import read_pairs
@@ -120,7 +122,7 @@ def _text_model(policy, tokenizer, name, dtype, splits, folder: Path, seed: int,
 def _head(policy, tokenizer, name, dtype, splits, folder: Path, seed: int):
     if not (folder / "model.safetensors").exists():
         args = ELHSRConfig(
-            str(folder), layers=list(range(0, policy.config.num_hidden_layers + 1, 5)), standardize=True,
+            str(folder), layers=layers_of(policy), standardize=True,
             learning_rate=1e-3, weight_decay=1.0, per_device_train_batch_size=16, loss_type="pairwise",
             feature_cache="disk", feature_cache_dir=str(folder.parent / "features"), report_to="none",
             logging_strategy="no", use_cpu=not torch.cuda.is_available(), seed=seed,
@@ -159,12 +161,7 @@ def _judge(policy, tokenizer, name, dtype, splits, folder: Path, seed: int):
         trainer.train()
         trainer.judge.save_pretrained(folder)
         (folder / "done").touch()
-    judge = FastSlowRewardModel.from_pretrained(str(folder), batch_size=16)
-
-    def fast_score(prompts, completions) -> list[float]:
-        return judge.score(prompts, completions, mode="fast").tolist()
-
-    return fast_score
+    return fast_scorer(FastSlowRewardModel.from_pretrained(str(folder), batch_size=16))
 
 
 def win_rates(policy, tokenizer, name: str, dtype: torch.dtype, splits: dict, folder: Path, size: Size) -> dict:
