@@ -3,10 +3,13 @@ Peak memory of reward models in GRPO: the single forward of TRL against forwards
 
     python examples/benchmarks/reward_memory.py --texts 64 --tokens 512
 
-Each row is measured in a process of its own: the peak above what is resident once the model is loaded.
+Each row is measured in a process of its own: the peak above what is resident once the model is loaded. The allocator
+returns every freed tensor of more than 64 KiB to the system, so that the peak is that of the tensors alive at one time
+and repeats from run to run; otherwise memory that glibc keeps is a large share of the small peaks.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -26,6 +29,7 @@ from hf_reward_ext import (
 )
 
 WAYS = ("single", "parts")
+STEADY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000"}
 SIZE = dict(
     vocab_size=32000, hidden_size=256, intermediate_size=768, num_hidden_layers=6, num_attention_heads=8,
     num_key_value_heads=4, head_dim=32, max_position_embeddings=1024, pad_token_id=0,
@@ -93,7 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         found = {}
         for way in WAYS:
             command = [sys.executable, __file__, "--texts", args.texts, "--tokens", args.tokens, "--measure", name, way]
-            run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+            run = subprocess.run(
+                list(map(str, command)), capture_output=True, text=True, check=True, env=os.environ | STEADY
+            )
             found[way] = [float(value) for value in run.stdout.split()[-2:]]
         (single, single_seconds), (parts, parts_seconds) = found["single"], found["parts"]
         rows.append((name, round(single), round(parts), parts / single, round(single_seconds), round(parts_seconds)))

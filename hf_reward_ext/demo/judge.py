@@ -11,7 +11,6 @@ import random
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from datasets import Dataset
 
@@ -172,9 +171,3 @@ def _one_round(
     judge.config.max_new_tokens = MAX_NEW_TOKENS
     judge.batch_size = 128
     return judge
-
-
-def pair_accuracy(judge: FastSlowRewardModel, rows: Dataset, mode: Literal["gated", "fast", "slow"]) -> np.ndarray:
-    """Return 1 for each pair that is judged correctly, else 0."""
-    judgments = judge.judge(rows["prompt"], rows["chosen"], rows["rejected"], mode=mode, show_progress=False)
-    return np.array([float(one.score > 0) for one in judgments])

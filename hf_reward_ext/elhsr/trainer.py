@@ -15,15 +15,23 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.datasets import columns_of
-from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_labels, prepare_step_dataset
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_labels
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
+from hf_reward_ext.base.training.step_options import prepare_steps
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.elhsr.centroids import fit_centroids
 from hf_reward_ext.elhsr.data_collator import GroupCollator
 from hf_reward_ext.elhsr.feature_cache import FeatureCache
 from hf_reward_ext.elhsr.features import teacher_forced_features
-from hf_reward_ext.elhsr.groups import GROUP_COLUMNS, SHARES, check_group_rows, check_labels, group_by_prompt
+from hf_reward_ext.elhsr.groups import (
+    GROUP_COLUMNS,
+    SHARES,
+    check_group_rows,
+    check_labels,
+    group_by_prompt,
+)
+from hf_reward_ext.elhsr.hold_out import split_by_prompt
 from hf_reward_ext.elhsr.losses import LOSSES, count_items
 from hf_reward_ext.elhsr.metrics import fit_calibration, group_metrics
 from hf_reward_ext.elhsr.model import ELHSRModel
@@ -157,16 +165,10 @@ class ELHSRTrainer(BaseRewardTrainer):
         if isinstance(dataset, IterableDataset) or args.validation_fraction == 0 or "cache" in columns_of(dataset):
             return dataset, None
         groups = cast(Dataset, self._group(dataset, processing_class, args, "train"))
-        prompts: dict[tuple, list[int]] = {}
-        for number, ids in enumerate(groups["prompt_ids"]):
-            prompts.setdefault(tuple(ids), []).append(number)
-        if len(prompts) < 2:
+        if len({tuple(ids) for ids in groups["prompt_ids"]}) < 2:
             return groups, None
         _check_labels(groups, args.loss_type)
-        rows = Dataset.from_dict({"rows": list(prompts.values())})
-        parts = rows.train_test_split(test_size=args.validation_fraction, seed=args.seed)
-        train, test = (groups.select([row for own in parts[part]["rows"] for row in own]) for part in ("train", "test"))
-        return train, test
+        return split_by_prompt(groups, args.validation_fraction, args.seed)
 
     def _collator(self, args, processing_class):
         return GroupCollator(self._caches, self._run_policy, args.pad_to_multiple_of)
@@ -191,16 +193,7 @@ class ELHSRTrainer(BaseRewardTrainer):
     def _group(self, dataset, processing_class, args: ELHSRConfig, name: str) -> Dataset | IterableDataset:
         """Group rows by prompt, without running the policy; a response with labeled steps is a group of its own."""
         if args.loss_type == STEP_LOSS and "step_ends" not in columns_of(dataset):
-            steps = prepare_step_dataset(
-                dataset,
-                processing_class,
-                separator=cast(str, args.step_separator),
-                max_length=args.max_length,
-                num_proc=args.dataset_num_proc,
-                name=name,
-                chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
-            )
-            return steps.map(_as_group)
+            return prepare_steps(dataset, processing_class, args, name).map(_as_group)
         return group_by_prompt(
             dataset,
             processing_class,

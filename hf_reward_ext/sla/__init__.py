@@ -3,7 +3,8 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from hf_reward_ext.sla.channel import RewardChannel
-from hf_reward_ext.sla.decoding import SLALogitsProcessor, SLAOutput, sla_generate
+from hf_reward_ext.sla.decoding import SLAOutput, sla_generate
+from hf_reward_ext.sla.logits_processor import SLALogitsProcessor
 from hf_reward_ext.sla.metrics import autrc
 from hf_reward_ext.sla.model import RewardTransformer
 from hf_reward_ext.sla.model_config import RewardTransformerConfig

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor
-from transformers import AutoModelForCausalLM, set_seed
+from transformers import AutoModelForCausalLM
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.datasets import columns_of
@@ -21,10 +21,10 @@ from hf_reward_ext.base.preference.step_rows import (
     StepCollator,
     check_step_labels,
     check_step_rows,
-    prepare_step_dataset,
 )
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
+from hf_reward_ext.base.training.step_options import prepare_steps
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean, masked_sum
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
 from hf_reward_ext.sla.metrics import preference_sums
@@ -33,9 +33,14 @@ from hf_reward_ext.sla.model_card import card_text
 from hf_reward_ext.sla.policy_losses import dpo_loss, sft_loss, simpo_loss
 from hf_reward_ext.sla.state_cache import StateCache
 from hf_reward_ext.sla.token_losses import LOSSES, step_bce_loss, step_rewards
+from hf_reward_ext.sla.trained_policy import (
+    POLICY_FOLDER,
+    point_to_policy,
+    policy_folder,
+    set_gradients,
+    transformer_to_train,
+)
 from hf_reward_ext.sla.trainer_config import SLAConfig
-
-POLICY_FOLDER = "policy"
 
 
 class SLATrainer(BaseRewardTrainer):
@@ -104,11 +109,11 @@ class SLATrainer(BaseRewardTrainer):
 
     def _build_model(self, model, args, processing_class, peft_config):
         base = model if peft_config is None else get_peft_model(model, peft_config)
-        transformer = _transformer(base, self._given, args, processing_class)
+        transformer = transformer_to_train(base, self._given, args, processing_class)
         self._trains_policy = self._trains_all_weights(args)
-        _set_gradients(transformer, self._trains_policy)
+        set_gradients(transformer, self._trains_policy)
         if self._trains_policy:
-            _point_to_policy(transformer)
+            point_to_policy(transformer)
         self._transformer = transformer
         self._reference = None
         if args.policy_loss == "dpo" and not hasattr(transformer.base, "peft_config"):
@@ -151,15 +156,7 @@ class SLATrainer(BaseRewardTrainer):
     def _prepare_steps(self, dataset, processing_class, args: SLAConfig, name: str):
         if "step_ends" in columns_of(dataset):
             return dataset
-        rows = prepare_step_dataset(
-            dataset,
-            processing_class,
-            separator=cast(str, args.step_separator),
-            max_length=args.max_length,
-            num_proc=args.dataset_num_proc,
-            name=name,
-            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
-        )
+        rows = prepare_steps(dataset, processing_class, args, name)
         if not isinstance(rows, Dataset):
             return rows
         if name == "train":
@@ -275,7 +272,7 @@ class SLATrainer(BaseRewardTrainer):
         if not self._trains_policy:
             return
         base: Any = self._transformer.base
-        folder = _policy_folder(checkpoint, self._transformer.reward_channel.config.adapter)
+        folder = policy_folder(checkpoint, self._transformer.reward_channel.config.adapter)
         if hasattr(base, "peft_config"):
             set_peft_model_state_dict(base, load_peft_weights(str(folder)), base.active_adapter)
         else:
@@ -283,57 +280,6 @@ class SLATrainer(BaseRewardTrainer):
 
     def _card(self) -> CardText:
         return card_text(self._transformer.reward_channel.config, self._card_name(), self._card_name())
-
-
-def _transformer(base, given: RewardTransformer | None, args: SLAConfig, processing_class) -> RewardTransformer:
-    """Return the given Reward Transformer, its channel on a base with a new adapter, or a new one."""
-    has_same_tokens = args.eos_token is None and args.chat_template_path is None
-    if given is not None and given.base is base and has_same_tokens:
-        transformer = given
-    elif given is not None:  # its configuration is a copy of the base's earlier one
-        transformer = RewardTransformer(base, given.reward_channel)
-        transformer.reward_channel.config.adapter = base.active_adapter if hasattr(base, "peft_config") else None
-    else:
-        set_seed(args.seed)
-        transformer = RewardTransformer.from_base(
-            base, args.channel_size, processing_class=processing_class, layers=args.layers, head_size=args.head_size
-        )
-    transformer.reward_channel.check_base(transformer.base, processing_class)
-    if transformer.reward_channel.dtype in (torch.float16, torch.bfloat16):
-        transformer.reward_channel.float()  # small updates would be lost in half precision
-    return transformer
-
-
-def _set_gradients(transformer: RewardTransformer, trains_policy: bool) -> None:
-    base: Any = transformer.base
-    base.requires_grad_(False)
-    transformer.reward_channel.requires_grad_(True)
-    if not trains_policy:
-        return
-    if hasattr(base, "peft_config"):
-        base.set_adapter(base.active_adapter)  # enables the gradients of its weights again
-    elif getattr(base, "is_quantized", False):
-        raise ValueError(
-            f"The base is quantized, but `policy_loss` or `freeze_base=False` trains its weights. Pass `peft_config=` "
-            f"to train an adapter on the `{type(base).__name__}`."
-        )
-    else:
-        base.requires_grad_(True)
-
-
-def _point_to_policy(transformer: RewardTransformer) -> None:
-    config = transformer.reward_channel.config
-    config.policy_folder = POLICY_FOLDER
-    if config.adapter is None:  # a fully fine-tuned policy no longer matches its name
-        config.base_model_name_or_path = config.base_model_revision = None
-    elif config.adapter != "default":
-        config.policy_folder = f"{POLICY_FOLDER}/{config.adapter}"
-
-
-def _policy_folder(checkpoint: str, adapter: str | None) -> Path:
-    """Return the folder of the policy; PEFT saves adapters other than the default one in subfolders."""
-    folder = Path(checkpoint) / POLICY_FOLDER
-    return folder / adapter if adapter not in (None, "default") else folder
 
 
 def _token_logps(logits: Tensor, input_ids: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from transformers import (
 from hf_reward_ext.base.lm.forward import generate_cache_name, run_forward
 from hf_reward_ext.elhsr import ELHSRModel
 from hf_reward_ext.sla import RewardTransformer, SLALogitsProcessor, SLAOutput, sla_generate
-from hf_reward_ext.sla.decoding import without_sampling
+from hf_reward_ext.sla.generate_arguments import without_sampling
 
 PAD = 0
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, Trainer
 
 from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.sla import RewardTransformer, SLAConfig, SLATrainer
-from hf_reward_ext.sla.trainer import POLICY_FOLDER
+from hf_reward_ext.sla.trained_policy import POLICY_FOLDER
 
 LORA = LoraConfig(r=4, target_modules="all-linear")
 

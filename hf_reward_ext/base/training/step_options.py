@@ -1,6 +1,10 @@
-"""Option of trainers with labels of steps."""
+"""Labels of steps in trainers: their option, and their data."""
 
-from hf_reward_ext.base.preference.step_rows import STEP_LOSS
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS, prepare_step_dataset
 
 
 def check_step_separator(loss_type: str, separator: str | None) -> None:
@@ -21,3 +25,29 @@ def check_step_separator(loss_type: str, separator: str | None) -> None:
             f"`step_separator` must be None with `loss_type={loss_type!r}`, whose rows have no steps, got "
             f"{separator!r}. Leave it out, or use `loss_type={STEP_LOSS!r}`."
         )
+
+
+def prepare_steps(
+    dataset: Dataset | IterableDataset, processing_class, args: Any, name: str
+) -> Dataset | IterableDataset:
+    """
+    Tokenize rows of labeled steps as the training arguments say.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): Rows of [`read_labeled_steps`].
+        processing_class (`PreTrainedTokenizerBase`): Tokenizer.
+        args ([`ELHSRConfig`] or [`SLAConfig`]): Training arguments with a `step_separator`.
+        name (`str`): Name of the data, for messages.
+
+    Raises:
+        ValueError: See [`prepare_step_dataset`].
+    """
+    return prepare_step_dataset(
+        dataset,
+        processing_class,
+        separator=args.step_separator,
+        max_length=args.max_length,
+        num_proc=args.dataset_num_proc,
+        name=name,
+        chat_template_kwargs=args.chat_template_kwargs,
+    )

@@ -1,7 +1,6 @@
 """Base class of all trainers: TRL's `RewardTrainer` with the model, data, loss and card of a method."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -16,6 +15,15 @@ from hf_reward_ext.base.preference.datasets import plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.pair_collator import PairCollator
 from hf_reward_ext.base.preference.pairs import check_preference_rows
 from hf_reward_ext.base.saving.card import CardText, write_model_card
+from hf_reward_ext.base.training.arguments import (
+    check_best_metric,
+    check_length,
+    check_unused,
+    consumed,
+    keep_batches_whole,
+    named_datasets,
+    one_label,
+)
 from hf_reward_ext.base.training.averages import Averages
 from hf_reward_ext.base.training.disk import check_room, naming_folder
 from hf_reward_ext.base.training.guards import FiniteGradients, TokenCount, non_finite_message, restore_patience
@@ -87,17 +95,17 @@ class BaseRewardTrainer(RewardTrainer):
     ):
         args = args or self._config_class(f"{model_name(model).split('/')[-1] or 'model'}-{self._name}")
         train_dataset = plain_dataset(train_dataset, "train")
-        _check_length(train_dataset, args)
-        _keep_batches_whole(args)
+        check_length(train_dataset, args)
+        keep_batches_whole(args)
         if isinstance(eval_dataset, Mapping):
-            _check_best_metric(eval_dataset, args)
+            check_best_metric(eval_dataset, args)
             eval_dataset = {name: plain_dataset(dataset, name) for name, dataset in eval_dataset.items()}
         elif eval_dataset is not None:
             eval_dataset = plain_dataset(eval_dataset, "eval")
-        for name, dataset in _named(train_dataset, eval_dataset).items():
+        for name, dataset in named_datasets(train_dataset, eval_dataset).items():
             self._check_rows(dataset, name, args)
         if not isinstance(model, str):
-            _check_unused(args, quantization_config)
+            check_unused(args, quantization_config)
         model = self._load_model(model, args, quantization_config)
         check_peft_config(model, peft_config)
         causal_lm = check_causal_lm(model)
@@ -106,13 +114,13 @@ class BaseRewardTrainer(RewardTrainer):
         may_grow = self._trains_all_weights(args) and peft_config is None and model is causal_lm
         set_special_tokens(causal_lm, processing_class, args, may_grow=may_grow)
         require_vocabulary(causal_lm, processing_class, "model")
-        for name, dataset in _named(train_dataset, eval_dataset).items():
+        for name, dataset in named_datasets(train_dataset, eval_dataset).items():
             require_known_text(rows_to_check(dataset), processing_class, name, num_embeddings(causal_lm))
         model, peft_config = self._build_model(model, args, processing_class, peft_config)
         train_dataset, eval_dataset = self._split(train_dataset, eval_dataset, args, processing_class)
         self._averages = {"train": Averages(), "eval": Averages()}
         self._terms: dict[str, tuple[str, float]] = {}
-        with _one_label(model.config), _consumed(args, "model_init_kwargs", "chat_template_path"):
+        with one_label(model.config), consumed(args, "model_init_kwargs", "chat_template_path"):
             super().__init__(
                 model=model,
                 args=args,
@@ -322,73 +330,3 @@ class BaseRewardTrainer(RewardTrainer):
             settings={name: getattr(self.args, name) for name in self._card_settings},
             metrics=self._card_metrics(),
         )
-
-
-def _named(train_dataset, eval_dataset) -> dict[str, Dataset | IterableDataset]:
-    sets = eval_dataset if isinstance(eval_dataset, Mapping) else {"eval": eval_dataset}
-    return {"train": train_dataset, **{str(name): dataset for name, dataset in sets.items() if dataset is not None}}
-
-
-def _check_length(train_dataset: Dataset | IterableDataset, args: BaseRewardConfig) -> None:
-    if isinstance(train_dataset, IterableDataset) and args.max_steps <= 0:
-        raise ValueError(
-            f"`max_steps` must be positive for an `IterableDataset`, whose length is unknown, got {args.max_steps}. "
-            "Set it in the training arguments."
-        )
-
-
-def _keep_batches_whole(args: BaseRewardConfig) -> None:
-    """Let every process read a stream itself, because accelerate would split a batch between a pair and its rows."""
-    if args.accelerator_config.dispatch_batches:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ValueError(
-            "`dispatch_batches` must be False or None, got True: a batch has several rows for each row of the data, "
-            "and accelerate would cut them apart. Leave it out of `accelerator_config`."
-        )
-    args.accelerator_config.dispatch_batches = False  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _check_best_metric(eval_dataset: Mapping, args: BaseRewardConfig) -> None:
-    metric = str(args.metric_for_best_model).removeprefix("eval_")
-    if args.load_best_model_at_end and not any(metric.startswith(f"{name}_") for name in eval_dataset):
-        names = ", ".join(f"'eval_{name}_loss'" for name in eval_dataset)
-        raise ValueError(
-            "`metric_for_best_model` must be a metric of one evaluation set where there are several, got "
-            f"{args.metric_for_best_model!r}. Choose for example one of {names}."
-        )
-
-
-def _check_unused(args: BaseRewardConfig, quantization_config) -> None:
-    for name, value in (
-        ("model_init_kwargs", args.model_init_kwargs),
-        ("quantization_config", quantization_config),
-    ):
-        if value is not None:
-            raise ValueError(
-                f"`{name}` must be None for a model that is loaded already, got {value!r}. Use it when you load the "
-                "model, or pass the model's name."
-            )
-
-
-@contextmanager
-def _one_label(config) -> Iterator[None]:
-    """Set one label, which TRL requires of a reward model, and restore the labels of the causal LM afterwards."""
-    fields = {field: getattr(config, field, None) for field in ("id2label", "label2id")}
-    config.num_labels = 1
-    try:
-        yield
-    finally:
-        for field, value in fields.items():
-            setattr(config, field, value)
-
-
-@contextmanager
-def _consumed(args: BaseRewardConfig, *names: str) -> Iterator[None]:
-    """Hide arguments that were applied to the causal LM already, so that TRL does not apply them again."""
-    values = {name: getattr(args, name) for name in names}
-    for name in names:
-        setattr(args, name, None)
-    try:
-        yield
-    finally:
-        for name, value in values.items():
-            setattr(args, name, value)

@@ -66,18 +66,3 @@ def judgment_losses(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "
     ```
     """
     return -token_logps.masked_fill(~mask, 0).sum(-1) / mask.sum(-1).clamp(min=1)
-
-
-def judgment_loss(token_logps: Float[Tensor, "rows seq"], mask: Bool[Tensor, "rows seq"]) -> Float[Tensor, ""]:
-    """
-    Return the mean of [`judgment_losses`] over judgments; 0 without any.
-
-    The mean is taken per judgment first, so that long judgments do not outweigh short ones or the fast verdicts.
-
-    Example:
-    ```python
-    >>> judgment_loss(torch.tensor([[-1.0, -3.0], [-9.0, -9.0]]), torch.tensor([[True, True], [False, False]]))
-    tensor(2.)
-    ```
-    """
-    return judgment_losses(token_logps, mask).sum() / mask.any(-1).sum().clamp(min=1)
