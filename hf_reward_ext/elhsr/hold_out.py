@@ -19,7 +19,7 @@ def split_by_prompt(groups: Dataset, fraction: float, seed: int) -> tuple[Datase
     ```python
     >>> groups = Dataset.from_dict({"prompt_ids": [[1], [2], [1]]})
     >>> [part["prompt_ids"][:] for part in split_by_prompt(groups, 0.5, seed=0)]
-    [[[1], [1]], [[2]]]
+    [[[2]], [[1], [1]]]
     ```
     """
     rows_of: dict[tuple[int, ...], list[int]] = {}

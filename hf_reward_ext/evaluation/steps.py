@@ -71,7 +71,9 @@ def evaluate_steps(
     r"""
     Measure whether the rewards of prefixes find the wrong steps of solutions, by the published rules.
 
-    A step is accepted if the reward of the solution up to it is at least `threshold`.
+    A step is accepted if the reward of the solution up to it is at least `threshold`. Every prefix is scored as a text
+    of its own, so models of this library read EOS after it. To read the prefixes as `loss_type="step_bce"` trains them,
+    without EOS and in one forward, use [`StepReward`].
 
     * `"processbench"` ([2412.06559](https://huggingface.co/papers/2412.06559)): the first rejected step must be the
       first wrong one, or none of a right solution. $F_1$ is the harmonic mean of the accuracies of wrong and of right

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hf_reward_ext.base.saving.base_model import load_adapter
 from hf_reward_ext.base.saving.base_pointer import base_pointer
 from hf_reward_ext.base.saving.card import CARD, CardText, hub_name, write_model_card
 from hf_reward_ext.base.saving.loading import check_finite, check_loaded, require_config, whole_adapter
@@ -54,13 +55,13 @@ def load_judge(name, base=None, tokenizer=None, config=None, **kwargs):
         )
         check_loaded(name, causal_lm, report)
         return causal_lm, tokenizer, config
-    from peft import AutoPeftModelForCausalLM, PeftModel
+    from peft import PeftModel
 
     with whole_adapter(name, **hub):
         if base is not None:
             causal_lm = PeftModel.from_pretrained(base, name, **kwargs)
         else:
-            causal_lm = AutoPeftModelForCausalLM.from_pretrained(name, **kwargs)
+            causal_lm = load_adapter(name, **kwargs)
     check_finite(name, causal_lm, "adapter_model.safetensors, or its base,")
     return causal_lm, tokenizer, config
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import PeftModel
 from safetensors import safe_open
 
 from hf_reward_ext.base.saving.atomic import replace_text
+from hf_reward_ext.base.saving.base_model import load_adapter
 from hf_reward_ext.genarm.conditioning import ConditionedDown, condition_adapter
 
 _CONFIG = "conditioned_guide.json"
@@ -60,7 +61,7 @@ def load_conditioned_guide(folder: str | Path, base=None, **kwargs) -> PeftModel
         )
     objectives = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["objectives"]
     if base is None:
-        model = AutoPeftModelForCausalLM.from_pretrained(folder, **kwargs)
+        model = load_adapter(folder, **kwargs)
     else:
         model = PeftModel.from_pretrained(base, folder)
     condition_adapter(model, len(objectives))

@@ -3,10 +3,11 @@
 from typing import Any, cast
 
 import torch
-from peft import AutoPeftModelForCausalLM, PeftConfig
+from peft import PeftConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import find_adapter_config_file
 
+from hf_reward_ext.base.saving.base_model import load_adapter, location_of
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
 _HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
@@ -41,9 +42,10 @@ def load_causal_lm(name: str, args: BaseRewardConfig, quantization_config=None):
         options["dtype"] = getattr(torch, options["dtype"])
     options = {"dtype": torch.float32, "trust_remote_code": args.trust_remote_code, **options}
     hub_options = {key: options[key] for key in _HUB_OPTIONS if key in options}
-    if find_adapter_config_file(name, **hub_options) is not None:
-        return AutoPeftModelForCausalLM.from_pretrained(name, is_trainable=True, **options)
-    model, report = AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options)  # pyright: ignore[reportGeneralTypeIssues]
+    if find_adapter_config_file(location_of(name), **hub_options) is not None:
+        return load_adapter(name, is_trainable=True, **options)
+    model, report = AutoModelForCausalLM.from_pretrained(location_of(name), output_loading_info=True, **options)  # pyright: ignore[reportGeneralTypeIssues]
+    model.name_or_path = model.config._name_or_path = name
     _check_head(name, model, report["missing_keys"])
     return model
 
@@ -88,7 +90,7 @@ def load_processing_class(causal_lm, args: BaseRewardConfig) -> PreTrainedTokeni
     options = cast(dict[str, Any], args.model_init_kwargs or {})
     given = {key: options[key] for key in _HUB_OPTIONS if key in options}
     given.setdefault("revision", getattr(causal_lm.config, "_commit_hash", None))
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code, **given)
+    return AutoTokenizer.from_pretrained(location_of(name), trust_remote_code=args.trust_remote_code, **given)
 
 
 def model_name(model) -> str:
