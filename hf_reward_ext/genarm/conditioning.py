@@ -1,6 +1,6 @@
 """LoRA adapters whose change of a model depends on weights of objectives: one guide for K objectives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -39,7 +39,7 @@ class ConditionedDown(nn.Linear):
         rank = down.out_features
         self.core = nn.Parameter(torch.randn(num_objectives, rank, rank).to(down.weight) / rank**0.5)
         self.training_weights: Tensor | None = None
-        self._folded: tuple[Tensor, Tensor] | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None  # weights, and what is computed from them
 
     def forward(self, x: Tensor) -> Tensor:
         weights = _weights.get()
@@ -48,7 +48,7 @@ class ConditionedDown(nn.Linear):
         if weights is None:
             return super().forward(x)
         if weights.dim() == 1:
-            return nn.functional.linear(x, self._kept(weights))
+            return nn.functional.linear(x, self._computed_once(self.fold, weights))
         if x.dim() != 3 or len(x) != len(weights):
             raise ValueError(
                 f"A conditioned layer must get one text per row of weights, got shape {tuple(x.shape)} for "
@@ -56,7 +56,7 @@ class ConditionedDown(nn.Linear):
                 "use `fold_weights`."
             )
         down = super().forward(x)
-        return torch.baddbmm(down, down, self._change(weights))
+        return torch.baddbmm(down, down, self._computed_once(self._change, weights))
 
     def fold(self, weights: Float[Tensor, " objectives"]) -> Float[Tensor, "rank features"]:
         """Return the down projection of a plain adapter for given weights."""
@@ -67,14 +67,14 @@ class ConditionedDown(nn.Linear):
         centered = weights.to(self.core) - 1 / len(self.core)
         return (centered @ self.core.flatten(1)).view(-1, *self.core.shape[1:])
 
-    def _kept(self, weights: Tensor) -> Tensor:
-        """Return the folded projection, computed once for each tensor of weights."""
+    def _computed_once(self, compute: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
+        """Return what a function computes from weights, once for each tensor of weights unless it is trained."""
         if torch.is_grad_enabled():
-            return self.fold(weights)
-        folded = self._folded
-        if folded is None or folded[0] is not weights:
-            folded = self._folded = (weights, self.fold(weights))
-        return folded[1]
+            return compute(weights)
+        kept = self._kept
+        if kept is None or kept[0] is not weights:
+            kept = self._kept = (weights, compute(weights))
+        return kept[1]
 
 
 def condition_adapter(peft_model, num_objectives: int) -> None:
@@ -179,6 +179,17 @@ def objective_weights(weights: Float[Tensor, "*rows objectives"]) -> Iterator[No
     >>> with objective_weights(torch.tensor([0.3, 0.7])):
     ...     guide(**inputs)
     ```
+    """
+    with same_weights(weights.clone()):  # the guide may have been trained since these weights were used
+        yield
+
+
+@contextmanager
+def same_weights(weights: Float[Tensor, "*rows objectives"]) -> Iterator[None]:
+    """
+    Set the weights as [`objective_weights`] does, for several forwards of a guide that does not change.
+
+    Layers keep what they compute from a tensor of weights, and reuse it while they get the same tensor.
     """
     token = _weights.set(weights)
     try:

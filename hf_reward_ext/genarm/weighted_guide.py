@@ -1,10 +1,11 @@
 """A conditioned guide that follows a generation whose rows have their own weights."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.guide import CachedGuide, Reading
-from hf_reward_ext.genarm.conditioning import objective_weights
+from hf_reward_ext.genarm.conditioning import same_weights
 
 
 class WeightedGuide(CachedGuide):
@@ -43,6 +44,12 @@ class WeightedGuide(CachedGuide):
         self._first = self._num_used + 1
         self._num_used += len(distinct)
         self._weights, self._distinct, self._numbers = weights, distinct, numbers + self._first
+        self._renew()
+
+    def _renew(self) -> None:
+        """Make new tensors of weights, so that layers compute from them again."""
+        self._shared = self._distinct[0].clone()
+        self._of_rows: tuple[Tensor, Tensor] | None = None  # numbers of the rows of the last forward, and their weights
 
     def next_token_logits(
         self, ids: Int[Tensor, "rows seq"], mask: Int[Tensor, "rows seq"] | None = None
@@ -59,10 +66,15 @@ class WeightedGuide(CachedGuide):
 
     def forget(self) -> None:
         super().forget()
-        self._distinct = self._distinct.clone()  # folded projections are those of one call
+        self._renew()  # a guide may be trained between two calls
 
     def _forward(self, reading: Reading, ids: Tensor, mask: Tensor, known: int):
-        distinct = self._distinct
-        weights = distinct[0] if len(distinct) == 1 else distinct[mask.amax(-1) - self._first]
-        with objective_weights(weights):
+        weights = self._shared if len(self._distinct) == 1 else self._weights_of_rows(mask.amax(-1))
+        with same_weights(weights):
             return super()._forward(reading, ids, (mask > 0).to(mask), known)
+
+    def _weights_of_rows(self, numbers: Int[Tensor, " rows"]) -> Float[Tensor, "rows objectives"]:
+        of_rows = self._of_rows
+        if of_rows is None or not torch.equal(of_rows[0], numbers):
+            of_rows = self._of_rows = numbers, self._distinct[numbers - self._first]
+        return of_rows[1]

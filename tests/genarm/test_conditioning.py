@@ -18,7 +18,7 @@ from hf_reward_ext.genarm import (
     load_conditioned_guide,
     objective_weights,
 )
-from hf_reward_ext.genarm.conditioning import condition_adapter, conditioned_layers
+from hf_reward_ext.genarm.conditioning import ConditionedDown, condition_adapter, conditioned_layers
 from hf_reward_ext.genarm.lora_groups import lora_layers
 from hf_reward_ext.genarm.objectives import draw_weights
 
@@ -98,6 +98,41 @@ def test_other_weights_never_continue_an_older_reading():
             for row, own in enumerate(torch.as_tensor(weights).expand(3, -1)):
                 expected = folded(guide, own)(IDS[row, None, :length]).logits[0, -1].log_softmax(-1)
                 torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [[0.3, 0.7], WEIGHTS.tolist()], ids=["shared", "of rows"])
+def test_a_call_computes_from_the_weights_once_and_the_next_call_again(weights, monkeypatch):
+    policy, guide = tiny_causal_lm("llama", seed=5), conditioned()
+    ids, mask = left_padded_batch((5, 3, 4))
+    computed = []
+    plain = ConditionedDown._change
+    monkeypatch.setattr(ConditionedDown, "_change", lambda self, own: computed.append(self) or plain(self, own))
+    processor = GenARMLogitsProcessor(guide, alpha=2.0, weights=weights)
+    for _ in range(2):
+        computed.clear()
+        out = policy.generate(ids, attention_mask=mask, logits_processor=[processor], max_new_tokens=5)
+        assert len(computed) == len(set(computed)) == len(conditioned_layers(guide))
+        for row, own in enumerate(torch.as_tensor(weights).expand(3, -1)):
+            one = [text[row, None] for text in (ids, mask)]
+            plain_guide = GenARMLogitsProcessor(folded(guide, own), alpha=2.0)
+            alone = policy.generate(one[0], attention_mask=one[1], logits_processor=[plain_guide], max_new_tokens=5)
+            assert torch.equal(out[row, None, : alone.shape[1]], alone)
+        with torch.no_grad():  # as a training between two calls does
+            for layer in conditioned_layers(guide):
+                layer.core.neg_()
+
+
+@torch.no_grad()
+def test_the_same_weights_of_a_guide_that_was_trained_since_are_read_again():
+    guide = conditioned()
+    for weights in (WEIGHTS[0], WEIGHTS):
+        with objective_weights(weights):
+            before = guide(IDS).logits
+        for layer in conditioned_layers(guide):
+            layer.core.neg_()
+        with objective_weights(weights):
+            after = guide(IDS).logits
+        assert not torch.allclose(before, after, atol=1e-3)
 
 
 PAIRS = [{"prompt": f"w{n} w5 ", "chosen": "w10 w11", "rejected": f"w13 w{n}", "objective": "a"} for n in range(2, 6)]
