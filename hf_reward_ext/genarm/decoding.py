@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import CompileConfig
 
@@ -35,8 +35,8 @@ class GenARMLogitsProcessor(WatchesGenerate):
 
     The guides' caches are compared with the ids at each call, so an object can be used for any number of `generate`
     calls, also from several threads: greedy, sampling, beams, `num_return_sequences`, assisted decoding, prompt lookup,
-    left-padded batches. Constructing the first processor wraps `generate`, which does not pass the mask to processors;
-    see [`~base.lm.generate_hook.remove_generate_hook`].
+    left-padded batches, drafts of any number of prompts ([`speculative_generate`]). Constructing the first processor
+    wraps `generate`, which does not pass the mask to processors; see [`~base.lm.generate_hook.remove_generate_hook`].
 
     Args:
         guides (`PreTrainedModel`, `PeftModel` or a list of K): Causal LMs with the policy's tokenizer.
@@ -142,6 +142,27 @@ class GenARMLogitsProcessor(WatchesGenerate):
     def skipped_share(self) -> float:
         return self._skipped / max(self._row_steps, 1)
 
+    def weights_of_columns(
+        self, columns: Int[Tensor, " columns"], prompt_length: int, rows: int, device: torch.device
+    ) -> Float[Tensor, "rows columns guides"]:
+        """Return the weights for choosing tokens, see [`GuideWeights.of_columns`]."""
+        return self._weights.of_columns(columns, prompt_length, rows, device)
+
+    def common_size(self, base: Tensor, guides: Sequence[Tensor]) -> int:
+        """Return the number of leading ids that the scores of policy and guides share."""
+        return common_size(base.shape[-1], [logits.shape[-1] for logits in guides], self._checked_size)
+
+    def unguided(self, scores: Float[Tensor, "*positions vocab"]) -> Bool[Tensor, " *positions"] | None:
+        """Return where the policy is too certain to be guided; `None` without an entropy threshold."""
+        if self.entropy_threshold is None:
+            return None
+        return torch.special.entr(scores.softmax(-1)).sum(-1) < self.entropy_threshold
+
+    def count_skipped(self, unguided: Bool[Tensor, " steps"]) -> None:
+        """Add row-steps to those of `skipped_share`."""
+        self._row_steps += len(unguided)
+        self._skipped += int(unguided.sum())
+
     @contextmanager
     def around(self, call: GenerateCall) -> Iterator[dict[str, Any]]:
         """Store prompt and mask of a `generate` call, and free the guides' caches after it."""
@@ -180,16 +201,15 @@ class GenARMLogitsProcessor(WatchesGenerate):
         ids, mask, step = self.prompt.split(input_ids)
         rows = len(input_ids)
         column = torch.tensor([step])  # counted from the end of the prompt
-        alpha = self._weights.of_columns(column, 0, rows, scores.device)[:, 0]
-        if self.entropy_threshold is not None:
-            certain = torch.special.entr(scores.softmax(-1)).sum(-1) < self.entropy_threshold
-            self._row_steps += rows
-            self._skipped += int(certain.sum())
-            alpha = alpha.masked_fill(certain[:, None], 0)
-            if certain.all():
+        alpha = self.weights_of_columns(column, 0, rows, scores.device)[:, 0]
+        unguided = self.unguided(scores)
+        if unguided is not None:
+            self.count_skipped(unguided)
+            alpha = alpha.masked_fill(unguided[:, None], 0)
+            if unguided.all():
                 return scores.log_softmax(-1)
         logits = [guide.next_token_logits(ids, mask) for guide in self.guides]
-        size = common_size(scores.shape[-1], [values.shape[-1] for values in logits], self._checked_size)
+        size = self.common_size(scores, logits)
         combined = guided_logps(scores, logits, alpha, size)
         if combined.isnan().any():
             raise explain_undefined(scores, logits, step)

@@ -9,6 +9,7 @@ from hf_reward_ext.base.lm.cache import select_columns
 from hf_reward_ext.base.lm.forward import run_forward
 from hf_reward_ext.genarm.acceptance import count_accepted, draw_following
 from hf_reward_ext.genarm.combine import guided_logps
+from hf_reward_ext.genarm.processed_policy import ProcessedPolicy
 from hf_reward_ext.genarm.row_rules import RowRules
 from hf_reward_ext.genarm.undefined import explain_undefined
 
@@ -22,11 +23,12 @@ class DraftDecoder:
     batch.
 
     Args:
-        model ([`GuidedCausalLM`]): Policy and guides.
+        model ([`GuidedCausalLM`] or [`ProcessedPolicy`]): Policy and guides.
         drafter (`PreTrainedModel` or `PeftModel`): Causal LM that drafts.
         num_draft_tokens (`int`): Maximum number of drafts per row and round.
         input_ids, attention_mask, position_ids (`torch.Tensor` of shape `(rows, seq)`): Prompts, padded on the left.
         rules ([`RowRules`]): Processors and criteria.
+        rules_before ([`RowRules`], *optional*): Processors of the policy's scores, before they are guided.
         do_sample (`bool`): Whether to sample; otherwise the most probable tokens are chosen.
         max_length (`int`): Maximum length of a row, with the columns of its prompt.
 
@@ -47,8 +49,9 @@ class DraftDecoder:
         *,
         do_sample: bool,
         max_length: int,
+        rules_before: RowRules | None = None,
     ):
-        self.model, self.drafter, self.rules = model, drafter, rules
+        self.model, self.drafter, self.rules, self.rules_before = model, drafter, rules, rules_before
         self.texts = list(input_ids)
         self.num_rounds = self.num_drafted = self.num_accepted = 0
         self._num_draft_tokens, self._do_sample, self._max_length = num_draft_tokens, do_sample, max_length
@@ -103,7 +106,9 @@ class DraftDecoder:
                 position_ids=self._positions[:, -unread:].to(self.drafter.device),
                 logits_to_keep=1,
             ).logits[:, -1]
-            scores = self.rules.scores(self._live.tolist(), texts, self._fit(logits))
+            scores = self._fit(logits)
+            for rules in (self.rules_before, self.rules):
+                scores = scores if rules is None else rules.scores(self._live.tolist(), texts, scores)
             drawn.append(scores)
             tokens = torch.multinomial(scores.softmax(-1), 1).squeeze(-1) if self._do_sample else scores.argmax(-1)
             self._append(tokens)
@@ -129,15 +134,22 @@ class DraftDecoder:
             position_ids=self._positions[:, -unread:],
             logits_to_keep=count + 1,
         )
-        size = model.common_size(reading.base, reading.guides)
-        logps = guided_logps(reading.base, reading.guides, self._alpha(count + 1), size).to(self._ids.device)
-        scores = self._processed(drafts, logps.float())  # `generate` decides in float32 too
+        base, alpha, unguided = reading.base, self._alpha(count + 1), None
+        if isinstance(model, ProcessedPolicy):
+            base = self._processed(self.rules_before, drafts, base.to(self._ids.device, torch.float32))
+            unguided = model.processor.unguided(base)
+            alpha = alpha if unguided is None else alpha.masked_fill(unguided[..., None], 0)
+        logps = guided_logps(base, reading.guides, alpha, model.common_size(base, reading.guides)).to(self._ids.device)
+        scores = self._processed(self.rules, drafts, logps.float())  # `generate` decides in float32 too
         counts = count_accepted(scores, drafts, draft_scores)
-        bad = logps.isnan().any(-1) & (torch.arange(count + 1, device=counts.device) <= counts[:, None])
+        is_used = torch.arange(count + 1, device=counts.device) <= counts[:, None]
+        bad = logps.isnan().any(-1) & is_used
         if bad.any():
             row, position = bad.nonzero()[0].tolist()
-            parts = [logits[row : row + 1, position] for logits in (reading.base, *reading.guides)]
+            parts = [logits[row : row + 1, position] for logits in (base, *reading.guides)]
             raise explain_undefined(parts[0], parts[1:], len(self._texts()[row]) - self._prompt_length + position)
+        if unguided is not None:
+            model.processor.count_skipped(unguided[is_used])
         return scores, counts
 
     def _alpha(self, count: int) -> Float[Tensor, "rows positions guides"]:
@@ -149,13 +161,15 @@ class DraftDecoder:
         own = (steps[:, None] - first + torch.arange(count)).to(self._ids.device)
         return weights[self._live[:, None], own]
 
-    def _processed(self, drafts: Tensor, scores: Float[Tensor, "rows positions vocab"]) -> Tensor:
-        if not self.rules.changes_scores:
+    def _processed(
+        self, rules: RowRules | None, drafts: Tensor, scores: Float[Tensor, "rows positions vocab"]
+    ) -> Float[Tensor, "rows positions vocab"]:
+        if rules is None or not rules.changes_scores:
             return scores
         texts, columns = self._texts(), []
         for position in range(scores.shape[1]):
             known = [torch.cat([text, own[:position]]) for text, own in zip(texts, drafts, strict=True)]
-            columns.append(self.rules.scores(self._live.tolist(), known, scores[:, position]))
+            columns.append(rules.scores(self._live.tolist(), known, scores[:, position]))
         return torch.stack(columns, dim=1)
 
     def _extend_texts(self, drafts: Tensor, counts: Tensor, following: Tensor) -> list[int]:

@@ -6,18 +6,19 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.generation.configuration_utils import GenerationMode
 
 from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
-from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, take_cache
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, positions_of, take_cache
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, checks_generate_call
 from hf_reward_ext.base.lm.tokens import pad_token_id
 from hf_reward_ext.base.options import check_count
 from hf_reward_ext.genarm.causal_lms import check_causal_lm
 from hf_reward_ext.genarm.draft_decoder import DraftDecoder
 from hf_reward_ext.genarm.guided import GuidedCausalLM
+from hf_reward_ext.genarm.processed_policy import ProcessedPolicy, split_processors
 from hf_reward_ext.genarm.row_rules import RowRules
 
 
@@ -70,7 +71,7 @@ def _check_call(call: GenerateCall) -> None:
 
 @checks_generate_call(_check_call)
 def speculative_generate(
-    model: GuidedCausalLM,
+    model: PreTrainedModel,
     input_ids: Int[Tensor, "rows seq"],
     logits_processor: LogitsProcessorList,
     stopping_criteria: StoppingCriteriaList,
@@ -80,7 +81,7 @@ def speculative_generate(
     **model_kwargs,
 ):
     r"""
-    Run speculative decoding of a guided model, as `generate(custom_generate=speculative_generate)`.
+    Run speculative decoding of a guided policy, as `generate(custom_generate=speculative_generate)`.
 
     $$ P(\text{keep } y) = \min\left(1, \frac{\pi(y)}{q(y)}\right) $$
 
@@ -91,6 +92,9 @@ def speculative_generate(
     stopping criteria are called with one row at a time, processors at every draft; temperature, top-k and top-p also
     act on the drafter. Stop strings need a ready `StopStringCriteria` in `stopping_criteria`.
 
+    The model is a [`GuidedCausalLM`], or a policy with a [`GenARMLogitsProcessor`] in `logits_processor`: policy and
+    its guides then read all drafts in one forward each, and processors before it act on the policy's scores.
+
     Args:
         drafter (`PreTrainedModel` or `PeftModel`, *optional*): Causal LM with the policy's tokenizer. Default: the
             first guide.
@@ -100,22 +104,21 @@ def speculative_generate(
         `torch.Tensor` of shape `(rows, seq)`, or [`SpeculativeOutput`] with `return_dict_in_generate`.
 
     Raises:
-        TypeError: If the model is not a [`GuidedCausalLM`], or the drafter is not a causal LM.
+        TypeError: If the model is not a [`GuidedCausalLM`] and has no [`GenARMLogitsProcessor`], or the drafter is not
+            a causal LM.
         ValueError: For beams, static caches, `streamer=`, `assistant_model=`, processors with a state for each row, a
-            drafter whose cache cannot be cropped, or no drafter where the guides are adapters.
+            drafter whose cache cannot be cropped, no drafter where the guides are adapters, and options of the
+            processor under which guides and policy read different texts (a prompt of the guides, conditioned guides).
 
     Example:
     ```python
     >>> guided.generate(**inputs, custom_generate=speculative_generate, num_draft_tokens=4, max_new_tokens=100)
+    >>> policy.generate(**inputs, logits_processor=[processor], custom_generate=speculative_generate)
     ```
     """
-    if not isinstance(model, GuidedCausalLM):
-        raise TypeError(
-            f"`speculative_generate` must run a `GuidedCausalLM`, got a `{type(model).__name__}`. Combine policy and "
-            "guides first: `GuidedCausalLM(policy, guide)`."
-        )
+    target, before, after = _target(model, logits_processor)
     check_count("num_draft_tokens", num_draft_tokens)
-    drafter = _drafter(model, drafter)
+    drafter = _drafter(target, drafter)
     mode = generation_config.get_generation_mode()
     if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
         raise ValueError(
@@ -125,15 +128,16 @@ def speculative_generate(
     take_cache(model_kwargs)  # that of `generate` is empty, and its sliding windows cannot be cropped
     mask, positions = _mask_and_positions(input_ids, model_kwargs)
     decoder = DraftDecoder(
-        model,
+        target,
         drafter,
         num_draft_tokens,
         input_ids,
         mask,
         positions,
-        RowRules(logits_processor, stopping_criteria, len(input_ids)),
+        RowRules(after, stopping_criteria, len(input_ids)),
         do_sample=bool(generation_config.do_sample),
         max_length=generation_config.max_length,
+        rules_before=RowRules(before, StoppingCriteriaList(), len(input_ids)),
     )
     while not decoder.is_finished:
         decoder.advance()
@@ -149,7 +153,27 @@ def speculative_generate(
     )
 
 
-def _drafter(model: GuidedCausalLM, drafter):
+def _target(
+    model: PreTrainedModel, processors: LogitsProcessorList
+) -> tuple[GuidedCausalLM | ProcessedPolicy, LogitsProcessorList, LogitsProcessorList]:
+    """Return policy and guides, and the processors of the policy's and of the guided scores."""
+    if isinstance(model, GuidedCausalLM):
+        return model, LogitsProcessorList(), processors
+    before, guided, after = split_processors(processors)
+    if not guided:
+        raise TypeError(
+            "`speculative_generate` must run a `GuidedCausalLM`, or a policy with a `GenARMLogitsProcessor` in "
+            f"`logits_processor`, got a `{type(model).__name__}` without one. Combine policy and guides first: "
+            "`GuidedCausalLM(policy, guide)`."
+        )
+    if len(guided) > 1:
+        raise ValueError(
+            f"`logits_processor` must have one `GenARMLogitsProcessor`, got {len(guided)}. Pass all guides to one."
+        )
+    return ProcessedPolicy(model, guided[0]), before, after
+
+
+def _drafter(model: GuidedCausalLM | ProcessedPolicy, drafter):
     if drafter is None and not model.reader.guides:
         raise ValueError(
             "`drafter` must be given where the guides are adapters, which are as slow as the policy, got None. Pass a "
@@ -178,4 +202,5 @@ def _mask_and_positions(input_ids: Tensor, model_kwargs: dict) -> tuple[Tensor, 
         )
     mask = model_kwargs.get("attention_mask")
     mask = torch.ones_like(input_ids) if mask is None else mask.to(input_ids)
-    return mask, model_kwargs["position_ids"].expand_as(input_ids)
+    positions = model_kwargs.get("position_ids")  # not of every policy
+    return mask, positions_of(mask) if positions is None else positions.expand_as(input_ids)
