@@ -10,6 +10,7 @@ from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.base.scoring.conversation import join_turns
 from hf_reward_ext.base.scoring.rewards import Rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
+from hf_reward_ext.best_of_n.fitting import FittingBatches
 from hf_reward_ext.best_of_n.options import BestOfNOptions
 from hf_reward_ext.best_of_n.prompts import check_prompts
 from hf_reward_ext.best_of_n.ranking import best_first, check_hashable
@@ -20,6 +21,7 @@ from hf_reward_ext.confidence.measures import Length, MeanLogProbability, Measur
 from hf_reward_ext.confidence.names import as_measure
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.engines.generator import Generated, Generator, Prompt, Sampling
+from hf_reward_ext.engines.server import ServerGenerator
 
 _OPTIONS = frozenset(one.name for one in fields(BestOfNOptions))
 _SAMPLING = frozenset(one.name for one in fields(Sampling)) - {"seed"}
@@ -62,7 +64,8 @@ class EngineBestOfN:
         **settings: Defaults of the call parameters.
 
     Call parameters: `num_candidates`, `stop`, `return_all`, `vote`, `extract_answer`, `candidates_per_batch`, `combine`
-    and `seed` of [`BestOfNPipeline`]; `max_new_tokens`, `temperature`, `top_p` and `top_k` of [`Sampling`]; and
+    and `seed` of [`BestOfNPipeline`], of which `candidates_per_batch="auto"` is for engines in this process;
+    `max_new_tokens`, `temperature`, `top_p` and `top_k` of [`Sampling`]; and
         return_full_text (`bool`, defaults to `True`): Whether `generated_text` has the prompt too.
 
     Returns:
@@ -103,6 +106,7 @@ class EngineBestOfN:
         self.second_scorer: Scorer | None = None
         if second_reward_model is not None:
             self.second_scorer = as_single_scorer(second_reward_model, reward_processing_class)
+        self._fitting = FittingBatches()
         self._settings: dict[str, Any] = {}
         self._read_settings(settings)
         self._settings = settings
@@ -152,6 +156,11 @@ class EngineBestOfN:
             )
         if options.show_progress:
             raise ValueError("`show_progress` must be False: a call waits for all prompts at once. Leave it out.")
+        if options.candidates_per_batch == "auto" and isinstance(self.generator, ServerGenerator):
+            raise ValueError(
+                "`candidates_per_batch` must be an integer for a server, which manages its own memory, got 'auto'. "
+                "Leave it out."
+            )
         if options.combine is not None and self.second_scorer is None:
             raise ValueError("`combine` needs a `second_reward_model`, got none. Pass one, or leave `combine` out.")
         if options.is_adaptive:
@@ -169,19 +178,29 @@ class EngineBestOfN:
         """Draw candidates in waves; all at once without `stop` and `candidates_per_batch`."""
 
         def draw(waiting: Sequence[_Group], numbers: range) -> None:
-            prompts, count = [one.prompt for one in waiting], len(numbers)
-            waves = self.generator.generate(prompts, count, sampling, first=numbers.start)
-            for one, wave in zip(waiting, waves, strict=True):
-                self._add(one, wave, count)
+            prompts = [one.prompt for one in waiting]
+
+            def sample(part: range) -> list[list[Generated]]:
+                waves = self.generator.generate(prompts, len(part), sampling, first=part.start)
+                for wave in waves:
+                    self._check_count(wave, len(part))
+                return waves
+
+            is_fitting = options.candidates_per_batch == "auto"
+            for waves in self._fitting.sample(numbers, len(prompts), sample) if is_fitting else [sample(numbers)]:
+                for one, wave in zip(waiting, waves, strict=True):
+                    self._add(one, wave)
 
         draw_in_waves(groups, options, _stop_rule(options) if options.is_adaptive else None, draw)
 
-    def _add(self, group: _Group, wave: Sequence[Generated], count: int) -> None:
+    def _check_count(self, wave: Sequence[Generated], count: int) -> None:
         if len(wave) != count:
             raise RuntimeError(
                 f"`{type(self.generator).__name__}` must return {count} candidates of each prompt, got {len(wave)}. "
                 "Correct its `generate`."
             )
+
+    def _add(self, group: _Group, wave: Sequence[Generated]) -> None:
         group.candidates += wave
         ids = [one.token_ids for one in wave]
         whole = [one for one in ids if one is not None]

@@ -32,14 +32,19 @@ class BestOfNOptions:
     vote: str | None = None
     extract_answer: Callable | None = None
     prune: Pruning | Resampling | None = None
-    candidates_per_batch: int | None = None
+    candidates_per_batch: int | str | None = None
     combine: str | Callable | None = None
     seed: int | None = None
     show_progress: bool | None = None
 
     def __post_init__(self):
         self._check_counts()
-        if self.candidates_per_batch is not None:
+        if isinstance(self.candidates_per_batch, str) and self.candidates_per_batch != "auto":
+            raise ValueError(
+                f"`candidates_per_batch` must be an integer or 'auto', got {self.candidates_per_batch!r}. Pass 'auto' "
+                "to find what fits in memory."
+            )
+        if self.candidates_per_batch not in (None, "auto"):
             _check_count("candidates_per_batch", self.candidates_per_batch)
         if self.vote not in (None, *_VOTES):
             raise ValueError(f"`vote` must be 'majority' or 'weighted', got {self.vote!r}.")

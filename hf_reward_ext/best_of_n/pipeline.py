@@ -17,11 +17,12 @@ from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.tokens import token_ids
 from hf_reward_ext.base.scoring.rewards import check_rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
+from hf_reward_ext.best_of_n.fitting import FittingBatches
 from hf_reward_ext.best_of_n.options import BestOfNOptions, check_generation
 from hf_reward_ext.best_of_n.prompts import check_prompt, check_prompts
 from hf_reward_ext.best_of_n.ranking import best_first
 from hf_reward_ext.best_of_n.reading import as_read_reward
-from hf_reward_ext.best_of_n.sampling import CandidateSampler, sample_candidates
+from hf_reward_ext.best_of_n.sampling import CandidateSampler, sample_candidates, sample_fitting
 from hf_reward_ext.best_of_n.scoring import CandidateScores
 from hf_reward_ext.best_of_n.stopping import ExpectedImprovement, StopRule, as_stop_rule
 from hf_reward_ext.best_of_n.waves import sample_in_waves
@@ -69,8 +70,9 @@ class BestOfNPipeline(TextGenerationPipeline):
         extract_answer (`callable`): Function from a completion to a hashable answer or `None`.
         prune ([`Pruning`] or [`Resampling`], *optional*): Rule that stops candidates with low running rewards, or
             replaces them by copies of better ones. Requires an ELHSR head or a training-free measure.
-        candidates_per_batch (`int`, *optional*): Maximum number of candidates of a prompt to sample at a time, to
-            save memory.
+        candidates_per_batch (`int` or `"auto"`, *optional*): Maximum number of candidates of a prompt to sample at a
+            time, to save memory. `"auto"` samples all at a time, and halves the number whenever memory runs out; the
+            same `seed` gives the same candidates whatever fits, up to rounding.
         combine (`str` or `callable`, defaults to `"min_max"`): Combination of two rewards: `"max_rank"`, `"min_max"` or
             a fitted combination `(rewards, second_rewards) -> rewards`.
         seed (`int`, *optional*): Random seed, set before the first prompt.
@@ -112,6 +114,7 @@ class BestOfNPipeline(TextGenerationPipeline):
         self.options = BestOfNOptions()
         self.read_reward = as_read_reward(reward_model)
         self._has_second = second_reward_model is not None
+        self._fitting = FittingBatches()
         super().__init__(*args, num_candidates=num_candidates, **kwargs)
         self.options = self._forward_params["options"]
         tokenizer = reward_processing_class or self.tokenizer
@@ -204,7 +207,11 @@ class BestOfNPipeline(TextGenerationPipeline):
         if options.is_adaptive:
             groups = self._draw(sampler, options, prompts, pad, clean_up)
         else:
-            candidates = sample_candidates(sampler, options, pad)
+            if options.candidates_per_batch == "auto":
+                count, seed = options.most_candidates, _seed_of(options)
+                candidates = sample_fitting(sampler, count, self._fitting, seed, pad)
+            else:
+                candidates = sample_candidates(sampler, options, pad)
             groups = {
                 name: value.view(len(input_ids), options.most_candidates, *value.shape[1:])
                 for name, value in vars(candidates).items()
@@ -218,15 +225,15 @@ class BestOfNPipeline(TextGenerationPipeline):
     ) -> dict[str, Any]:
         """Draw candidates wave by wave, by the rule of the options."""
         is_batch = isinstance(prompts, list)
-        seed = int(torch.randint(2**32, ())) if options.seed is None else options.seed
         drawn = sample_in_waves(
             sampler,
             options,
             self._stop_rule(options),
-            seed,
+            _seed_of(options),
             [self._scoring(prompt) for prompt in (prompts if is_batch else [prompts])],
             functools.partial(self._decode, clean_up=clean_up),
             pad,
+            self._fitting if options.candidates_per_batch == "auto" else None,
         )
         reasons = drawn.stop_reasons if is_batch else drawn.stop_reasons[0]
         return {**vars(drawn), "stop_reasons": reasons}
@@ -298,6 +305,10 @@ def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:
     scorer = as_single_scorer(reward_model, tokenizer)
     scorer.check_columns(_COLUMNS)
     return scorer
+
+
+def _seed_of(options: BestOfNOptions) -> int:
+    return int(torch.randint(2**32, ())) if options.seed is None else options.seed
 
 
 def _without_ends(generate_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.candidates import Candidates
-from hf_reward_ext.base.lm.draws import Draws, drawing
+from hf_reward_ext.base.lm.draws import Draws, candidate_draws, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
+from hf_reward_ext.best_of_n.fitting import FittingBatches
 from hf_reward_ext.best_of_n.options import BestOfNOptions
 from hf_reward_ext.best_of_n.pruning import Pruning
 from hf_reward_ext.best_of_n.reading import ReadReward, open_reader
@@ -47,6 +48,10 @@ class CandidateSampler:
         self.prune = prune
         self.generate_kwargs = generate_kwargs
         self._prefill = SharedPrefill(policy, input_ids, attention_mask) if prune is None else None
+
+    def prompt_ids(self) -> list[list[int]]:
+        """Return the ids of the remaining prompts, without padding."""
+        return [ids[mask.bool()].tolist() for ids, mask in zip(self.input_ids, self.attention_mask, strict=True)]
 
     def select(self, prompts: Sequence[int]) -> None:
         """Keep the selected prompts only."""
@@ -97,10 +102,36 @@ def sample_candidates(sampler: CandidateSampler, options: BestOfNOptions, pad_to
         [`Candidates`], with rewards if there is a reward.
     """
     count = options.most_candidates
-    chunk = min(options.candidates_per_batch or count, count)
+    chunk = min(cast(int | None, options.candidates_per_batch) or count, count)
     counts = [min(chunk, count - start) for start in range(0, count, chunk)]
     parts = [sampler.sample(part, last_use=number == len(counts)) for number, part in enumerate(counts, start=1)]
     return _join(parts, len(sampler.input_ids), pad_token_id)
+
+
+def sample_fitting(
+    sampler: CandidateSampler, count: int, fitting: FittingBatches, seed: int, pad_token_id: int
+) -> Candidates:
+    """
+    Sample completions of every prompt, as many at a time as fit in memory.
+
+    A candidate depends on seed, prompt and its number only, and not on what fits, up to rounding.
+
+    Args:
+        sampler ([`CandidateSampler`]): Sampler of the prompts, without pruning.
+        count (`int`): Number of completions per prompt.
+        fitting ([`FittingBatches`]): Batches that fit.
+        seed (`int`): Random seed.
+        pad_token_id (`int`): Id that fills shorter candidates.
+
+    Returns:
+        [`Candidates`], with rewards if there is a reward.
+    """
+    prompts = sampler.prompt_ids()
+
+    def sample(numbers: range) -> Candidates:
+        return sampler.sample(len(numbers), candidate_draws(seed, prompts, numbers), last_use=False)
+
+    return _join(list(fitting.sample(range(count), len(prompts), sample)), len(prompts), pad_token_id)
 
 
 def _join(parts: Sequence[Candidates], num_prompts: int, pad_token_id: int) -> Candidates:

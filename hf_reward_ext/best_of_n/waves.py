@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_reward_ext.base.lm.candidates import Candidates
-from hf_reward_ext.base.lm.draws import Draws, candidate_generator
+from hf_reward_ext.base.lm.draws import candidate_draws
+from hf_reward_ext.best_of_n.fitting import FittingBatches
 from hf_reward_ext.best_of_n.options import BestOfNOptions
 from hf_reward_ext.best_of_n.ranking import check_hashable
 from hf_reward_ext.best_of_n.sampling import CandidateSampler
@@ -82,6 +83,7 @@ def sample_in_waves(
     scorings: Sequence[CandidateScores],
     decode: Callable[[list[list[int]]], list[str]],
     pad_token_id: int,
+    fitting: FittingBatches | None = None,
 ) -> DrawnCandidates:
     """
     Sample candidates until a rule stops, or the maximum is reached, for each prompt separately.
@@ -97,19 +99,19 @@ def sample_in_waves(
         scorings (`list` of [`CandidateScores`]): Scores of each prompt.
         decode (`callable`): Function from ids of completions to texts.
         pad_token_id (`int`): Id that fills shorter candidates.
+        fitting ([`FittingBatches`], *optional*): Batches that fit in memory, into which waves are split.
     """
     width = sampler.input_ids.shape[1]
-    prompts = [
-        _Prompt(ids[mask.bool()].tolist(), scoring)
-        for ids, mask, scoring in zip(sampler.input_ids, sampler.attention_mask, scorings, strict=True)
-    ]
+    prompts = [_Prompt(ids, scoring) for ids, scoring in zip(sampler.prompt_ids(), scorings, strict=True)]
 
     def draw(waiting: Sequence[_Prompt], numbers: range) -> None:
-        draws = None
-        if options.prune is None:
-            draws = Draws([candidate_generator(seed, one.ids, number) for one in waiting for number in numbers])
-        is_last = numbers.stop == options.most_candidates
-        _add(waiting, sampler.sample(len(numbers), draws, last_use=is_last), width, decode)
+        def sample(part: range) -> Candidates:
+            draws = None if options.prune else candidate_draws(seed, [one.ids for one in waiting], part)
+            is_last = fitting is None and part.stop == options.most_candidates
+            return sampler.sample(len(part), draws, last_use=is_last)
+
+        for wave in [sample(numbers)] if fitting is None else fitting.sample(numbers, len(waiting), sample):
+            _add(waiting, wave, width, decode)
 
     draw_in_waves(prompts, options, rule, draw, sampler.select)
     return _collect(prompts, options, pad_token_id)
@@ -133,7 +135,7 @@ def draw_in_waves(
         select (`callable`, *optional*): Function of the indices of the prompts that wait on, if some are done.
     """
     least, most = options.least_candidates, options.most_candidates
-    size = options.candidates_per_batch or least
+    size = least if options.candidates_per_batch in (None, "auto") else int(options.candidates_per_batch)
     waiting, number = list(prompts), 0
     while waiting and number < most:
         count = min(size, (least if number < least else most) - number)

@@ -58,9 +58,11 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
     from hf_reward_ext.base.preference.chat import render_chat
     from hf_reward_ext.cli.engines import load_engine
     from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.traces import trace_ends, traced_model
     from hf_reward_ext.cli.work import check_room, note_form
 
+    check_memory(options)
     with loading(str(options.reward_model), "--reward_model"):
         pipe = _pipeline(options) if options.engine == "transformers" else load_engine(options)
     policy: Any = pipe if options.engine == "transformers" else pipe.generator
@@ -162,10 +164,11 @@ def _settings(options: BonOptions) -> dict[str, Any]:
         settings.pop("do_sample", None)
     if options.stop:
         settings |= dict(num_candidates=(options.num_candidates, options.max_candidates), stop=_stop_rule(options))
-        if not options.prune_at and not options.resample_at:
-            settings["seed"] = options.seed  # candidates then do not depend on --batch_size
     if options.candidates_per_batch:
         settings["candidates_per_batch"] = options.candidates_per_batch
+    has_own_numbers = bool(options.stop) or options.candidates_per_batch == "auto"
+    if has_own_numbers and not options.prune_at and not options.resample_at:
+        settings["seed"] = options.seed  # candidates then do not depend on --batch_size
     if options.vote:
         if options.answer_pattern:
             extract = _by_pattern(options.answer_pattern)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from hf_reward_ext.base.options import Count, Number
+from hf_reward_ext.base.options import Count, Number, check_count
 from hf_reward_ext.base.plugins import plugin_names, plugin_value
 from hf_reward_ext.cli.options import (
     DataOptions,
@@ -105,7 +105,9 @@ class CandidateOptions:
         "cost of a token in units of the reward, with --stop expected_improvement; default: 1e-4 of a calibrated "
         "head's probability"
     )
-    candidates_per_batch: Annotated[int | None, Count()] = option("maximum number of candidates at a time")
+    candidates_per_batch: int | str | None = option(
+        "maximum number of candidates of a prompt at a time, or auto: as many as fit in memory", metavar="N"
+    )
     vote: Literal["majority", "weighted"] | None = option("vote over answers, which ranks the winning answer first")
     answer_pattern: str | None = option("pattern whose last match in a completion is its answer", metavar="REGEX")
     extract_answer: str | None = option(
@@ -125,6 +127,16 @@ class CandidateOptions:
     confidence_window: Annotated[int | None, Count()] = option(
         "tokens of a group, with --reward_model confidence; default: 2048"
     )
+
+    def read_candidates_per_batch(self) -> None:
+        """Read an integer from the command line; raise `ValueError` for other text than `auto`."""
+        given = self.candidates_per_batch
+        if isinstance(given, str) and given != "auto":
+            if not given.isdecimal():
+                raise ValueError(f"--candidates_per_batch must be an integer or auto, got {given!r}")
+            self.candidates_per_batch = int(given)
+        if self.candidates_per_batch not in (None, "auto"):
+            check_count("--candidates_per_batch", self.candidates_per_batch)
 
 
 @dataclass
@@ -201,6 +213,7 @@ class BonOptions(
             raise ValueError("--reward_model is missing: the reward that ranks candidates")
         self.check_engine(self.model)
         self.check_steps(self.reward_model, bool(self.prune_at or self.resample_at))
+        self.read_candidates_per_batch()
         if self.engine != "transformers":
             self._check_finished_candidates()
         names_no_policy = any(one(self.reward_model) for one in (is_function, is_training_free, is_url))
@@ -244,6 +257,8 @@ class BonOptions(
 
     def _check_finished_candidates(self) -> None:
         """Raise `ValueError` for options that need a running `generate`."""
+        if self.candidates_per_batch == "auto" and is_url(self.engine):
+            raise ValueError("--candidates_per_batch auto goes with an --engine in this process; give a number")
         for name in ("prune_at", "resample_at"):
             if getattr(self, name):
                 raise ValueError(f"--{name} goes with --engine transformers; other engines return finished candidates")

@@ -203,9 +203,11 @@ def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
 
 def _load_scorer(options: EvaluateOptions) -> Any:
     from hf_reward_ext.base.scoring.scorer import as_scorer
+    from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.models import load_causal_lm, load_scorer, load_tokenizer, loading_settings, on_device
     from hf_reward_ext.confidence import LogitsRewardModel
 
+    check_memory(options)
     if not is_training_free(options.scorer):
         return load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
     name, settings = str(options.policy), {"revision": options.revision, **loading_settings(options)}

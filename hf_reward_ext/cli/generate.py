@@ -134,6 +134,7 @@ def run(options: GenerateOptions) -> dict:
 
 def _prepare(options: GenerateOptions, prompts: list[dict]):
     from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.models import base_model_name, load_tokenizer
     from hf_reward_ext.cli.work import check_room, note_form
     from hf_reward_ext.sla import sla_generate
@@ -154,6 +155,7 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
     texts = [row["prompt"] for row in prompts]
     note_form(texts, tokenizer, options)
     lengths = [len(ids) for ids in encode(texts, tokenizer, padding=False)["input_ids"]]
+    check_memory(options)
     with loading(name, "--guide" if options.guide else "--channel" if options.channel else "--model"):
         model = _model(options, name, tokenizer)
     check_room(lengths, model, options.max_new_tokens)

@@ -120,7 +120,9 @@ def run(options: JudgeOptions) -> dict:
 
 def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
     from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.memory import check_memory
 
+    check_memory(options)
     with loading(str(options.model), "--model"):
         judge = _judge(options)
     is_pair = "response" not in rows[0]

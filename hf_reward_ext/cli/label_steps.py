@@ -96,10 +96,12 @@ def run(options: LabelStepsOptions) -> dict:
 def _prepare(options: LabelStepsOptions):
     from hf_reward_ext.best_of_n import label_steps
     from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.models import load_causal_lm, load_scorer, load_tokenizer, loading_settings, on_device
     from hf_reward_ext.engines import TransformersGenerator
 
     name, given = str(options.model), {"trust_remote_code": options.trust_remote_code}
+    check_memory(options)
     with loading(name, "--model"):
         tokenizer = load_tokenizer(name, revision=options.revision, **given)
         policy = on_device(load_causal_lm(name, revision=options.revision, **loading_settings(options)), options)

@@ -73,8 +73,13 @@ def fingerprint(name: str, revision: str | None = None) -> dict[str, Any]:
         found: dict[str, Any] = {"files": fingerprint_folder(name)}
     else:
         found = {"name": name, "commit": _commit(name, revision)}
-    base = adapter_base(name, revision) or getattr(_config_or_none(name, revision), "base_model_name_or_path", None)
+    base = base_of(name, revision)
     return found | ({"base": fingerprint(base)} if base and base != name else {})
+
+
+def base_of(name: str, revision: str | None = None) -> str | None:
+    """Return the name of the model that a head, channel or adapter was trained on, if it names one."""
+    return adapter_base(name, revision) or getattr(_config_or_none(name, revision), "base_model_name_or_path", None)
 
 
 def _commit(name: str, revision: str | None) -> str | None:

@@ -17,6 +17,7 @@ from hf_reward_ext.cli.config_file import read_options
 COMMON = "of every command"
 _METAVARS = {"int": "N", "float": "X"}
 _FLAGS = ("json", "debug")
+_TYPES = ((bool, "true or false"), (int, "an integer"), (float, "a number"), (str, "text"))
 _ONLY_ON_LINE = ("config", "h", "help", "help_all")
 # Metadata of a field for this parser: another name of the option, and its meaning for results (see work.py).
 _OWN_METADATA = ("option", "kind", "revision")
@@ -244,10 +245,15 @@ def check_types(options: Any) -> None:
 
 
 def _check_type(name: str, value: Any, kinds: Collection) -> None:
-    for kind, what in ((bool, "true or false"), (int, "an integer"), (float, "a number"), (str, "text")):
-        allowed = (int, float) if kind is float else kind
-        if kind in kinds and (not isinstance(value, allowed) or isinstance(value, bool) and kind is not bool):
-            raise TypeError(f"--{name} must be {what}, got {value!r}.")
+    declared = [(kind, what) for kind, what in _TYPES if kind in kinds]
+    if declared and not any(_is_of(value, kind) for kind, _ in declared):
+        raise TypeError(f"--{name} must be {' or '.join(what for _, what in declared)}, got {value!r}.")
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _titles_of(kind: Any) -> dict[str, str]:

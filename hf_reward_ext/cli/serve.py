@@ -79,6 +79,7 @@ def parse(arguments: Sequence[str]):
 def run(options: ServeOptions) -> None:
     """Load the scorer and serve it until the process is interrupted."""
     from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.models import check_name, load_scorer
     from hf_reward_ext.cli.options import is_url
     from hf_reward_ext.serving import Limits, RewardServer
@@ -88,6 +89,7 @@ def run(options: ServeOptions) -> None:
     check_address(options.host)
     if not is_url(name):
         check_name(name, "--scorer", functions=True)
+    check_memory(options)
     with loading(name, "--scorer"):
         scorer = load_scorer(name, "--scorer", options, options.batch_size, options.revision)
     limits = Limits(

@@ -1,6 +1,7 @@
 """Training run, from parsed options to a saved model."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,8 +14,9 @@ from hf_reward_ext.base.saving.atomic import check_folder
 from hf_reward_ext.base.training.disk import naming_folder
 from hf_reward_ext.cli.checkpoints import find_checkpoint
 from hf_reward_ext.cli.chosen_training import Training
+from hf_reward_ext.cli.memory import FLOAT_BITS, check_weights
 from hf_reward_ext.cli.methods import METHODS
-from hf_reward_ext.cli.models import adapter_base, check_name, load_causal_lm, load_tokenizer, model_type
+from hf_reward_ext.cli.models import adapter_base, base_of, check_name, load_causal_lm, load_tokenizer, model_type
 from hf_reward_ext.cli.rows import Rows, check_columns, load_splits, take_split
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.fast_slow import FastSlowRewardModel, FastSlowTrainer, JudgeTemplate
@@ -45,6 +47,7 @@ def train(options: Training) -> dict | None:
     checkpoint = find_checkpoint(training.output_dir, training.resume_from_checkpoint)
     train_rows, eval_rows = _datasets(options)
     check_name(options.model.model_name_or_path, "--model_name_or_path")
+    _check_memory(options)
     trainer: Any = method.load(method.trainer)(
         args=training,
         train_dataset=train_rows,
@@ -73,6 +76,19 @@ def train(options: Training) -> dict | None:
         return None
     _print_end(report, method.use, time.perf_counter() - started)
     return report
+
+
+def _check_memory(options: Training) -> None:
+    """Reject a model whose weights do not fit in memory, unless several devices share them."""
+    name, given, training = cast(str, options.model.model_name_or_path), options.model, options.training
+    is_sharded = any(os.environ.get(f"ACCELERATE_USE_{kind}") == "true" for kind in ("FSDP", "DEEPSPEED"))
+    if name == DEMO_POLICY or is_sharded or training.fsdp or training.deepspeed:
+        return
+    quantized = 4 if given.load_in_4bit else 8 if given.load_in_8bit else None
+    models = {one: None for one in [base_of(name, given.model_revision)] if one is not None}
+    has_map = bool((training.model_init_kwargs or {}).get("device_map"))
+    device = "auto" if has_map else "cpu" if training.use_cpu else None
+    check_weights({name: given.model_revision, **models}, quantized or FLOAT_BITS[given.dtype or "auto"], device)
 
 
 def check_options(options: Training) -> None:

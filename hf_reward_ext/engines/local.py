@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hf_reward_ext.base.lm.draws import Draws, candidate_generator, drawing
+from hf_reward_ext.base.lm.draws import candidate_draws, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.base.options import check_count
@@ -63,9 +63,7 @@ class TransformersGenerator:
     def _generate(self, prompts: Sequence[Prompt], count: int, sampling: Sampling, first: int) -> list[list[Generated]]:
         encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
         input_ids, attention_mask = _pad_left(encoded, self.tokenizer.pad_token_id, self.model.device)
-        draws = Draws(
-            [candidate_generator(sampling.seed, ids, first + number) for ids in encoded for number in range(count)]
-        )
+        draws = candidate_draws(sampling.seed, encoded, range(first, first + count))
         prefill = SharedPrefill(self.model, input_ids, attention_mask)
         with watch_row_ends(self.model) as ends, drawing(self.model, draws):
             out: Any = prefill.generate(

@@ -1,9 +1,11 @@
+import functools
 import json
 
 import pytest
+import torch
 from cli_files import read_rows
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, pipeline, set_seed
 
 from hf_reward_ext.cli import bon
 from hf_reward_ext.cli.bon import _by_pattern
@@ -119,6 +121,31 @@ def test_a_rule_decides_how_many_candidates_are_drawn(arguments, folder, functio
     assert "needs the price of a token" in capsys.readouterr().err
 
 
+def test_as_many_candidates_at_a_time_as_fit(arguments, folder, tmp_path, monkeypatch):
+    forward = LlamaForCausalLM.forward
+
+    @functools.wraps(forward)
+    def limited(model, input_ids, *args, **kwargs):
+        if len(input_ids) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(model, input_ids, *args, **kwargs)
+
+    arguments += ["--data", f"{folder}/prompts.jsonl", "--max_rows", "3", "--temperature", "1"]
+    (tmp_path / "two.yaml").write_text("candidates_per_batch: auto\nbatch_size: 2\n")
+    assert main([*arguments, "--output", f"{tmp_path}/whole.jsonl", "--candidates_per_batch", "auto"]) == 0
+    monkeypatch.setattr(LlamaForCausalLM, "forward", limited)
+    assert main([*arguments, "--output", f"{tmp_path}/parts.jsonl", "--config", f"{tmp_path}/two.yaml"]) == 0
+    whole, parts = (read_rows(tmp_path / f"{name}.jsonl") for name in ("whole", "parts"))
+    assert [sorted(row["completions"]) for row in parts] == [sorted(row["completions"]) for row in whole]
+
+
+@pytest.mark.parametrize("given", ["2", "auto"])
+def test_candidates_at_a_time_from_a_file(given, tmp_path):
+    (tmp_path / "given.yaml").write_text(f"candidates_per_batch: {given}\n")
+    options, _ = bon.parse(["--reward_model", "r", "--prompt", "a", "--config", f"{tmp_path}/given.yaml"])
+    assert options.candidates_per_batch == (2 if given == "2" else "auto")
+
+
 def test_confidence_of_the_policy_ranks_and_prunes(folder, capsys):
     base = ["bon", "--num_candidates", "4", "--max_new_tokens", "5", "--prompt", "w3 w5", "--json"]
     confident = [*base, "--model", f"{folder}/policy", "--reward_model", "confidence"]
@@ -154,6 +181,9 @@ def test_answers_by_pattern(pattern, text, answer):
             ["--prompt", "a", "--reward_model", "r", "--resample_at", "2", "--candidates_per_batch", "2"],
             "--resample_at compares all",
         ),
+        (["--prompt", "a", "--reward_model", "r", "--candidates_per_batch", "all"], "must be an integer or auto"),
+        (["--prompt", "a", "--reward_model", "r", "--candidates_per_batch", "-1"], "must be an integer or auto"),
+        (["--prompt", "a", "--reward_model", "r", "--candidates_per_batch", "0"], "must be an integer of at least 1"),
         (["--prompt", "a", "--reward_model", "r", "--stop", "beta"], "--stop and --max_candidates go together"),
         (["--prompt", "a", "--reward_model", "r", "--max_candidates", "4"], "--stop and --max_candidates go together"),
         (["--prompt", "a", "--reward_model", "r", "--stop", "beta", "--max_candidates", "64"], "--stop beta counts"),

@@ -30,6 +30,18 @@ def candidate_generator(seed: int, prompt: Sequence[int], number: int) -> np.ran
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()))
 
 
+def candidate_draws(seed: int, prompts: Sequence[Sequence[int]], numbers: Sequence[int]) -> "Draws":
+    """
+    Return the random numbers of some candidates of each prompt, with those of one prompt adjacent.
+
+    Args:
+        seed (`int`): Random seed.
+        prompts (`list[list[int]]`): Token ids of each prompt, without padding.
+        numbers (`list[int]`): Numbers of the candidates.
+    """
+    return Draws([candidate_generator(seed, ids, number) for ids in prompts for number in numbers])
+
+
 class Draws(LogitsProcessor):
     r"""
     Logits processor that samples the token of every row with the random numbers of that row.
