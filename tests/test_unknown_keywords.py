@@ -262,6 +262,9 @@ CALLS = {
     "SLATrainer": trainer("SLATrainer", "SLAConfig", lambda m: m.rt, processing_class=lambda m: m.tokenizer),
     "SharedPrefill.generate": lambda m, **u: m.prefill.generate(2, max_new_tokens=2, do_sample=True, **ENDS, **u),
     "TextScorer.from_pretrained": lambda m, **u: ours.TextScorer.from_pretrained(str(m.folder / "classifier"), **u),
+    "best_of_n.DraftBlocks.__call__": lambda m, **u: m.policy.generate(
+        IDS, custom_generate=best_of_n.DraftBlocks(m.policy, len, threshold=0.5), max_new_tokens=2, **ENDS, **u
+    ),
     "best_of_n.EngineBestOfN": lambda m, **u: best_of_n.EngineBestOfN(
         engines.TransformersGenerator(m.policy, m.tokenizer), BON["reward_model"], **u
     ),

@@ -5,6 +5,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_reward_ext.base.scoring.combine import FittedCombination, max_rank, min_max
 from hf_reward_ext.best_of_n.budget import allocate_candidates, best_within_budget
+from hf_reward_ext.best_of_n.draft_blocks import DraftBlocks, DraftBlocksOutput
 from hf_reward_ext.best_of_n.engine import EngineBestOfN
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
@@ -21,6 +22,8 @@ PIPELINE_REGISTRY.register_pipeline("reward-bon", BestOfNPipeline, pt_model=Auto
 __all__ = [
     "BestOfNPipeline",
     "BetaVotes",
+    "DraftBlocks",
+    "DraftBlocksOutput",
     "Drawn",
     "EngineBestOfN",
     "ExpectedImprovement",

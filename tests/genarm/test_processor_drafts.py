@@ -103,7 +103,7 @@ def test_one_forward_of_policy_and_guide_reads_all_drafts():
 def test_samples_have_the_guided_distribution():
     policy, guide = tiny_vocabulary(0), tiny_vocabulary(1)
     ids, mask = torch.tensor([[PAD, PAD, 3], [4, 1, 3]]), torch.tensor([[0, 0, 1], [1, 1, 1]])
-    copies, length = 400, 3
+    copies, length = 250, 3
     torch.manual_seed(0)
     out = policy.generate(
         ids, attention_mask=mask, do_sample=True, max_new_tokens=length, num_return_sequences=copies, eos_token_id=2,
