@@ -4,6 +4,7 @@ NEWEST := .venvs/newest
 OLDEST := .venvs/oldest
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+IN_VLLM := $(patsubst %,tests/engines/test_vllm_%.py,llm states genarm)
 QUICK := not slow and not gpu and not freshness and not vllm
 DOCS := .venvs/docs
 DEMO_ARGS := --output outputs/demo
@@ -36,6 +37,7 @@ test-slow: $(READY)
 # With vLLM in its own environment: make test-vllm VLLM=path/to/vllm MODEL=folder-of-a-chat-model
 test-vllm: $(READY)
 	VLLM=$(VLLM) VLLM_MODEL=$(MODEL) OMP_NUM_THREADS=1 $(PYTHON) -m pytest -m vllm
+	VLLM_MODEL=$(MODEL) OMP_NUM_THREADS=1 $(dir $(VLLM))python tests/in_vllm.py $(VENV) -m pytest -m vllm -W ignore $(IN_VLLM)
 
 freshness: $(READY)
 	$(PYTHON) -m pytest -m freshness -rs

@@ -64,7 +64,7 @@ def test_two_packages_with_one_name(installed, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine", "nobody"], "--engine is transformers, continuous_batching, echo, MODULE:FUNCTION"),
+        (["--engine", "nobody"], "--engine is transformers, continuous_batching, vllm, echo, MODULE:FUNCTION"),
         (["--engine", "echo", "--model", "x/y"], "this --engine has its own"),
         (["--engine", "echo", "--served_model", "x"], "--served_model goes with the address of a server"),
         (["--engine", "echo", "--prune_at", "2"], "--prune_at goes with --engine transformers"),

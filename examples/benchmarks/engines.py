@@ -3,6 +3,10 @@ Tokens per second of each engine at N candidates per prompt, in turns on one mac
 
     vllm serve FOLDER --served-model-name smol --host 127.0.0.1 --port 8123 --dtype float32 --enforce-eager
     python examples/benchmarks/engines.py FOLDER --url http://127.0.0.1:8123/v1 --served_model smol
+
+`vllm.LLM` in this process, in the Python of vLLM:
+
+    path/to/vllm-env/bin/python tests/in_vllm.py .venv examples/benchmarks/engines.py FOLDER --vllm
 """
 
 import argparse
@@ -12,7 +16,13 @@ from statistics import median
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_reward_ext.engines import ContinuousBatchingGenerator, Sampling, ServerGenerator, TransformersGenerator
+from hf_reward_ext.engines import (
+    ContinuousBatchingGenerator,
+    Sampling,
+    ServerGenerator,
+    TransformersGenerator,
+    VllmGenerator,
+)
 
 PROMPTS = [
     [{"role": "user", "content": text}]
@@ -30,6 +40,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--url")
     parser.add_argument("--served_model")
+    parser.add_argument("--vllm", action="store_true")
     parser.add_argument("--num_candidates", type=int, default=16)
     parser.add_argument("--max_new_tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
@@ -42,6 +53,11 @@ def main() -> None:
     }
     if args.url:
         engines[f"server {args.url}"] = ServerGenerator(args.url, args.served_model)
+    if args.vllm:
+        from vllm import LLM
+
+        settings = dict(dtype="float32", max_model_len=1024, max_num_batched_tokens=4096, enforce_eager=True)
+        engines["vllm.LLM"] = VllmGenerator(LLM(args.model, **settings))
     speeds: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(args.rounds + 1):
         for name, engine in engines.items():

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from hf_reward_ext.base.saving.base_pointer import check_base
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.base.scoring.conversation import join_turns
 from hf_reward_ext.base.scoring.rewards import Rewards
@@ -17,14 +20,17 @@ from hf_reward_ext.best_of_n.ranking import best_first, check_hashable
 from hf_reward_ext.best_of_n.scoring import CandidateScores
 from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, as_stop_rule
 from hf_reward_ext.best_of_n.waves import draw_in_waves
-from hf_reward_ext.confidence.measures import Length, MeanLogProbability, Measure
+from hf_reward_ext.confidence.measures import GroupConfidence, Length, MeanLogProbability, Measure
 from hf_reward_ext.confidence.names import as_measure
 from hf_reward_ext.elhsr.model import ELHSRModel
 from hf_reward_ext.engines.generator import Generated, Generator, Prompt, Sampling
 from hf_reward_ext.engines.server import ServerGenerator
+from hf_reward_ext.engines.vllm import VllmGenerator
+from hf_reward_ext.engines.vllm_states import VllmStateGenerator
 
 _OPTIONS = frozenset(one.name for one in fields(BestOfNOptions))
 _SAMPLING = frozenset(one.name for one in fields(Sampling)) - {"seed"}
+_Wave = tuple[list[Generated], list[float] | None]  # candidates of a prompt, and rewards that the engine's numbers give
 
 
 @dataclass
@@ -56,9 +62,10 @@ class EngineBestOfN:
     Args:
         generator ([`Generator`]): [`ServerGenerator`], [`ContinuousBatchingGenerator`], [`TransformersGenerator`], or
             an object with the same methods.
-        reward_model: Anything that [`as_scorer`] takes. Of the training-free measures `"mean_log_probability"` and
-            `"length"`, computed from the numbers that the engine returns. An ELHSR head reads finished texts with its
-            base model: pass its folder, or an [`ELHSRForSequenceClassification`].
+        reward_model: Anything that [`as_scorer`] takes. Of the training-free measures `"mean_log_probability"`,
+            `"length"`, and with a [`VllmGenerator`] `"confidence"`, computed from the numbers that the engine returns.
+            An ELHSR head as an object reads the hidden states of a [`VllmStateGenerator`]; with other engines it reads
+            finished texts with its base model: pass its folder, or an [`ELHSRForSequenceClassification`].
         reward_processing_class (*optional*): Tokenizer of a reward model that is passed as an object.
         second_reward_model (*optional*): Second reward, combined with the first one by `combine`.
         **settings: Defaults of the call parameters.
@@ -101,8 +108,10 @@ class EngineBestOfN:
                 "Pass for example a `ServerGenerator`."
             )
         self.generator = generator
-        self.measure = _as_measure(reward_model)
-        self.scorer = None if self.measure is not None else as_single_scorer(reward_model, reward_processing_class)
+        self.head = _as_head(reward_model, generator)
+        self.measure = None if self.head is not None else _as_measure(reward_model)
+        is_of_text = self.head is None and self.measure is None
+        self.scorer = as_single_scorer(reward_model, reward_processing_class) if is_of_text else None
         self.second_scorer: Scorer | None = None
         if second_reward_model is not None:
             self.second_scorer = as_single_scorer(second_reward_model, reward_processing_class)
@@ -117,6 +126,7 @@ class EngineBestOfN:
         return {
             "generator": self.generator.describe(),
             "measure": None if self.measure is None else repr(self.measure),
+            "head": None if self.head is None else fingerprint_weights(self.head),
             "scorers": [scorer.__name__ for scorer in scorers],
             "models": [fingerprint_weights(model) for scorer in scorers for model in scorer.models],
             "settings": self._settings,
@@ -156,7 +166,7 @@ class EngineBestOfN:
             )
         if options.show_progress:
             raise ValueError("`show_progress` must be False: a call waits for all prompts at once. Leave it out.")
-        if options.candidates_per_batch == "auto" and isinstance(self.generator, ServerGenerator):
+        if options.candidates_per_batch == "auto" and isinstance(self.generator, ServerGenerator | VllmGenerator):
             raise ValueError(
                 "`candidates_per_batch` must be an integer for a server, which manages its own memory, got 'auto'. "
                 "Leave it out."
@@ -171,7 +181,11 @@ class EngineBestOfN:
         return options, sampling, bool(settings.get("return_full_text", True))
 
     def _scoring(self, prompt: Prompt) -> CandidateScores:
-        name = self.measure.__name__ if self.measure is not None else self.scorer.__name__
+        name = next(
+            getattr(one, "__name__", type(one).__name__)
+            for one in (self.head, self.measure, self.scorer)
+            if one is not None
+        )
         return CandidateScores(prompt, self.scorer, self.second_scorer, name)
 
     def _draw(self, groups: list[_Group], options: BestOfNOptions, sampling: Sampling) -> None:
@@ -180,18 +194,34 @@ class EngineBestOfN:
         def draw(waiting: Sequence[_Group], numbers: range) -> None:
             prompts = [one.prompt for one in waiting]
 
-            def sample(part: range) -> list[list[Generated]]:
-                waves = self.generator.generate(prompts, len(part), sampling, first=part.start)
-                for wave in waves:
+            def sample(part: range) -> list[_Wave]:
+                waves = self._write(prompts, len(part), sampling, part.start)
+                for wave, _ in waves:
                     self._check_count(wave, len(part))
                 return waves
 
             is_fitting = options.candidates_per_batch == "auto"
             for waves in self._fitting.sample(numbers, len(prompts), sample) if is_fitting else [sample(numbers)]:
-                for one, wave in zip(waiting, waves, strict=True):
-                    self._add(one, wave)
+                for one, (wave, rewards) in zip(waiting, waves, strict=True):
+                    self._add(one, wave, rewards)
 
         draw_in_waves(groups, options, _stop_rule(options) if options.is_adaptive else None, draw)
+
+    def _write(self, prompts: Sequence[Prompt], count: int, sampling: Sampling, first: int) -> list[_Wave]:
+        """Return the candidates of each prompt, with the rewards that come with them."""
+        if isinstance(self.generator, VllmStateGenerator) and self.head is not None:
+            groups = self.generator.generate_and_read(prompts, count, sampling, first, read=self._read_reward)
+            return [([one for one, _ in group], [reward for _, reward in group]) for group in groups]
+        waves = self.generator.generate(prompts, count, sampling, first=first)
+        if self.measure is None:
+            return [(wave, None) for wave in waves]
+        return [(wave, [_measured(self.measure, one) for one in wave]) for wave in waves]
+
+    @torch.no_grad()
+    def _read_reward(self, states: Sequence[Tensor | None]) -> float:
+        head: Any = self.head
+        tokens = next(one.shape[1] for one in states if one is not None)
+        return float(head(states, torch.ones((1, tokens), dtype=torch.bool, device=head.device)))
 
     def _check_count(self, wave: Sequence[Generated], count: int) -> None:
         if len(wave) != count:
@@ -200,25 +230,46 @@ class EngineBestOfN:
                 "Correct its `generate`."
             )
 
-    def _add(self, group: _Group, wave: Sequence[Generated]) -> None:
+    def _add(self, group: _Group, wave: Sequence[Generated], rewards: list[float] | None) -> None:
         group.candidates += wave
         ids = [one.token_ids for one in wave]
         whole = [one for one in ids if one is not None]
-        rewards = None if self.measure is None else [_measured(self.measure, one) for one in wave]
         group.scoring.add([one.text for one in wave], whole if len(whole) == len(ids) else None, rewards)
+
+
+def _as_head(reward_model: Any, generator: Generator) -> ELHSRModel | None:
+    """Return a head that reads the hidden states of the generator, after checking that it can."""
+    if not isinstance(reward_model, ELHSRModel) or not isinstance(generator, VllmStateGenerator):
+        return None
+    config = reward_model.config
+    if config.features != "hidden_states":
+        raise ValueError(
+            f"`reward_model` must read hidden states, got a head with `features={config.features!r}`. Pass the folder "
+            "of the head, and a `VllmGenerator`."
+        )
+    missing = sorted(set(config.layers) - set(generator.layers))
+    if missing:
+        raise ValueError(
+            f"`generator` must give the hidden states {config.layers} of the head, got an engine without {missing}. "
+            "Create it with `vllm_state_arguments(head.config.layers, folder)`."
+        )
+    policy = SimpleNamespace(config=generator.llm.model_config.hf_config)
+    check_base(config, policy, generator.tokenizer, what="head")
+    return reward_model.eval()
 
 
 def _as_measure(reward_model: Any) -> Measure | None:
     if isinstance(reward_model, ELHSRModel):
         raise ValueError(
             "`reward_model` must score finished texts, got an ELHSR head, which reads hidden states. Pass its folder, "
-            "or `ELHSRForSequenceClassification`, which reads the texts with the base model."
+            "or `ELHSRForSequenceClassification`, which reads the texts with the base model, or use a "
+            "`VllmStateGenerator`."
         )
     measure = as_measure(reward_model)
-    if measure is not None and not isinstance(measure, Length | MeanLogProbability):
+    if measure is not None and not isinstance(measure, Length | MeanLogProbability | GroupConfidence):
         raise ValueError(
-            f"`reward_model` must be computable from the log-probabilities of the sampled tokens, got {measure!r}, "
-            "which reads all probabilities. Pass 'mean_log_probability', or `LogitsRewardModel(policy, measure)`."
+            f"`reward_model` must be computable from the log-probabilities that engines return, got {measure!r}, which "
+            "reads all of them. Pass 'mean_log_probability', 'confidence', or `LogitsRewardModel(policy, measure)`."
         )
     return measure
 
@@ -228,6 +279,13 @@ def _measured(measure: Measure, one: Generated) -> float:
         if one.num_tokens is None:
             raise RuntimeError("'length' needs the number of tokens, but the engine returned none. Use another reward.")
         return measure.per_token * one.num_tokens
+    if isinstance(measure, GroupConfidence):
+        if not one.top_log_probabilities:
+            raise RuntimeError(
+                "'confidence' needs the largest log-probabilities of each step, but the engine returned none. Use "
+                "`VllmGenerator(llm, log_probabilities=True, top_log_probabilities=20)`, or another reward."
+            )
+        return measure.of_top(one.top_log_probabilities)
     if not one.log_probabilities:
         raise RuntimeError(
             "'mean_log_probability' needs log-probabilities, but the engine returned none. Use a server that returns "

@@ -55,6 +55,7 @@ def run(options: BonOptions) -> dict:
 
 
 def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings: dict[str, Any]):
+    from hf_reward_ext.base.lm.context import longest_input
     from hf_reward_ext.base.preference.chat import render_chat
     from hf_reward_ext.cli.engines import load_engine
     from hf_reward_ext.cli.folders import loading
@@ -73,7 +74,8 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
             len(tokenizer(text)["input_ids"] if isinstance(text, str) else render_chat(text, tokenizer, True))
             for text in texts
         )
-        check_room(lengths, policy.model, options.max_new_tokens)
+        limit = policy.longest_text if options.engine == "vllm" else longest_input(policy.model)
+        check_room(lengths, limit, options.max_new_tokens)
     if options.engine == "transformers":
         settings["batch_size"] = options.batch_size
 

@@ -1,8 +1,9 @@
 """Options of the command `bon`."""
 
+import json
 import re
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from hf_reward_ext.base.options import Count, Number, check_count
 from hf_reward_ext.base.plugins import plugin_names, plugin_value
@@ -17,6 +18,9 @@ from hf_reward_ext.cli.options import (
     is_url,
     option,
 )
+
+# Arguments of `vllm.LLM` that follow from other options.
+_VLLM_OPTIONS = frozenset({"model", "revision", "tokenizer_revision", "dtype", "trust_remote_code", "runner"})
 
 
 @dataclass
@@ -44,8 +48,8 @@ class EngineOptions:
 
     title: ClassVar[str] = "engine"
     engine: str = option(
-        "transformers, continuous_batching (generate_batch), the address of a server with the OpenAI-compatible API, "
-        "such as http://127.0.0.1:8000/v1, or MODULE:FUNCTION that returns a generator",
+        "transformers, continuous_batching (generate_batch), vllm (in this process), the address of a server with the "
+        "OpenAI-compatible API, such as http://127.0.0.1:8000/v1, or MODULE:FUNCTION that returns a generator",
         "transformers",
         metavar="NAME",
         kind="engine",
@@ -57,6 +61,9 @@ class EngineOptions:
     request_timeout: Annotated[float | None, Number(above=0)] = option(
         "maximum number of seconds without a byte of an answer; default: 600", kind="output"
     )
+    vllm_arguments: str | None = option(
+        "further arguments of vllm.LLM, such as '{\"max_model_len\": 2048}', with --engine vllm", metavar="JSON"
+    )
 
     @property
     def has_own_policy(self) -> bool:
@@ -65,6 +72,9 @@ class EngineOptions:
 
     def check_engine(self, model: str | None) -> None:
         """Raise `ValueError` for an unknown engine, and options that do not go with it."""
+        if self.vllm_arguments is not None and self.engine != "vllm":
+            raise ValueError("--vllm_arguments goes with --engine vllm")
+        self.read_vllm_arguments()
         if is_url(self.engine):
             if not self.served_model:
                 raise ValueError("--served_model is missing: the name under which the server lists its model")
@@ -74,15 +84,34 @@ class EngineOptions:
         if is_function(self.engine):
             if model:
                 raise ValueError("--model is a policy in this process; this --engine has its own")
-        elif self.engine not in ("transformers", "continuous_batching"):
+        elif self.engine not in ("transformers", "continuous_batching", "vllm"):
             declared = "".join(f"{name}, " for name in plugin_names("generators"))
             raise ValueError(
-                f"--engine is transformers, continuous_batching, {declared}MODULE:FUNCTION, or an address that begins "
-                f"with http, not {self.engine!r}"
+                f"--engine is transformers, continuous_batching, vllm, {declared}MODULE:FUNCTION, or an address that "
+                f"begins with http, not {self.engine!r}"
             )
         for name in ("served_model", "concurrency", "request_timeout"):
             if getattr(self, name) is not None:
                 raise ValueError(f"--{name} goes with the address of a server as --engine")
+
+    def read_vllm_arguments(self) -> dict[str, Any]:
+        """
+        Return `--vllm_arguments`.
+
+        Raises:
+            ValueError: If they are not a JSON object, or contain an argument that has an option.
+        """
+        try:
+            found = json.loads(self.vllm_arguments or "{}")
+        except ValueError as error:
+            raise ValueError(f"--vllm_arguments is no JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f'--vllm_arguments is an object such as {{"max_model_len": 2048}}, not {found!r}')
+        for name in sorted(_VLLM_OPTIONS & found.keys()):
+            raise ValueError(
+                f"--vllm_arguments contains {name!r}; give --model, --revision, --dtype and --trust_remote_code"
+            )
+        return found
 
 
 @dataclass
@@ -263,7 +292,9 @@ class BonOptions(
             if getattr(self, name):
                 raise ValueError(f"--{name} goes with --engine transformers; other engines return finished candidates")
         for name in (self.reward_model, self.second_reward_model):
-            if is_training_free(name) and name not in ("mean_log_probability", "length"):
+            if name == "confidence" and self.engine != "vllm":
+                raise ValueError(f"{name} reads many probabilities; it goes with --engine transformers or vllm")
+            if is_training_free(name) and name not in ("mean_log_probability", "length", "confidence"):
                 raise ValueError(f"{name} reads all probabilities; it goes with --engine transformers")
         if is_training_free(self.second_reward_model):
             raise ValueError(f"{self.second_reward_model} as --second_reward_model goes with --engine transformers")

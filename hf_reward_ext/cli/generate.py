@@ -133,6 +133,7 @@ def run(options: GenerateOptions) -> dict:
 
 
 def _prepare(options: GenerateOptions, prompts: list[dict]):
+    from hf_reward_ext.base.lm.context import longest_input
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.models import base_model_name, load_tokenizer
@@ -158,7 +159,7 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
     check_memory(options)
     with loading(name, "--guide" if options.guide else "--channel" if options.channel else "--model"):
         model = _model(options, name, tokenizer)
-    check_room(lengths, model, options.max_new_tokens)
+    check_room(lengths, longest_input(model), options.max_new_tokens)
     return partial(_continue, model, tokenizer, settings, bool(options.guide) and options.has_traces)
 
 

@@ -11,7 +11,6 @@ from typing import Any, cast
 from tqdm.auto import tqdm
 from transformers import set_seed
 
-from hf_reward_ext.base.lm.context import longest_input
 from hf_reward_ext.base.preference.validation import naming_row, read_prompt
 from hf_reward_ext.base.saving.atomic import check_target
 from hf_reward_ext.base.saving.fingerprint import model_files
@@ -75,19 +74,18 @@ def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None
         )
 
 
-def check_room(lengths: Iterable[int], model: Any, max_new_tokens: int) -> None:
+def check_room(lengths: Iterable[int], limit: int | None, max_new_tokens: int) -> None:
     """
     Reject prompts that leave no room for a completion, before any forward.
 
     Args:
         lengths (iterable of `int`): Number of tokens of each prompt.
-        model: Model, whose context is the limit.
+        limit (`int`, *optional*): Maximum number of tokens of the model; `None` without a limit.
         max_new_tokens (`int`): Number of tokens of a completion.
 
     Raises:
         ValueError: For the first prompt that is too long; the message names the row.
     """
-    limit = longest_input(model)
     for number, length in enumerate(lengths if limit is not None else ()):
         if length + max_new_tokens > cast(int, limit):
             raise ValueError(

@@ -1,6 +1,7 @@
 """Training-free rewards from the policy's probabilities of generated tokens."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,26 @@ class GroupConfidence(Measure):
 
     def start(self, zeros: Float[Tensor, " rows"]) -> Running:
         return RunningLowest(zeros, self.window)
+
+    def of_top(self, top_log_probabilities: Sequence[Sequence[float]]) -> float:
+        """
+        Return the reward of one completion from the largest log-probabilities of each step, as engines return them.
+
+        Raises:
+            ValueError: If a step has fewer than `top_k` (20).
+        """
+        count = self.top_k or 20
+        fewest = min(map(len, top_log_probabilities))
+        if fewest < count:
+            raise ValueError(
+                f"The engine must return the {count} largest log-probabilities of each step, got {fewest}. Ask it for "
+                "more, or pass `GroupConfidence(top_k=...)`."
+            )
+        running = self.start(torch.zeros(1, dtype=torch.float64))
+        for step in top_log_probabilities:
+            value = torch.tensor([-sum(step[:count]) / count], dtype=torch.float64)
+            running.update(value, torch.tensor([True]))
+        return float(running.value())
 
 
 class SelfCertainty(Measure):

@@ -5,6 +5,8 @@ from hf_reward_ext.engines.generator import Generated, Generator, Sampling
 from hf_reward_ext.engines.local import TransformersGenerator
 from hf_reward_ext.engines.remote_reward import RemoteReward
 from hf_reward_ext.engines.server import ServerGenerator
+from hf_reward_ext.engines.vllm import VllmGenerator
+from hf_reward_ext.engines.vllm_states import VllmStateGenerator, vllm_state_arguments
 
 __all__ = [
     "ContinuousBatchingGenerator",
@@ -14,4 +16,7 @@ __all__ = [
     "Sampling",
     "ServerGenerator",
     "TransformersGenerator",
+    "VllmGenerator",
+    "VllmStateGenerator",
+    "vllm_state_arguments",
 ]

@@ -73,12 +73,15 @@ class Generated:
         token_ids (`list[int]`, *optional*): Ids of the generated tokens, if the engine returns them.
         log_probabilities (`list[float]`, *optional*): Log-probability of each generated token before temperature and
             other processors, if the engine returns them.
+        top_log_probabilities (`list[list[float]]`, *optional*): Largest log-probabilities where each token was chosen,
+            in descending order, if the engine returns them.
     """
 
     text: str
     num_tokens: int | None = None
     token_ids: list[int] | None = None
     log_probabilities: list[float] | None = None
+    top_log_probabilities: list[list[float]] | None = None
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from hf_reward_ext.genarm.speculative import SpeculativeOutput, speculative_gene
 from hf_reward_ext.genarm.trace import GuidanceTrace, trace_guidance
 from hf_reward_ext.genarm.trainer import GenARMTrainer
 from hf_reward_ext.genarm.trainer_config import GenARMConfig
+from hf_reward_ext.genarm.vllm_settings import vllm_arguments
 
 AutoConfig.register("genarm", GenARMRewardModelConfig)
 AutoModel.register(GenARMRewardModelConfig, GenARMRewardModel)
@@ -31,4 +32,5 @@ __all__ = [
     "objective_weights",
     "speculative_generate",
     "trace_guidance",
+    "vllm_arguments",
 ]

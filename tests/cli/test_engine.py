@@ -2,9 +2,11 @@
 
 import json
 
+import fake_vllm
 import pytest
 from api_server import ApiServer
 from cli_files import read_rows, write_rows
+from tiny import tiny_causal_lm, tiny_tokenizer
 
 from hf_reward_ext.cli import bon
 from hf_reward_ext.cli.main import main
@@ -125,8 +127,33 @@ def test_continuous_batching(folder, capsys):
     assert [len(row["rewards"]) for row in json.loads(capsys.readouterr().out)["rows"]] == [3, 3]
 
 
+def test_a_head_reads_the_states_of_vllm(folder, monkeypatch, capsys):
+    asked = []
+
+    def llm(**arguments):
+        asked.append(arguments)
+        return fake_vllm.FakeStateLLM(tiny_tokenizer(), tiny_causal_lm().config, arguments)
+
+    fake_vllm.install(monkeypatch, LLM=llm)
+    monkeypatch.setattr("hf_reward_ext.engines.vllm_states.load_final_norm", lambda *_, dtype: lambda states: states)
+    arguments = ["bon", "--engine", "vllm", "--reward_model", f"{folder}/head", "--prompt", "w3", "--num_candidates",
+                 "3", "--max_new_tokens", "4"]  # fmt: skip
+    assert main(arguments) == 0
+    assert asked[0]["model"] == f"{folder}/policy" and "speculative_config" in asked[0]
+    assert main([*arguments, "--vllm_arguments", '{"speculative_config": {}}']) == 1
+    assert "must not contain 'speculative_config'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("message", "options"), [
-    ("--engine is transformers, continuous_batching, MODULE:FUNCTION, or an address", "--engine vllm"),
+    ("--engine is transformers, continuous_batching, vllm, MODULE:FUNCTION, or an address", "--engine sglang"),
+    ("--served_model goes with the address", "--engine vllm --model b --served_model a"),
+    ("--model is missing", "--engine vllm"),
+    ("--prune_at goes with --engine transformers", "--engine vllm --model b --prune_at 4"),
+    ("self_certainty reads all probabilities", "--engine vllm --model b --reward_model self_certainty"),
+    ("--vllm_arguments goes with --engine vllm", "--model b --vllm_arguments {}"),
+    ("--vllm_arguments is no JSON", "--engine vllm --model b --vllm_arguments max_model_len=9"),
+    ("--vllm_arguments is an object", "--engine vllm --model b --vllm_arguments [9]"),
+    ("--vllm_arguments contains 'dtype'", """--engine vllm --model b --vllm_arguments {"dtype":"float32"}"""),
     ("--served_model is missing", "--engine http://127.0.0.1:1/v1"),
     ("--model is a policy in this process", "--engine http://127.0.0.1:1/v1 --served_model a --model b"),
     ("--served_model goes with the address", "--served_model a --model b"),
@@ -134,7 +161,7 @@ def test_continuous_batching(folder, capsys):
     ("--request_timeout goes with the address", "--model b --request_timeout 3"),
     ("--prune_at goes with --engine transformers", "--engine http://h/v1 --served_model a --prune_at 4"),
     ("--resample_at goes with --engine transformers", "--engine http://h/v1 --served_model a --resample_at 4"),
-    ("confidence reads all probabilities", "--engine http://h/v1 --served_model a --reward_model confidence"),
+    ("confidence reads many probabilities", "--engine http://h/v1 --served_model a --reward_model confidence"),
     ("length as --second_reward_model", "--engine http://h/v1 --served_model a --second_reward_model length"),
     ("needs --price_per_token", "--engine http://h/v1 --served_model a --stop expected_improvement "
                                 "--max_candidates 20"),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import Cache, DynamicCache
@@ -67,3 +68,45 @@ def select_columns(cache: Cache, columns: Int[Tensor, "rows kept"]) -> None:
             index = columns.clamp(min=0).to(layer.keys.device).repeat(groups, 1)[:, None, :, None]
             layer.keys = layer.keys.gather(2, index.expand(-1, layer.keys.shape[1], -1, layer.keys.shape[3]))
             layer.values = layer.values.gather(2, index.expand(-1, layer.values.shape[1], -1, layer.values.shape[3]))
+
+
+def has_full_length(cache: Cache | None) -> bool:
+    """Return whether all layers of a cache keep every token, so that rows can be joined; `False` without a cache."""
+    return (
+        cache is not None
+        and bool(cache.layers)
+        and all(type(one) in (DynamicLayer, DummyLayer) for one in cache.layers)
+    )
+
+
+def join_rows(cache: Cache, other: Cache) -> None:
+    """
+    Append the rows of another cache; the shorter one gets columns without meaning on the left, for the mask to hide.
+
+    Args:
+        cache, other (`Cache`): Caches of full length in all layers, of one model; the first one is changed.
+
+    Example:
+    ```python
+    >>> join_rows(cache, new_rows)
+    ```
+    """
+    for layer, added in zip(_layers(cache), _layers(other), strict=True):
+        width = max(layer.keys.shape[2], added.keys.shape[2])
+        layer.keys = torch.cat([_widen(layer.keys, width), _widen(added.keys, width)])
+        layer.values = torch.cat([_widen(layer.values, width), _widen(added.values, width)])
+
+
+def drop_columns(cache: Cache, count: int) -> None:
+    """Drop the first columns of a cache of full length."""
+    for layer in _layers(cache) if count else ():
+        layer.keys, layer.values = layer.keys[:, :, count:], layer.values[:, :, count:]
+
+
+def _layers(cache: Cache) -> list[Any]:
+    """Return the layers with keys; layers that use the keys of others never have any."""
+    return [layer for layer in cache.layers if layer.is_initialized]
+
+
+def _widen(states: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(states, (0, 0, width - states.shape[2], 0))
