@@ -132,7 +132,7 @@ def test_requests_that_join_and_leave_at_any_step(llm, policy, guide, tokenizer)
 
 
 def test_weights_of_a_request_that_are_no_numbers_are_refused(llm, tokenizer):
-    with pytest.raises(ValueError, match="`genarm_alpha` must be a number"):
+    with pytest.raises(vllm.exceptions.VLLMValidationError, match="`genarm_alpha` must be a number"):
         ask(llm, [tokenizer(PROMPTS[0])["input_ids"]], extra_args={"genarm_alpha": "much"})
 
 
