@@ -62,6 +62,7 @@ class FakeStateLLM(FakeLLM):
         draft = SimpleNamespace(hf_config=SimpleNamespace(eagle_aux_hidden_state_layer_ids=layers))
         settings = self.llm_engine.vllm_config
         settings.speculative_config = SimpleNamespace(method="extract_hidden_states", draft_model_config=draft)
+        settings.scheduler_config = SimpleNamespace(scheduler_cls=arguments["scheduler_cls"])
         self.llm_engine.engine_core = None  # the engine is in another process
         settings.kv_transfer_config = SimpleNamespace(**arguments["kv_transfer_config"])
 

@@ -101,14 +101,14 @@ class VllmGenerator:
         """
         sampling.check_variety(num_candidates)
         encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
-        self.check_room(encoded, sampling.max_new_tokens)
+        self._check_room(encoded, sampling.max_new_tokens)
         if not encoded:
             return []
-        settings = [self.sampling_params(prompt, sampling, first, n=num_candidates) for prompt in prompts]
+        settings = [self._sampling_params(prompt, sampling, first, n=num_candidates) for prompt in prompts]
         outputs = self.llm.generate([{"prompt_token_ids": ids} for ids in encoded], settings, use_tqdm=False)
         return [self._read(output, num_candidates) for output in outputs]
 
-    def check_room(self, encoded: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    def _check_room(self, encoded: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         """Raise `ValueError` for the first prompt that leaves no room for a candidate."""
         for index, ids in enumerate(encoded):
             if len(ids) + max_new_tokens > self.longest_text:
@@ -118,7 +118,7 @@ class VllmGenerator:
                     "larger `max_model_len`."
                 )
 
-    def sampling_params(self, prompt: Prompt, sampling: Sampling, number: int, **settings: Any) -> Any:
+    def _sampling_params(self, prompt: Prompt, sampling: Sampling, number: int, **settings: Any) -> Any:
         """
         Return the `vllm.SamplingParams` of one request.
 
@@ -147,9 +147,9 @@ class VllmGenerator:
         candidates = sorted(output.outputs, key=lambda one: one.index)
         if len(candidates) != count:
             raise RuntimeError(f"vLLM must return {count} candidates, got {len(candidates)}. See its log.")
-        return [self.read_candidate(one) for one in candidates]
+        return [self._read_candidate(one) for one in candidates]
 
-    def read_candidate(self, candidate: Any) -> Generated:
+    def _read_candidate(self, candidate: Any) -> Generated:
         """Return a `vllm.CompletionOutput` as [`Generated`]."""
         if candidate.finish_reason not in _WHOLE:
             raise RuntimeError(

@@ -18,7 +18,8 @@ from hf_reward_ext.engines.vllm import VllmGenerator, extracted_layers
 Read = TypeVar("Read")
 States = Sequence[Float[Tensor, "1 tokens hidden"] | None]
 _CONNECTOR = "HiddenStatesConnector"
-# Room for the token after the last one, and for its draft.
+_SCHEDULER = "hf_reward_ext.engines.vllm_scheduler.StateScheduler"
+# Room for the token after the last one, and for the draft that is not used.
 _SPARE = 2
 
 
@@ -33,7 +34,8 @@ def vllm_state_arguments(layers: Sequence[int], folder: str | Path) -> dict[str,
             file is deleted once it is read.
 
     Returns:
-        `dict`: `speculative_config` and `kv_transfer_config`, for `vllm.LLM(model, **arguments)`.
+        `dict`: `speculative_config`, `kv_transfer_config`, and a scheduler without drafts, for `vllm.LLM(model,
+        **arguments)`.
 
     Raises:
         ValueError: If there is no layer, or one is negative.
@@ -54,6 +56,8 @@ def vllm_state_arguments(layers: Sequence[int], folder: str | Path) -> dict[str,
             "num_speculative_tokens": 1,
             "draft_model_config": {"hf_config": {"eagle_aux_hidden_state_layer_ids": list(layers)}},
         },
+        "scheduler_cls": _SCHEDULER,
+        "async_scheduling": False,  # that scheduler assumes drafts
         "kv_transfer_config": {
             "kv_connector": _CONNECTOR,
             "kv_connector_module_path": "hf_reward_ext.engines.vllm_connector",
@@ -102,7 +106,12 @@ class VllmStateGenerator(VllmGenerator):
         self.last_token = last_token
         self.layers = extracted_layers(llm)
         transfer = llm.llm_engine.vllm_config.kv_transfer_config
-        if not self.layers or getattr(transfer, "kv_connector", None) != _CONNECTOR:
+        scheduler = getattr(llm.llm_engine.vllm_config, "scheduler_config", None)
+        if (
+            not self.layers
+            or getattr(transfer, "kv_connector", None) != _CONNECTOR
+            or getattr(scheduler, "scheduler_cls", None) != _SCHEDULER
+        ):
             raise ValueError(
                 "`llm` must give hidden states, got an engine that gives none. Create it with `vllm.LLM(model, "
                 "**vllm_state_arguments(head.config.layers, folder))`."
@@ -161,18 +170,18 @@ class VllmStateGenerator(VllmGenerator):
         """
         sampling.check_variety(num_candidates)
         encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
-        self.check_room(encoded, sampling.max_new_tokens + _SPARE)
+        self._check_room(encoded, sampling.max_new_tokens + _SPARE)
         if not encoded:
             return []
         keep = {"kv_transfer_params": {"include_output_tokens": True}}
         # One request for each candidate: the answer to a request with `n` names one file.
         asked = [
-            (ids, self.sampling_params(prompt, sampling, first + number, n=1, extra_args=keep))
+            (ids, self._sampling_params(prompt, sampling, first + number, n=1, extra_args=keep))
             for prompt, ids in zip(prompts, encoded, strict=True)
             for number in range(num_candidates)
         ]
         outputs = self._ask([ids for ids, _ in asked], [settings for _, settings in asked])
-        made = [self.read_candidate(output.outputs[0]) for output in outputs]
+        made = [self._read_candidate(output.outputs[0]) for output in outputs]
         states = [_take(output)[len(ids) :] for output, (ids, _) in zip(outputs, asked, strict=True)]
         self._read_last_tokens([ids for ids, _ in asked], made, states)
         pairs = [(one, read(self._as_of_transformers(found))) for one, found in zip(made, states, strict=True)]
@@ -189,7 +198,7 @@ class VllmStateGenerator(VllmGenerator):
             states[place] = torch.cat([states[place], _take(output)[-1:]])
 
     def _greedy(self) -> Any:
-        return type(self.sampling_params("", Sampling(), 0))(max_tokens=1, temperature=0.0, detokenize=False)
+        return type(self._sampling_params("", Sampling(), 0))(max_tokens=1, temperature=0.0, detokenize=False)
 
     def _ask(self, ids: list[list[int]], settings: list[Any]) -> list[Any]:
         outputs = self.llm.generate([{"prompt_token_ids": one} for one in ids], settings, use_tqdm=False)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_reward_ext.best_of_n import EngineBestOfN
 from hf_reward_ext.elhsr import ELHSRModel
 from hf_reward_ext.engines import Sampling, VllmGenerator, VllmStateGenerator, vllm_state_arguments
+from hf_reward_ext.engines.generator import derive_seed
 from hf_reward_ext.sla import RewardTransformer
 
 vllm = pytest.importorskip("vllm")
@@ -86,6 +87,23 @@ def test_states_and_rewards_are_those_of_transformers(llm, head, policy):
     print(json.dumps({"states": max(of_states), "rewards": max(of_rewards), "spread of rewards": spread}))
     assert max(of_states) < 1e-4 and max(of_rewards) < 1e-3 * spread
     assert not list(llm.folder.iterdir())  # every file was read and deleted
+
+
+def test_candidates_are_those_of_their_seeds(llm, policy):
+    """The sampler of vLLM for CPUs, with the noise of its seeds, on the distributions of a forward without a cache."""
+    generator, tokenizer, sampling = VllmStateGenerator(llm), AutoTokenizer.from_pretrained(MODEL), Sampling(8, 0.8)
+    groups = generator.generate(PROMPTS, 4, sampling)
+    assert generator.generate(PROMPTS[1:2], 2, sampling, first=2) == [groups[1][2:]]
+    for prompt, group in zip(PROMPTS, groups, strict=True):
+        begin = prompt_ids(prompt, tokenizer)
+        for number, one in enumerate(group):
+            with torch.no_grad():
+                logits = policy(torch.tensor([[*begin, *one.token_ids]])).logits[0, len(begin) - 1 : -1] / 0.8
+            noise, drawn = torch.Generator().manual_seed(derive_seed(0, prompt, 0) + number), []
+            for row in logits:
+                own = torch.randint(0, 2**31, (1,), generator=noise, dtype=torch.long)
+                drawn.append(int(torch.ops._C.fused_gumbel_argmax(row[None].contiguous(), own)))
+            assert drawn == one.token_ids
 
 
 def test_best_of_n_with_a_head(llm, head, policy):
