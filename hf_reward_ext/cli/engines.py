@@ -46,7 +46,7 @@ def load_engine(options: Any) -> EngineBestOfN:
         import_vllm()  # an error before any model is loaded
     second = _load_reward("second_reward_model", options)
     if options.engine == "vllm" and is_head(options.reward_model) and not options.step_marks:
-        head = ELHSRModel.from_pretrained(options.reward_model)
+        head: Any = ELHSRModel.from_pretrained(options.reward_model)
         if head.config.features == "hidden_states":
             return EngineBestOfN(_vllm_generator(options, head), head, second_reward_model=second)
     reward = _load_reward("reward_model", options)

@@ -1,5 +1,6 @@
 """GenARM as a logits processor of vLLM; imported by its worker alone, by name."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -81,7 +82,7 @@ class GenARMVllmProcessor(LogitsProcessor):
                 "The tokens of every request must be known at its next step. Create the engine with "
                 "`async_scheduling=False`."
             )
-        texts = {one.number: [*one.prompt, *one.output] for one in guided.values()}
+        texts: dict[Hashable, list[int]] = {one.number: [*one.prompt, *one.output] for one in guided.values()}
         rows = torch.tensor(list(guided), device=logits.device)
         scores = [guide.next_token_logits(texts) for guide in self.guides]
         alpha = torch.tensor([one.alpha for one in guided.values()], device=logits.device)
@@ -100,6 +101,6 @@ class GenARMVllmProcessor(LogitsProcessor):
 
 
 def _load(name: str, dtype: str, device: torch.device) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
     check_causal_lm(model, "A guide")
     return model.to(device).eval()

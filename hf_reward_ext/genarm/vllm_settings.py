@@ -46,7 +46,7 @@ def vllm_arguments(
     >>> llm = vllm.LLM("Qwen/Qwen3-4B", **vllm_arguments("path/to/guide", alpha=1.0))
     ```
     """
-    names = list(guides) if isinstance(guides, list | tuple) else [guides]
+    names: list[Any] = list(guides) if isinstance(guides, list | tuple) else [guides]
     settings = GuideSettings(names, _weights(alpha, len(names), "alpha"), dtype)
     return {"logits_processors": [PROCESSOR], "additional_config": {_SECTION: vars(settings)}}
 

@@ -105,7 +105,8 @@ def drop_columns(cache: Cache, count: int) -> None:
 
 def _layers(cache: Cache) -> list[Any]:
     """Return the layers with keys; layers that use the keys of others never have any."""
-    return [layer for layer in cache.layers if layer.is_initialized]
+    layers: list[Any] = cache.layers
+    return [layer for layer in layers if layer.is_initialized]
 
 
 def _widen(states: Tensor, width: int) -> Tensor:

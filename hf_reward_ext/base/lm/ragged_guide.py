@@ -70,11 +70,13 @@ class RaggedGuide:
             self._forget()  # an error in a forward leaves the cache in any state
             raise
         places = {name: place for place, name in enumerate(self._texts)}
-        return self._logits[[places[name] for name in texts]]  # pyright: ignore[reportOptionalSubscript]
+        return self._logits[[places[name] for name in texts]]
 
     def _forget(self) -> None:
         self._texts: dict[Hashable, list[int]] = {}
-        self._cache = self._mask = self._logits = None
+        self._cache: Any = None
+        self._mask: Any = None
+        self._logits: Any = None
 
     def _keep(self, texts: dict[Hashable, list[int]]) -> None:
         """Keep the rows that did not change, or grew by one token."""
@@ -92,7 +94,7 @@ class RaggedGuide:
         self._texts = {names[place]: self._texts[names[place]] for place in kept}
         index = torch.tensor(kept, device=self.model.device)
         self._cache.batch_select_indices(index)
-        self._mask, self._logits = self._mask[index], self._logits[index]  # pyright: ignore[reportOptionalSubscript]
+        self._mask, self._logits = self._mask[index], self._logits[index]
         surplus = int(self._mask.any(0).int().argmax())  # columns before the first token of every row
         drop_columns(self._cache, surplus)
         self._mask = self._mask[:, surplus:]
@@ -104,9 +106,9 @@ class RaggedGuide:
             return
         new = torch.tensor(has_grown, device=self.model.device)[:, None]
         last = torch.tensor([texts[name][-1:] for name in self._texts], device=self.model.device)
-        self._mask = torch.cat([self._mask, new.long()], dim=-1)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self._mask = torch.cat([self._mask, new.long()], dim=-1)
         logits = self._forward(last, self._mask, self._cache)
-        self._logits = torch.where(new, logits, self._logits)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self._logits = torch.where(new, logits, self._logits)
         self._texts = {name: texts[name] for name in self._texts}
         self.num_tokens_read += len(last)
 
@@ -114,14 +116,14 @@ class RaggedGuide:
         """Read new rows, and join them to the others."""
         if not texts:
             return
-        cache = new_cache(self.model)
+        cache: Any = new_cache(self.model)
         logits, mask = self._read(list(texts.values()), cache)
         if self._cache is None:
             self._cache, self._mask, self._logits = cache, mask, logits
         else:
-            join_rows(self._cache, cache)  # pyright: ignore[reportArgumentType]
-            self._mask = _stack_right([self._mask, mask])  # pyright: ignore[reportArgumentType]
-            self._logits = torch.cat([self._logits, logits])  # pyright: ignore[reportArgumentType, reportCallIssue]
+            join_rows(self._cache, cache)
+            self._mask = _stack_right([self._mask, mask])
+            self._logits = torch.cat([self._logits, logits])
         self._texts |= texts
 
     def _read(self, texts: list[list[int]], cache: Any) -> tuple[Tensor, Tensor]:
