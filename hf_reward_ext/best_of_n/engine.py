@@ -109,7 +109,7 @@ class EngineBestOfN:
             )
         self.generator = generator
         self.head = _as_head(reward_model, generator)
-        self.measure = None if self.head is not None else _as_measure(reward_model)
+        self.measure = None if self.head is not None else _as_measure(reward_model, generator)
         is_of_text = self.head is None and self.measure is None
         self.scorer = as_single_scorer(reward_model, reward_processing_class) if is_of_text else None
         self.second_scorer: Scorer | None = None
@@ -168,8 +168,8 @@ class EngineBestOfN:
             raise ValueError("`show_progress` must be False: a call waits for all prompts at once. Leave it out.")
         if options.candidates_per_batch == "auto" and isinstance(self.generator, ServerGenerator | VllmGenerator):
             raise ValueError(
-                "`candidates_per_batch` must be an integer for a server, which manages its own memory, got 'auto'. "
-                "Leave it out."
+                "`candidates_per_batch` must be an integer for a server or vLLM, which manage their own memory, got "
+                "'auto'. Leave it out."
             )
         if options.combine is not None and self.second_scorer is None:
             raise ValueError("`combine` needs a `second_reward_model`, got none. Pass one, or leave `combine` out.")
@@ -258,7 +258,7 @@ def _as_head(reward_model: Any, generator: Generator) -> ELHSRModel | None:
     return reward_model.eval()
 
 
-def _as_measure(reward_model: Any) -> Measure | None:
+def _as_measure(reward_model: Any, generator: Generator) -> Measure | None:
     if isinstance(reward_model, ELHSRModel):
         raise ValueError(
             "`reward_model` must score finished texts, got an ELHSR head, which reads hidden states. Pass its folder, "
@@ -266,10 +266,14 @@ def _as_measure(reward_model: Any) -> Measure | None:
             "`VllmStateGenerator`."
         )
     measure = as_measure(reward_model)
-    if measure is not None and not isinstance(measure, Length | MeanLogProbability | GroupConfidence):
+    returned = getattr(generator, "top_log_probabilities", 0)
+    if isinstance(measure, GroupConfidence) and returned >= measure.num_needed:
+        return measure
+    if measure is not None and not isinstance(measure, Length | MeanLogProbability):
         raise ValueError(
-            f"`reward_model` must be computable from the log-probabilities that engines return, got {measure!r}, which "
-            "reads all of them. Pass 'mean_log_probability', 'confidence', or `LogitsRewardModel(policy, measure)`."
+            f"`reward_model` must be computable from the log-probabilities that the engine returns, got {measure!r}, "
+            "which reads more. Pass 'mean_log_probability', or `LogitsRewardModel(policy, measure)`; 'confidence' "
+            "needs `VllmGenerator(llm, log_probabilities=True, top_log_probabilities=20)`."
         )
     return measure
 
@@ -280,12 +284,7 @@ def _measured(measure: Measure, one: Generated) -> float:
             raise RuntimeError("'length' needs the number of tokens, but the engine returned none. Use another reward.")
         return measure.per_token * one.num_tokens
     if isinstance(measure, GroupConfidence):
-        if not one.top_log_probabilities:
-            raise RuntimeError(
-                "'confidence' needs the largest log-probabilities of each step, but the engine returned none. Use "
-                "`VllmGenerator(llm, log_probabilities=True, top_log_probabilities=20)`, or another reward."
-            )
-        return measure.of_top(one.top_log_probabilities)
+        return measure.of_top(one.top_log_probabilities or [[]])
     if not one.log_probabilities:
         raise RuntimeError(
             "'mean_log_probability' needs log-probabilities, but the engine returned none. Use a server that returns "

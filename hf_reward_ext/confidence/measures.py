@@ -91,6 +91,11 @@ class GroupConfidence(Measure):
     def start(self, zeros: Float[Tensor, " rows"]) -> Running:
         return RunningLowest(zeros, self.window)
 
+    @property
+    def num_needed(self) -> int:
+        """Number of largest log-probabilities that an engine has to return of each step."""
+        return self.top_k or 20
+
     def of_top(self, top_log_probabilities: Sequence[Sequence[float]]) -> float:
         """
         Return the reward of one completion from the largest log-probabilities of each step, as engines return them.
@@ -98,7 +103,7 @@ class GroupConfidence(Measure):
         Raises:
             ValueError: If a step has fewer than `top_k` (20).
         """
-        count = self.top_k or 20
+        count = self.num_needed
         fewest = min(map(len, top_log_probabilities))
         if fewest < count:
             raise ValueError(

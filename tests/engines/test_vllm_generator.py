@@ -63,9 +63,10 @@ def test_confidence_from_the_most_probable_tokens(monkeypatch):
     values = [-sum(top) / 4 for top in tops]
     assert rows[0]["score"] == pytest.approx(min(sum(values[:2]) / 2, sum(values[1:]) / 2))
     with pytest.raises(ValueError, match="must return the 20 largest log-probabilities of each step, got 4"):
-        EngineBestOfN(generator, "confidence", num_candidates=1, max_new_tokens=4)("w3")
-    with pytest.raises(RuntimeError, match="'confidence' needs the largest log-probabilities"):
-        EngineBestOfN(VllmGenerator(FakeLLM(tiny_tokenizer())), "confidence", max_new_tokens=4)("w3")
+        GroupConfidence().of_top(one.top_log_probabilities)
+    for few in (generator, VllmGenerator(FakeLLM(tiny_tokenizer()))):
+        with pytest.raises(ValueError, match="'confidence' needs `VllmGenerator"):
+            EngineBestOfN(few, "confidence")
 
 
 @pytest.mark.parametrize(("settings", "message"), [
