@@ -17,6 +17,11 @@ def second_fails(prompts, completions):
     return [0.0] * len(completions)
 
 
+def length(prompts, completions):
+    """A reward function that can be checked by eye."""
+    return [float(len(text)) for text in completions]
+
+
 def command_lines(folder: Path) -> dict[str, list[str]]:
     """Command lines without the output file, by name; the last batch of each is not full."""
     common = ["--batch_size", "2", "--max_new_tokens", "4"]
@@ -26,6 +31,10 @@ def command_lines(folder: Path) -> dict[str, list[str]]:
         "generate": ["generate", "--model", f"{folder}/policy", "--num_return_sequences", "2", *prompts],
         "bon": bon,
         "preference": [*bon, "--as", "preference"],
+        "sft": [*bon, "--as", "sft", "--candidates_per_batch", "auto"],
+        "label-steps": ["label-steps", "--model", f"{folder}/policy", "--scorer", "split_commands:length",
+                        "--threshold", "14", "--num_rollouts", "3", "--temperature", "1",
+                        "--data", f"{folder}/steps.jsonl", *common],
         "judge": ["judge", "--model", f"{folder}/policy", "--verdicts", "w20", "w21", "--mode", "slow",
                   "--data", f"{folder}/pairs/test.jsonl", *common],
     }  # fmt: skip

@@ -122,6 +122,12 @@ class ELHSRTrainer(BaseRewardTrainer):
         if self.eval_dataset is not None and self.args.load_best_model_at_end and self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
 
+    def _check_sharding(self, args: ELHSRConfig) -> None:
+        raise ValueError(
+            "`fsdp` must be left out: only a head of some thousand weights is trained, and the policy is not part of "
+            "the trained model. Train replicas; a policy that is too large for a device can have a `device_map`."
+        )
+
     def _check_rows(self, dataset, name, args):
         check_group_rows(dataset, args.loss_type, name)
 

@@ -24,6 +24,8 @@ from hf_reward_ext.sla.channel import RewardChannel
 from hf_reward_ext.sla.model_config import RewardTransformerConfig
 from hf_reward_ext.sla.text_classifier import RewardTransformerForSequenceClassification
 
+_CHANNEL = "reward_channel."  # prefix of the channel's weights
+
 
 @dataclass
 class RewardTransformerOutput(CausalLMOutputWithPast):
@@ -288,6 +290,9 @@ class RewardTransformer(PreTrainedModel, GenerationMixin):
             **kwargs: As for [`RewardChannel.save_pretrained`].
         """
         repo_id = kwargs.pop("repo_id", None)
+        own = [name for name in state_dict or {} if name.startswith(_CHANNEL)]
+        if own:  # whole weights, of which the model itself may have shards
+            kwargs["state_dict"] = {name.removeprefix(_CHANNEL): state_dict[name] for name in own}
         self.reward_channel.save_pretrained(save_directory, **kwargs)
         config = self.reward_channel.config
         if config.policy_folder is not None and state_dict is None:  # a trainer passes one and saves the policy itself

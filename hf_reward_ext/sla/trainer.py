@@ -24,6 +24,7 @@ from hf_reward_ext.base.preference.step_rows import (
 )
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
+from hf_reward_ext.base.training.sharding import is_sharded
 from hf_reward_ext.base.training.step_options import prepare_steps
 from hf_reward_ext.base.training.token_rewards import gather_token_logps, masked_mean, masked_sum
 from hf_reward_ext.base.training.trainer import BaseRewardTrainer
@@ -122,6 +123,13 @@ class SLATrainer(BaseRewardTrainer):
         self._num_rows = 0
         return transformer, None
 
+    def _check_sharding(self, args: SLAConfig) -> None:
+        if args.policy_loss is not None or not args.freeze_base or args.cache_hidden_states:
+            raise ValueError(
+                "`fsdp` must be left out with `policy_loss`, `freeze_base=False` or `cache_hidden_states=True`, which "
+                "need whole weights outside a forward. Train replicas, or the channel alone."
+            )
+
     def _collator(self, args, processing_class):
         if args.loss_type == STEP_LOSS:
             return StepCollator(processing_class.pad_token_id, args.pad_to_multiple_of)
@@ -208,7 +216,8 @@ class SLATrainer(BaseRewardTrainer):
         if self.args.policy_loss is not None:
             out = model(**texts, use_cache=False, detach_hidden_states=self.args.freeze_base)
             return out.token_rewards, inputs["completion_mask"], out.logits
-        if not self.args.freeze_base:
+        # Weights are whole inside the forward of the sharded model only.
+        if not self.args.freeze_base or is_sharded(self.accelerator):
             return model(**texts, compute_logits=False).token_rewards, inputs["completion_mask"], None
         states, mask = self._frozen_states(texts, inputs)
         return model(hidden_states=states).token_rewards, mask, None

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cli_files import read_rows
+from cli_files import read_rows, write_rows
 from launched import launch
 from split_commands import command_lines
 
@@ -21,6 +21,8 @@ def place(folder, tmp_path_factory):
     """Models, data, and the parts of a run that ended after its second and third batch."""
     place = tmp_path_factory.mktemp("split") / "models"
     shutil.copytree(folder, place)
+    steps = [{"prompt": f"w{n} w5", "completion": " w6\n\n w7\n\n w8"} for n in range(5)]
+    write_rows(place / "steps.jsonl", steps)
     arguments = [*command_lines(place)["generate"], "--output", f"{place}/resumed.jsonl"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hf_reward_ext.best_of_n.ResumableWriter.finish", lambda writer: 1 / 0)

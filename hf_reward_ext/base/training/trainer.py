@@ -36,6 +36,7 @@ from hf_reward_ext.base.training.model_loading import (
     load_processing_class,
     model_name,
 )
+from hf_reward_ext.base.training.sharding import check_sharded, wants_shards
 from hf_reward_ext.base.training.tokens import set_special_tokens
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
 
@@ -94,6 +95,8 @@ class BaseRewardTrainer(RewardTrainer):
         peft_config=None,
     ):
         args = args or self._config_class(f"{model_name(model).split('/')[-1] or 'model'}-{self._name}")
+        if wants_shards(args):
+            self._check_sharding(args)
         train_dataset = plain_dataset(train_dataset, "train")
         check_length(train_dataset, args)
         keep_batches_whole(args)
@@ -135,12 +138,16 @@ class BaseRewardTrainer(RewardTrainer):
                 preprocess_logits_for_metrics=preprocess_logits_for_metrics,
                 peft_config=peft_config,
             )
+        check_sharded(args, self.accelerator)
         self.add_callback(TokenCount)
         self.add_callback(FiniteGradients)
 
     def _check_rows(self, dataset: Dataset | IterableDataset, name: str, args: Any) -> None:
         """Reject malformed data before anything is loaded."""
         check_preference_rows(dataset, name)
+
+    def _check_sharding(self, args: Any) -> None:
+        """Reject settings with which FSDP cannot train or save the model; for a subclass."""
 
     def _load_model(self, model, args: Any, quantization_config):
         """Return the causal LM, with or without adapters, for the argument `model`."""
