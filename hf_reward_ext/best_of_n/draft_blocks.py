@@ -15,7 +15,7 @@ from transformers.generation.configuration_utils import GenerationMode
 
 from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, forward_parameters, take_cache
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, install_generate_hook
-from hf_reward_ext.base.lm.tokens import pad_token_id
+from hf_reward_ext.base.lm.tokens import pad_token_id, token_ids
 from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.best_of_n.blocks import Block, BlockWriter, Row, read_rows
 from hf_reward_ext.genarm.causal_lms import check_causal_lm
@@ -76,16 +76,16 @@ class DraftBlocks:
             completion mask, padded on the left.
         threshold (`float`): Reward $u$ that an accepted block reaches; may be infinite.
         num_candidates (`int`, *optional*, defaults to 1): Number of blocks to choose from.
-        beta (`float`, *optional*): Inverse temperature of the choice, required for several candidates.
+        beta (`float`, *optional*): Inverse temperature of the choice, required for several candidates or `tilted=True`.
         tilted (`bool`, *optional*, defaults to `False`): Whether to add the log-ratio of policy and drafter.
         block_tokens (`int`, *optional*, defaults to 16): Maximum number of tokens in a block.
         block_ends (`list[int]`, *optional*): Token ids after which a block ends, such as that of a line break.
 
     Raises:
         TypeError: If the drafter is not a causal LM, or the reward cannot score texts so far.
-        ValueError: If options are out of range; during `generate` for beams, `streamer=`, `assistant_model=`,
-            processors with a state for each row, choices without sampling, a drafter with another number of tokens, and
-            rewards that are not finite numbers.
+        ValueError: If options are out of range; during `generate` for beams, static caches, `streamer=`,
+            `assistant_model=`, processors with a state for each row, choices without sampling, a drafter with another
+            number of tokens, and rewards that are not finite numbers.
 
     Example:
     ```python
@@ -117,15 +117,17 @@ class DraftBlocks:
             raise TypeError(f"`threshold` must be a number, got {threshold!r}. Pass for example 0.7.")
         check_count("num_candidates", num_candidates)
         check_count("block_tokens", block_tokens)
+        is_drawn = num_candidates > 1 or tilted
+        if is_drawn != (beta is not None):
+            raise ValueError(
+                f"`beta` must be given with several candidates or `tilted=True`, and only then, got {beta!r}. "
+                f"{'Pass for example 20.0' if is_drawn else 'Leave it out'}."
+            )
         if beta is not None:
             check_number("beta", beta, above=0)
-        elif num_candidates > 1 or tilted:
-            raise ValueError(
-                "`beta` must be given with several candidates or `tilted=True`, got None. Pass for example 20.0."
-            )
         self.drafter, self.reward, self.threshold = drafter, reward, float(threshold)
         self.num_candidates, self.beta, self.tilted = num_candidates, beta, tilted
-        self.block_tokens, self.block_ends = block_tokens, frozenset(block_ends)
+        self.block_tokens, self.block_ends = block_tokens, frozenset(token_ids(block_ends))
         install_generate_hook()  # `generate` passes no streamer to this loop, which therefore must see the whole call
 
     def check_generate_call(self, call: GenerateCall) -> None:
@@ -133,6 +135,13 @@ class DraftBlocks:
         for name, remedy in _NOT_PASSED.items():
             if call.arguments.get(name) is not None:
                 raise ValueError(f"`{name}=` must not be given with `DraftBlocks`, got one. {remedy}.")
+        if call.arguments.get("use_cache") is False:  # of the call; a checkpoint's value is ignored
+            raise ValueError("`use_cache` must not be False with `DraftBlocks`, which reads with caches. Leave it out.")
+        if call.config.cache_implementation not in (None, "dynamic"):
+            raise ValueError(
+                f"`cache_implementation` must be None or 'dynamic' with `DraftBlocks`, got "
+                f"{call.config.cache_implementation!r}. Leave it out."
+            )
         asked = [name for name in _NOT_RETURNED if getattr(call.config, name)]
         if asked:
             raise ValueError(
@@ -150,6 +159,7 @@ class DraftBlocks:
         **model_kwargs,
     ):
         """Run the loop; called by `generate`."""
+        check_causal_lm(model, "The policy")
         mode, do_sample = generation_config.get_generation_mode(), bool(generation_config.do_sample)
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise ValueError(
@@ -213,7 +223,8 @@ class DraftBlocks:
         texts = read_rows([row.followed_by(block.tokens) for row, block in zip(rows, blocks, strict=True)])
         names = ("input_ids", "attention_mask", "completion_mask")
         if self._is_model:
-            rewards = self.reward(**dict(zip(names, texts, strict=True))).logits[:, 0]  # pyright: ignore[reportCallIssue]
+            inputs = {name: text.to(self.reward.device) for name, text in zip(names, texts, strict=True)}  # pyright: ignore
+            rewards = self.reward(**inputs).logits[:, 0]  # pyright: ignore[reportCallIssue]
         else:
             rewards = torch.as_tensor(self.reward(*texts))
         if rewards.shape != (len(rows),) or not bool(rewards.isfinite().all()):

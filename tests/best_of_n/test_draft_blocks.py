@@ -169,7 +169,9 @@ def test_a_reward_model_reads_the_texts_so_far():
         (dict(block_tokens=0), ValueError, "`block_tokens` must be an integer of at least 1"),
         (dict(num_candidates=2), ValueError, "`beta` must be given"),
         (dict(tilted=True), ValueError, "`beta` must be given"),
-        (dict(beta=0.0), ValueError, "`beta` must be a number"),
+        (dict(beta=1.0), ValueError, "and only then, got 1.0. Leave it out"),
+        (dict(num_candidates=2, beta=0.0), ValueError, "`beta` must be a number"),
+        (dict(block_ends=[0.5]), TypeError, "Token ids must be integers"),
         (dict(reward=tiny_causal_lm), TypeError, "`reward` must be a reward model of finished texts"),
         (dict(reward=3), TypeError, "got a `int`"),
         (dict(drafter="small"), TypeError, "A drafter must be a causal LM, got 'small'"),
@@ -191,11 +193,13 @@ def test_options_are_checked_when_they_are_given(options, kind, message):
         (dict(streamer=True), "`streamer=` must not be given"),
         (dict(assistant_model=True), "Pass the drafter to `DraftBlocks`"),
         (dict(cache=True), "every call reads its prompts"),
+        (dict(use_cache=False), "`use_cache` must not be False"),
+        (dict(cache_implementation="static"), "got 'static'"),
         (dict(output_scores=True, return_dict_in_generate=True), "`output_scores` must be False"),
         (dict(prefix_allowed_tokens_fn=lambda row, ids: [3]), "got `PrefixConstrainedLogitsProcessor`"),
         (dict(), "`do_sample` must be True with several candidates"),
     ],
-    ids=["beams", "streamer", "assistant", "cache", "scores", "prefix", "greedy"],
+    ids=["beams", "streamer", "assistant", "cache", "no cache", "static", "scores", "prefix", "greedy"],
 )
 def test_calls_that_the_loop_cannot_run_are_refused_before_work_starts(kwargs, message):
     policy, drafter = tiny_causal_lm(), tiny_causal_lm(seed=1)
