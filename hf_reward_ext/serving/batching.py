@@ -123,9 +123,19 @@ class MicroBatcher:
 
 
 def as_score(scorer: Any) -> Score:
-    """Return the function of a [`Scorer`] for [`MicroBatcher`]; NaN is no answer, as in TRL's trainers."""
+    """
+    Return the function of a [`Scorer`] for [`MicroBatcher`], which raises `Exception`s only.
+
+    NaN is no answer, as in TRL's trainers.
+    """
 
     def score(prompts: list, completions: list, columns: dict[str, list]) -> Rewards:
-        return scorer.score(prompts, completions, columns, nan_is_missing=True)
+        try:
+            return scorer.score(prompts, completions, columns, nan_is_missing=True)
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                raise
+            # An exit would end the server; a future cannot hold `StopIteration`, and its request would wait forever.
+            raise RuntimeError(f"The scorer raised {type(error).__name__}.") from error
 
     return score
