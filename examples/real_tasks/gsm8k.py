@@ -13,7 +13,7 @@ from examples.real_tasks.sizes import Size, result
 from examples.tasks import gsm8k
 from hf_reward_ext.base.scoring.votes import majority_vote
 
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 48, 12, 40
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 32, 8, 32
 NUM_SAMPLES, NUM_CANDIDATES = 8, 16
 
 
