@@ -1,6 +1,6 @@
 """LoRA adapters whose change of a model depends on weights of objectives: one guide for K objectives."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -47,8 +47,11 @@ class ConditionedDown(nn.Linear):
             weights = self.training_weights
         if weights is None:
             return super().forward(x)
+        kept = self._kept
+        if kept is None or kept[0] is not weights or torch.is_grad_enabled():
+            kept = self._compute(weights)
         if weights.dim() == 1:
-            return nn.functional.linear(x, self._computed_once(self.fold, weights))
+            return nn.functional.linear(x, kept[1])
         if x.dim() != 3 or len(x) != len(weights):
             raise ValueError(
                 f"A conditioned layer must get one text per row of weights, got shape {tuple(x.shape)} for "
@@ -56,7 +59,7 @@ class ConditionedDown(nn.Linear):
                 "use `fold_weights`."
             )
         down = super().forward(x)
-        return torch.baddbmm(down, down, self._computed_once(self._change, weights))
+        return torch.baddbmm(down, down, kept[1])
 
     def fold(self, weights: Float[Tensor, " objectives"]) -> Float[Tensor, "rank features"]:
         """Return the down projection of a plain adapter for given weights."""
@@ -67,14 +70,12 @@ class ConditionedDown(nn.Linear):
         centered = weights.to(self.core) - 1 / len(self.core)
         return (centered @ self.core.flatten(1)).view(-1, *self.core.shape[1:])
 
-    def _computed_once(self, compute: Callable[[Tensor], Tensor], weights: Tensor) -> Tensor:
-        """Return what a function computes from weights, once for each tensor of weights unless it is trained."""
-        if torch.is_grad_enabled():
-            return compute(weights)
-        kept = self._kept
-        if kept is None or kept[0] is not weights:
-            kept = self._kept = (weights, compute(weights))
-        return kept[1]
+    def _compute(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights and the projection or change that they give, kept for the same tensor unless trained."""
+        computed = weights, self.fold(weights) if weights.dim() == 1 else self._change(weights)
+        if not torch.is_grad_enabled():
+            self._kept = computed
+        return computed
 
 
 def condition_adapter(peft_model, num_objectives: int) -> None:

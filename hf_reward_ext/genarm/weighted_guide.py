@@ -62,7 +62,8 @@ class WeightedGuide(CachedGuide):
             )
         ids = ids.to(self.model.device)
         mask = self._mask(ids) if mask is None else mask.to(ids)
-        return super().next_token_logits(ids, mask * self._numbers.repeat_interleave(rows // prompts)[:, None])
+        numbers = self._numbers if rows == prompts else self._numbers.repeat_interleave(rows // prompts)
+        return super().next_token_logits(ids, mask * numbers[:, None])
 
     def forget(self) -> None:
         super().forget()
@@ -71,7 +72,7 @@ class WeightedGuide(CachedGuide):
     def _forward(self, reading: Reading, ids: Tensor, mask: Tensor, known: int):
         weights = self._shared if len(self._distinct) == 1 else self._weights_of_rows(mask.amax(-1))
         with same_weights(weights):
-            return super()._forward(reading, ids, (mask > 0).to(mask), known)
+            return super()._forward(reading, ids, mask.clamp(max=1), known)
 
     def _weights_of_rows(self, numbers: Int[Tensor, " rows"]) -> Float[Tensor, "rows objectives"]:
         of_rows = self._of_rows
