@@ -1,17 +1,26 @@
-"""Table of completions over training steps, as in TRL's `LogCompletionsCallback`."""
+"""Table of completions over training steps, as TRL's trainers and its `LogCompletionsCallback` log them."""
 
+import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from trl.trainer.utils import log_table_to_comet_experiment, print_prompt_completions_sample
+
+from hf_reward_ext.base.saving.markdown import markdown_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_WITH_TABLES = ("wandb", "trackio")  # with the same interface, also used by TRL
+
 
 class CompletionsTable:
     """
-    Table that grows at each evaluation and is logged to Weights & Biases and Comet.
+    Table that grows at each evaluation and is logged to every tracker of `report_to` that can show it.
+
+    Weights & Biases and trackio get a table, Comet a csv file, and TensorBoard a text with the rows of the evaluation.
 
     Args:
         name (`str`): Name of the table in the trackers.
@@ -30,7 +39,9 @@ class CompletionsTable:
 
         return pd.DataFrame(self._rows)
 
-    def log(self, rows: list[dict], step: int, args: TrainingArguments) -> None:
+    def log(
+        self, rows: list[dict], step: int, args: TrainingArguments, callbacks: Sequence[TrainerCallback] = ()
+    ) -> None:
         """
         Add rows and log the table. Call it in the main process only.
 
@@ -38,17 +49,24 @@ class CompletionsTable:
             rows (`list` of `dict`): Rows with `prompt`, `completion`, `reward` and others.
             step (`int`): Training step.
             args (`TrainingArguments`): Training arguments with `report_to`.
+            callbacks (`list` of `TrainerCallback`, *optional*): Callbacks of the trainer; that of TensorBoard has its
+                writer.
         """
         self._rows += [{"step": str(step), **row} for row in rows]
-        trackers = args.report_to or ()
-        if "wandb" in trackers:
-            import wandb  # pyright: ignore[reportMissingImports]
-
-            wandb.log({self.name: self.frame})
-        if "comet_ml" in trackers:
-            log_table_to_comet_experiment(name=f"{self.name}.csv", table=self.frame)
+        for name in args.report_to or ():
+            if name in _WITH_TABLES:
+                self._log_table(importlib.import_module(name))
+            elif name == "comet_ml":
+                log_table_to_comet_experiment(name=f"{self.name}.csv", table=self.frame)
+        for callback in callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+                callback.tb_writer.add_text(self.name, markdown_table(rows), step)
         if self.num_printed:
             self._print(rows[: self.num_printed], step)
+
+    def _log_table(self, tracker) -> None:
+        if getattr(tracker, "run", True) is not None:  # later tables have the rows of an evaluation before a run
+            tracker.log({self.name: tracker.Table(dataframe=self.frame)})
 
     def _print(self, rows: list[dict], step: int) -> None:
         shown = ("prompt", "completion", "reward")

@@ -72,7 +72,8 @@ class SamplingCallback(TrainerCallback):
         values = self.summarize(results, self.prompt_set(metrics))
         log_metrics(values, metrics, args, state, control, self.trainer)
         if state.is_world_process_zero:
-            self.table.log(self.table_rows(prompts, results), state.global_step, args)
+            callbacks = [] if self.trainer is None else self.trainer.callback_handler.callbacks
+            self.table.log(self.table_rows(prompts, results), state.global_step, args, callbacks)
 
     @abstractmethod
     def measure(self, policy, processing_class, prompts: list[Prompt], first: int, sampling: Sampling) -> list[dict]:

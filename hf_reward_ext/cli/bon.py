@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str]):
 
 def run(options: BonOptions) -> dict:
     """Sample, rank, and write or print."""
-    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through, write_page
+    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, read_prompts, work_through
 
     check_outputs(options, "output", "html")
     prompts = read_prompts(options)
@@ -50,8 +50,7 @@ def run(options: BonOptions) -> dict:
     else:
         for row in results:
             print(describe(row))
-    write_page(options, results)
-    return report("bon", options, results, summary)
+    return deliver("bon", options, results, summary)
 
 
 def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings: dict[str, Any]):
@@ -107,6 +106,7 @@ def _pipeline(options: BonOptions) -> Any:
         load_tokenizer,
         loading_settings,
         on_device,
+        set_template_variables,
     )
     from hf_reward_ext.confidence import GroupConfidence, LogitsRewardModel
     from hf_reward_ext.elhsr import ELHSRModel
@@ -114,7 +114,7 @@ def _pipeline(options: BonOptions) -> Any:
     reward_model = str(options.reward_model)
     name = options.model or base_model_name(reward_model)
     given = {"revision": options.revision, "trust_remote_code": options.trust_remote_code}
-    tokenizer = load_tokenizer(name, **given)
+    tokenizer = set_template_variables(load_tokenizer(name, **given), options.template_variables())
     if is_head(reward_model) and not options.step_marks:
         reward: Any = ELHSRModel.from_pretrained(reward_model)
     elif is_training_free(reward_model):

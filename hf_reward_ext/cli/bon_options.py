@@ -238,11 +238,14 @@ class BonOptions(
         self.second_reward_model = plugin_value("rewards", self.second_reward_model)
         self.engine = str(plugin_value("generators", self.engine))
         self.check_prompts(self.data)
+        self.check_upload()
         if not self.reward_model:
             raise ValueError("--reward_model is missing: the reward that ranks candidates")
         self.check_engine(self.model)
         self.check_steps(self.reward_model, bool(self.prune_at or self.resample_at))
         self.read_candidates_per_batch()
+        if self.chat_template_kwargs and self.has_own_policy:
+            raise ValueError("--chat_template_kwargs goes with a policy in this process; set it where the server runs")
         if self.engine != "transformers":
             self._check_finished_candidates()
         names_no_policy = any(one(self.reward_model) for one in (is_function, is_training_free, is_url))

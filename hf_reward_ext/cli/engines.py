@@ -17,6 +17,7 @@ from hf_reward_ext.cli.models import (
     load_tokenizer,
     loading_settings,
     on_device,
+    set_template_variables,
 )
 from hf_reward_ext.cli.options import is_function, is_training_free, is_url
 from hf_reward_ext.cli.processes import count_processes
@@ -93,6 +94,7 @@ def _generator(options: Any) -> Generator:
         return _vllm_generator(options, None)
     name = options.model or base_model_name(options.reward_model)
     tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    set_template_variables(tokenizer, options.template_variables())
     policy = on_device(load_causal_lm(name, revision=options.revision, **loading_settings(options)), options)
     return ContinuousBatchingGenerator(policy, tokenizer, log_probabilities=_needs_log_probabilities(options))
 

@@ -77,6 +77,9 @@ class ResultOptions:
     markdown: str | None = option("Markdown file of the table", metavar="FILE", kind="output")
     plot: str | None = option("png, svg or pdf file; needs matplotlib", metavar="FILE", kind="output")
     overwrite: bool = option("replace existing files once the new ones are complete", False, kind="output")
+    report_to: list[str] | None = option(
+        "installed experiment trackers for the numbers: tensorboard, wandb, trackio, ...", metavar="NAME", kind="output"
+    )
     model_card: bool = option("add the numbers to the card in the scorer's folder", False, kind="output")
     dataset_title: str | None = option("title of the data in the card (default: --data)", metavar="TEXT", kind="output")
 
@@ -140,7 +143,8 @@ def run(options: EvaluateOptions) -> dict | None:
 def _run(options: EvaluateOptions) -> dict:
     from hf_reward_ext.base.saving.json_values import digest
     from hf_reward_ext.cli.results import ResultFiles
-    from hf_reward_ext.cli.work import check_outputs, read_data, settings_of
+    from hf_reward_ext.cli.tracking import track
+    from hf_reward_ext.cli.work import check_outputs, read_data, settings_of, shown_settings
 
     check_outputs(options, *_FILES)
     _check_plot(options)
@@ -152,14 +156,18 @@ def _run(options: EvaluateOptions) -> dict:
     named = {name: Path(path) for name in _FILES if (path := getattr(options, name)) is not None}
     with ResultFiles(named, settings, options.overwrite) as files:
         if files.finished is not None and not options.model_card:
-            print(_table(files.finished))
-            return files.finished
-        result = _evaluate(options, rows, files)
-        print(result.to_markdown())
-        report = files.write({"command": "evaluate", **result.to_dict()}, _contents(result))
-        if options.model_card:
-            _add_to_card(options, result)
-        files.finish()
+            report = files.finished
+            print(_table(report))
+        else:
+            result = _evaluate(options, rows, files)
+            print(result.to_markdown())
+            report = {"command": "evaluate", "versions": _versions(), **result.to_dict()}
+            report = files.write(report, _contents(result))
+            if options.model_card:
+                _add_to_card(options, result)
+            files.finish()
+    numbers = {name: estimate["value"] for name, estimate in report["estimates"].items()}
+    track(options.report_to, "evaluate", shown_settings(options), numbers)
     return report
 
 
@@ -224,6 +232,12 @@ def _contents(result: Any) -> dict[str, Any]:
         "markdown": result.to_markdown() + "\n",
         "plot": result.plot,
     }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("hf_reward_ext", "torch", "transformers")}
 
 
 def _table(report: dict) -> str:

@@ -12,6 +12,7 @@ from hf_reward_ext.cli.options import (
     PromptOptions,
     SamplingOptions,
     TracedOutputOptions,
+    is_training_free,
     option,
 )
 from hf_reward_ext.cli.parser import OptionParser, command_parser
@@ -23,6 +24,7 @@ search on a reward channel (--channel)."""
 EXAMPLES = (
     '--model hf_reward_ext/demo-policy --prompt "6 1 3 3=12|" --temperature 0',
     "--guide outputs/genarm --alpha 1.0 --data outputs/data/prompts.jsonl --output outputs/guided.jsonl",
+    "--guide outputs/genarm --alpha_sweep 0 0.5 1 --data outputs/data/prompts.jsonl --max_rows 4",
     "--channel outputs/sla --width 2 --step 4 --depth 2 --data prompts.jsonl --output searched.jsonl",
 )
 MOST_LEAVES = 4096  # leaves of the search tree, each of which is a row of every forward
@@ -38,6 +40,14 @@ class ModelOptions:
     )
     guide: list[str] | None = option("causal LMs or adapters trained by `train genarm`", metavar="NAME", kind="model")
     alpha: Annotated[list[float] | None, Number()] = option("weight of each guide (default: 1.0)")
+    alpha_sweep: Annotated[list[float] | None, Number()] = option(
+        "several weights to compare: a completion of every prompt with each, its divergence from the policy and reward"
+    )
+    reward_model: str | None = option(
+        "reward of the completions of --alpha_sweep: a model, or MODULE:FUNCTION of (prompts, completions)",
+        metavar="NAME",
+        kind="scorer",
+    )
     channel: str | None = option("reward channel trained by `train sla`", metavar="NAME", kind="model")
 
 
@@ -78,6 +88,7 @@ class GenerateOptions(
     def check(self) -> None:
         """Raise `ValueError` for options that exclude each other."""
         self.check_prompts(self.data)
+        self.check_upload()
         if self.guide and self.channel:
             raise ValueError("--guide and --channel exclude each other")
         if self.alpha and not self.guide:
@@ -86,6 +97,10 @@ class GenerateOptions(
             raise ValueError(
                 f"--alpha has {len(self.alpha)} values for {len(self.guide or [])} guides; give one, or one for each"
             )
+        if self.alpha_sweep:
+            self._check_sweep()
+        elif self.reward_model:
+            raise ValueError("--reward_model scores the completions of --alpha_sweep; give weights, or leave it out")
         if self.traces and not (self.guide or self.channel):
             raise ValueError("--traces goes with --guide or --channel: the effect of guides, or the tree of the search")
         if not (self.model or self.guide or self.channel):
@@ -103,6 +118,19 @@ class GenerateOptions(
                 f"most {MOST_LEAVES} are allowed: lower one"
             )
 
+    def _check_sweep(self) -> None:
+        """Raise `ValueError` for options that do not go with several weights."""
+        if not self.guide or self.alpha:
+            raise ValueError("--alpha_sweep gives the weight of every --guide; give --guide, and leave --alpha out")
+        if len(set(self.alpha_sweep or ())) < 2:
+            raise ValueError(f"--alpha_sweep must be two or more different weights, got {self.alpha_sweep}")
+        if len(set(self.alpha_sweep or ())) < len(self.alpha_sweep or ()):
+            raise ValueError(f"--alpha_sweep must be different weights, got {self.alpha_sweep}; remove the repetition")
+        if self.num_return_sequences > 1:
+            raise ValueError("--alpha_sweep writes one completion for each weight; leave --num_return_sequences out")
+        if is_training_free(self.reward_model):
+            raise ValueError(f"--reward_model {self.reward_model} reads a running generate; give a model or function")
+
 
 def parser() -> OptionParser:
     """Return the parser of the command."""
@@ -116,32 +144,39 @@ def parse(arguments: Sequence[str]):
 
 def run(options: GenerateOptions) -> dict:
     """Generate, and write or print the completions."""
-    from hf_reward_ext.cli.work import check_outputs, open_output, read_prompts, report, work_through, write_page
+    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, read_prompts, work_through
 
     check_outputs(options, "output", "html")
     prompts = read_prompts(options)
     with open_output(options) as writer:
         results = list(work_through(prompts, partial(_prepare, options, prompts), options, writer, "generating"))
+    summary: dict[str, Any] = {"num_rows": len(results)}
+    if options.alpha_sweep:
+        from hf_reward_ext.cli.alpha_sweep import describe, summarize
+
+        summary = summarize(results)
+        print("\n".join(describe(results, summary)))
     if options.output:
         print(f"{len(results)} rows in {options.output}")
-    else:
+    elif not options.alpha_sweep:
         for row in results:
             for text in row.get("completions") or [row["completion"]]:
                 print(f"{row['prompt']}{text}" if isinstance(row["prompt"], str) else text)
-    write_page(options, results)
-    return report("generate", options, results, {"num_rows": len(results)})
+    return deliver("generate", options, results, summary)
 
 
 def _prepare(options: GenerateOptions, prompts: list[dict]):
     from hf_reward_ext.base.lm.context import longest_input
+    from hf_reward_ext.cli.encoding import encode
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.memory import check_memory
-    from hf_reward_ext.cli.models import base_model_name, load_tokenizer
+    from hf_reward_ext.cli.models import base_model_name, load_tokenizer, set_template_variables
     from hf_reward_ext.cli.work import check_room, note_form
     from hf_reward_ext.sla import sla_generate
 
     name = options.model or base_model_name(options.channel or (options.guide or [""])[0])
     tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    set_template_variables(tokenizer, options.template_variables())
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -160,13 +195,29 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
     with loading(name, "--guide" if options.guide else "--channel" if options.channel else "--model"):
         model = _model(options, name, tokenizer)
     check_room(lengths, longest_input(model), options.max_new_tokens)
+    if options.alpha_sweep:
+        from hf_reward_ext.cli.alpha_sweep import sweep_weights
+
+        scorer = _scorer(options)
+        return partial(sweep_weights, model, tokenizer, settings, options.alpha_sweep, scorer, options.has_traces)
     return partial(_continue, model, tokenizer, settings, bool(options.guide) and options.has_traces)
+
+
+def _scorer(options: GenerateOptions) -> Any:
+    from hf_reward_ext.cli.folders import loading
+    from hf_reward_ext.cli.models import load_scorer
+
+    if options.reward_model is None:
+        return None
+    with loading(options.reward_model, "--reward_model"):
+        return load_scorer(options.reward_model, "--reward_model", options, options.batch_size)
 
 
 def _continue(model: Any, tokenizer: Any, settings: dict[str, Any], is_traced: bool, rows: list[dict]) -> list[dict]:
     import torch
 
     from hf_reward_ext.base.lm.row_ends import watch_row_ends
+    from hf_reward_ext.cli.encoding import encode
     from hf_reward_ext.cli.traces import flatten_tree, trace_guides
 
     inputs = encode([row["prompt"] for row in rows], tokenizer, return_tensors="pt").to(model.device)
@@ -194,25 +245,6 @@ def _row(prompt: Any, texts: list[str], counts: list[int]) -> dict:
     if len(texts) == 1:
         return {"prompt": prompt, "completion": texts[0], "num_tokens": counts[0]}
     return {"prompt": prompt, "completions": texts, "num_tokens": counts}
-
-
-def encode(prompts: Sequence, tokenizer: Any, **kwargs: Any) -> Any:
-    """
-    Tokenize prompts, all text or all messages, padded on the left.
-
-    Args:
-        prompts (`list` of `str` or of messages): Prompts to tokenize.
-        tokenizer: Tokenizer of the policy.
-        **kwargs: Arguments of the tokenizer.
-    """
-    texts = [
-        prompt
-        if isinstance(prompt, str)
-        else tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
-        for prompt in prompts
-    ]
-    special = isinstance(prompts[0], str)  # a chat template adds special tokens itself
-    return tokenizer(texts, add_special_tokens=special, return_token_type_ids=False, **{"padding": True, **kwargs})
 
 
 def _model(options: GenerateOptions, name: str, tokenizer: Any) -> Any:

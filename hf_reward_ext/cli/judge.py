@@ -44,6 +44,11 @@ class JudgeModelOptions:
         "calibration: maximum share of escalated decisions"
     )
     risk: Annotated[float | None, Number(above=0, below=1)] = option("calibration: maximum error rate of fast verdicts")
+    calibrate_written: bool = option(
+        "calibration: write judgments of the held-out pairs too; --budget is then also a share of the tokens of "
+        "judging all in writing",
+        False,
+    )
 
 
 @dataclass
@@ -78,9 +83,12 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
             raise ValueError("--model is missing: a judge or causal LM, by name or folder")
         if bool(self.prompt) == bool(self.data) or bool(self.prompt) != bool(self.responses):
             raise ValueError("responses are needed once: give --data, or --prompt with --responses")
+        self.check_upload()
         goals = [self.budget is not None, self.risk is not None]
         if any(goals) != bool(self.calibration_data) or all(goals):
             raise ValueError("--calibration_data goes with one of --budget and --risk")
+        if self.calibrate_written and not self.calibration_data:
+            raise ValueError("--calibrate_written writes judgments of --calibration_data; give it, or leave it out")
         if self.verdicts and len(set(self.verdicts)) < 2:
             raise ValueError(f"--verdicts must be at least two different texts, got {self.verdicts}")
 
@@ -98,7 +106,7 @@ def parse(arguments: Sequence[str]):
 def run(options: JudgeOptions) -> dict:
     """Judge, and write or print."""
     from hf_reward_ext.cli.rows import load_rows
-    from hf_reward_ext.cli.work import check_outputs, open_output, report, work_through, write_page
+    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, work_through
 
     check_outputs(options, "output", "html")
     rows = _rows(options)
@@ -110,12 +118,11 @@ def run(options: JudgeOptions) -> dict:
     if not options.output:
         for row in results:
             print(_describe(row))
-    write_page(options, results)
     summary = _summarize(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
     for problem in _problems(summary):
         print(f"This judge may be unreliable: {problem}.", file=sys.stderr)
-    return report("judge", options, results, summary)
+    return deliver("judge", options, results, summary)
 
 
 def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
@@ -134,7 +141,7 @@ def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
     judge.check(*_columns(rows, judge.config.both_orders), mode=options.mode)
     if held_out is not None:
         goal = {"budget": options.budget} if options.budget is not None else {"risk": options.risk}
-        found = judge.calibrate(held_out, **goal)
+        found = judge.calibrate(held_out, **goal, slow=options.calibrate_written)
         print(f"Calibrated on {len(held_out)} pairs: {_calibrated(found, judge.gate)}.")
 
     def batch(some: list[dict]) -> list[dict]:
@@ -261,8 +268,15 @@ def _calibrated(found: dict, gate: Any) -> str:
         f"fast verdicts right in {found['fast_accuracy']:.3f} [{lower:.3f}, {upper:.3f}]",
         f"verdict mass {found['mass_mean']:.2g}",
     ]
+    if found["kept_accuracy"] is not None:
+        parts.insert(2, f"those that stay fast in {found['kept_accuracy']:.3f}")
     if "position_bias" in found:
         parts.append(f"both orders disagree in {found['position_bias']['disagreement']:.1%}")
+    if "token_share" in found:
+        parts.append(
+            f"written judgments right in {found['slow_accuracy']:.3f}, gated ones in {found['gated_accuracy']:.3f}, "
+            f"with {found['token_share']:.1%} of the tokens"
+        )
     return "; ".join(parts)
 
 

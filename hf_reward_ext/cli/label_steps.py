@@ -59,6 +59,7 @@ class LabelStepsOptions(OutputOptions, LoadingOptions, SamplingOptions, DataOpti
         ):
             if not getattr(self, name):
                 raise ValueError(f"--{name} is missing: {what}")
+        self.check_upload()
         if is_training_free(self.scorer):
             raise ValueError(f"--scorer checks whole responses, which {self.scorer} does not; give a function or model")
         if self.html:
@@ -80,7 +81,7 @@ def parse(arguments: Sequence[str]):
 def run(options: LabelStepsOptions) -> dict:
     """Label, and write or print."""
     from hf_reward_ext.best_of_n.step_labels import read_responses
-    from hf_reward_ext.cli.work import check_outputs, open_output, read_data, report, work_through
+    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, read_data, work_through
 
     check_outputs(options, "output")
     rows = [dict(row) for row in read_data(options, ("prompt", "completion"))]
@@ -90,7 +91,7 @@ def run(options: LabelStepsOptions) -> dict:
     labels = [label for row in results for label in row["labels"]]
     summary = {"num_rows": len(results), "num_steps": len(labels), "mean_label": sum(labels) / len(labels)}
     print(f"{len(results)} rows, {len(labels)} steps, mean label {summary['mean_label']:.3f}")
-    return report("label-steps", options, results, summary)
+    return deliver("label-steps", options, results, summary)
 
 
 def _prepare(options: LabelStepsOptions):

@@ -4,8 +4,9 @@ import importlib
 import inspect
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,37 @@ def load_tokenizer(name: str, **kwargs: Any) -> Any:
     if base is not None and not (Path(name) / "tokenizer_config.json").is_file():
         return load_tokenizer(base)
     return AutoTokenizer.from_pretrained(name, **kwargs)
+
+
+def set_template_variables(tokenizer: Any, variables: Mapping[str, Any]) -> Any:
+    """
+    Set variables of a tokenizer's chat template for all uses, and return the tokenizer.
+
+    Args:
+        tokenizer: Tokenizer to change.
+        variables (`dict`): Text, numbers or booleans by name, such as `{"enable_thinking": False}`.
+
+    Raises:
+        ValueError: If there are variables but no template, or one that does not use them.
+    """
+    if not variables:
+        return tokenizer
+    template = tokenizer.chat_template
+    if template is None:
+        raise ValueError(
+            "`--chat_template_kwargs` must come with a chat template, but the tokenizer has none. Leave it out."
+        )
+    texts = [template] if isinstance(template, str) else template.values()
+    for name in variables:
+        if not any(re.search(rf"\b{name}\b", text) for text in texts):
+            raise ValueError(
+                f"`--chat_template_kwargs` must be variables of the chat template, which does not use {name!r}. Leave "
+                "it out."
+            )
+    head = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in variables.items())
+    one = isinstance(template, str)
+    tokenizer.chat_template = head + template if one else {name: head + text for name, text in template.items()}
+    return tokenizer
 
 
 def load_causal_lm(name: str, **kwargs: Any) -> Any:

@@ -1,9 +1,13 @@
 """Options shared by several commands, as dataclasses without heavy imports."""
 
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from hf_reward_ext.base.options import SEED, Count, Number
+
+_REPOSITORY = re.compile(r"([\w.-]+/)?[\w.-]+", re.ASCII)
 
 
 def option(help: str, default: Any = None, **metadata: Any) -> Any:
@@ -57,11 +61,32 @@ class PromptOptions:
         "send text prompts as a user message, through the chat template; default: text is not changed",
         kind="input",
     )
+    system: str | None = option(
+        "system message of every prompt, with --chat or prompts that are messages", metavar="TEXT", kind="input"
+    )
+    chat_template_kwargs: list[str] | None = option(
+        "variables of the chat template, such as enable_thinking=false", metavar="NAME=VALUE"
+    )
 
     def check_prompts(self, data: str | None) -> None:
-        """Raise `ValueError` unless prompts are given in exactly one way."""
+        """Raise `ValueError` unless prompts are given in exactly one way, and variables of a template have values."""
         if bool(self.prompt) == bool(data):
             raise ValueError("prompts are required once: give either --prompt or --data")
+        if self.system is not None and (self.chat is False or (self.prompt and not self.chat)):
+            raise ValueError("--system goes with chats; add --chat, or give rows of messages")
+        self.template_variables()
+
+    def template_variables(self) -> dict[str, Any]:
+        """Return the variables of `--chat_template_kwargs`; values are JSON, or else text."""
+        variables: dict[str, Any] = {}
+        for given in self.chat_template_kwargs or ():
+            name, equals, value = given.partition("=")
+            if not equals or not name.isidentifier() or name in variables:
+                raise ValueError(f"--chat_template_kwargs must be different NAME=VALUE, got {given!r}")
+            variables[name] = _json_or_text(value)
+            if not isinstance(variables[name], str | int | float):
+                raise ValueError(f"--chat_template_kwargs must be text, numbers, true or false, got {given!r}")
+        return variables
 
 
 @dataclass
@@ -98,7 +123,26 @@ class OutputOptions:
     )
     overwrite: bool = option("replace an existing file once the new one is complete", False, kind="output")
     html: str | None = option("page of the rows, for a browser without a network", metavar="FILE", kind="output")
+    push_to_hub: str | None = option(
+        "dataset on the Hub to which the rows of --output are uploaded, with a card",
+        metavar="OWNER/NAME",
+        kind="output",
+    )
+    report_to: list[str] | None = option(
+        "installed experiment trackers for the numbers and the rows: tensorboard, wandb, trackio, ...",
+        metavar="NAME",
+        kind="output",
+    )
     batch_size: Annotated[int, Count()] = option("number of rows per batch", 8)
+
+    def check_upload(self) -> None:
+        """Raise `ValueError` for an upload without a file, or to a name that the Hub does not have."""
+        if self.push_to_hub is None:
+            return
+        if not self.output:
+            raise ValueError("--push_to_hub goes with --output, which keeps the rows if the upload fails")
+        if not _REPOSITORY.fullmatch(self.push_to_hub):
+            raise ValueError(f"--push_to_hub must be OWNER/NAME or NAME on the Hub, got {self.push_to_hub!r}")
 
 
 @dataclass
@@ -115,6 +159,13 @@ class TracedOutputOptions(OutputOptions):
     def has_traces(self) -> bool:
         """Whether rows have traces, if there is anything to trace."""
         return bool(self.html and not self.output) if self.traces is None else self.traces
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 # Rewards that no training made: from the policy's own probabilities.

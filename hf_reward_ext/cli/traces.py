@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hf_reward_ext.base.scoring.model_scorer import ModelScorer
 from hf_reward_ext.elhsr import ELHSRForSequenceClassification
-from hf_reward_ext.genarm.trace import trace_guidance
+from hf_reward_ext.genarm.trace import GuidanceTrace, trace_guidance
 from hf_reward_ext.viz.trace import TRACED, split_tokens, trace_rewards
 
 
@@ -25,16 +25,21 @@ def trace_guides(
     """
     start = attention_mask.shape[1]
     trace = trace_guidance(guided, sequences, start, attention_mask, completion_mask=completion_mask)
-    tilts = trace.guided_logps - trace.base_logps
-    rows = [
-        {
-            "tokens": split_tokens(ids[start:][mask].tolist(), tokenizer),
-            "values": [round(value, 4) for value in tilt[mask].tolist()],
-        }
-        for ids, mask, tilt in zip(sequences, completion_mask, tilts, strict=True)
-    ]
+    rows = tilt_traces(trace, tokenizer, sequences[:, start:], completion_mask)
     groups = [rows[at : at + each] for at in range(0, len(rows), each)]
     return [[{"index": index, **row} for index, row in enumerate(group)] for group in groups]
+
+
+def tilt_traces(trace: GuidanceTrace, tokenizer: Any, completions: Tensor, completion_mask: Tensor) -> list[dict]:
+    """Return tokens and the change of their log-probability by the guides, for each completion."""
+    tilts = trace.guided_logps - trace.base_logps
+    return [
+        {
+            "tokens": split_tokens(ids[mask].tolist(), tokenizer),
+            "values": [round(value, 4) for value in tilt[mask].tolist()],
+        }
+        for ids, mask, tilt in zip(completions, completion_mask, tilts, strict=True)
+    ]
 
 
 def flatten_tree(node: dict, tokenizer: Any, depth: int = 0) -> list[dict]:

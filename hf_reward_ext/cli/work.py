@@ -20,6 +20,7 @@ from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_functi
 from hf_reward_ext.cli.options import DataOptions, OutputOptions, PromptOptions, is_function, is_training_free, is_url
 from hf_reward_ext.cli.processes import count_processes, own_rank
 from hf_reward_ext.cli.rows import load_rows
+from hf_reward_ext.cli.tracking import check_trackers, track
 
 Batch = Callable[[list[dict]], list[dict]]
 
@@ -57,7 +58,20 @@ def read_prompts(options: Any) -> list[dict]:
         )
     if options.chat and True in kinds:
         read = [[{"role": "user", "content": prompt}] for prompt in read]
+    if options.system is not None:
+        read = [_with_system(prompt, number, options.system) for number, prompt in enumerate(read)]
     return [{"prompt": prompt} for prompt in read]
+
+
+def _with_system(prompt: str | list, number: int, system: str) -> list:
+    """Return the messages of a prompt after a system message."""
+    if isinstance(prompt, str) or prompt[0]["role"] == "system":
+        found = "text" if isinstance(prompt, str) else "a chat that begins with one"
+        raise ValueError(
+            f"Row {number} of the prompt data: `--system` must go before a chat without a system message, got {found}. "
+            "Add --chat for text, or leave --system out."
+        )
+    return [{"role": "system", "content": system}, *prompt]
 
 
 def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None:
@@ -96,16 +110,18 @@ def check_room(lengths: Iterable[int], limit: int | None, max_new_tokens: int) -
 
 def check_outputs(options: Any, *names: str) -> None:
     """
-    Reject output files that cannot be written, or that are also inputs.
+    Reject trackers that are not installed, and output files that cannot be written, or that are also inputs.
 
     Args:
         options: Options of a command.
         *names (`str`): Names of options for output files.
 
     Raises:
-        ValueError: If an output is an input, or in a folder of inputs, or two outputs are the same.
+        ValueError: If an output is an input, or in a folder of inputs, two outputs are the same, or a tracker of
+            `--report_to` is not installed.
         OSError: If a folder cannot be written to.
     """
+    check_trackers(options.report_to)
     inputs = [getattr(options, field.name) for field in fields(options) if field.metadata.get("kind") in _READ]
     paths: dict[Path, str] = {}
     for name in names:
@@ -279,17 +295,39 @@ def _work_in_processes(
     return read_back(writer.finish())
 
 
-def write_page(options: OutputOptions, results: Iterable[dict]) -> None:
-    """Write the page of `--html`, if it was asked for; an existing one is replaced."""
-    if options.html is None:
-        return
-    from hf_reward_ext.viz import write_html
+def deliver(command: str, options: OutputOptions, results: Sequence[dict], summary: dict[str, Any]) -> dict:
+    """
+    Write the page of `--html`, upload to `--push_to_hub`, log to `--report_to`, and return the output of `--json`.
 
-    count = write_html(options.html, results)
-    print(f"{count} rows in {options.html}")
+    Args:
+        command (`str`): Name of the command.
+        options ([`OutputOptions`]): Options of the command.
+        results (`list[dict]`): Rows of the command.
+        summary (`dict`): Numbers of the command.
 
+    Returns:
+        `dict`: The numbers, and the rows unless they are in a file.
+    """
+    if options.html is not None:
+        from hf_reward_ext.viz import write_html
 
-def report(command: str, options: OutputOptions, results: Iterable[dict], summary: dict[str, Any]) -> dict:
-    """Return the output of `--json`: the numbers, and the rows unless they are in a file."""
+        print(f"{write_html(options.html, results)} rows in {options.html}")
+    if options.push_to_hub is not None:
+        from hf_reward_ext.hub import push_rows
+
+        name, settings = options.push_to_hub, {"command": f"hf-reward-ext {command}", **shown_settings(options)}
+        push_rows(results, name, title=name.split("/")[-1], settings=settings)
+        print(f"Uploaded to https://huggingface.co/datasets/{name}")
+    track(options.report_to, command, shown_settings(options), summary, results)
     shown = {"output": options.output} if options.output else {"rows": list(results)}
     return {"command": command, **summary, **shown}
+
+
+def shown_settings(options: Any) -> dict[str, Any]:
+    """Return the options that were given and that results depend on, without the folders of local files."""
+    shown = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.metadata.get("kind") != "output" and value != field.default:
+            shown[field.name] = Path(value).name if isinstance(value, str) and Path(value).exists() else value
+    return shown

@@ -37,17 +37,27 @@ def read_completions(row: Mapping[str, Any]) -> Card:
     Return the card of a row of `generate`.
 
     Args:
-        row (`dict`): `prompt` and `completion` or `completions`; `num_tokens`, `traces` and `tree` are optional.
+        row (`dict`): `prompt` and `completion` or `completions`; `num_tokens`, `alphas`, `kl`, `rewards`, `traces` and
+            `tree` are optional.
     """
     texts = row["completions"] if row.get("completions") is not None else [row["completion"]]
     counts = row.get("num_tokens")
     counts = counts if isinstance(counts, list) else [counts]
     tokens: dict[int, list[Token]] = color(row.get("traces") or [], around_mean=False)
     answers = [
-        Answer(as_turns(text), tokens.get(index, []), facts=[] if count is None else [f"{count} tokens"])
+        Answer(as_turns(text), tokens.get(index, []), facts=_decoding_facts(row, index, count))
         for index, (text, count) in enumerate(zip(texts, counts, strict=True))
     ]
     return Card(as_turns(row["prompt"]), answers, row.get("tree") or ())
+
+
+def _decoding_facts(row: Mapping[str, Any], index: int, count: int | None) -> list[str]:
+    facts = [] if count is None else [f"{count} tokens"]
+    if row.get("alphas"):
+        facts = [f"alpha {row['alphas'][index]:g}", *facts, f"divergence {row['kl'][index]:.2f} nats"]
+    if row.get("rewards") and row["rewards"][index] is not None:
+        facts.append(f"reward {row['rewards'][index]:.3f}")
+    return facts
 
 
 def _label(row: Mapping[str, Any], index: int) -> bool | None:

@@ -99,7 +99,8 @@ def write_html(path: str | Path, rows: Iterable[Mapping[str, Any]], *, title: st
 def _find_kind(row: Mapping[str, Any]) -> tuple[str, _Kind]:
     for name, kind in _KINDS.items():
         has_text = name != "Completions" or {"completion", "completions"} & set(row)
-        if kind.columns <= set(row) and has_text:
+        is_ranked = name != "Candidates" or "alphas" not in row  # texts of several weights have rewards, but no order
+        if kind.columns <= set(row) and has_text and is_ranked:
             return name, kind
     raise ValueError(
         f"`rows` must be rows of `bon` (`--as all`), `generate` or `judge`, got the columns {sorted(row)}. Pass such "

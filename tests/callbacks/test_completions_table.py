@@ -1,29 +1,69 @@
 import sys
 from types import ModuleType, SimpleNamespace
 
+import pytest
+from transformers import PrinterCallback
+from transformers.integrations import TensorBoardCallback
+
 from hf_reward_ext.callbacks import completions_table
 from hf_reward_ext.callbacks.completions_table import CompletionsTable
 
 ROW = {"prompt": "p", "completion": "c", "reward": 1.0, "alpha": 0.5}
 
 
-def test_trackers_get_the_whole_table(monkeypatch):
-    logged = []
-    wandb = ModuleType("wandb")
-    wandb.log = logged.append
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    comet = {}
+@pytest.fixture
+def trackers(monkeypatch):
+    """Modules of trackers, and what they were given."""
+    logged = {}
+
+    def module(name):
+        made = ModuleType(name)
+        logged[name] = []
+        made.log = logged[name].append
+        made.Table = lambda dataframe: dataframe
+        monkeypatch.setitem(sys.modules, name, made)
+        return made
+
+    module("trackio")
+    module("wandb").run = object()
     monkeypatch.setattr(
-        completions_table, "log_table_to_comet_experiment", lambda name, table: comet.update({name: table})
+        completions_table,
+        "log_table_to_comet_experiment",
+        lambda name, table: logged.setdefault("comet_ml", []).append({name: table}),
     )
-    table = CompletionsTable("bon_completions")
-    args = SimpleNamespace(report_to=["wandb", "comet_ml"])
+    return logged
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("wandb", "table"), ("trackio", "table"), ("comet_ml", "table.csv")], ids=lambda value: value
+)
+def test_trackers_get_the_whole_table(name, key, trackers):
+    table = CompletionsTable("table")
+    args = SimpleNamespace(report_to=[name, "codecarbon"])  # a tracker without tables is no error
     table.log([ROW], 2, args)
     table.log([ROW, ROW], 4, args)
     assert list(table.frame.columns) == ["step", "prompt", "completion", "reward", "alpha"]
     assert table.frame["step"].tolist() == ["2", "4", "4"]
-    assert [len(one["bon_completions"]) for one in logged] == [1, 3]
-    assert len(comet["bon_completions.csv"]) == 3
+    assert [len(one[key]) for one in trackers[name]] == [1, 3]
+
+
+def test_rows_before_a_run_are_in_its_first_table(trackers):
+    table, args = CompletionsTable("table"), SimpleNamespace(report_to=["wandb"])
+    run, sys.modules["wandb"].run = sys.modules["wandb"].run, None
+    table.log([ROW], 0, args)
+    sys.modules["wandb"].run = run
+    table.log([ROW], 1, args)
+    assert [len(one["table"]) for one in trackers["wandb"]] == [2]
+
+
+def test_tensorboard_gets_a_text():
+    texts = []
+    board = TensorBoardCallback.__new__(TensorBoardCallback)
+    board.tb_writer = SimpleNamespace(add_text=lambda *text: texts.append(text))
+    args = SimpleNamespace(report_to=["tensorboard"])
+    CompletionsTable("table").log([{**ROW, "prompt": "a|b\nc"}], 3, args, [board, PrinterCallback()])
+    shown = "| prompt | completion | reward | alpha |\n|---|---|---|---|\n| a\\|b c | c | 1 | 0.5 |"
+    assert texts == [("table", shown, 3)]
 
 
 def test_first_rows_are_printed_without_trackers(capsys):

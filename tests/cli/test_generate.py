@@ -103,9 +103,70 @@ def test_messages_go_through_the_template(folder, policy, capsys):
     assert texts == [tokenizer.decode(out, skip_special_tokens=True)]
 
 
+def test_weights_are_compared_from_the_same_random_numbers(folder, policy, tmp_path, capsys, monkeypatch):
+    guide = tiny_causal_lm(seed=1)
+    guide.save_pretrained(tmp_path / "guide")
+    tiny_tokenizer().save_pretrained(tmp_path / "guide")
+    monkeypatch.chdir(tmp_path)  # functions are also read from the working directory
+    (tmp_path / "my_lengths.py").write_text(
+        "def count(prompts, completions): return [len(text) for text in completions]"
+    )
+    common = ["--model", folder / "policy", "--guide", tmp_path / "guide", "--prompt", *PROMPTS, "--temperature", 1]
+    common = ["generate", *map(str, common), "--max_new_tokens", "6", "--json", "--html", f"{tmp_path}/page.html"]
+    assert main([*common, "--alpha_sweep", "0", "1", "--reward_model", "my_lengths:count"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    page = (tmp_path / "page.html").read_text()
+    assert "alpha 1" in page and "divergence 0.00 nats" in page
+    alone = [*common[:3], *common[5:]]
+    for number, alpha in enumerate((0, 1)):
+        assert main([*common, "--alpha", str(alpha)]) == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert [row["completion"] for row in rows] == [row["completions"][number] for row in report["rows"]]
+        assert [row["traces"][0]["values"] for row in rows] == [
+            row["traces"][number]["values"] for row in report["rows"]
+        ]
+    assert main(alone) == 0
+    plain = [row["completion"] for row in json.loads(capsys.readouterr().out)["rows"]]
+    assert plain == [row["completions"][0] for row in report["rows"]]
+    assert report["kl_alpha_0"] == pytest.approx(0, abs=1e-5) and report["kl_alpha_1"] > 0
+    lengths = [len(row["completions"][1]) for row in report["rows"]]
+    assert report["reward_alpha_1"] == sum(lengths) / 2 == sum(row["rewards"][1] for row in report["rows"]) / 2
+
+
+def test_a_system_message_and_variables_reach_the_template(folder, policy, tmp_path, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
+    tokenizer.chat_template = "{{ mood }} w9 {% for m in messages %}{{ m.content }} {% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "model")
+    policy.save_pretrained(tmp_path / "model")
+    more = ["--prompt", "w3", "--chat", "--system", "w4 w5", "--temperature", 0]
+    texts = generated(capsys, "--model", tmp_path / "model", *more, "--chat_template_kwargs", "mood=w7")
+    ids = tokenizer("w7 w9 w4 w5 w3 ", return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
+    out = policy.generate(**ids, max_new_tokens=6, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert texts == [tokenizer.decode(out, skip_special_tokens=True)]
+    command = ["generate", "--model", str(tmp_path / "model"), "--prompt", "w3", "--chat"]
+    assert main([*command, "--chat_template_kwargs", "tone=1"]) == 1
+    assert "variables of the chat template, which does not use 'tone'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--prompt", "a", "--model", "m", "--alpha_sweep", "0", "1"], "--alpha_sweep gives the weight of every"),
+        (["--prompt", "a", "--guide", "g", "--alpha_sweep", "0", "1", "--alpha", "1"], "leave --alpha out"),
+        (["--prompt", "a", "--guide", "g", "--alpha_sweep", "1"], "two or more different weights, got [1.0]"),
+        (["--prompt", "a", "--guide", "g", "--alpha_sweep", "0", "1", "1"], "remove the repetition"),
+        (
+            ["--prompt", "a", "--guide", "g", "--alpha_sweep", "0", "1", "--num_return_sequences", "2"],
+            "leave --num_return_sequences out",
+        ),
+        (
+            ["--prompt", "a", "--guide", "g", "--alpha_sweep", "0", "1", "--reward_model", "confidence"],
+            "--reward_model confidence reads a running generate",
+        ),
+        (["--prompt", "a", "--guide", "g", "--reward_model", "m"], "--reward_model scores the completions of"),
+        (["--prompt", "a", "--model", "m", "--system", "b"], "--system goes with chats; add --chat"),
+        (["--prompt", "a", "--model", "m", "--chat_template_kwargs", "b"], "must be different NAME=VALUE, got 'b'"),
+        (["--prompt", "a", "--model", "m", "--chat_template_kwargs", "b=[1]"], "true or false, got 'b=[1]'"),
         (["--model", "m"], "give either --prompt or --data"),
         (["--prompt", "a"], "--model is missing"),
         (["--prompt", "a", "--guide", "g", "--channel", "c"], "exclude each other"),

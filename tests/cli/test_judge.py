@@ -53,8 +53,9 @@ def test_without_both_orders_the_correct_response_alternates(folder, tmp_path, c
 def test_one_decision_and_a_calibration_by_a_plain_causal_lm(folder, capsys):
     more = ["--verdicts", "w20", "w21", "--prompt", "w3", "--responses", "w4", "w5", "--max_new_tokens", "3"]
     calibration = ["--calibration_data", f"{folder}/pairs/test.jsonl", "--budget", "0.5"]
-    assert main(["judge", "--model", f"{folder}/policy", *more, *calibration]) == 0
+    assert main(["judge", "--model", f"{folder}/policy", *more, *calibration, "--calibrate_written"]) == 0
     shown = capsys.readouterr().out
+    assert "written judgments right in 0." in shown and "of the tokens" in shown
     assert "fast verdicts right in 0." in shown and "both orders disagree in" in shown
     assert "Calibrated on 12 pairs" in shown
     assert "num_decisions 1" in shown and "accuracy" not in shown

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
+from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.base.saving.card import CARD
 
 # Hidden files, training states, and pickles.
@@ -35,6 +36,7 @@ def push_folder(
     create_pr: bool = False,
     commit_message: str = "Upload with hf_reward_ext",
     replace_card: bool = True,
+    repo_type: str = "model",
 ) -> CommitInfo:
     """
     Upload a folder that this package saved, in one commit.
@@ -47,12 +49,13 @@ def push_folder(
         repo_id (`str`): Repository on the Hub, created if it does not exist.
         private, token, revision, create_pr, commit_message (*optional*): As for `huggingface_hub.HfApi.create_commit`.
         replace_card (`bool`, *optional*, defaults to `True`): Whether to replace an existing card.
+        repo_type (`str`, *optional*, defaults to `"model"`): Kind of the repository, `"model"` or `"dataset"`.
 
     Returns:
         `CommitInfo` of the Hub.
 
     Raises:
-        ValueError: If the folder has no files to upload.
+        ValueError: If the folder has no files to upload, or for another kind of repository.
 
     Example:
     ```python
@@ -66,19 +69,25 @@ def push_folder(
             f"The folder {str(folder)!r} holds no files, but {repo_id!r} would be filled from it. Save the model there "
             "first."
         )
+    check_choice("repo_type", repo_type, ("model", "dataset"))
     api = HfApi(token=token, library_name="hf_reward_ext")
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    repo_id = api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True).repo_id
     if revision is not None:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    if not replace_card and CARD in files and api.file_exists(repo_id, CARD, revision=revision):
+        api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
+    if not replace_card and CARD in files and api.file_exists(repo_id, CARD, repo_type=repo_type, revision=revision):
         del files[CARD]
     operations = [
         CommitOperationAdd(name, _pointed_at(path, folder, repo_id) if name in _POINTING else str(path))
         for name, path in files.items()
     ]
     return api.create_commit(
-        repo_id, operations, commit_message=commit_message, revision=revision, create_pr=create_pr
-    )  # fmt: skip
+        repo_id,
+        operations,
+        commit_message=commit_message,
+        repo_type=repo_type,
+        revision=revision,
+        create_pr=create_pr,
+    )
 
 
 def push_model(model, repo_id: str, *, private=None, token=None, revision=None, create_pr=False,
