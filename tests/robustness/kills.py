@@ -1,8 +1,9 @@
 """
 Kills every command and every training at random moments, gives the same command again until it is done, and compares
 what it wrote with an undisturbed run, byte by byte. Run by `make robustness`; continues where it stopped.
+With several processes a random one is killed, and then the others, as by the launcher.
 
-    python tests/robustness/kills.py [--kills N] [--only NAME] [--output FILE]
+    python tests/robustness/kills.py [--kills N] [--processes N] [--only NAME] [--output FILE]
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from forked import Forked, contents, finish  # noqa: E402
+from forked import Forked, ForkedRanks, contents, finish, start  # noqa: E402
 from malformed_cases import METHODS, make_inputs, train_line, write  # noqa: E402
 
 from hf_reward_ext.cli.checkpoints import find_flaw  # noqa: E402
@@ -28,6 +29,8 @@ COMMANDS = {
     "generate arrow": f"generate {_SAMPLING} --temperature 1 --output out/rows.arrow",
     "bon": f"bon --reward_model head {_SAMPLING} --num_candidates 4 --output out/rows.jsonl",
     "bon preference": f"bon --reward_model head {_SAMPLING} --num_candidates 4 --as preference --output out/rows.arrow",
+    "label-steps": "label-steps --model policy --scorer functions:length --threshold -40 --data steps.jsonl "
+    "--max_new_tokens 8 --batch_size 2 --num_rollouts 3 --temperature 1 --output out/rows.jsonl",
     "judge": "judge --model judge --data pairs.jsonl --mode slow --votes 2 --batch_size 2 --output out/rows.arrow",
     "evaluate": "evaluate --scorer classifier --data pairs.jsonl --batch_size 2 --output out/a.json --rows out/r.jsonl "
     "--markdown out/t.md --plot out/p.png",
@@ -54,9 +57,11 @@ def make_kill_inputs(folder: Path) -> None:
     write(folder / "prompts.jsonl", [{"prompt": f"w{n % 20 + 3} w{n % 7 + 3}"} for n in range(ROWS)])
     pairs = [{"prompt": f"w{n % 20 + 3}", "chosen": f" w{n % 9 + 3} w7", "rejected": " w8"} for n in range(ROWS)]
     write(folder / "pairs.jsonl", pairs)
+    steps = [{"prompt": f"w{n % 20 + 3}", "completion": f" w{n % 9 + 3}\n\n w7"} for n in range(ROWS)]
+    write(folder / "steps.jsonl", steps)
 
 
-def check(name: str, folder: Path, kills: int) -> dict:
+def check(name: str, folder: Path, kills: int, processes: int = 1) -> dict:
     """
     Kills a command or a training some times; each time that it ends, what it wrote is compared.
 
@@ -64,6 +69,7 @@ def check(name: str, folder: Path, kills: int) -> dict:
         name (`str`): Of `COMMANDS` or `TRAININGS`.
         folder (`Path`): Inputs, see [`make_kill_inputs`]; `out` in it is written to.
         kills (`int`): Number of them.
+        processes (`int`, *optional*, defaults to 1): Number of processes of the command.
 
     Returns:
         `dict`: Kills, ends, files that differ, and the error of a run that did not end well.
@@ -71,18 +77,18 @@ def check(name: str, folder: Path, kills: int) -> dict:
     out = folder / "out"
     line = LINES[name]
     shutil.rmtree(out, ignore_errors=True)
-    seconds = finish(line, folder)
+    seconds = finish(line, folder, processes)
     whole = compared(name, out)
     shutil.rmtree(out)
     rng, done, ends, differing = random.Random(name), 0, 0, set()
     for _ in range(kills * ATTEMPTS):
         is_last = done >= kills
-        forked = Forked(resumed(name, line, out), folder)
+        forked = start(resumed(name, line, out), folder, processes)
         if not is_last and name in TRAININGS and rng.random() < 0.5:
             _kill_at_checkpoint(forked, out, rng)
         else:
             forked.wait(600 if is_last else rng.uniform(0, seconds))
-        if not is_last and forked.kill():
+        if not is_last and forked.kill(rng):
             done += 1
             continue
         if forked.code != 0:
@@ -102,7 +108,7 @@ def resumed(name: str, line: str, out: Path) -> str:
     return line + (" --resume_from_checkpoint last" if has_checkpoint else "")
 
 
-def _kill_at_checkpoint(forked: Forked, out: Path, rng: random.Random) -> None:
+def _kill_at_checkpoint(forked: Forked | ForkedRanks, out: Path, rng: random.Random) -> None:
     seen, number = set(out.glob("checkpoint-*")), rng.randint(1, 3)
     forked.wait(60, until=lambda: len(set(out.glob("checkpoint-*")) - seen) >= number)
     time.sleep(rng.choice([0, 0, 0.003, 0.01, 0.05]))
@@ -120,12 +126,13 @@ def compared(name: str, out: Path) -> dict[str, bytes]:
 def describe(name: str, result: dict) -> str:
     """One line on what became of it."""
     verdict = result.get("refused") or (f"DIFFERS in {result['differing']}" if result["differing"] else "equal bytes")
-    return f"{name:16} {result['kills']:3} kills, {result['ends']} ends  {verdict}"
+    return f"{name:30} {result['kills']:3} kills, {result['ends']} ends  {verdict}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1, help="processes of each command")
     parser.add_argument("--only", default="", help="names that contain this")
     parser.add_argument("--output", type=Path, default=Path("outputs/robustness/kills.json"))
     arguments = parser.parse_args()
@@ -133,9 +140,11 @@ if __name__ == "__main__":
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         finish(make_kill_inputs, Path(place))
-        for title in LINES:
-            if arguments.only in title and title not in results:
-                results[title] = check(title, Path(place), arguments.kills)
+        for name in LINES:
+            title = name if arguments.processes == 1 else f"{name}, {arguments.processes} processes"
+            is_alone = arguments.processes > 1 and name == "demo"  # runs in the first process, whatever their number
+            if arguments.only in title and title not in results and not is_alone:
+                results[title] = check(name, Path(place), arguments.kills, arguments.processes)
                 arguments.output.write_text(json.dumps(results, indent=1))
             if title in results:
                 print(describe(title, results[title]), flush=True)

@@ -9,13 +9,16 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import disks  # noqa: E402
 import kills  # noqa: E402
+import servers  # noqa: E402
 from forked import finish  # noqa: E402
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         finish(kills.make_kill_inputs, Path(place))
-        for name, count in (("generate arrow", 2), ("train elhsr", 1)):
-            print(kills.describe(name, kills.check(name, Path(place), count)))
+        for name, count, processes in (("generate arrow", 2, 1), ("label-steps", 1, 2), ("train elhsr", 1, 1)):
+            print(kills.describe(name, kills.check(name, Path(place), count, processes)))
+        finish(servers.make_inputs, Path(place))
+        print(servers.describe(servers.check(Path(place), Path(place) / "model", 1)))
         if os.geteuid() == 0:
             with disks.mounted(Path(place) / "out") as disk:
                 finish(kills.LINES["generate jsonl"], Path(place))
