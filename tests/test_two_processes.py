@@ -2,9 +2,11 @@ import re
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from launched import launch
-from method_trainers import CLASSES
-from two_processes import SHARDED, refused, train
+from method_trainers import CLASSES, trainer_of
+from transformers import TrainingArguments
+from two_processes import ROWS, SHARDED, refused, train
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -53,6 +55,19 @@ def test_sharded_weights_train_as_whole_ones(ranks, method, alone):
 ])  # fmt: skip
 def test_shards_that_there_would_not_be_are_refused(method, settings, message, tmp_path):
     assert re.search(message, refused(method, tmp_path, **settings))
+
+
+@pytest.mark.parametrize("method", CLASSES)
+def test_only_one_process_saves(method, tmp_path, monkeypatch):
+    """All of them call `save_model`; a second writer would read and replace files that are not whole yet."""
+    trainer = trainer_of(method, tmp_path, Dataset.from_list(ROWS))
+    monkeypatch.setattr(TrainingArguments, "should_save", property(lambda args: False))
+    trainer.save_model(f"{tmp_path}/saved")
+    assert not Path(f"{tmp_path}/saved").exists()
+    Path(f"{tmp_path}/saved").mkdir()
+    (tmp_path / "saved" / "config.json").write_text("")  # as the other process leaves it for a moment
+    trainer.save_model(f"{tmp_path}/saved")
+    assert (tmp_path / "saved" / "config.json").read_text() == ""
 
 
 def test_replicas_are_not_trained_where_shards_were_asked_for(ranks):

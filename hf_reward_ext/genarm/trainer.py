@@ -177,6 +177,8 @@ class GenARMTrainer(BaseRewardTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
+        if not self.args.should_save:  # all processes call this, and one writes
+            return
         folder = output_dir if output_dir is not None else str(self.args.output_dir)
         mark_guide(folder)
         if self.args.preference_conditioned:

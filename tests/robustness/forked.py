@@ -80,7 +80,7 @@ class Forked:
         """What it wrote on stderr, progress bars left out."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").replace("\r", "\n").splitlines()
-        return " | ".join(line for line in lines if line.strip() and not re.search(r"(it/s|s/it)\]$", line))[-800:]
+        return " | ".join(line for line in lines if line.strip() and not re.search(r"(it/s|s/it)\]$", line))[-2500:]
 
 
 class ForkedRanks:
