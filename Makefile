@@ -88,7 +88,8 @@ fuzz: $(READY)
 robustness: $(READY)
 	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/malformed.py --show foreign
 	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/kills.py
-	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/kills.py --processes 2 --kills 10
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/kills.py --processes 2 --kills 10 --output outputs/robustness/kills_two_processes.json
+	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/servers.py
 	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/disks.py
 	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/threads.py
 	OMP_NUM_THREADS=1 $(PYTHON) -W ignore tests/robustness/leaks.py --plot outputs/robustness/leaks.png

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -15,9 +16,9 @@ from forked import finish  # noqa: E402
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         finish(kills.make_kill_inputs, Path(place))
-        for name, count, processes in (("generate arrow", 2, 1), ("label-steps", 1, 2), ("train elhsr", 1, 1)):
-            print(kills.describe(name, kills.check(name, Path(place), count, processes)))
-        finish(servers.make_inputs, Path(place))
+        for name, count in (("generate arrow", 2), ("train elhsr", 1)):
+            print(kills.describe(name, kills.check(name, Path(place), count)))
+        finish(partial(servers.make_inputs, rows=4), Path(place))
         print(servers.describe(servers.check(Path(place), Path(place) / "model", 1)))
         if os.geteuid() == 0:
             with disks.mounted(Path(place) / "out") as disk:

@@ -62,9 +62,9 @@ class Server:
             return False
 
 
-def make_inputs(folder: Path, model: Path | None = None) -> None:
+def make_inputs(folder: Path, model: Path | None = None, rows: int = ROWS) -> None:
     """Prompts, a reward and a model that samples, a tiny one by default."""
-    write(folder / "prompts.jsonl", [{"prompt": f"w{n % 20 + 3} w{n % 7 + 3}"} for n in range(ROWS)])
+    write(folder / "prompts.jsonl", [{"prompt": f"w{n % 20 + 3} w{n % 7 + 3}"} for n in range(rows)])
     (folder / "functions.py").write_text(FUNCTIONS)
     copy = folder / "model"
     if model is None:
