@@ -14,7 +14,7 @@ import torch
 from genarm import SIZES, build, prompt, write
 from interleaved import print_table
 
-from hf_reward_ext.genarm import GuidedCausalLM, speculative_generate
+from hf_reward_ext.genarm import GenARMLogitsProcessor, GuidedCausalLM, speculative_generate
 
 # Policy, and a guide of a twentieth.
 SHAPES = {
@@ -78,14 +78,25 @@ def main() -> None:
                 )
                 for count in args.drafts
             }  # fmt: skip
-            ways = {"plain": lambda guided=guided, ids=ids: write(guided, ids, args.new_tokens)} | drafted
-            seconds = processor_seconds(ways, args.repeats)
+            processor = {"logits_processor": [GenARMLogitsProcessor(small, alpha)]}
+            ways = {
+                "plain": lambda guided=guided, ids=ids: write(guided, ids, args.new_tokens),
+                "processor": lambda ids=ids, processor=processor: write(base, ids, args.new_tokens, **processor),
+            }
+            for count in args.drafts:
+                ways[f"processor {count}"] = lambda ids=ids, processor=processor, count=count: write(
+                    base, ids, args.new_tokens, custom_generate=speculative_generate, num_draft_tokens=count,
+                    **processor,
+                )  # fmt: skip
+            seconds = processor_seconds(ways | drafted, args.repeats)
             same = same_tokens(base, small, alpha, batch) if args.check else "-"
             for count, run in drafted.items():
                 out = run()
                 accepted = out.num_accepted / out.num_drafted
-                rows.append((batch, alpha, count, accepted, out.num_rounds, seconds["plain"] / seconds[count], same))
-    header = ("batch", "alpha", "drafts", "accepted", "rounds", "over plain guided", "same tokens (float64)")
+                speed = [seconds["plain"] / seconds[count], seconds["processor"] / seconds[f"processor {count}"]]
+                rows.append((batch, alpha, count, accepted, out.num_rounds, *speed, same))
+    header = ("batch", "alpha", "drafts", "accepted", "rounds", "over plain guided", "processor, over plain processor",
+              "same tokens (float64)")  # fmt: skip
     print_table(f"Drafts of a whole batch, {args.new_tokens} tokens, {args.size}, {args.dtype}", rows, header)
     counts = (1, *(count + 1 for count in args.drafts))
     costs = [(batch, *(1000 * s for s in forwards(base, batch, counts, 5).values())) for batch in args.rows]
