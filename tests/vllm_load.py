@@ -20,12 +20,24 @@ def main() -> None:
 
 def load(folder: str, runner: str, ids: list[int], adapter: str | None = None) -> dict[str, float]:
     """Return the log-probabilities of the most probable next tokens, or the output of a classifier."""
-    from vllm import LLM, PoolingParams, SamplingParams
-    from vllm.lora.request import LoRARequest
+    from vllm import LLM
+    from vllm.distributed import cleanup_dist_env_and_memory
 
     lora = dict(enable_lora=True, max_lora_rank=8) if adapter else {}
-    llm = LLM(folder, runner=runner, dtype="float32", max_model_len=64, enforce_eager=True, skip_tokenizer_init=True,
-              **lora)  # fmt: skip
+    llm = None
+    try:
+        llm = LLM(folder, runner=runner, dtype="float32", max_model_len=64, enforce_eager=True,
+                  skip_tokenizer_init=runner == "generate", kv_cache_memory_bytes=2**26, **lora)  # fmt: skip
+        return ask(llm, runner, ids, adapter)
+    finally:
+        del llm
+        cleanup_dist_env_and_memory()  # for the next one
+
+
+def ask(llm, runner: str, ids: list[int], adapter: str | None) -> dict[str, float]:
+    from vllm import PoolingParams, SamplingParams
+    from vllm.lora.request import LoRARequest
+
     prompt = {"prompt_token_ids": ids}
     if runner == "pooling":
         [output] = llm.classify([prompt], pooling_params=PoolingParams(use_activation=False), use_tqdm=False)

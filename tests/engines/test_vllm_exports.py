@@ -13,6 +13,8 @@ from peft import LoraConfig, PeftModel
 from tiny import tiny_causal_lm, tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaForSequenceClassification
 
+from hf_reward_ext import FastSlowRewardModel
+
 VLLM = os.environ.get("VLLM")
 pytestmark = [pytest.mark.vllm, pytest.mark.skipif(not VLLM, reason="VLLM is not set")]
 IDS = [5, 6, 7, 8]
@@ -43,25 +45,30 @@ def folder(tmp_path_factory):
         train(method, folder / f"{name}-lora", PAIRS, peft_config=config)
     train("ELHSR", folder / "head", LABELED)
     train("SLA", folder / "channel", PAIRS)
+    FastSlowRewardModel.from_pretrained(folder / "judge").causal_lm.save_pretrained(folder / "judge-lm")
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder / "arm-lora")
+    adapted.save_pretrained(folder / "arm-lora-plain")
     torch.manual_seed(0)
     config = tiny_causal_lm(**WIDE).config
     config.num_labels = 1
     LlamaForSequenceClassification(config).save_pretrained(folder / "classifier")
+    tiny_tokenizer().save_pretrained(folder / "classifier")
     return folder
 
 
 @pytest.fixture(scope="module")
 def answers(folder):
     """Scores, or the error, of every model by name."""
-    asked = [{"folder": str(folder / name), "runner": "generate"} for name in ("arm", "judge", "head", "channel")]
+    generating = ("arm", "judge-lm", "judge", "head", "channel")
+    asked = [{"folder": str(folder / name), "runner": "generate"} for name in generating]
     asked += [{"folder": str(folder / name), "runner": "pooling"} for name in ("head", "channel", "classifier")]
     asked += [
         {"folder": str(folder / "base"), "runner": "generate", "adapter": str(folder / name)}
-        for name in ("arm-lora", "judge-lora")
+        for name in ("arm-lora-plain", "judge-lora", "arm-lora")
     ]
     environment = {
-        **os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": "",
+        **os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONPATH": "",
     }  # fmt: skip
     script = Path(__file__).parents[1] / "vllm_load.py"
     command = [str(Path(VLLM).with_name("python")), str(script), json.dumps(asked), json.dumps(IDS)]
@@ -80,20 +87,26 @@ def check(answer, logits):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["arm", "judge"])
-def test_whole_arms_and_judges_are_causal_lms_in_vllm(folder, answers, name):
+@pytest.mark.parametrize("name", ["arm", "judge-lm"])
+def test_arms_and_the_model_of_a_judge_are_causal_lms_in_vllm(folder, answers, name):
     model = AutoModelForCausalLM.from_pretrained(folder / name).eval()
     check(answers[name, "generate"], model(torch.tensor([IDS])).logits)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["arm-lora", "judge-lora"])
+@pytest.mark.parametrize("name", ["arm-lora-plain", "judge-lora"])
 def test_adapters_are_lora_requests_in_vllm(folder, answers, name):
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
     plain = base(torch.tensor([IDS])).logits
     adapted = PeftModel.from_pretrained(base, folder / name).eval()(torch.tensor([IDS])).logits
     assert (adapted - plain).abs().max() > 1e-2
     check(answers[name, "generate"], adapted)
+
+
+def test_what_has_to_be_saved_again_for_vllm(answers):
+    """The folder of a judge has its own type; that of an adapter marks that it is no classifier."""
+    assert "scores" not in answers["judge", "generate"]
+    assert "received ['score']" in answers["arm-lora", "generate"]["error"]
 
 
 @pytest.mark.parametrize("runner", ["generate", "pooling"])
