@@ -13,7 +13,7 @@ from hf_reward_ext.base.lm.final_norm import load_final_norm
 from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling
 from hf_reward_ext.engines.prompt_ids import encode_prompt
-from hf_reward_ext.engines.vllm import VllmGenerator, extracted_layers
+from hf_reward_ext.engines.vllm import VllmGenerator, extracted_layers, import_vllm
 
 Read = TypeVar("Read")
 States = Sequence[Float[Tensor, "1 tokens hidden"] | None]
@@ -182,23 +182,23 @@ class VllmStateGenerator(VllmGenerator):
         ]
         outputs = self._ask([ids for ids, _ in asked], [settings for _, settings in asked])
         made = [self._read_candidate(output.outputs[0]) for output in outputs]
-        states = [_take(output)[len(ids) :] for output, (ids, _) in zip(outputs, asked, strict=True)]
-        self._read_last_tokens([ids for ids, _ in asked], made, states)
-        pairs = [(one, read(self._as_of_transformers(found))) for one, found in zip(made, states, strict=True)]
+        last = self._ask_for_last_tokens([ids for ids, _ in asked], made)
+        pairs = []
+        for place, (one, output, (ids, _)) in enumerate(zip(made, outputs, asked, strict=True)):
+            states = _take(output)[len(ids) :]
+            if place in last:
+                states = torch.cat([states, _take(last[place])[-1:]])
+            pairs.append((one, read(self._as_of_transformers(states))))
         return [pairs[start : start + num_candidates] for start in range(0, len(pairs), num_candidates)]
 
-    def _read_last_tokens(self, prompts: list[list[int]], made: list[Generated], states: list[Tensor]) -> None:
-        """Add the states of the last token of each candidate."""
-        places = [place for place, found in enumerate(states) if self.last_token == "forward" or len(found) == 0]
+    def _ask_for_last_tokens(self, prompts: list[list[int]], made: list[Generated]) -> dict[int, Any]:
+        """Ask for the states of the last token of each candidate, and return the answers by its place."""
+        places = [place for place, one in enumerate(made) if self.last_token == "forward" or one.num_tokens == 1]
         if not places:
-            return
-        greedy = self._greedy()
+            return {}
+        greedy = import_vllm().SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
         texts = [[*prompts[place], *(made[place].token_ids or ())] for place in places]
-        for place, output in zip(places, self._ask(texts, [greedy] * len(texts)), strict=True):
-            states[place] = torch.cat([states[place], _take(output)[-1:]])
-
-    def _greedy(self) -> Any:
-        return type(self._sampling_params("", Sampling(), 0))(max_tokens=1, temperature=0.0, detokenize=False)
+        return dict(zip(places, self._ask(texts, [greedy] * len(texts)), strict=True))
 
     def _ask(self, ids: list[list[int]], settings: list[Any]) -> list[Any]:
         outputs = self.llm.generate([{"prompt_token_ids": one} for one in ids], settings, use_tqdm=False)
