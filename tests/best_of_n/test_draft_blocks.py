@@ -132,7 +132,7 @@ def test_many_candidates_approach_the_tilted_policy():
     torch.manual_seed(0)
     blocks = DraftBlocks(drafter, reward, threshold=-math.inf, num_candidates=16, beta=beta, tilted=True)
     out = policy.generate(
-        torch.tensor([prompt]), do_sample=True, top_k=0, max_new_tokens=2, num_return_sequences=150, eos_token_id=2,
+        torch.tensor([prompt]), do_sample=True, top_k=0, max_new_tokens=2, num_return_sequences=100, eos_token_id=2,
         pad_token_id=PAD, custom_generate=blocks,
     )  # fmt: skip
     weights = {
