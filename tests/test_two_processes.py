@@ -40,6 +40,11 @@ def test_two_processes_train_as_one_where_the_last_batch_is_not_full(ranks, meth
         assert rank[method]["kind"] == "DistributedDataParallel"
 
 
+def test_a_training_that_resumes_before_a_batch_that_is_not_full_ends_alike(ranks):
+    for rank in ranks:
+        assert rank["resumed"]["weights"] == rank["ELHSR"]["weights"]
+
+
 @pytest.mark.parametrize("method", SHARDED)
 def test_sharded_weights_train_as_whole_ones(ranks, method, alone):
     for rank in ranks:

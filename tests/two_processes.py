@@ -22,7 +22,7 @@ SHARDED = ("GenARM", "SLA", "Fast-Slow")
 SHARDS = dict(fsdp=True, fsdp_config={"transformer_layer_cls_to_wrap": "LlamaDecoderLayer"})
 
 
-def train(method: str, folder: Path, batch: int, **settings) -> dict:
+def train(method: str, folder: Path, batch: int, resumed: str | None = None, **settings) -> dict:
     """Saved weights, metrics and calibration after two epochs, the logged training loss among them."""
     rows = Dataset.from_list(ROWS)
     trainer = trainer_of(
@@ -30,7 +30,7 @@ def train(method: str, folder: Path, batch: int, **settings) -> dict:
         per_device_train_batch_size=batch, per_device_eval_batch_size=batch, learning_rate=0.1, optim="sgd",
         lr_scheduler_type="constant", logging_strategy="epoch", max_grad_norm=0.0, **settings,
     )  # fmt: skip
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resumed)
     trainer.save_model()
     trainer.accelerator.wait_for_everyone()
     saved = load_file(folder / method / "model.safetensors")
@@ -78,6 +78,10 @@ def refused(method: str, folder: Path, **settings) -> str:
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     found = {method: train(method, place, batch=4) for method in CLASSES}
+    steps = dict(save_strategy="steps", save_steps=1)
+    train("ELHSR", place / "whole", batch=4, **steps)
+    third = f"{place}/whole/ELHSR/checkpoint-3"  # before the last batch of an epoch, which is not full
+    found["resumed"] = train("ELHSR", place / "again", batch=4, resumed=third, **steps)
     with sharding_on_cpus():
         found["sharded"] = {method: train(method, place / "sharded", batch=4, **SHARDS) for method in SHARDED}
     found["refused"] = refused("GenARM", place)

@@ -209,11 +209,21 @@ class BaseRewardTrainer(RewardTrainer):
         """Mark the rows of an epoch's last batch that count; accelerate adds repeated rows to it."""
         for batch in batches:
             state = self.accelerator.gradient_state
-            if self.accelerator.num_processes > 1 and state.end_of_dataloader and state.remainder > 0:
+            remainder = self._remainder() if self.accelerator.num_processes > 1 and state.end_of_dataloader else 0
+            if remainder > 0:
                 rows = len(next(iter(self._count_items(batch).values())))
                 index = torch.arange(rows) + rows * self.accelerator.process_index
-                batch["counted"] = (index < state.remainder).to(self.args.device)
+                batch["counted"] = (index < remainder).to(self.args.device)
             yield batch
+
+    def _remainder(self) -> int:
+        """Return the number of rows of an epoch's last batch on all processes; 0 if it is full, -1 if it is unknown."""
+        found = self.accelerator.gradient_state.remainder
+        if found >= 0 or not isinstance(self.train_dataset, Dataset):
+            return found
+        # In an epoch that is resumed in its middle, accelerate does not have the size of the batches.
+        is_split = self.accelerator.split_batches
+        return len(self.train_dataset) % (self._train_batch_size * (1 if is_split else self.accelerator.num_processes))
 
     def _get_num_items_in_batch(self, batch_samples, device) -> dict[str, Tensor]:  # pyright: ignore
         """Return the number of items by unit in all batches of an optimizer step, the divisor of means over devices."""
