@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from hf_reward_ext.base.options import SEED, Count, Number
 from hf_reward_ext.base.plugins import plugin_names, plugin_value
-from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_training_free, option
+from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_function, is_training_free, is_url, option
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 SHORT = "measure a reward model on preference rows, benchmarks or candidates"
@@ -217,7 +217,11 @@ def _load_scorer(options: EvaluateOptions) -> Any:
 
     check_memory(options)
     if not is_training_free(options.scorer):
-        return load_scorer(str(options.scorer), "--scorer", options, options.batch_size, options.revision)
+        name = str(options.scorer)
+        loaded = load_scorer(name, "--scorer", options, options.batch_size, options.revision)
+        if not is_function(name) and not is_url(name):
+            loaded.__name__ = Path(name).resolve().name if Path(name).is_dir() else name  # of results, not a class
+        return loaded
     name, settings = str(options.policy), {"revision": options.revision, **loading_settings(options)}
     tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
     policy = on_device(load_causal_lm(name, **settings), options)

@@ -87,6 +87,7 @@ def test_a_finished_evaluation_is_reported_too(folder, trackers, tmp_path, capsy
     assert main([*command, "--report_to", "wandb", "--json"]) == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {"hf_reward_ext", "torch", "transformers"} == set(report["versions"])
+    assert report["scorer"] == "head"  # the name of the folder, not of a class
     name, estimate = next(iter(report["estimates"].items()))
     assert trackers["wandb"]["logged"][f"evaluate/{name}"] == estimate["value"]
 
