@@ -132,7 +132,7 @@ def test_a_candidate_that_does_not_fit_is_an_error(error, monkeypatch):
 def test_another_error_is_not_tried_again(error, monkeypatch):
     pipe = make_pipe(Counted())
     failed = limit_memory(pipe.model, monkeypatch, 1, error, tokens=1)
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(type(error), match=f"^{error}$"):
         pipe("w1 w2", num_candidates=4, candidates_per_batch="auto", **SAMPLING)
     assert failed == [4]
 
