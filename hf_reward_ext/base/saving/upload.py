@@ -3,6 +3,7 @@
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi
 
@@ -70,11 +71,12 @@ def push_folder(
             "first."
         )
     check_choice("repo_type", repo_type, ("model", "dataset"))
+    kind: dict[str, Any] = {} if repo_type == "model" else {"repo_type": repo_type}  # models are the Hub's default
     api = HfApi(token=token, library_name="hf_reward_ext")
-    repo_id = api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True).repo_id
+    repo_id = api.create_repo(repo_id, private=private, **kind, exist_ok=True).repo_id
     if revision is not None:
-        api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
-    if not replace_card and CARD in files and api.file_exists(repo_id, CARD, repo_type=repo_type, revision=revision):
+        api.create_branch(repo_id, branch=revision, **kind, exist_ok=True)
+    if not replace_card and CARD in files and api.file_exists(repo_id, CARD, **kind, revision=revision):
         del files[CARD]
     operations = [
         CommitOperationAdd(name, _pointed_at(path, folder, repo_id) if name in _POINTING else str(path))
@@ -84,7 +86,7 @@ def push_folder(
         repo_id,
         operations,
         commit_message=commit_message,
-        repo_type=repo_type,
+        **kind,
         revision=revision,
         create_pr=create_pr,
     )
