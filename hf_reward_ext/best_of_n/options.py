@@ -40,7 +40,7 @@ class BestOfNOptions:
     def __post_init__(self):
         self._check_counts()
         if isinstance(self.candidates_per_batch, str) and self.candidates_per_batch != "auto":
-            raise ValueError(
+            raise TypeError(
                 f"`candidates_per_batch` must be an integer or 'auto', got {self.candidates_per_batch!r}. Pass 'auto' "
                 "to find what fits in memory."
             )

@@ -174,12 +174,12 @@ def test_what_is_lack_of_memory():
     assert not any(map(is_out_of_memory, OTHERS))
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    (dict(candidates_per_batch="all"), "must be an integer or 'auto', got 'all'"),
-    (dict(candidates_per_batch="auto", prune=Pruning((2,))), "`candidates_per_batch` and `prune`"),
+@pytest.mark.parametrize(("settings", "error", "message"), [
+    (dict(candidates_per_batch="all"), TypeError, "must be an integer or 'auto', got 'all'"),
+    (dict(candidates_per_batch="auto", prune=Pruning((2,))), ValueError, "`candidates_per_batch` and `prune`"),
 ])  # fmt: skip
-def test_wrong_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_settings(settings, error, message):
+    with pytest.raises(error, match=message):
         make_pipe("head")("w1", **settings)
 
 

@@ -108,12 +108,12 @@ def test_weights_are_compared_from_the_same_random_numbers(folder, policy, tmp_p
     guide.save_pretrained(tmp_path / "guide")
     tiny_tokenizer().save_pretrained(tmp_path / "guide")
     monkeypatch.chdir(tmp_path)  # functions are also read from the working directory
-    (tmp_path / "my_lengths.py").write_text(
+    (tmp_path / "counted_tokens.py").write_text(
         "def count(prompts, completions): return [len(text) for text in completions]"
     )
     common = ["--model", folder / "policy", "--guide", tmp_path / "guide", "--prompt", *PROMPTS, "--temperature", 1]
     common = ["generate", *map(str, common), "--max_new_tokens", "6", "--json", "--html", f"{tmp_path}/page.html"]
-    assert main([*common, "--alpha_sweep", "0", "1", "--reward_model", "my_lengths:count"]) == 0
+    assert main([*common, "--alpha_sweep", "0", "1", "--reward_model", "counted_tokens:count"]) == 0
     report = json.loads(capsys.readouterr().out)
     page = (tmp_path / "page.html").read_text()
     assert "alpha 1" in page and "divergence 0.00 nats" in page
