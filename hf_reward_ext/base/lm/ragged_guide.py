@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hf_reward_ext.base.lm.cache import drop_columns, has_full_length, join_rows, new_cache
 from hf_reward_ext.base.lm.forward import run_forward
+from hf_reward_ext.base.lm.tokens import left_padded
 
 
 class RaggedGuide:
@@ -122,15 +124,15 @@ class RaggedGuide:
             self._cache, self._mask, self._logits = cache, mask, logits
         else:
             join_rows(self._cache, cache)
-            self._mask = _stack_right([self._mask, mask])
+            width = max(self._mask.shape[1], mask.shape[1])
+            self._mask = torch.cat([pad(one, (width - one.shape[1], 0)) for one in (self._mask, mask)])
             self._logits = torch.cat([self._logits, logits])
         self._texts |= texts
 
     def _read(self, texts: list[list[int]], cache: Any) -> tuple[Tensor, Tensor]:
         """Read texts from the start, equal ones once, and return their logits and mask."""
         distinct = list(dict.fromkeys(map(tuple, texts)))
-        ids = _stack_right([torch.tensor([text], device=self.model.device) for text in distinct])
-        mask = _stack_right([torch.ones((1, len(text)), dtype=torch.long, device=ids.device) for text in distinct])
+        ids, mask = left_padded(distinct, 0, self.model.device)
         logits = self._forward(ids, mask, cache)
         self.num_tokens_read += ids.numel()
         if len(distinct) == len(texts):
@@ -144,9 +146,3 @@ class RaggedGuide:
     def _forward(self, ids: Tensor, mask: Tensor, cache: Any) -> Tensor:
         logits = run_forward(self.model, ids, mask, cache=cache, logits_to_keep=1).logits[:, -1]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _stack_right(parts: Sequence[Tensor]) -> Tensor:
-    """Stack rows of different lengths at their right end; 0 fills the left."""
-    width = max(one.shape[1] for one in parts)
-    return torch.cat([torch.nn.functional.pad(one, (width - one.shape[1], 0)) for one in parts])
