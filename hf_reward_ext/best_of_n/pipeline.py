@@ -6,10 +6,10 @@ from dataclasses import fields
 from typing import Any, cast
 
 import torch
-from tqdm.auto import tqdm
 from transformers import TextGenerationPipeline, set_seed
 from transformers.pipelines.text_generation import ReturnType
 from transformers.utils.chat_template_utils import Chat
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.lm.causal_lm import require_causal_lm
 from hf_reward_ext.base.lm.context import longest_input

@@ -5,7 +5,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.options import check_count, check_number
 from hf_reward_ext.base.preference.validation import naming_row, read_completion, read_prompt

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import is_dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.best_of_n.engine import EngineBestOfN

@@ -1,12 +1,14 @@
 """Complete training checkpoints, and the newest of them."""
 
 import json
+import logging
 import re
 import zipfile
 from pathlib import Path
 
 from hf_reward_ext.cli.folders import is_whole
 
+logger = logging.getLogger(__name__)
 STATE = "trainer_state.json"  # written last
 
 
@@ -100,7 +102,7 @@ def _newest(output_dir: str | Path, given: str, checkpoints: list[Path]) -> str:
         flaw = find_flaw(path)
         if flaw is None:
             return str(path)
-        print(f"{path} is skipped, because {flaw}: its training was stopped while it was saved.")
+        logger.warning("%s is skipped, because %s: its training was stopped while it was saved.", path, flaw)
     raise ValueError(
         f"`--resume_from_checkpoint {given}` must find a complete checkpoint, but each of the {len(checkpoints)} in "
         f"{str(output_dir)!r} is broken. Leave it out to start again."

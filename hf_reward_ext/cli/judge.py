@@ -1,6 +1,6 @@
 """Command `hf-reward-ext judge`: judgments of pairs or single responses."""
 
-import sys
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,6 +10,7 @@ from hf_reward_ext.base.options import SEED, Count, Number
 from hf_reward_ext.cli.options import DataOptions, LoadingOptions, OutputOptions, option
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
+logger = logging.getLogger(__name__)
 SHORT = "judge pairs or single responses with a Fast-Slow judge"
 DESCRIPTION = """\
 Judges pairs of responses, or single responses with pointwise verdicts: in one token if the judge is confident, with a
@@ -121,7 +122,7 @@ def run(options: JudgeOptions) -> dict:
     summary = _summarize(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
     for problem in _problems(summary):
-        print(f"This judge may be unreliable: {problem}.", file=sys.stderr)
+        logger.warning("This judge may be unreliable: %s.", problem)
     return deliver("judge", options, results, summary)
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from hf_reward_ext.cli import bon, completion, evaluate, generate, judge, label_steps, train
 from hf_reward_ext.cli.processes import leaves_work_to_another, own_rank
+from hf_reward_ext.cli.verbosity import verbosity
 
 COMMANDS = (*completion.COMPLETED, completion)
 SPLIT = (generate, bon, label_steps, judge, evaluate)  # several processes share their rows
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     importlib.import_module("hf_reward_ext.registered")
     try:
         with _quiet_process() if command in SPLIT and own_rank() else nullcontext():
-            with redirect_stdout(sys.stderr) if flags.json else nullcontext():
+            with redirect_stdout(sys.stderr) if flags.json else nullcontext(), verbosity(flags.quiet, flags.log_level):
                 result = command.run(options)
         if flags.json and result is not None:
             print(json.dumps(result))

@@ -13,10 +13,11 @@ from trl import TrlParser
 
 from hf_reward_ext.base.options import check_declared
 from hf_reward_ext.cli.config_file import read_options
+from hf_reward_ext.cli.verbosity import LEVELS
 
 COMMON = "of every command"
 _METAVARS = {"int": "N", "float": "X"}
-_FLAGS = ("json", "debug")
+_FLAGS = ("json", "quiet", "debug")
 _TYPES = ((bool, "true or false"), (int, "an integer"), (float, "a number"), (str, "text"))
 _ONLY_ON_LINE = ("config", "h", "help", "help_all")
 # Metadata of a field for this parser: another name of the option, and its meaning for results (see work.py).
@@ -29,7 +30,7 @@ class Parsed(NamedTuple):
 
     Args:
         options (`tuple`): Dataclasses with the options.
-        flags (`Namespace`): Flags `json` and `debug`.
+        flags (`Namespace`): Options of every command: `json`, `quiet`, `log_level`, `debug`.
         unknown (`list[str]`): Unknown arguments in the file and on the command line.
         unknown_on_line (`list[str]`): Unknown arguments on the command line only.
     """
@@ -70,6 +71,10 @@ class OptionParser(TrlParser):
         group = self._group(COMMON)
         group.add_argument("--config", metavar="FILE", help="YAML file of options; the command line takes precedence")
         group.add_argument("--json", action="store_true", help="one JSON object on stdout, everything else on stderr")
+        group.add_argument("--quiet", action="store_true", help="only results, warnings and errors: no progress bars")
+        if "log_level" not in self._titles:  # another option of TrainingArguments
+            text = f"lowest level of messages, of this library and of those it uses: {', '.join(LEVELS)}"
+            group.add_argument("--log_level", choices=LEVELS, metavar="LEVEL", help=text)
         if "debug" not in self._titles:  # TrainingArguments has this option
             group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -174,6 +179,8 @@ class OptionParser(TrlParser):
                 self.error(f"argument --config: `{name}` in {str(path)!r} is an option of the command line only")
             if field in _FLAGS and field not in hints and not isinstance(value, bool):
                 self.error(f"argument --config: `{name}` in {str(path)!r} must be true or false, got {value!r}")
+            if field == "log_level" and field not in hints and value not in LEVELS:
+                self.error(f"argument --config: `{name}` in {str(path)!r} must be one of {LEVELS}, got {value!r}")
             if field in read:
                 self.error(f"argument --config: `{name}` in {str(path)!r} is given several times")
             if value is not None or type(None) in get_args(hints.get(field)):  # null means the default

@@ -101,6 +101,7 @@ class TrainParser(OptionParser):
             **dict.fromkeys(_names(TrainArguments) | _names(DatasetMixtureConfig), "data"),
             **dict.fromkeys(_names(ModelConfig), "model and adapter"),
             "debug": COMMON,
+            "log_level": COMMON,
         }
         self._show_all = show_all
         super().__init__(
@@ -150,25 +151,32 @@ def parse(arguments: Sequence[str]) -> tuple[Training, Namespace]:
     method = parser.parse_args(list(arguments[:1])).method
     others = list(arguments[1:])
     is_child = is_launched()  # before the training arguments set environment variables of accelerate
-    options = parse_method(method, others, is_child)
-    debug = any(is_option(argument, "debug") for argument in others)
-    return options, Namespace(json=any(is_option(argument, "json") for argument in others), debug=debug)
+    options, flags = _parse(method, others, is_child)
+    flags.debug = any(is_option(argument, "debug") for argument in others)
+    flags.log_level = None if options.training.log_level == "passive" else options.training.log_level
+    return options, flags
 
 
 def parse_method(method: str, arguments: Sequence[str], is_child: bool = False) -> Training:
     """Parse the options of `train METHOD`; see [`parse`]."""
+    return _parse(method, arguments, is_child)[0]
+
+
+def _parse(method: str, arguments: Sequence[str], is_child: bool) -> tuple[Training, Namespace]:
     show_all = any(is_option(argument, "help_all") for argument in arguments)
     parser = TrainParser(method, show_all)
     if show_all:
         parser.print_help()
         sys.exit(0)
-    filled, _, unknown, on_line = parser.parse(arguments)
+    filled, flags, unknown, on_line = parser.parse(arguments)
     script, training, model, mixture = filled
     try:
         check_declared(script, spell=lambda name: f"--{name}")
     except (ValueError, TypeError) as error:
         parser.error(str(error))
-    return Training(method, script, training, model, mixture, unknown, on_line, list(arguments), is_child, parser.error)
+    given = list(arguments)
+    options = Training(method, script, training, model, mixture, unknown, on_line, given, is_child, parser.error)
+    return options, flags
 
 
 def run(options: Training) -> dict | None:

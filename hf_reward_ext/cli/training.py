@@ -1,8 +1,8 @@
 """Training run, from parsed options to a saved model."""
 
 import json
+import logging
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.fast_slow import FastSlowRewardModel, FastSlowTrainer, JudgeTemplate
 from hf_reward_ext.sla import RewardTransformer
 
+logger = logging.getLogger(__name__)
 _PAIRS = [("chosen", "rejected"), ("chosen_ids", "rejected_ids")]
 _STEPS = ("prompt", "completions", "labels")
 _LABELED = [
@@ -201,15 +202,14 @@ def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict 
 
 
 def _note_form(rows: Rows, tokenizer: Any) -> None:
-    """Print a note on stderr if rows are text although the tokenizer has a chat template."""
+    """Log a warning if rows are text although the tokenizer has a chat template."""
     row = next(iter(rows))
     text = next((row[name] for name in ("chosen", "completion", "completions") if name in row), None)
     text = text[0] if isinstance(text, list) and text else text
     if isinstance(text, str) and tokenizer.chat_template is not None:
-        print(
+        logger.warning(
             "Rows of text are read as plain text, though the tokenizer has a chat template: rows of messages go "
-            "through it.",
-            file=sys.stderr,
+            "through it."
         )
 
 
@@ -218,4 +218,4 @@ def _print_end(report: dict, use: str, seconds: float) -> None:
     shown = {name: value for name, value in measured.items() if name.endswith(("loss", "accuracy", "auc"))}
     print(", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
     print(f"Saved in {folder} after {seconds:.0f} s.")
-    print(f"Next: hf-reward-ext {use.format(folder=folder)}")
+    logger.info("Next: hf-reward-ext %s", use.format(folder=folder))

@@ -1,15 +1,15 @@
 """Loop of all commands that read rows: in batches, resumable, with a progress bar."""
 
+import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from tqdm.auto import tqdm
 from transformers import set_seed
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.preference.validation import naming_row, read_prompt
 from hf_reward_ext.base.saving.atomic import check_target
@@ -22,6 +22,7 @@ from hf_reward_ext.cli.processes import count_processes, own_rank
 from hf_reward_ext.cli.rows import load_rows
 from hf_reward_ext.cli.tracking import check_trackers, track
 
+logger = logging.getLogger(__name__)
 Batch = Callable[[list[dict]], list[dict]]
 
 
@@ -75,16 +76,15 @@ def _with_system(prompt: str | list, number: int, system: str) -> list:
 
 
 def note_form(prompts: Sequence, tokenizer: Any, options: PromptOptions) -> None:
-    """Print a note on stderr about whether prompts go through the tokenizer's chat template."""
+    """Log a note about whether prompts go through the tokenizer's chat template."""
     if tokenizer.chat_template is None:
         return
     if not isinstance(prompts[0], str):
-        print("Prompts go through the tokenizer's chat template.", file=sys.stderr)
+        logger.info("Prompts go through the tokenizer's chat template.")
     elif options.chat is None:
-        print(
+        logger.warning(
             "Prompts are sent as plain text, although the tokenizer has a chat template: --chat sends them as a user's "
-            "message, --no_chat hides this line.",
-            file=sys.stderr,
+            "message, --no_chat hides this line."
         )
 
 

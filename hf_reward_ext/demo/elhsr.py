@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.scoring.votes import majority_vote
 from hf_reward_ext.best_of_n.pruning import Pruning

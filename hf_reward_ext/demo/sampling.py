@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.lm.draws import Draws, candidate_generator, drawing
 from hf_reward_ext.base.lm.prefill import SharedPrefill

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.demo import walk
 from hf_reward_ext.demo.comparison import Comparison, Example, SampleText, make_way

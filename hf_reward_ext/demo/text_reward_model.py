@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding, LlamaForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from hf_reward_ext.base.scoring.text import TextScorer
+from hf_reward_ext.base.training.progress import follow_progress_setting
 from hf_reward_ext.demo.sampling import Rollouts
 
 
@@ -51,10 +52,12 @@ def train_text_reward_model(
         # Without EOS, which the scorer does not read either.
         ids = [token for token in row["prompt_ids"] + row["completion_ids"] if token != tokenizer.eos_token_id]
         rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": [row["label"]]})
-    Trainer(
+    trainer = Trainer(
         model,
         args,
         train_dataset=Dataset.from_list(rows),
         data_collator=DataCollatorWithPadding(tokenizer),
-    ).train()
+    )
+    follow_progress_setting(trainer)
+    trainer.train()
     return TextScorer(model, tokenizer, batch_size=256), time.perf_counter() - started

@@ -11,6 +11,7 @@ import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
+from transformers.utils.logging import is_progress_bar_enabled
 
 from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.demo import elhsr_comparison, fast_slow, genarm, sla
@@ -84,11 +85,12 @@ def run_tour(output: str | Path, size: TourSize = FULL, seed: int = 0, overwrite
             stage_file(folder, stage.method).unlink(missing_ok=True)
     finished = _finished(folder, settings)
     console = Console(width=130)
-    _announce(console, size, finished)
+    progress = Console(width=130, quiet=not is_progress_bar_enabled())
+    _announce(progress, size, finished)
     setup, found = Setup(folder, size, seed), []
     for number, stage in enumerate(STAGES, start=1):
         if stage.method not in finished:
-            console.rule(f"{number} of {len(STAGES)}: {stage.method}, about {size.seconds[stage.method]} s")
+            progress.rule(f"{number} of {len(STAGES)}: {stage.method}, about {size.seconds[stage.method]} s")
             finished[stage.method] = _run(stage, setup, settings)
         found.append(finished[stage.method])
         _print(console, found[-1])

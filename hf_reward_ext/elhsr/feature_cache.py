@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from torch import Tensor
-from tqdm.auto import tqdm
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.elhsr.features import teacher_forced_features

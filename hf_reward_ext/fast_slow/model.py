@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+from transformers.utils.logging import tqdm
 
 from hf_reward_ext.base.lm.causal_lm import require_causal_lm, require_vocabulary
 from hf_reward_ext.base.lm.context import longest_input

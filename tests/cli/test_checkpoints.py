@@ -33,14 +33,14 @@ FILES = ["trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.p
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("how", ["cut", "empty"])
-def test_a_cut_file_is_found(name, how, output, capsys):
+def test_a_cut_file_is_found(name, how, output, caplog):
     newest = output / "checkpoint-3"
     assert find_flaw(newest) is None
     data = (newest / name).read_bytes()
     (newest / name).write_bytes(data[: len(data) // 2] if how == "cut" else b"")
     assert name in find_flaw(newest)
     assert find_checkpoint(output, "last") == str(output / "checkpoint-2")
-    assert f"checkpoint-3 is skipped, because its {name} is cut" in capsys.readouterr().out
+    assert f"checkpoint-3 is skipped, because its {name} is cut" in caplog.text
     with pytest.raises(ValueError, match=rf"complete checkpoint, but its {name} is cut. Resume from .*checkpoint-2'"):
         find_checkpoint(output, str(newest))
 
@@ -73,5 +73,5 @@ def test_a_training_resumes_from_the_newest_whole_one(folder, trained, output, c
     (output / "checkpoint-3" / "optimizer.pt").write_bytes(b"")
     (output / "model.safetensors").unlink()
     assert train(folder, output, "--max_steps", "3", "--resume_from_checkpoint", "last") == 0
-    assert "checkpoint-3 is skipped" in capsys.readouterr().out
+    assert "checkpoint-3 is skipped" in capsys.readouterr().err
     assert (output / "model.safetensors").read_bytes() == whole

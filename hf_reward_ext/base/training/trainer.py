@@ -36,6 +36,7 @@ from hf_reward_ext.base.training.model_loading import (
     load_processing_class,
     model_name,
 )
+from hf_reward_ext.base.training.progress import follow_progress_setting
 from hf_reward_ext.base.training.sharding import check_sharded, wants_shards
 from hf_reward_ext.base.training.tokens import set_special_tokens
 from hf_reward_ext.base.training.trainer_config import BaseRewardConfig
@@ -139,6 +140,7 @@ class BaseRewardTrainer(RewardTrainer):
                 peft_config=peft_config,
             )
         check_sharded(args, self.accelerator)
+        follow_progress_setting(self)
         self.add_callback(TokenCount)
         self.add_callback(FiniteGradients)
 
