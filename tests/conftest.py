@@ -1,3 +1,4 @@
+import gc
 import sys
 from pathlib import Path
 
@@ -8,6 +9,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import shape_checks  # noqa: E402
 
 shape_checks.install()
+
+
+def pytest_collection_finish(session):
+    """Leaves the million objects of imported modules out of garbage collections, which every training begins with."""
+    gc.freeze()
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
