@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_reward_ext import GenARMLogitsProcessor, GuidedCausalLM
+from hf_reward_ext.base.stats.pictures import drawn
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.genarm.trace import trace_guidance
 
@@ -65,14 +66,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def plot(trace, path: str) -> None:
-    from matplotlib import pyplot
-
-    for name in ("kl", "base_logps", "guided_logps"):
-        pyplot.plot(getattr(trace, name)[0].float().cpu(), label=name)
-    pyplot.xlabel("token")
-    pyplot.ylabel("nats")
-    pyplot.legend()
-    pyplot.savefig(path)
+    with drawn(path, 6, 3.5) as figure:
+        axes = figure.subplots()
+        for name in ("kl", "base_logps", "guided_logps"):
+            axes.plot(getattr(trace, name)[0].float().cpu(), label=name)
+        axes.set(xlabel="token", ylabel="nats")
+        axes.legend()
 
 
 if __name__ == "__main__":

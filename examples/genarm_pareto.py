@@ -15,6 +15,8 @@ from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
+from hf_reward_ext.evaluation import share_with_interval
+from hf_reward_ext.evaluation.plots import Point, plot_trade_off
 
 
 def pairs(rollouts, better) -> Dataset:
@@ -38,13 +40,15 @@ def train(rows: Dataset, folder: str, steps: int):
     return trainer.model.eval()
 
 
-def measure(policy, tokenizer, prompts, **settings) -> tuple[float, float]:
-    """Return the share of correct answers, and the mean number of `*` in an answer."""
+def measure(policy, tokenizer, prompts, name: str, **settings) -> Point:
+    """Print and return the share of correct answers with its interval, and the mean number of `*` in an answer."""
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
     out = policy.generate(**inputs, max_new_tokens=arithmetic.MAX_NEW_TOKENS, do_sample=True, top_k=0, **settings)
     texts = tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     right = [arithmetic.is_correct(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-    return sum(right) / len(right), sum(text.split("/")[-1].count("*") for text in texts) / len(texts)
+    stars, accuracy = sum(text.split("/")[-1].count("*") for text in texts) / len(texts), share_with_interval(right)
+    print(f"{name}: right {accuracy}, * per answer {stars:.2f}")
+    return Point(stars, accuracy, name)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,21 +62,17 @@ def main(argv: list[str] | None = None) -> None:
     found = sample(policy, tokenizer, prompts_of(arithmetic, "train", args.num_train), arithmetic, num_candidates=8)
     right = train(pairs(found, arithmetic.is_correct), "outputs/right", args.steps)
     plain = train(pairs(found, lambda _, text: -text.count("*")), "outputs/plain", args.steps)
-    prompts, points = prompts_of(arithmetic, "test", args.num_test), []
-    processor = GenARMLogitsProcessor([right, plain])
+    prompts, processor = prompts_of(arithmetic, "test", args.num_test), GenARMLogitsProcessor([right, plain])
+    series = {"guides, weights": [], "policy alone": []}
     for style in (0.0, 0.25, 0.5, 0.75, 1.0):
         processor.alpha = [1.0 - style, style]
-        points.append(measure(policy, tokenizer, prompts, logits_processor=[processor]))
-        print(f"weights {processor.alpha}: right {points[-1][0]:.3f}, * per answer {points[-1][1]:.2f}")
+        name = f"{1 - style:g}, {style:g}"
+        series["guides, weights"].append(measure(policy, tokenizer, prompts, name, logits_processor=[processor]))
     for temperature in (1.0, 0.5):
-        accuracy, stars = measure(policy, tokenizer, prompts, temperature=temperature)
-        print(f"policy alone at T = {temperature}: right {accuracy:.3f}, * per answer {stars:.2f}")
+        name = f"T = {temperature}"
+        series["policy alone"].append(measure(policy, tokenizer, prompts, name, temperature=temperature))
     if args.plot:
-        from matplotlib import pyplot
-
-        pyplot.plot([stars for _, stars in points], [accuracy for accuracy, _ in points], "o-")
-        pyplot.gca().set(xlabel="* per answer", ylabel="share of right answers")
-        pyplot.savefig(args.plot)
+        plot_trade_off(series, args.plot, "* per answer", "two guides, weights of: right, fewer *")
 
 
 if __name__ == "__main__":

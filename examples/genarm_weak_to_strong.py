@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 
 from hf_reward_ext import GenARMConfig, GenARMLogitsProcessor, GenARMTrainer
+from hf_reward_ext.base.stats.pictures import drawn
 from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
@@ -67,12 +68,12 @@ def main(argv: list[str] | None = None) -> None:
             curves[name].append(accuracy(policy, tokenizer, prompts, logits_processor=processors))
         print(f"alpha {alpha}: " + ", ".join(f"{name} {values[-1]:.3f}" for name, values in curves.items()))
     if args.plot:
-        from matplotlib import pyplot
-
-        for name, values in curves.items():
-            pyplot.plot(alphas, values, "o-", label=name)
-        pyplot.legend(title="right answers against alpha")
-        pyplot.savefig(args.plot)
+        with drawn(args.plot, 5, 3.5) as figure:
+            axes = figure.subplots()
+            for name, values in curves.items():
+                axes.plot(alphas, values, "o-", label=name)
+            axes.set(xlabel="alpha", ylabel="share of right answers", ylim=(-0.02, 1.02))
+            axes.legend()
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ class RewardFunction:
 
     def __init__(self, function: Callable):
         self.function = function
-        self.name = str(getattr(function, "__name__", None) or type(function).__name__)
+        name = str(getattr(function, "__name__", None) or type(function).__name__)
+        self.name = "function" if name == "<lambda>" else name  # of results and pictures
         parameters = _parameters(function, self.name)
         kinds = {parameter.kind for parameter in parameters}
         self._accepts_any = Parameter.VAR_KEYWORD in kinds

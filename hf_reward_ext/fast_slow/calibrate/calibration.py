@@ -40,8 +40,12 @@ class Outcomes:
 
     def accuracy(self, escalated: np.ndarray) -> float:
         """Return the accuracy if `escalated` decisions are escalated; missing written judgments count as correct."""
+        return float(self.right(escalated).mean())
+
+    def right(self, escalated: np.ndarray) -> np.ndarray:
+        """Return which decisions are correct if `escalated` ones are escalated; a tie counts half."""
         slow_right = np.ones(len(self)) if self.slow_right is None else self.slow_right
-        return float(np.where(escalated, slow_right, self.fast_right).mean())
+        return np.where(escalated, slow_right, self.fast_right)
 
     def token_share(self, escalated: np.ndarray) -> float:
         """Return the number of tokens relative to escalating all decisions."""

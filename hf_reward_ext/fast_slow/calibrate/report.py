@@ -9,6 +9,8 @@ import numpy as np
 
 from hf_reward_ext.base.saving.atomic import replace_text
 from hf_reward_ext.base.stats.calibration import expected_calibration_error, reliability
+from hf_reward_ext.base.stats.intervals import Estimate, share_with_interval
+from hf_reward_ext.base.stats.pictures import COLORS, GRAY, MARKERS, draw_intervals, drawn, join_equal, range_around
 from hf_reward_ext.fast_slow.calibrate.calibration import Outcomes, Truth, outcomes
 from hf_reward_ext.fast_slow.calibrate.quality import judge_quality
 from hf_reward_ext.fast_slow.calibrate.thresholds import best_within, escalated, tried_gates
@@ -62,6 +64,17 @@ def _point(data: Outcomes, chosen: np.ndarray) -> dict[str, float]:
     return {"rate": float(chosen.mean()), "tokens": data.token_share(chosen), "accuracy": data.accuracy(chosen)}
 
 
+def _ends(gate: Gate, data: Outcomes) -> dict[str, dict]:
+    """Return the points of no gate, of only written judgments and of the gate in use, with intervals."""
+    none = np.zeros(len(data), bool)
+    paths = {"fast": none, "slow": ~none, "gate": escalated(gate, data)}
+    points = {}
+    for name, chosen in paths.items():
+        interval = share_with_interval(data.right(chosen))
+        points[name] = {**_point(data, chosen), "interval": [interval.lower, interval.upper]}
+    return points
+
+
 def write_report(
     folder: str | Path,
     gate: Gate,
@@ -73,7 +86,8 @@ def write_report(
     """
     Write `report.json`, `reliability.png` and `accuracy_tokens.png`.
 
-    Thresholds of the curves are chosen on every other decision, and accuracy is measured on the rest.
+    Thresholds of the curves are chosen on every other decision, and accuracy is measured on the rest, also that of the
+    ends of the curves, with intervals.
 
     Args:
         folder (`str` or `Path`): Output folder, created if missing.
@@ -83,8 +97,8 @@ def write_report(
         both_orders (`bool`): Whether each decision shows a pair in both orders.
 
     Returns:
-        `dict`: Content of `report.json`: accuracies, tokens, calibration errors, the gate, the curves, and the measures
-        of [`judge_quality`]: position bias, judgments without a verdict, problems.
+        `dict`: Content of `report.json`: accuracies, tokens, calibration errors, the gate, the curves, their
+        ends, and the measures of [`judge_quality`]: position bias, judgments without a verdict, problems.
     """
     folder, truth = Path(folder), np.asarray(a_is_right)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,38 +117,54 @@ def write_report(
         "ece": {name: expected_calibration_error(one, truth) for name, one in probabilities.items()},
         "gate": _point(data, chosen),
         "curves": accuracy_token_curves(gate, data.take(half), data.take(~half)),
+        "ends": _ends(gate, data.take(~half)),
     }
     replace_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
     _draw_reliability(
         folder / "reliability.png", {name: reliability(one, truth) for name, one in probabilities.items()}
     )
-    _draw_curves(folder / "accuracy_tokens.png", report["curves"], report["gate"])
+    _draw_curves(folder / "accuracy_tokens.png", report["curves"], report["ends"])
     return report
 
 
 def _draw_reliability(path: Path, tables: dict[str, list[tuple[float, float, float]]]) -> None:
-    from matplotlib.figure import Figure
+    with drawn(path, 8, 3.2) as figure:  # a panel each, since the paths agree on most decisions
+        panels = figure.subplots(1, len(tables), sharex=True, sharey=True)
+        for axes, color, (name, table) in zip(panels, COLORS, tables.items(), strict=False):
+            axes.plot([0.5, 1], [0.5, 1], color=GRAY, linewidth=1)
+            places, accuracies = [row[0] for row in table], [row[1] for row in table]
+            axes.plot(places, accuracies, color=color, linewidth=1)
+            axes.scatter(places, accuracies, s=[20 + 200 * row[2] for row in table], color=color)
+            axes.set(title=name, xlim=(0.48, 1.02), ylim=(-0.05, 1.05))
+        panels[0].set_ylabel("accuracy")
+        figure.supxlabel("confidence; area of a point: share of decisions", fontsize=9)
 
-    figure = Figure(figsize=(4.5, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0.5, 1], [0.5, 1], color="0.7", linewidth=1)
-    for name, table in tables.items():
-        axes.plot([row[0] for row in table], [row[1] for row in table], marker="o", markersize=4, label=name)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0.49, 1.01), ylim=(-0.02, 1.02))
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
 
-
-def _draw_curves(path: Path, curves: dict[str, list[dict[str, float]]], in_use: dict[str, float]) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, points in curves.items():
-        points = sorted(points, key=lambda point: point["tokens"])
-        tokens, accuracies = [one["tokens"] for one in points], [one["accuracy"] for one in points]
-        axes.plot(tokens, accuracies, "--" if name == "random" else "o-", markersize=3, label=name)
-    axes.plot(in_use["tokens"], in_use["accuracy"], marker="*", markersize=12, color="black", label="gate in use")
-    axes.set(xlabel="tokens, share of always slow", ylabel="accuracy")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+def _draw_curves(path: Path, curves: dict[str, list[dict]], ends: dict[str, dict]) -> None:
+    """Draw the ends and the gate in use with intervals, a random gate between the ends, and what gates reach."""
+    with drawn(path, 5, 4) as figure:
+        axes = figure.subplots()
+        line = [ends["fast"], ends["slow"]]
+        axes.plot(
+            [one["tokens"] for one in line], [one["accuracy"] for one in line], "--", color=GRAY, label="random gate"
+        )
+        gates = {
+            name: sorted({(one["tokens"], one["accuracy"]) for one in points})
+            for name, points in curves.items()
+            if name != "random"
+        }
+        for number, (name, points) in enumerate(join_equal(gates).items()):
+            size = 12 - 2.5 * number  # a point of a later series does not hide that of an earlier one
+            axes.plot(
+                *zip(*points, strict=True), color=COLORS[number], marker=MARKERS[number], markersize=size, label=name
+            )
+        for (name, end), color, marker in zip(ends.items(), ("black", "black", COLORS[3]), "<>*", strict=True):
+            where, label = Estimate(end["accuracy"], *end["interval"]), f"always {name}"
+            label = "gate in use" if name == "gate" else label
+            draw_intervals(axes, [end["tokens"]], [where], color, marker=marker, markersize=6, label=label)
+        shown = [one["accuracy"] for points in curves.values() for one in points]
+        shown += [bound for end in ends.values() for bound in (end["accuracy"], *end["interval"])]
+        axes.set(xlabel="tokens, share of always slow", ylabel="accuracy", ylim=range_around(shown))
+        axes.margins(x=0.08)
+        axes.grid(axis="y")
+        figure.legend(loc="outside lower center", ncols=2)
