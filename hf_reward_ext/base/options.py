@@ -1,7 +1,8 @@
 """Checks of options: numbers in a range, counts and choices. Errors name the option, its value and the remedy."""
 
+import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -79,6 +80,47 @@ def check_choice(name: str, value: Any, choices: Collection) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
+def check_callable(name: str, value: Any, arguments: Sequence[str]) -> None:
+    """
+    Raise an error unless the value is a function that can be called with some arguments and returns its result.
+
+    Args:
+        name (`str`): Name of the option.
+        value: Value of the option.
+        arguments (`list[str]`): Names of the positional arguments, for messages.
+
+    Raises:
+        TypeError: If the value is not callable, takes other arguments, or is asynchronous.
+
+    Example:
+    ```python
+    >>> check_callable("extract_answer", lambda: 1, ["completion"])
+    TypeError: `extract_answer` must be callable with 1 argument (completion), got one that is not: too many positional
+    arguments. Pass a function that takes it.
+    ```
+    """
+    if not callable(value):
+        raise TypeError(
+            f"`{name}` must be callable, got a `{type(value).__name__}`. Pass a function of {', '.join(arguments)}."
+        )
+    if any(_is_async(one) for one in (value, type(value).__call__)):
+        raise TypeError(
+            f"`{name}` must return its result when it is called, got an asynchronous function. Pass a plain one."
+        )
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        count = f"{len(arguments)} argument{'s' if len(arguments) > 1 else ''}"
+        raise TypeError(
+            f"`{name}` must be callable with {count} ({', '.join(arguments)}), got one that is not: {error}. Pass a "
+            f"function that takes {'them' if len(arguments) > 1 else 'it'}."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Number:
     """
@@ -151,6 +193,10 @@ def _check_hint(name: str, value: Any, hint: Any) -> None:
     choices = [choice for part in [hint, *get_args(hint)] if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         check_choice(name, value, choices)
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def _is_finite(value: Any) -> bool:

@@ -16,7 +16,7 @@ from transformers.generation.configuration_utils import GenerationMode
 from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, forward_parameters, take_cache
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, install_generate_hook
 from hf_reward_ext.base.lm.tokens import pad_token_id, token_ids
-from hf_reward_ext.base.options import check_count, check_number
+from hf_reward_ext.base.options import check_callable, check_count, check_number
 from hf_reward_ext.best_of_n.blocks import Block, BlockWriter, Row, read_rows
 from hf_reward_ext.genarm.causal_lms import check_causal_lm
 from hf_reward_ext.genarm.row_rules import RowRules
@@ -113,6 +113,8 @@ class DraftBlocks:
                 "`reward` must be a reward model of finished texts or a function of ids, attention mask and completion "
                 f"mask, got a `{type(reward).__name__}`. Load a head with `AutoModelForSequenceClassification`."
             )
+        if not self._is_model:
+            check_callable("reward", reward, ["input_ids", "attention_mask", "completion_mask"])
         if not isinstance(threshold, Real) or isinstance(threshold, bool) or math.isnan(threshold):
             raise TypeError(f"`threshold` must be a number, got {threshold!r}. Pass for example 0.7.")
         check_count("num_candidates", num_candidates)

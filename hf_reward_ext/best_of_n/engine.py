@@ -13,10 +13,11 @@ from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.base.scoring.conversation import join_turns
 from hf_reward_ext.base.scoring.rewards import Rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
+from hf_reward_ext.base.scoring.votes import check_answer
 from hf_reward_ext.best_of_n.fitting import FittingBatches
 from hf_reward_ext.best_of_n.options import BestOfNOptions
 from hf_reward_ext.best_of_n.prompts import check_prompts
-from hf_reward_ext.best_of_n.ranking import best_first, check_hashable
+from hf_reward_ext.best_of_n.ranking import best_first
 from hf_reward_ext.best_of_n.scoring import CandidateScores
 from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, as_stop_rule
 from hf_reward_ext.best_of_n.waves import draw_in_waves
@@ -51,7 +52,7 @@ class _Group:
         texts = [one.text for one in self.candidates]
         answers = None
         if options.vote is not None and options.extract_answer is not None:
-            answers = [check_hashable(options.extract_answer(text)) for text in texts]
+            answers = [check_answer(options.extract_answer(text)) for text in texts]
         return Drawn(self.scoring.scores(options), counts, texts, answers)
 
 
@@ -143,13 +144,17 @@ class EngineBestOfN:
         options, sampling, return_full_text = self._read_settings(settings)
         is_one = isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], dict))
         many = [prompts] if is_one else list(prompts)
-        check_prompts(many, _no_tokens)
+        self.check_prompts(many)
         if options.seed is None:
             sampling = replace(sampling, seed=int(torch.randint(2**32, ())))
         groups = [_Group(prompt, self._scoring(prompt)) for prompt in many]
         self._draw(groups, options, sampling)
         results = [_rank(one, options, return_full_text) for one in groups]
         return results[0] if is_one else results
+
+    def check_prompts(self, prompts: list) -> None:
+        """Reject prompts that cannot be continued, before the first request; see [`BestOfNPipeline.check_prompts`]."""
+        check_prompts(prompts, _no_tokens)
 
     def _read_settings(self, given: dict[str, Any]) -> tuple[BestOfNOptions, Sampling, bool]:
         settings = self._settings | given

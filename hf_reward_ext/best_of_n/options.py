@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from hf_reward_ext.base.options import SEED, check_callable
 from hf_reward_ext.base.scoring.combine import max_rank, min_max
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
 from hf_reward_ext.best_of_n.pruning import Pruning
@@ -13,6 +14,8 @@ from hf_reward_ext.best_of_n.resampling import Resampling
 from hf_reward_ext.best_of_n.stopping import BetaVotes, StopRule, as_stop_rule
 
 _COMBINATIONS = {"max_rank": max_rank, "min_max": min_max}
+# Arguments of `generate` that allow a single row.
+_ONE_ROW = ("assistant_model", "assistant_early_exit", "prompt_lookup_num_tokens", "streamer")
 _VOTES = ("majority", "weighted")
 
 
@@ -53,8 +56,13 @@ class BestOfNOptions:
                 f"`extract_answer` must be given with `vote={self.vote!r}`, got None. Pass a callable from the "
                 "completion text to an answer."
             )
-        if self.extract_answer is not None and not callable(self.extract_answer):
-            raise TypeError(f"`extract_answer` must be callable, got a `{type(self.extract_answer).__name__}`.")
+        if self.extract_answer is not None:
+            check_callable("extract_answer", self.extract_answer, ["completion"])
+            if self.vote is None:
+                raise ValueError(
+                    "`vote` must be given with `extract_answer`, got None: answers are counted in votes alone. Pass "
+                    "'majority' or 'weighted', or leave `extract_answer` out."
+                )
         if self.prune is not None and not isinstance(self.prune, Pruning | Resampling):
             raise TypeError(f"`prune` must be a `Pruning` or a `Resampling`, got a `{type(self.prune).__name__}`.")
         if self.prune is not None and self.candidates_per_batch is not None:
@@ -62,10 +70,16 @@ class BestOfNOptions:
                 "`candidates_per_batch` and `prune` must not be given together, because pruning compares all "
                 "candidates of a prompt. Leave one out."
             )
-        if self.combine is not None and not callable(self.combine) and self.combine not in _COMBINATIONS:
+        if callable(self.combine):
+            check_callable("combine", self.combine, ["rewards", "second_rewards"])
+        elif self.combine is not None and self.combine not in _COMBINATIONS:
             raise ValueError(f"`combine` must be one of {sorted(_COMBINATIONS)} or a callable, got {self.combine!r}.")
-        if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**32):
-            raise ValueError(f"`seed` must be an integer from 0 to 2**32 - 1, got {self.seed!r}.")
+        if self.seed is not None:
+            SEED.check("seed", self.seed)
+            object.__setattr__(self, "seed", int(self.seed))  # `set_seed` takes no NumPy integers
+        for name in ("return_all", "show_progress"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise TypeError(f"`{name}` must be True or False, got {getattr(self, name)!r}. Pass one of them.")
 
     def _check_counts(self) -> None:
         counts = self.num_candidates
@@ -139,7 +153,8 @@ def check_generation(settings: Mapping[str, Any], num_candidates: int) -> None:
         num_candidates (`int`): Number of candidates of each prompt.
 
     Raises:
-        ValueError: For beams, `num_return_sequences`, and several candidates without sampling.
+        ValueError: For beams, `num_return_sequences`, and several candidates without sampling, or with a streamer or
+            drafts.
     """
     if (settings.get("num_return_sequences") or 1) != 1:
         raise ValueError(
@@ -149,6 +164,12 @@ def check_generation(settings: Mapping[str, Any], num_candidates: int) -> None:
         raise ValueError(
             f"`num_beams` must be 1, since candidates are sampled, got {settings['num_beams']}. Leave it out."
         )
+    for name in _ONE_ROW:
+        if settings.get(name) is not None and num_candidates > 1:
+            raise ValueError(
+                f"`{name}` must be None for {num_candidates} candidates, since `generate` writes a single row with it. "
+                "Leave it out."
+            )
     if not settings.get("do_sample") and num_candidates > 1:
         raise ValueError(
             f"`do_sample` must be True for {num_candidates} candidates, which are all the same otherwise, got False. "

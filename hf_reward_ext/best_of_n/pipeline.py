@@ -1,11 +1,12 @@
 """Pipeline `"reward-bon"`: best of N by any reward."""
 
 import functools
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import fields
 from typing import Any, cast
 
 import torch
+from torch.utils.data import Dataset
 from transformers import TextGenerationPipeline, set_seed
 from transformers.pipelines.text_generation import ReturnType
 from transformers.utils.chat_template_utils import Chat
@@ -15,6 +16,7 @@ from hf_reward_ext.base.lm.causal_lm import require_causal_lm
 from hf_reward_ext.base.lm.context import longest_input
 from hf_reward_ext.base.lm.keywords import check_generate_keywords
 from hf_reward_ext.base.lm.tokens import token_ids
+from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.scoring.rewards import check_rewards
 from hf_reward_ext.base.scoring.scorer import Scorer, as_single_scorer
 from hf_reward_ext.best_of_n.fitting import FittingBatches
@@ -130,12 +132,12 @@ class BestOfNPipeline(TextGenerationPipeline):
         return self.read_reward if isinstance(self.read_reward, ELHSRModel) else None
 
     def __call__(self, text_inputs, **kwargs):
-        if kwargs.get("batch_size") is not None and kwargs["batch_size"] < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {kwargs['batch_size']}.")
-        if isinstance(text_inputs, Sequence):  # a column of a dataset is a sequence too
-            text_inputs = text_inputs if isinstance(text_inputs, str) else list(text_inputs)
-            check_prompts(text_inputs, self.tokenizer, kwargs.get("continue_final_message"))
-        elif not isinstance(text_inputs, Iterable | Chat):
+        if kwargs.get("batch_size") is not None:
+            check_count("batch_size", kwargs["batch_size"])
+        text_inputs = _as_inputs(text_inputs)
+        if isinstance(text_inputs, list | str):
+            self.check_prompts(text_inputs, **kwargs)
+        elif not isinstance(text_inputs, Iterable | Chat | Dataset):
             check_prompt(text_inputs, self.tokenizer)
         seed = self.options.updated({"seed": kwargs["seed"]} if "seed" in kwargs else {}).seed
         if seed is not None:
@@ -168,22 +170,55 @@ class BestOfNPipeline(TextGenerationPipeline):
         forward |= {"options": options, "clean_up": postprocess.get("clean_up_tokenization_spaces")}
         return preprocess, forward, {**postprocess, "options": options}
 
+    def check_prompts(self, prompts: str | list, **kwargs) -> None:
+        """
+        Reject prompts that cannot be continued, before the first of them is sampled.
+
+        Args:
+            prompts (`str`, messages, or a `list` of either): Prompts.
+            **kwargs: Arguments of the call.
+
+        Raises:
+            ValueError: If a prompt is neither text nor messages, has no tokens, or leaves no room for a completion.
+        """
+        check_prompts(prompts, self.tokenizer, kwargs.get("continue_final_message"))
+        if isinstance(prompts, str) or isinstance(prompts[0], Mapping) or len(prompts) == 1:
+            return  # a single prompt is read before anything is sampled
+        given = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
+        settings = {**self._preprocess_params, **self._sanitize_parameters(**given)[0]}
+        for index, prompt in enumerate(prompts):
+            self._encode(prompt if isinstance(prompt, str) else Chat(prompt), f"prompts[{index}]", **settings)
+
     def preprocess(self, prompt_text, **kwargs):
         prompt = prompt_text.messages if isinstance(prompt_text, Chat) else prompt_text
         check_prompt(prompt, self.tokenizer, kwargs.get("continue_final_message"))
+        return self._encode(prompt_text, "prompt", **kwargs)
+
+    def _encode(self, prompt_text: str | Chat, name: str, **kwargs) -> dict[str, Any]:
         inputs = cast(dict[str, Any], super().preprocess(prompt_text, **kwargs))
-        self._check_context(inputs["input_ids"].shape[-1], {**self._generate_kwargs, **kwargs}.get("max_new_tokens"))
+        length, context = inputs["input_ids"].shape[-1], longest_input(self.model)
+        if length == 0:
+            raise ValueError(
+                f"`{name}` must have at least one token, got {prompt_text!r}, of which the tokenizer makes none. Leave "
+                "it out, or begin the text with the BOS token."
+            )
+        setting, more = self._room(length, kwargs)
+        if context is not None and length + more > context:
+            asked = f" with `{setting}`" if length < context else ""
+            raise ValueError(
+                f"{'A prompt' if name == 'prompt' else f'`{name}`'} of {length} tokens was given{asked}, but the "
+                f"policy reads at most {context}, completion included. Shorten it."
+            )
         return inputs
 
-    def _check_context(self, length: int, max_new_tokens: int | None) -> None:
-        context = longest_input(self.model)
-        if context is None or length + (max_new_tokens or 1) <= context:
-            return
-        asked = f" with `max_new_tokens={max_new_tokens}`" if length < context else ""
-        raise ValueError(
-            f"A prompt of {length} tokens was given{asked}, but the policy reads at most {context}, completion "
-            "included. Shorten it."
-        )
+    def _room(self, length: int, kwargs: Mapping[str, Any]) -> tuple[str, int]:
+        """Return the given setting of the length, and the number of tokens that may follow a prompt by it."""
+        config = kwargs.get("generation_config")
+        given = {**self._generate_kwargs, **kwargs} if config is None else {**config.to_diff_dict(), **kwargs}
+        if given.get("max_new_tokens") is not None:
+            return f"max_new_tokens={given['max_new_tokens']}", given["max_new_tokens"]
+        most = given.get("max_length") or 0
+        return f"max_length={most}", max(1, most - length)
 
     @torch.no_grad()
     def _forward(self, model_inputs, options: BestOfNOptions, clean_up=None, prefix_length: int = 0, **generate_kwargs):
@@ -294,6 +329,15 @@ class BestOfNPipeline(TextGenerationPipeline):
                 "a calibrated ELHSR head alone. Pass `ExpectedImprovement(price_per_token=...)`."
             )
         return ExpectedImprovement(_PRICE, cast(tuple[float, float], tuple(calibration)))
+
+
+def _as_inputs(text_inputs: Any) -> Any:
+    """Return prompts in a form in which `text-generation` takes them: one, a list, a generator or a dataset."""
+    if isinstance(text_inputs, str | Chat | Mapping | Dataset) or not isinstance(text_inputs, Iterable):
+        return text_inputs
+    if isinstance(text_inputs, Sized):  # also columns of datasets, arrays and sets
+        return list(text_inputs)
+    return (one for one in text_inputs)
 
 
 def _as_scorer(reward_model: Any, tokenizer: Any) -> Scorer:

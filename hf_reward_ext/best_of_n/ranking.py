@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hf_reward_ext.base.scoring.votes import majority_vote
+from hf_reward_ext.base.scoring.votes import check_answer, majority_vote
 from hf_reward_ext.best_of_n.options import BestOfNOptions
 
 
@@ -35,10 +35,10 @@ def rank_by_vote(
         extract_answer (`callable`): Function from a text to a hashable answer or `None`.
 
     Raises:
-        TypeError: If an answer is not hashable.
+        TypeError, ValueError: If an answer is not hashable, or not equal to itself.
     """
     for record, completion in zip(records, completions, strict=True):
-        record["answer"] = None if record["pruned"] else check_hashable(extract_answer(completion))
+        record["answer"] = None if record["pruned"] else check_answer(extract_answer(completion))
     answers = [record["answer"] for record in records]
     weights = _weights([record["score"] for record in records], answers) if vote == "weighted" else None
     winner, _ = majority_vote(answers, weights)
@@ -60,13 +60,3 @@ def _weights(scores: Sequence[float | None], answers: Sequence[object]) -> list[
         return [0.0] * len(values)
     weights = np.exp(values - values.max())
     return (weights / weights.sum()).tolist()
-
-
-def check_hashable(answer: object) -> object:
-    """Return an answer; raise `TypeError` if votes for it cannot be counted."""
-    if answer.__hash__ is None:
-        raise TypeError(
-            f"`extract_answer` must return a hashable answer or `None`, got a `{type(answer).__name__}`. Return text "
-            "or a number."
-        )
-    return answer

@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hf_reward_ext.base.options import check_number
+from hf_reward_ext.base.options import check_callable, check_number
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,27 @@ def as_stop_rule(stop: Any) -> StopRule:
             "`stop` must be 'beta', 'expected_improvement' or a callable of the candidates drawn, got "
             f"`{stop.__name__ if isinstance(stop, type) else type(stop).__name__}`. Pass for example `BetaVotes(0.9)`."
         )
+    check_callable("stop", stop, ["drawn"])
     return stop
 
 
 def reason_to_stop(rule: StopRule, drawn: Drawn) -> str | None:
-    """Return the reason of a rule as text; `None` to continue."""
-    found = rule(drawn)
-    if isinstance(found, str) and found:
-        return found
-    return (getattr(rule, "__name__", None) or type(rule).__name__) if found else None
+    """
+    Return the reason of a rule as text; `None` to continue.
+
+    Raises:
+        TypeError: If the rule returns what is neither true nor false: NaN, several values, a coroutine.
+    """
+    found, name = rule(drawn), getattr(rule, "__name__", None) or type(rule).__name__
+    if isinstance(found, str):
+        return found or None
+    try:
+        is_true = bool(found) if bool(found == found) else None
+    except (TypeError, ValueError, RuntimeError):  # of arrays and tensors
+        is_true = None
+    if is_true is None or isinstance(found, Awaitable | Iterator):
+        raise TypeError(
+            f"`stop` must return True, False, a text or None, got {found!r} from `{name}`. Compare, as in "
+            "`len(drawn.scores) > 8`."
+        )
+    return name if is_true else None

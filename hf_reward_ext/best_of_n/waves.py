@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hf_reward_ext.base.lm.candidates import Candidates
 from hf_reward_ext.base.lm.draws import candidate_draws
+from hf_reward_ext.base.scoring.votes import check_answer
 from hf_reward_ext.best_of_n.fitting import FittingBatches
 from hf_reward_ext.best_of_n.options import BestOfNOptions
-from hf_reward_ext.best_of_n.ranking import check_hashable
 from hf_reward_ext.best_of_n.sampling import CandidateSampler
 from hf_reward_ext.best_of_n.scoring import CandidateScores
 from hf_reward_ext.best_of_n.stopping import Drawn, StopRule, reason_to_stop
@@ -66,7 +66,7 @@ class _Prompt:
         answers = None
         if options.vote is not None and options.extract_answer is not None:
             answers = [
-                None if pruned else check_hashable(options.extract_answer(text))
+                None if pruned else check_answer(options.extract_answer(text))
                 for text, pruned in zip(self.texts, self.pruned, strict=True)
             ]
         scores = [

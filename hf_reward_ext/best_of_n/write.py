@@ -2,17 +2,17 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import is_dataclass
 from pathlib import Path
 
 from transformers.utils.logging import tqdm
 
+from hf_reward_ext.base.options import SEED, check_callable, check_count
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.best_of_n.engine import EngineBestOfN
 from hf_reward_ext.best_of_n.pipeline import BestOfNPipeline
 from hf_reward_ext.best_of_n.preference_rows import preference_rows
-from hf_reward_ext.best_of_n.prompts import check_prompts
 from hf_reward_ext.best_of_n.writer import ResumableWriter
 
 
@@ -71,10 +71,13 @@ def write_best_of_n(
         "seed": seed,
         "prompts_per_part": prompts_per_part,
     }
-    if prompts_per_part < 1:
-        raise ValueError(f"`prompts_per_part` must be at least 1, got {prompts_per_part}.")
-    if isinstance(prompts, Sequence) and isinstance(pipe, BestOfNPipeline):
-        check_prompts(list(prompts), pipe.tokenizer)
+    check_count("prompts_per_part", prompts_per_part)
+    SEED.check("seed", seed)
+    check_callable("rows", rows, ["prompt", "records"])
+    if isinstance(prompts, str) or (isinstance(prompts, Sequence) and len(prompts) and isinstance(prompts[0], Mapping)):
+        raise TypeError("`prompts` must be a list of prompts, got a single prompt. Pass a list of it.")
+    if isinstance(prompts, Sequence) and isinstance(pipe, BestOfNPipeline | EngineBestOfN):
+        pipe.check_prompts(list(prompts))
     total = -(-len(prompts) // prompts_per_part) if isinstance(prompts, Sized) else None
     hidden = total == 1 if show_progress is None else not show_progress
     stream = iter(prompts)

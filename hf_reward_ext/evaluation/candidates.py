@@ -5,8 +5,9 @@ from itertools import compress
 
 import numpy as np
 
-from hf_reward_ext.base.options import check_count
+from hf_reward_ext.base.options import check_callable, check_count
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
+from hf_reward_ext.base.scoring.votes import check_answer
 from hf_reward_ext.base.stats.intervals import check_interval
 from hf_reward_ext.evaluation.curves import best_of_n_curve, majority_curve, pass_at_k
 from hf_reward_ext.evaluation.results import BestOfNEvaluation
@@ -57,6 +58,8 @@ def evaluate_best_of_n(
     """
     check_interval(confidence, num_resamples)
     check_count("batch_size", batch_size)
+    if extract_answer is not None:
+        check_callable("extract_answer", extract_answer, ["completion"])
     prompts, completions, correct = read_candidate_rows(dataset)
     resolved = as_single_scorer(scorer, tokenizer, batch_size)
     rewards = np.stack(score_completions(prompts, completions, resolved, batch_size, show_progress))
@@ -72,7 +75,7 @@ def evaluate_best_of_n(
     settings: dict = dict(ks=ks, confidence=confidence, num_resamples=num_resamples, seed=seed)
     curves = {"best-of-n": best_of_n_curve(ranks, correct, **settings), "pass@k": pass_at_k(correct, **settings)}
     if extract_answer is not None:
-        answers = [[extract_answer(text) for text in group] for group in completions]
+        answers = [[check_answer(extract_answer(text)) for text in group] for group in completions]
         weights = np.exp(ranks - ranks.max(1, keepdims=True))
         curves["majority"] = majority_curve(answers, correct, **settings)
         curves["weighted"] = majority_curve(answers, correct, weights=weights, **settings)

@@ -208,7 +208,7 @@ def checked_weights(weights, num_objectives: int) -> Tensor:
         ValueError: If their shape is another one, a weight is negative or not finite, or a sum is not 1.
     """
     try:
-        values = torch.as_tensor(weights, dtype=torch.float32).detach()
+        values = torch.as_tensor(weights, dtype=torch.float32).detach().clone()  # not the memory of the caller
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"`weights` must be numbers, got {weights!r}. Pass {num_objectives} floats with a sum of 1."

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_reward_ext.base.options import check_callable
+
 Alpha = float | Sequence[float] | Tensor
 Schedule = Callable[[int], Alpha]
 
@@ -40,7 +42,9 @@ class GuideWeights:
     _constant: Tensor | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self):
-        if not callable(self.alpha):
+        if callable(self.alpha):
+            check_callable("alpha", self.alpha, ["step"])
+        else:
             object.__setattr__(self, "_constant", _checked(self.alpha, self.num_guides, "alpha"))
 
     @property
@@ -77,12 +81,12 @@ class GuideWeights:
 
 def _checked(alpha, num_guides: int, name: str) -> Tensor:
     try:
-        weights = torch.as_tensor(alpha, dtype=torch.float32).detach()
+        weights = torch.as_tensor(alpha, dtype=torch.float32).detach().clone()  # not the memory of the caller
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"`{name}` must be numbers, got {alpha!r}. Use a float, a float per guide, or a tensor of shape (B, K)."
         ) from error
-    if weights.dim() > 2 or (weights.dim() > 0 and weights.shape[-1] != num_guides):
+    if weights.dim() > 2 or len(weights.view(-1)) == 0 or (weights.dim() > 0 and weights.shape[-1] != num_guides):
         raise ValueError(
             f"`{name}` must be a number, one per guide (K,), or a row of these per prompt (B, K), got shape "
             f"{tuple(weights.shape)} for {num_guides} guide(s). Use one of these."

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from hf_reward_ext.base.options import check_count
+from hf_reward_ext.base.options import check_callable, check_count
 from hf_reward_ext.base.recent import Recent
 from hf_reward_ext.fast_slow.judge.messages import plain_text
 from hf_reward_ext.rewards.group_judge import WritingJudge, Written
@@ -195,4 +195,5 @@ def _as_judge(judge, tokenizer, max_new_tokens: int, batch_size: int, generation
         return WritingJudge(judge, tokenizer, max_new_tokens, batch_size, generation_kwargs)
     if not callable(judge):
         raise TypeError(f"`judge` must be a causal language model or a function, got a `{type(judge).__name__}`.")
+    check_callable("judge", judge, ["requests"])
     return judge

@@ -9,7 +9,7 @@ from hf_reward_ext.base.preference.validation import read_prompt
 from hf_reward_ext.base.scoring.completion import CompletionScorer
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
 from hf_reward_ext.rewards.reward import AsyncReward, Scored
-from hf_reward_ext.rewards.steps import AGGREGATIONS, Aggregation, Splitter, aggregate_steps, split_steps, splitter
+from hf_reward_ext.rewards.steps import AGGREGATIONS, Aggregation, Splitter, aggregate_steps, check_marks, split_steps
 from hf_reward_ext.rewards.texts import check_text_only, final_text
 
 Credit = Literal["value", "difference"]
@@ -65,8 +65,7 @@ class StepReward(AsyncReward):
     ):
         check_choice("credit", credit, ("value", "difference"))
         check_aggregation(aggregation, probabilities and credit == "value")
-        if not callable(marks):
-            splitter(marks)
+        check_marks(marks)
         self.reward = as_single_scorer(reward, tokenizer, batch_size)
         super().__init__(name or f"{self.reward.__name__}_steps", [self.reward])
         self.marks = marks

@@ -11,7 +11,7 @@ from hf_reward_ext.base.lm.forward import cache_of
 from hf_reward_ext.base.lm.per_thread import PerThread
 from hf_reward_ext.base.preference.step_ends import find_step_ends
 from hf_reward_ext.rewards.step_reward import check_aggregation, probability
-from hf_reward_ext.rewards.steps import Aggregation, Splitter, aggregate_steps, split_steps, splitter
+from hf_reward_ext.rewards.steps import Aggregation, Splitter, aggregate_steps, check_marks, split_steps
 from hf_reward_ext.sla.step_reward import ReadStep, resolve_reward
 
 
@@ -58,8 +58,7 @@ class StepSearchReward:
         probabilities: bool = False,
     ):
         check_aggregation(aggregation, probabilities)
-        if not callable(marks):
-            splitter(marks)
+        check_marks(marks)
         _, self._token_reward = resolve_reward(model, reward)
         self.layers = getattr(self._token_reward, "layers", None)
         self.tokenizer = tokenizer

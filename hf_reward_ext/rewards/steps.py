@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from hf_reward_ext.base.options import check_choice
+from hf_reward_ext.base.options import check_callable, check_choice
 
 Splitter = Callable[[str], Sequence[str]]
 Aggregation = Literal["min", "last", "mean", "product"]
@@ -46,6 +46,20 @@ def split_steps(text: str, marks: str | Splitter = "\n\n") -> list[str]:
         places = [0, *ends, len(text)]
         steps = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
     return [step for step in steps if step] or [text]
+
+
+def check_marks(marks: str | Splitter) -> None:
+    """
+    Reject marks that cannot divide a text.
+
+    Raises:
+        TypeError: If a function does not take a text.
+        ValueError: If an expression is malformed or matches the empty text.
+    """
+    if callable(marks):
+        check_callable("marks", marks, ["text"])
+    else:
+        splitter(marks)
 
 
 def splitter(marks: str) -> re.Pattern:

@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from hf_reward_ext.base.options import check_callable
 from hf_reward_ext.sla.search import LookAheadSearch
 
 
@@ -44,6 +45,8 @@ class ChunkSender:
                 f"`on_chunk` must be a callable or a streamer with `put` and `end`, got a `{type(receiver).__name__}`. "
                 "Pass one of them."
             )
+        if receiver is not None and not is_streamer:
+            check_callable("on_chunk", receiver, ["chunk"])
         self._streamer = receiver if is_streamer else None
         self._callable = None if is_streamer else receiver
         self._input_ids = input_ids

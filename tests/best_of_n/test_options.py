@@ -1,10 +1,12 @@
 """Options hold wherever they are given, prompts and rewards of every form; what does not fit is refused before work."""
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from tiny import tiny_causal_lm, tiny_tokenizer
-from transformers import LlamaConfig, LlamaForSequenceClassification, pipeline
+from transformers import GenerationConfig, LlamaConfig, LlamaForSequenceClassification, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 from hf_reward_ext.best_of_n import BetaVotes, Pruning, Resampling, sft_rows
 from hf_reward_ext.elhsr import ELHSRModel
@@ -79,8 +81,24 @@ def test_an_option_of_the_pipeline_is_one_of_its_calls(option, capsys):
         (dict(prune=Pruning((2,), keep=1, min_reward=0.0), candidates_per_batch=1), ValueError, "together"),
         (dict(prune=(2, 4)), TypeError, "`prune` must be a `Pruning` or a `Resampling`"),
         (dict(combine="min_max"), ValueError, "needs a `second_reward_model`"),
-        (dict(seed=-1), ValueError, "`seed` must be an integer from 0"),
-        (dict(batch_size=0), ValueError, "`batch_size` must be at least 1"),
+        (dict(vote="majority", extract_answer=lambda: 1), TypeError, "`extract_answer` must be callable with 1 arg"),
+        (dict(extract_answer=last_word), ValueError, "`vote` must be given with `extract_answer`"),
+        (dict(seed=-1), ValueError, "`seed` must be an integer of at least 0"),
+        (dict(seed=2**32), ValueError, "`seed` must be an integer of at most"),
+        (dict(seed=True), TypeError, "`seed` must be an integer"),
+        (dict(return_all="no"), TypeError, "`return_all` must be True or False, got 'no'"),
+        (dict(show_progress=1), TypeError, "`show_progress` must be True or False, got 1"),
+        (dict(batch_size=0), ValueError, "`batch_size` must be an integer of at least 1"),
+        (dict(batch_size="2"), TypeError, "`batch_size` must be an integer"),
+        (dict(streamer=object()), ValueError, "`streamer` must be None for 16 candidates"),
+        (dict(assistant_model=object()), ValueError, "`assistant_model` must be None for 16 candidates"),
+        (dict(prompt_lookup_num_tokens=2), ValueError, "`prompt_lookup_num_tokens` must be None for 16 candidates"),
+        (dict(max_length=500), ValueError, "2 tokens was given with `max_length=500`.*at most 256"),
+        (
+            dict(generation_config=GenerationConfig(max_new_tokens=500, do_sample=True)),
+            ValueError,
+            "2 tokens was given with `max_new_tokens=500`.*at most 256",
+        ),
         (dict(num_beams=3), ValueError, "candidates are sampled"),
         (dict(max_new_tokens=500), ValueError, "2 tokens was given with `max_new_tokens=500`.*at most 256"),
         (dict(num_candidates=(4, 8)), ValueError, "without `stop`"),
@@ -119,6 +137,11 @@ def test_options_are_checked_before_anything_is_sampled(given, error, message, m
         ([CHAT, [{"role": "user"}]], r"`prompts\[1\]\[0\]\['content'\]` must be text, got None"),
         ([[{"role": "user", "content": [{"type": "image"}]}]], "must hold text parts only, got one of type 'image'"),
         (["w1", CHAT], "all be text or all be chats"),
+        (" ", "`prompt` must have at least one token, got ' '"),
+        (["w1", "\n"], r"`prompts\[1\]` must have at least one token"),
+        (["w1", "w2 " * 300], r"`prompts\[1\]` of 300 tokens was given, but the policy reads at most 256"),
+        ({"prompt": "w1"}, "`prompt` must be text or a list of messages"),
+        (Dataset.from_dict({"prompt": ["w1"]}), r"`prompt\[0\]` must be a message with 'role' and 'content'"),
     ],
 )
 def test_prompts_are_checked_before_anything_is_sampled(prompts, message, monkeypatch):
@@ -133,9 +156,13 @@ def test_prompts_are_checked_before_anything_is_sampled(prompts, message, monkey
     [
         ("w1 w2", "w3"),
         (prompt for prompt in ["w1 w2", "w3"]),
+        iter(["w1 w2", "w3"]),
         Dataset.from_dict({"prompt": ["w1 w2", "w3"]})["prompt"],
+        KeyDataset(Dataset.from_dict({"prompt": ["w1 w2", "w3"]}), "prompt"),
+        np.array(["w1 w2", "w3"]),
+        {"w1 w2": 1, "w3": 2}.keys(),
     ],
-    ids=["tuple", "generator", "column"],
+    ids=["tuple", "generator", "iterator", "column", "key dataset", "array", "keys"],
 )
 def test_prompts_come_in_any_form(prompts):
     expected = bon(length)(["w1 w2", "w3"], seed=0, return_all=True, **SAMPLING)
@@ -197,9 +224,31 @@ def test_candidates_without_a_score_make_no_rows_and_no_weighted_votes():
     assert sft_rows("w1 w2", [{"generated_text": "w1 w2 w3", "score": None}]) == []
 
 
-def test_answers_that_cannot_be_counted_are_refused():
-    with pytest.raises(TypeError, match="must return a hashable answer or `None`, got a `list`"):
-        bon(length)("w1 w2", vote="majority", extract_answer=str.split, **SAMPLING)
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (list, TypeError, "got a `list`"),
+        (lambda: ([],), TypeError, "got a `tuple`"),
+        (lambda: torch.tensor(1), TypeError, "got a `Tensor`"),
+        (lambda: np.ones(2), TypeError, "got a `ndarray`"),
+        (lambda: iter("ab"), TypeError, "got a `str_ascii_iterator`"),
+        (lambda: float("nan"), ValueError, "must return `None` for no answer, got nan"),
+    ],
+    ids=["list", "list inside", "tensor", "array", "iterator", "nan"],
+)
+def test_answers_that_cannot_be_counted_are_refused(answer, error, message):
+    with pytest.raises(error, match=message):
+        bon(length, num_candidates=2)("w1", vote="majority", extract_answer=lambda _: answer(), **SAMPLING)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [float("nan"), np.array([True, False]), torch.tensor([1, 0]), iter("ab")],
+    ids=["nan", "array", "tensor", "iterator"],
+)
+def test_a_rule_that_returns_neither_true_nor_false_is_refused(found):
+    with pytest.raises(TypeError, match="`stop` must return True, False, a text or None"):
+        bon(length)("w1", num_candidates=(2, 4), stop=lambda drawn: found, **SAMPLING)
 
 
 def test_functions_get_the_messages_of_a_chat():

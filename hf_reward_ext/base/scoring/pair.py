@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from hf_reward_ext.base.options import check_callable
 from hf_reward_ext.base.scoring.rewards import check_rewards
 
 
@@ -23,8 +24,7 @@ class PairScorer:
     """
 
     def __init__(self, log_odds: Callable):
-        if not callable(log_odds):
-            raise TypeError(f"`log_odds` must be callable, got a `{type(log_odds).__name__}`.")
+        check_callable("log_odds", log_odds, ["prompts", "responses_a", "responses_b"])
         self.log_odds = log_odds
         self.__name__ = getattr(log_odds, "__name__", type(log_odds).__name__)
 

@@ -1,6 +1,8 @@
 """Majority votes over the answers of candidates."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Hashable, Iterator, Sequence
+
+import numpy as np
 
 
 def majority_vote(
@@ -39,3 +41,26 @@ def majority_vote(
     if not tally:
         return None, tally
     return list(answers).index(max(tally, key=tally.__getitem__)), tally
+
+
+def check_answer(answer: object) -> object:
+    """
+    Return an answer whose votes can be counted.
+
+    Raises:
+        TypeError: If it is not hashable, or equal ones would be different answers: a tensor, a coroutine, a generator.
+        ValueError: If it is not equal to itself, as NaN.
+    """
+    try:
+        hash(answer)
+        is_equal = answer == answer
+    except TypeError:
+        is_equal = None
+    if not isinstance(is_equal, bool | np.bool_) or isinstance(answer, Iterator | Awaitable):
+        raise TypeError(
+            f"`extract_answer` must return a hashable answer or `None`, got a `{type(answer).__name__}`. Return text "
+            "or a number."
+        )
+    if not is_equal:
+        raise ValueError(f"`extract_answer` must return `None` for no answer, got {answer!r}. Return `None`.")
+    return answer
