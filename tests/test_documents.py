@@ -39,6 +39,23 @@ def test_links_between_pages_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as GitHub and the site form them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    explicit = re.findall(r"\{#([\w-]+)\}|id=\"([\w-]+)\"", text)
+    named = (re.sub(r"[^\w\- ]", "", re.sub(r"\]\(.*?\)", "", heading).lower()).strip() for heading in headings)
+    return {re.sub(r" ", "-", name) for name in named} | {one for pair in explicit for one in pair if one}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_of_links_are_headings(page):
+    for target, anchor in re.findall(r"\]\(((?!https?:)[^)\s#]*)#([\w-]+)\)", page.read_text()):
+        linked = page.parent / target if target else page
+        if linked.suffix == ".md":
+            assert anchor in anchors(linked), f"{page.name} links to {target}#{anchor}"
+
+
 def test_the_tree_of_the_readme_names_every_package():
     readme = (ROOT / "README.md").read_text()
     for package in (ROOT / "hf_reward_ext").iterdir():

@@ -84,7 +84,7 @@ def describe(results: Sequence[dict], summary: dict[str, float]) -> list[str]:
         lines.append(prompt)
         lines += [f"  alpha {alpha:g}: {text}" for alpha, text in zip(row["alphas"], row["completions"], strict=True)]
     names = [name for name in ("kl", "tokens", "reward") if any(key.startswith(f"{name}_") for key in summary)]
-    lines.append(f"{'alpha':>8}" + "".join(f"{name:>10}" for name in names))
+    lines.append(f"{'alpha':>8}" + "".join(f"{'kl, nats' if name == 'kl' else name:>10}" for name in names))
     for alpha in results[0]["alphas"]:
         values = [summary.get(f"{name}_alpha_{alpha:g}", float("nan")) for name in names]
         lines.append(f"{alpha:8g}" + "".join(f"{value:10.3f}" for value in values))

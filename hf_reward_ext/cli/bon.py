@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from hf_reward_ext.cli.bon_options import BonOptions
-from hf_reward_ext.cli.bon_rows import describe, record_candidates, summarize
+from hf_reward_ext.cli.bon_rows import check_label, describe, record_candidates, summarize
 from hf_reward_ext.cli.options import is_training_free
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
@@ -46,7 +46,8 @@ def run(options: BonOptions) -> dict:
         results = list(results)
     summary = {"num_rows": len(results), **(summarize(results) if options.shape == "all" else {})}
     if options.output:
-        print(f"{len(results)} rows in {options.output}")
+        means = {name: value for name, value in summary.items() if name != "num_rows"}
+        print("; ".join([f"{len(results)} rows in {options.output}", *(f"{a} {b:.4g}" for a, b in means.items())]))
     else:
         for row in results:
             print(describe(row))
@@ -147,6 +148,7 @@ def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
     if options.shape == "sft":
         return partial(sft_rows, keep=options.keep, min_score=options.min_score)
     label = load_function(options.label, "--label", ("prompt", "completion")) if options.label else None
+    check_label(label)
     return partial(record_candidates, label=label, has_pruning=bool(options.prune_at))
 
 

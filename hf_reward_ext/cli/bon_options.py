@@ -143,7 +143,9 @@ class CandidateOptions:
         "function from a completion to its answer, or None", metavar="MODULE:FUNCTION", kind="function"
     )
     label: str | None = option(
-        "function from prompt and completion to right or wrong", metavar="MODULE:FUNCTION", kind="function"
+        "function of one prompt and one completion (text) that returns whether it is right",
+        metavar="MODULE:FUNCTION",
+        kind="function",
     )
     prune_at: Annotated[list[int] | None, Count()] = option("completion lengths at which weak candidates are dropped")
     prune_keep: Annotated[float, Number(above=0, most=1)] = option("share of candidates to keep", 0.5)

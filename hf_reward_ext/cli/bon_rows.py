@@ -1,5 +1,6 @@
 """Rows of the command `bon` with all candidates, and what it prints of them."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,8 +21,38 @@ def record_candidates(prompt: Any, group: list[dict], label: Callable | None, ha
     if has_pruning:
         record["pruned"] = [one["pruned"] for one in group]
     if label is not None:
-        record["labels"] = [float(label(prompt, text)) for text in record["completions"]]
+        record["labels"] = [_label(label, prompt, text) for text in record["completions"]]
     return [record]
+
+
+def _label(function: Callable, prompt: Any, completion: str) -> float:
+    try:
+        return float(function(prompt, completion))
+    except Exception as error:
+        kind = "text" if isinstance(prompt, str) else "messages"
+        raise ValueError(
+            f"`--label` must be a function of one prompt ({kind}) and one completion (text) that returns whether it is "
+            f"right, but its call with {str(prompt)[:60]!r} and {completion[:40]!r} raised {type(error).__name__}: "
+            f"{error}. Correct the function."
+        ) from error
+
+
+def check_label(function: Callable | None) -> None:
+    """
+    Reject a function of many prompts and completions before candidates are sampled.
+
+    Raises:
+        TypeError: If its arguments have the names of those of reward functions.
+    """
+    try:
+        names = list(inspect.signature(function).parameters) if function is not None else []
+    except ValueError:  # a builtin without a signature
+        return
+    if {"prompts", "completions"} & set(names):
+        raise TypeError(
+            f"`--label` must be a function of one prompt and one completion that returns whether it is right, got "
+            f"arguments {names}. Name them prompt and completion, and label one at a time."
+        )
 
 
 def describe(row: dict) -> str:

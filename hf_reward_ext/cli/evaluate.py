@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -116,6 +117,8 @@ class EvaluateOptions(ResultOptions, LoadingOptions, DataOptions, EvaluationOpti
                 raise ValueError(f"--{name} goes with --format {' or '.join(_STEPS)}")
         if self.plot and Path(self.plot).suffix.lower() not in _PLOTS:
             raise ValueError(f"--plot must end with one of {', '.join(_PLOTS)}, got {self.plot!r}")
+        if self.plot and find_spec("matplotlib") is None:
+            raise ValueError("--plot needs matplotlib: pip install 'hf_reward_ext[plot]'")
 
 
 def parser() -> OptionParser:
@@ -147,7 +150,6 @@ def _run(options: EvaluateOptions) -> dict:
     from hf_reward_ext.cli.work import check_outputs, read_data, settings_of, shown_settings
 
     check_outputs(options, *_FILES)
-    _check_plot(options)
     card = Path(str(options.scorer)) / "README.md"
     if options.model_card and not card.is_file():
         raise FileNotFoundError(f"`--model_card` must find a card, but there is no {str(card)!r}. Leave it out.")
@@ -261,12 +263,3 @@ def _add_to_card(options: EvaluateOptions, result: Any) -> None:
     if options.format not in ("preference", "best-of-n"):
         named = (options.dataset_title, None, options.split)  # benchmarks have names
     add_to_model_card(str(options.scorer), result.to_eval_results(*named))
-
-
-def _check_plot(options: EvaluateOptions) -> None:
-    if options.plot is None:
-        return
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("--plot needs matplotlib: pip install 'hf_reward_ext[plot]'") from error

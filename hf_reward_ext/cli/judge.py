@@ -1,6 +1,7 @@
 """Command `hf-reward-ext judge`: judgments of pairs or single responses."""
 
 import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -39,10 +40,12 @@ class JudgeModelOptions:
     max_new_tokens: Annotated[int | None, Count()] = option("maximum number of tokens of a written judgment")
     seed: Annotated[int, SEED] = option("random seed of written judgments", 0)
     calibration_data: str | None = option(
-        "held-out pairs {prompt, chosen, rejected} to calibrate the gate", metavar="NAME", kind="rows"
+        "held-out pairs {prompt, chosen, rejected}, or rows of --format, to calibrate the gate",
+        metavar="NAME",
+        kind="rows",
     )
     budget: Annotated[float | None, Number(least=0, most=1)] = option(
-        "calibration: maximum share of escalated decisions"
+        "calibration: maximum share of escalated decisions, on --calibration_data"
     )
     risk: Annotated[float | None, Number(above=0, below=1)] = option("calibration: maximum error rate of fast verdicts")
     calibrate_written: bool = option(
@@ -106,14 +109,11 @@ def parse(arguments: Sequence[str]):
 
 def run(options: JudgeOptions) -> dict:
     """Judge, and write or print."""
-    from hf_reward_ext.cli.rows import load_rows
     from hf_reward_ext.cli.work import check_outputs, deliver, open_output, work_through
 
     check_outputs(options, "output", "html")
     rows = _rows(options)
-    held_out: Any = load_rows(options.calibration_data, None, None, _PAIRS[0]) if options.calibration_data else None
-    if held_out is not None:
-        _check_pairs(held_out)
+    held_out = _held_out(options)
     with open_output(options) as writer:
         results = list(work_through(rows, partial(_prepare, options, rows, held_out), options, writer, "judging"))
     if not options.output:
@@ -121,8 +121,16 @@ def run(options: JudgeOptions) -> dict:
             print(_describe(row))
     summary = _summarize(results)
     print("; ".join(f"{name} {value:.4g}" for name, value in summary.items()))
-    for problem in _problems(summary):
-        logger.warning("This judge may be unreliable: %s.", problem)
+    if options.output:
+        print(f"{len(results)} rows in {options.output}")
+    if options.budget is not None and summary["written"] > options.budget:
+        logger.info(
+            "%.1f%% of the decisions were written: the thresholds keep the budget of %.1f%% on the calibration pairs.",
+            100 * summary["written"],
+            100 * options.budget,
+        )
+    if problems := _problems(summary):
+        logger.warning("This judge may be unreliable: %s.", "; ".join(problems))
     return deliver("judge", options, results, summary)
 
 
@@ -142,8 +150,12 @@ def _prepare(options: JudgeOptions, rows: list[dict], held_out: Any):
     judge.check(*_columns(rows, judge.config.both_orders), mode=options.mode)
     if held_out is not None:
         goal = {"budget": options.budget} if options.budget is not None else {"risk": options.risk}
-        found = judge.calibrate(held_out, **goal, slow=options.calibrate_written)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This judge may be unreliable")  # printed below, without a place in code
+            found = judge.calibrate(held_out, **goal, slow=options.calibrate_written)
         print(f"Calibrated on {len(held_out)} pairs: {_calibrated(found, judge.gate)}.")
+        if found["problems"]:
+            logger.warning("On the calibration pairs the judge may be unreliable: %s.", "; ".join(found["problems"]))
 
     def batch(some: list[dict]) -> list[dict]:
         prompts, first, second = _columns(some, judge.config.both_orders)
@@ -170,18 +182,39 @@ def _data_rows(options: JudgeOptions) -> list[dict]:
     if options.format == "pairs":
         rows: Any = read_data(options, *_PAIRS, ("prompt", "response"))
     else:
-        from hf_reward_ext.evaluation.evaluate import read_benchmark
-
-        rows = [
-            {"prompt": row.prompt, "chosen": better, "rejected": worse, "id": row.name}
-            for row in read_benchmark(read_data(options), options.format)
-            for better in row.chosen
-            for worse in row.rejected
-        ]
+        rows = _benchmark_pairs(read_data(options), options.format)
     return [
         {"number": number, **{name: value for name, value in row.items() if name in _READ}}
         for number, row in enumerate(rows)
     ]
+
+
+def _benchmark_pairs(rows: Any, format: str) -> list[dict]:
+    """Return a pair for each chosen and rejected response of a benchmark."""
+    from hf_reward_ext.evaluation.evaluate import read_benchmark
+
+    return [
+        {"prompt": row.prompt, "chosen": better, "rejected": worse, "id": row.name}
+        for row in read_benchmark(rows, format)
+        for better in row.chosen
+        for worse in row.rejected
+    ]
+
+
+def _held_out(options: JudgeOptions) -> Any:
+    """Return the pairs of `--calibration_data`, which may have the columns of `--format` too."""
+    from hf_reward_ext.cli.rows import check_columns, load_rows
+
+    if options.calibration_data is None:
+        return None
+    rows = load_rows(options.calibration_data, None, None)
+    if options.format != "pairs" and not set(_PAIRS[0]) <= set(rows.column_names):
+        pairs: Any = _benchmark_pairs(rows, options.format)
+    else:
+        check_columns(rows, options.calibration_data, _PAIRS[0])
+        pairs = rows
+    _check_pairs(pairs)
+    return pairs
 
 
 def _checked(rows: list[dict]) -> list[dict]:

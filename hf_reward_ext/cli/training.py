@@ -65,7 +65,7 @@ def train(options: Training) -> dict | None:
         "command": f"train {options.method}",
         "output_dir": training.output_dir,
         "train": result.metrics,
-        "eval": next((row for row in reversed(trainer.state.log_history) if "eval_loss" in row), None),
+        "eval": _last_metrics(trainer),
     }
     if options.method == "fast-slow":
         report["calibration"] = _finish_judge(trainer, options.script, eval_rows)
@@ -75,7 +75,9 @@ def train(options: Training) -> dict | None:
     trainer.end()
     if not is_first:
         return None
-    _print_end(report, method.use, time.perf_counter() - started)
+    has_messages = _is_chat(train_rows) and "prompt_ids" not in next(iter(train_rows))
+    use = f"{method.use} --chat" if has_messages and "--prompt" in method.use else method.use
+    _print_end(report, use, time.perf_counter() - started)
     return report
 
 
@@ -203,19 +205,33 @@ def _finish_judge(trainer: FastSlowTrainer, script, pairs: Rows | None) -> dict 
 
 def _note_form(rows: Rows, tokenizer: Any) -> None:
     """Log a warning if rows are text although the tokenizer has a chat template."""
-    row = next(iter(rows))
-    text = next((row[name] for name in ("chosen", "completion", "completions") if name in row), None)
-    text = text[0] if isinstance(text, list) and text else text
-    if isinstance(text, str) and tokenizer.chat_template is not None:
+    if not _is_chat(rows) and tokenizer.chat_template is not None:
         logger.warning(
             "Rows of text are read as plain text, though the tokenizer has a chat template: rows of messages go "
             "through it."
         )
 
 
+def _is_chat(rows: Rows) -> bool:
+    """Return whether prompts, or texts without one, are messages or ids, which have their own form."""
+    row = next(iter(rows))
+    text = next((row[name] for name in ("prompt", "chosen", "completion", "completions") if name in row), None)
+    if "prompt" not in row and isinstance(text, list) and text:
+        text = text[0]
+    return not isinstance(text, str)
+
+
+def _last_metrics(trainer: Any) -> dict | None:
+    """Return the evaluation of the saved weights: that of the best checkpoint if it is loaded, else the last one."""
+    rows = [row for row in trainer.state.log_history if "eval_loss" in row]
+    step = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    return next((row for row in reversed(rows) if step in (None, row["step"])), None)
+
+
 def _print_end(report: dict, use: str, seconds: float) -> None:
     folder, measured = report["output_dir"], report["eval"] or report["train"]
     shown = {name: value for name, value in measured.items() if name.endswith(("loss", "accuracy", "auc"))}
-    print(", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
+    at = f" (epoch {measured['epoch']:.3g})" if report["eval"] else ""
+    print(", ".join(f"{name} {value:.4g}" for name, value in shown.items()) + at)
     print(f"Saved in {folder} after {seconds:.0f} s.")
     logger.info("Next: hf-reward-ext %s", use.format(folder=folder))

@@ -28,7 +28,8 @@ _KINDS = {
         frozenset({"prompt", "probability", "mode"}),
         read_judgment,
         "The share of a response is the judge's probability that it is the better one (or that a single one is good). "
-        "A fast verdict is one token; it is kept if both of its confidences, intuition and distribution, are high.",
+        "A fast verdict is one token (in each order of the responses); it is kept if both of its confidences, "
+        "intuition and distribution, reach the thresholds of the gate.",
     ),
     "Candidates": _Kind(
         frozenset({"prompt", "completions", "rewards"}),

@@ -204,3 +204,30 @@ def test_a_wrong_command_line_ends_with_two(more, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["bon", *more])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "def label(prompts, completions):\n    return [1] * len(prompts)\n",
+            "one prompt and one completion",
+        ),
+        ("def label(prompt, completion):\n    return {}[-1]\n", "one prompt (text) and one completion (text) that"),
+        ("def label(prompt, completion):\n    return 'yes'\n", "raised ValueError: could not convert string"),
+    ],
+)
+def test_a_wrong_label_function_is_explained(source, message, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = f"labels_{len(source)}"
+    (tmp_path / f"{name}.py").write_text(source)
+    assert main([*arguments, "--prompt", "w3 w5", "--max_new_tokens", "2", "--label", f"{name}:label"]) == 1
+    shown = capsys.readouterr().err
+    assert "`--label` must be a function of" in shown and message in shown
+
+
+def test_the_last_line_has_the_means_of_a_file(arguments, functions, tmp_path, capsys):
+    line = [*arguments, "--prompt", "w3 w5", "--max_new_tokens", "2", "--label", "my_rewards:has_w9"]
+    assert main([*line, "--output", f"{tmp_path}/out.jsonl"]) == 0
+    shown = capsys.readouterr().out
+    assert f"1 rows in {tmp_path}/out.jsonl; best_reward" in shown and "mean_label" in shown

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from hf_reward_ext import FastSlowRewardModel, JudgeTemplate
+from hf_reward_ext.cli import evaluate
 from hf_reward_ext.cli.main import main
 from hf_reward_ext.sla import RewardTransformer
 
@@ -269,3 +270,10 @@ def test_a_text_that_is_too_long_is_refused_before_any_is_scored(kind, format, s
         handle.remove()
     assert "Row 4 of the evaluated data: " in (error := capsys.readouterr().err) and "tokens" in error
     assert forwards == [] and sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]
+
+
+def test_a_plot_without_matplotlib_is_an_invalid_command_line(monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "--scorer", "m:f", "--data", "d", "--plot", "p.png"])
+    assert "--plot needs matplotlib: pip install" in capsys.readouterr().err

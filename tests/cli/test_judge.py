@@ -131,3 +131,25 @@ def test_a_wrong_command_line_ends_with_two(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["judge", *arguments])
     assert message in capsys.readouterr().err
+
+
+def test_calibration_data_has_the_columns_of_the_format(judge, tmp_path, capsys):
+    rows = [{"input": f"w{n}", "output_1": "w6 w7", "output_2": "w8", "label": 1 + n % 2} for n in range(3, 9)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    line = ["judge", "--model", f"{tmp_path}/judge", "--data", data, "--mode", "fast", "--format", "llmbar"]
+    assert main([*line, "--calibration_data", data, "--budget", "0.5", "--output", f"{tmp_path}/out.jsonl"]) == 0
+    shown = capsys.readouterr()
+    assert "Calibrated on 6 pairs" in shown.out and f"6 rows in {tmp_path}/out.jsonl" in shown.out
+    assert "warnings.warn" not in shown.err and "UserWarning" not in shown.err
+    assert shown.err.count("On the calibration pairs the judge may be unreliable") == 1
+
+
+def test_more_written_judgments_than_the_budget_are_explained(judge, folder, tmp_path, monkeypatch, capsys):
+    good = {"mass": 0.9, "inconsistent": 0.1, "unparsed": 0.0, "cut": 0.0, "written": 0.35}
+    monkeypatch.setattr(judge_command, "_summarize", lambda results: good)
+    line = ["judge", "--model", f"{tmp_path}/judge", "--data", f"{folder}/pairs", "--mode", "fast"]
+    held_out = ["--calibration_data", f"{folder}/pairs/test.jsonl", "--budget"]
+    assert main([*line, *held_out, "0.3"]) == 0
+    assert "35.0% of the decisions were written: the thresholds keep the budget of 30.0%" in capsys.readouterr().err
+    assert main([*line, *held_out, "0.4"]) == 0
+    assert "keep the budget" not in capsys.readouterr().err

@@ -1,9 +1,12 @@
 import json
+from types import SimpleNamespace
 
 import pytest
+from cli_files import write_rows
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from hf_reward_ext import ELHSRModel, FastSlowRewardModel
+from hf_reward_ext.cli import training
 from hf_reward_ext.cli.main import main
 from hf_reward_ext.sla import RewardTransformer
 
@@ -139,3 +142,40 @@ def test_help_shows_the_methods_own_options_first_and_everything_on_request(caps
 def test_debug_shows_the_traceback_of_a_training(folder, tmp_path):
     with pytest.raises(ValueError, match="has no split|have the columns|there is no|must"):
         train("genarm", folder, tmp_path, "--dataset_name", f"{folder}/prompts.jsonl", "--debug")
+
+
+PROMPT = [{"role": "user", "content": "w3"}]
+ANSWERS = {"completions": ["w5", "w6"], "labels": [1, 0]}
+
+
+@pytest.mark.parametrize(
+    ("row", "is_chat"),
+    [
+        ({"prompt": PROMPT, **ANSWERS}, True),
+        ({"prompt": "w3", **ANSWERS}, False),
+        ({"prompt": PROMPT, "chosen": "w5", "rejected": "w6"}, True),
+        ({"chosen": "w3 w5", "rejected": "w3 w6"}, False),
+        ({"chosen": [*PROMPT, {"role": "assistant", "content": "w5"}], "rejected": PROMPT}, True),
+        ({"prompt_ids": [3], "completion_ids": [5], "label": 1}, True),
+    ],
+)
+def test_the_form_of_rows_is_that_of_their_prompt(row, is_chat):
+    assert training._is_chat([row]) is is_chat
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_the_last_line_is_about_the_saved_weights(best):
+    rows = [{"step": step, "epoch": step / 2, "eval_loss": loss} for step, loss in ((2, 1.5), (4, 2.5))]
+    state = SimpleNamespace(log_history=[*rows, {"step": 4, "train_loss": 1.0}], best_global_step=2)
+    trainer = SimpleNamespace(state=state, args=SimpleNamespace(load_best_model_at_end=best))
+    assert training._last_metrics(trainer) == rows[0 if best else 1]
+
+
+def test_a_head_of_chats_is_used_with_chats(folder, tmp_path, capsys):
+    data = write_rows(tmp_path / "rows.jsonl", [{"prompt": PROMPT, **ANSWERS}] * 4)
+    line = ["train", "elhsr", "--model_name_or_path", f"{folder}/policy", "--dataset_name", data, *OFTEN]
+    more = ["--validation_fraction", "0", "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    assert main([*line, "--output_dir", f"{tmp_path}/out", *more]) == 0
+    shown = capsys.readouterr().err
+    assert f"Next: hf-reward-ext bon --reward_model {tmp_path}/out --prompt ... --chat" in shown
+    assert "plain text" not in shown
