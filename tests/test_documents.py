@@ -63,6 +63,20 @@ def test_the_tree_of_the_readme_names_every_package():
             assert f"  {package.name}/" in readme
 
 
+BENCHMARKS = sorted((ROOT / "docs" / "benchmarks").glob("*_*.md"))
+
+
+@pytest.mark.parametrize("page", BENCHMARKS, ids=lambda page: page.stem)
+def test_a_benchmark_page_has_a_place_and_its_scripts(page):
+    assert re.fullmatch(r"[\w.-]+_[\w-]+_\d{4}-\d\d-\d\d", page.stem)
+    assert f"]({page.name})" in (page.parent / "index.md").read_text()
+    assert f"benchmarks/{page.name}" in (ROOT / "mkdocs.yml").read_text()
+    text = page.read_text()
+    assert "\nMachine: " in text and "[All pages](index.md)" in text
+    scripts = set(re.findall(r"examples/benchmarks/\w+\.py", text))
+    assert scripts and all((ROOT / script).exists() for script in scripts)
+
+
 def named_tests(page: Path) -> list[str]:
     return re.findall(r"`(tests/[\w./]+(?:::\w+)?)`", page.read_text())
 
