@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_to
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.cli.folders import check_model_folder, is_path
-from hf_reward_ext.cli.options import LoadingOptions, is_function, is_training_free, is_url
+from hf_reward_ext.cli.options import TRAINING_FREE, LoadingOptions, is_function, is_training_free, is_url
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.engines import RemoteReward
@@ -54,6 +55,8 @@ def check_name(name: str | None, option: str, functions: bool = False) -> None:
         )
     if "/" not in name:
         remedy = f" For a function write MODULE:{name}." if functions else ""
+        if functions and (close := get_close_matches(name, TRAINING_FREE, 1)):
+            remedy = f" The training-free reward is {close[0]!r}."
         raise ValueError(
             f"`{option}` must be a folder or OWNER/NAME on the Hub{or_function}, got {name!r}, and there is no folder "
             f"of that name.{remedy or ' Check the path.'}"

@@ -1,5 +1,6 @@
 """Loading of rows from the Hub, or from a local file or folder."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from hf_reward_ext.cli.folders import is_path
 
 Rows = Dataset | IterableDataset
 _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}
+_COMPRESSED = (".json", ".jsonl", ".csv")  # also as `.gz`, which `datasets` extracts
 
 
 def load_splits(name: str, config: str | None = None, streaming: bool = False) -> dict[str, Rows]:
@@ -18,7 +20,8 @@ def load_splits(name: str, config: str | None = None, streaming: bool = False) -
     Load all splits of a dataset.
 
     Args:
-        name (`str`): Name on the Hub; or a json, jsonl, csv, parquet or arrow file, whose only split is `"train"`;
+        name (`str`): Name on the Hub; or a json, jsonl, csv (also with `.gz`), parquet or arrow file, whose only
+            split is `"train"`;
             or a folder of such files (`train.jsonl`, `test.jsonl`), or one written by `save_to_disk`.
         config (`str`, *optional*): Configuration of a dataset on the Hub.
         streaming (`bool`, *optional*): Whether to read rows when they are needed.
@@ -29,13 +32,13 @@ def load_splits(name: str, config: str | None = None, streaming: bool = False) -
     """
     path = Path(name)
     if path.is_file():
-        if path.suffix not in _KINDS:
+        if _suffix(path) not in _KINDS:
             raise ValueError(
-                f"The data file {name!r} ends with {path.suffix!r}, but rows are read from {', '.join(_KINDS)} files. "
-                "Convert it."
+                f"The data file {name!r} ends with {path.suffix!r}, but rows are read from {', '.join(_KINDS)} files, "
+                f"and from {', '.join(_COMPRESSED)} files compressed as .gz. Convert it."
             )
         try:
-            splits: Any = load_dataset(_KINDS[path.suffix], data_files=name, streaming=streaming)
+            splits: Any = load_dataset(_KINDS[_suffix(path)], data_files=name, streaming=streaming)
         except (DatasetsError, StopIteration, ValueError) as error:  # the second for a file without rows
             raise _unreadable(path, error) from error
         return dict(splits)
@@ -43,7 +46,7 @@ def load_splits(name: str, config: str | None = None, streaming: bool = False) -
         saved = load_from_disk(name)
         splits = {"train": saved} if isinstance(saved, Dataset) else saved
         return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
-    if not path.is_dir() and (path.suffix in _KINDS or is_path(name)):
+    if not path.is_dir() and (_suffix(path) in _KINDS or is_path(name)):
         raise FileNotFoundError(
             f"The data must be a file, a folder, or a name on the Hub, but there is no file {name!r}. Check the path."
         )
@@ -51,18 +54,24 @@ def load_splits(name: str, config: str | None = None, streaming: bool = False) -
     return dict(splits)
 
 
+def _suffix(path: Path) -> str:
+    """Return the suffix of the content, which is that before `.gz`."""
+    content = path.with_suffix("").suffix
+    return content if path.suffix == ".gz" and content in _COMPRESSED else path.suffix
+
+
 def _unreadable(path: Path, error: Exception) -> ValueError:
     """What is wrong with a data file, by its line where it is JSON."""
     cause = f"it cannot be read ({' '.join(str(error.__cause__ or error).split())[:200]})"
     if path.stat().st_size == 0:
         cause = "it has no rows"
-    elif path.suffix in (".json", ".jsonl"):
+    elif _suffix(path) in (".json", ".jsonl"):
         cause = _find_bad_line(path) or cause
     return ValueError(f"The data file {str(path)!r} must hold rows, but {cause}. Correct the file, or pass another.")
 
 
 def _find_bad_line(path: Path) -> str | None:
-    with path.open("rb") as lines:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
         count = 0
         for number, line in enumerate(lines, start=1):
             try:

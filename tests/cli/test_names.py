@@ -15,6 +15,7 @@ from hf_reward_ext.cli.options import is_function
     ("name", "error", "message"),
     [
         ("shortest", ValueError, "there is no folder of that name. For a function write MODULE:shortest"),
+        ("confidense", ValueError, "there is no folder of that name. The training-free reward is 'confidence'"),
         ("outputs/head", FileNotFoundError, "there is no folder 'outputs/head'. Check the path"),
         ("./head", FileNotFoundError, "there is no folder"),
         ("/no/head", FileNotFoundError, "there is no folder"),

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 from datasets import Dataset, DatasetDict
 
@@ -19,6 +21,26 @@ def test_local_files(kind, streaming, tmp_path):
         getattr(ROWS, f"to_{kind}")(path)
     rows = load_splits(str(path), streaming=streaming)["train"]
     assert list(rows) == list(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_compressed_files(kind, streaming, tmp_path):
+    path = tmp_path / f"rows.{kind}.gz"
+    frame = ROWS.to_pandas()
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_json(path, orient="records", lines=True)
+    assert list(load_splits(str(path), streaming=streaming)["train"]) == list(ROWS)
+
+
+def test_a_bad_line_of_a_compressed_file_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"prompt": "a"}\n{"prompt"\n'))
+    with pytest.raises(ValueError, match="line 2 is no JSON"):
+        load_splits(str(path))
+    parquet = tmp_path / "rows.parquet.gz"
+    parquet.touch()
+    with pytest.raises(ValueError, match=r"ends with '.gz', but rows are read from .* compressed as .gz. Convert it"):
+        load_splits(str(parquet))
 
 
 def test_folders(tmp_path):

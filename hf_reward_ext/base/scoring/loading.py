@@ -1,12 +1,17 @@
 """Loading of reward models and their tokenizers by name or folder."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from peft import PeftConfig, TaskType
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file, find_adapter_config_file
 
 from hf_reward_ext.base.saving.base_model import load_base_tokenizer
+
+_HEADS = {"score", "classifier"}  # the modules that PEFT saves whole for this task
 
 
 def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
@@ -18,7 +23,7 @@ def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
         **model_kwargs: Arguments of `from_pretrained` (`dtype`, `device_map`, ...).
 
     Raises:
-        ValueError: If it is not a reward model: a causal LM, or a model without a trained head.
+        ValueError: If it is not a reward model: a causal LM, an adapter on one, or a model without a trained head.
 
     Example:
     ```python
@@ -27,6 +32,7 @@ def load_reward_model(name: str | Path, **model_kwargs: Any) -> Any:
     """
     name = str(name)
     if not has_file(name, "config.json") and find_adapter_config_file(name) is not None:
+        _check_adapter(name, model_kwargs)
         return AutoModelForSequenceClassification.from_pretrained(name, num_labels=1, **model_kwargs)
     config = _config(name, model_kwargs)
     if not type(config).__module__.startswith("transformers."):  # a class of this library, or code from the Hub
@@ -72,6 +78,32 @@ def has_file(name: str, file: str) -> bool:
     return cached_file(name, file, _raise_exceptions_for_missing_entries=False) is not None
 
 
+def _check_adapter(name: str, model_kwargs: dict[str, Any]) -> None:
+    """Reject an adapter whose reward head would be random, which the loading info of transformers does not show."""
+    options = _hub_options(model_kwargs)
+    where = {key: options[key] for key in ("revision", "token") if key in options}
+    adapter = PeftConfig.from_pretrained(name, **where)
+    if adapter.task_type not in (TaskType.SEQ_CLS, None):
+        raise ValueError(
+            f"{name!r} must be a reward model, got an adapter of task type {str(adapter.task_type)!r}, which has no "
+            "reward head. Wrap it in a reward model and pass that object, or pass the folder of a reward model."
+        )
+    base = AutoConfig.from_pretrained(str(adapter.base_model_name_or_path), **options | {"revision": adapter.revision})
+    if any(architecture.endswith("ForSequenceClassification") for architecture in base.architectures or []):
+        return
+    file = cached_file(name, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False, **where)
+    with safe_open(file, "pt") if file else nullcontext() as weights:
+        heads = [] if weights is None else [key for key in weights.keys() if _HEADS & set(key.split("."))]
+    if not heads:
+        raise ValueError(
+            f"{name!r} must hold a whole reward model, but its adapter_model.safetensors has none of the heads "
+            f"{sorted(_HEADS)}, which would be random. Pass the folder of a trained reward model."
+        )
+
+
 def _config(name: str, model_kwargs: dict[str, Any]) -> PreTrainedConfig:
-    options = {key: model_kwargs[key] for key in ("revision", "trust_remote_code", "token") if key in model_kwargs}
-    return AutoConfig.from_pretrained(name, **options)
+    return AutoConfig.from_pretrained(name, **_hub_options(model_kwargs))
+
+
+def _hub_options(model_kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {key: model_kwargs[key] for key in ("revision", "trust_remote_code", "token") if key in model_kwargs}

@@ -16,6 +16,7 @@ from transformers import (
 
 from hf_reward_ext import ELHSRModel, TextScorer
 from hf_reward_ext.base.scoring.scorer import as_scorer
+from hf_reward_ext.rewards import ModelReward
 
 SMALL = dict(vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
 
@@ -77,3 +78,35 @@ def test_a_head_without_a_tokenizer_has_that_of_its_policy(tmp_path):
 def test_half_precision_and_other_arguments_reach_the_model(tmp_path):
     scorer = TextScorer.from_pretrained(saved(classifier(), tmp_path), batch_size=2, dtype=torch.bfloat16)
     assert scorer.model.dtype == torch.bfloat16 and scorer.batch_size == 2
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory):
+    """Folder with an adapter of each task type on a causal LM, saved as PEFT saves it."""
+    folder = tmp_path_factory.mktemp("adapters")
+    base = saved(tiny_causal_lm(), folder / "base")
+    for task, loader in {"CAUSAL_LM": AutoModelForCausalLM, "SEQ_CLS": AutoModelForSequenceClassification}.items():
+        lora = LoraConfig(task_type=task, target_modules=["q_proj"], r=2)
+        kwargs = {"num_labels": 1} if task == "SEQ_CLS" else {}
+        saved(get_peft_model(loader.from_pretrained(base, **kwargs), lora), folder / task)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    saved(get_peft_model(model, LoraConfig(target_modules=["q_proj"], r=2)), folder / "untyped")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("CAUSAL_LM", "got an adapter of task type 'CAUSAL_LM', which has no reward head. Wrap it"),
+        ("untyped", "has none of the heads .*which would be random"),
+    ],
+)
+@pytest.mark.parametrize("load", [as_scorer, TextScorer.from_pretrained, ModelReward])
+def test_an_adapter_without_a_head_is_refused(kind, message, load, adapters):
+    with pytest.raises(ValueError, match=message):
+        load(str(adapters / kind))
+
+
+def test_an_adapter_with_its_head_scores_the_same_each_time(adapters):
+    rewards = [as_scorer(str(adapters / "SEQ_CLS"))(["w1 w2"], [" w3"])[0] for _ in range(2)]
+    assert rewards[0] == rewards[1]
