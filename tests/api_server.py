@@ -1,6 +1,7 @@
 """A server on loopback that speaks the OpenAI-compatible API, with faults on request."""
 
 import json
+import math
 import threading
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,6 +117,14 @@ def _without(answer, name):
     return {**answer, "choices": [{key: one[key] for key in one if key not in name} for one in answer["choices"]]}
 
 
+def _each(change):
+    return _changed(lambda answer: {**answer, "choices": [change(one) for one in answer["choices"]]})
+
+
+def _with_text(choice, text):
+    return {**choice, "text": text} if "text" in choice else {**choice, "message": {"content": text}}
+
+
 def _drop(server, handler, status, answer):
     handler.close_connection = True
 
@@ -136,7 +145,7 @@ def _hang(server, handler, status, answer):
 FAULTS = {
     **{f"status {code}": _status(code) for code in (408, 425, 500, 502, 503, 504)},
     "status 429": _status(429, [("Retry-After", "0")]),
-    "unreadable delay": _status(429, [("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT")]),
+    "unreadable delay": _status(429, [("Retry-After", "soon")]),
     "dropped connection": _drop,
     "connection cut in the answer": _cut,
     "truncated JSON": lambda server, handler, status, answer: send(server, handler, status, answer, cut=9),
@@ -154,6 +163,11 @@ FAULTS = {
     "broken log-probabilities": _changed(
         lambda answer: {**answer, "choices": [{**one, "logprobs": {"content": 3, "token_logprobs": 3}}
                                               for one in answer["choices"]]}
+    ),
+    "choices of mixed indices": _each(lambda one: {**one, "index": one["index"] or None}),
+    "choices of half a letter": _each(lambda one: _with_text(one, "\ud800")),
+    "log-probabilities that are none": _each(
+        lambda one: {**one, "logprobs": {"content": [{"logprob": math.nan}], "token_logprobs": [math.nan]}}
     ),
     "no answer in time": _hang,
     "redirect": lambda server, handler, status, answer: send(

@@ -165,6 +165,10 @@ class EngineBestOfN:
                 "those out; an engine has no others."
             )
         options = BestOfNOptions().updated({name: settings[name] for name in _OPTIONS & settings.keys()})
+        if not isinstance(settings.get("return_full_text", True), bool):
+            raise TypeError(
+                f"`return_full_text` must be True or False, got {settings['return_full_text']!r}. Pass one of them."
+            )
         if options.prune is not None:
             raise ValueError(
                 "`prune` was given, but an engine returns finished candidates. Leave it out, or use `BestOfNPipeline`."
@@ -183,7 +187,7 @@ class EngineBestOfN:
         drawn = {name: settings[name] for name in _SAMPLING & settings.keys() if settings[name] is not None}
         sampling = Sampling(**drawn, seed=options.seed or 0)
         sampling.check_variety(options.most_candidates)
-        return options, sampling, bool(settings.get("return_full_text", True))
+        return options, sampling, settings.get("return_full_text", True)
 
     def _scoring(self, prompt: Prompt) -> CandidateScores:
         name = next(

@@ -83,10 +83,11 @@ def run(options: ServeOptions) -> None:
     from hf_reward_ext.cli.models import check_name, load_scorer
     from hf_reward_ext.cli.options import is_url
     from hf_reward_ext.serving import Limits, RewardServer
-    from hf_reward_ext.serving.server import check_address
+    from hf_reward_ext.serving.server import check_address, check_free
 
     name = str(options.scorer)
     check_address(options.host)
+    check_free(options.host, options.port)
     if not is_url(name):
         check_name(name, "--scorer", functions=True)
     check_memory(options)

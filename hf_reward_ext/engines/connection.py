@@ -8,6 +8,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -74,7 +76,7 @@ class Connection:
         self.timeout = timeout
         self.retries = retries
         self.retry_delay = retry_delay
-        self._api_key = api_key if api_key is not None else os.environ.get(API_KEY)
+        self._api_key = check_key(api_key)
 
     def run(self, work: Callable[["Session"], Awaitable[Answer]]) -> Answer:
         """
@@ -127,16 +129,17 @@ class Session:
                 answer of another form.
 
         Raises:
+            TypeError, ValueError: If the request has other values than those of JSON.
             RefusedError: If the server refuses the request.
             RuntimeError: If all attempts fail.
         """
-        url = self.connection.url + path
+        url, data = self.connection.url + path, _as_json(body)
         fault, delay = "", 0.0
         for attempt in range(self.connection.retries + 1):
             if attempt:
                 await asyncio.sleep(max(delay, random.uniform(0, self._longest_delay(attempt))))
             async with self._free:
-                status, text, delay, fault = await self._send(url, body)
+                status, text, delay, fault = await self._send(url, data)
             if fault:
                 continue
             if status >= 300:
@@ -155,11 +158,11 @@ class Session:
             "the server; a run with an output file resumes."
         )
 
-    async def _send(self, url: str, body: dict[str, Any]) -> tuple[int, str, float, str]:
+    async def _send(self, url: str, data: bytes) -> tuple[int, str, float, str]:
         """Return status, text, requested delay, and the fault if the request can be repeated."""
         httpx2 = _import_httpx2()
         try:
-            response = await self._client.post(url, json=body)
+            response = await self._client.post(url, content=data, headers={"Content-Type": "application/json"})
         except httpx2.TransportError as error:
             return 0, "", 0.0, f"{type(error).__name__} {error}".strip()
         except httpx2.DecodingError as error:
@@ -177,13 +180,41 @@ def check_url(url: str) -> str:
     """Return an HTTP address without a slash at its end; raise an error for anything else."""
     if not isinstance(url, str):
         raise TypeError(f"`url` must be text, got a `{type(url).__name__}`. Pass an address.")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
+    try:
+        parts = urlsplit(url)
+        is_known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        is_known = False
+    if not is_known or any(mark in url for mark in "@?#") or not url.isprintable() or " " in url:
         raise ValueError(
             f"`url` must be an address such as 'http://127.0.0.1:8000/v1', got {url!r}. Pass one without user, query "
             "and fragment."
         )
     return url.rstrip("/")
+
+
+def check_key(api_key: str | None) -> str | None:
+    """
+    Return the key of a server.
+
+    Args:
+        api_key (`str`, *optional*): Key. Default: the environment variable `HF_REWARD_EXT_API_KEY`, if it is not empty.
+
+    Raises:
+        TypeError: If it is not text.
+        ValueError: If it is empty, or a header cannot hold it; the message does not show it.
+    """
+    api_key = os.environ.get(API_KEY) or None if api_key is None else api_key
+    if api_key is not None and not isinstance(api_key, str):
+        raise TypeError(f"`api_key` must be text, got a `{type(api_key).__name__}`. Pass the key.")
+    if api_key is not None and not (
+        api_key and api_key.isascii() and api_key.isprintable() and api_key == api_key.strip()
+    ):
+        raise ValueError(
+            f"`api_key` (or {API_KEY}) must be printable ASCII text without spaces around it, got other text of "
+            f"{len(api_key)} characters. Correct it."
+        )
+    return api_key
 
 
 def _import_httpx2() -> Any:
@@ -216,6 +247,17 @@ async def _as_coroutine(work: Awaitable[Answer]) -> Answer:
     return await work
 
 
+def _as_json(body: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"The prompts, completions and columns of a request must be JSON values, got others: {error}. Convert "
+            "them to text, finite numbers, lists and dictionaries."
+        ) from error
+
+
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
@@ -224,8 +266,17 @@ def _parse(text: str) -> Any:
 
 
 def _requested_delay(headers: Any) -> float:
+    """Return the seconds of `Retry-After`, a number or a date; 0 if it is neither."""
     value = headers.get("retry-after", "")
-    return min(float(value), _LONGEST_DELAY) if value.isdigit() else 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return 0.0
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp()
+    return max(0.0, min(seconds, _LONGEST_DELAY)) if seconds == seconds else 0.0
 
 
 def _shorten(text: str) -> str:

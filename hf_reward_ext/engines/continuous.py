@@ -11,7 +11,7 @@ from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling, derive_seed
 from hf_reward_ext.engines.local import generation_settings
-from hf_reward_ext.engines.prompt_ids import encode_prompt
+from hf_reward_ext.engines.prompt_ids import check_prompts, encode_prompt
 
 _PAGE = 32
 # Settings of a generation config that are replaced here, or change no token.
@@ -85,6 +85,7 @@ class ContinuousBatchingGenerator:
             RuntimeError: If `generate_batch` fails for a row.
         """
         sampling.check_variety(num_candidates)
+        check_prompts(prompts)
         if self.log_probabilities and (sampling.temperature, sampling.top_p, sampling.top_k) != (1.0, None, None):
             raise ValueError(
                 "`log_probabilities` must come with temperature 1 and without top-p and top-k, because "

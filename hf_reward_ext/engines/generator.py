@@ -130,6 +130,14 @@ def derive_seed(seed: int, prompt: Prompt, number: int) -> int:
 
     Returns:
         `int` below 2**31, which every server accepts.
+
+    Raises:
+        TypeError: If messages have other values than those of JSON.
     """
-    text = json.dumps([seed, number, prompt], sort_keys=True, ensure_ascii=True)
+    try:
+        text = json.dumps([seed, number, prompt], sort_keys=True, ensure_ascii=True)
+    except TypeError as error:
+        raise TypeError(
+            f"A prompt must be text, or messages of JSON values, got others: {error}. Convert them to text."
+        ) from error
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

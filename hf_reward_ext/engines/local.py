@@ -14,7 +14,7 @@ from hf_reward_ext.base.options import check_count
 from hf_reward_ext.base.saving.fingerprint import fingerprint_weights
 from hf_reward_ext.base.training.token_rewards import gather_step_logps
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling
-from hf_reward_ext.engines.prompt_ids import encode_prompt
+from hf_reward_ext.engines.prompt_ids import check_prompts, encode_prompt
 
 
 class TransformersGenerator:
@@ -54,6 +54,7 @@ class TransformersGenerator:
     ) -> list[list[Generated]]:
         """Write candidates of every prompt, see [`Generator`]."""
         sampling.check_variety(num_candidates)
+        check_prompts(prompts)
         groups: list[list[Generated]] = []
         for start in range(0, len(prompts), self.batch_size):
             groups += self._generate(prompts[start : start + self.batch_size], num_candidates, sampling, first)

@@ -54,6 +54,8 @@ class RemoteReward:
         check_choice("unavailable", unavailable, ("raise", "none"))
         if isinstance(columns, str):
             raise TypeError(f"`columns` must be a list of names, got {columns!r}. Pass [{columns!r}].")
+        if not isinstance(columns, Collection) or not all(isinstance(name, str) for name in columns):
+            raise TypeError(f"`columns` must be a list of names, got {columns!r}. Pass names of columns of the data.")
         self.connection = Connection(
             url, api_key=api_key, concurrency=concurrency, timeout=timeout, retries=retries, retry_delay=retry_delay
         )
@@ -73,13 +75,21 @@ class RemoteReward:
             `list` of `float` or `None`.
 
         Raises:
-            TypeError: If a column is missing.
+            TypeError: If a column is missing, or has values that JSON does not have.
+            ValueError: If a column has not one value for each completion.
             RuntimeError: If the server refuses a request, or does not answer.
         """
         missing = [name for name in self.columns if name not in columns]
         if missing:
             raise TypeError(f"The data must have the columns {self.columns}, got none of {missing}. Add them.")
-        rows = list(zip(prompts, completions, *(columns[name] for name in self.columns), strict=True))
+        sent = {"prompts": prompts, "completions": completions, **{name: columns[name] for name in self.columns}}
+        lengths = {name: len(values) if not isinstance(values, str) else "text" for name, values in sent.items()}
+        if len(set(lengths.values())) > 1 or "text" in lengths.values():
+            raise ValueError(
+                f"Prompts, completions and columns must be lists with one value for each completion, got {lengths}. "
+                "Repeat the shorter ones."
+            )
+        rows = list(zip(*sent.values(), strict=True))
         parts = [rows[start : start + self.rows_per_request] for start in range(0, len(rows), self.rows_per_request)]
 
         async def ask(session: Session) -> list[Rewards]:
@@ -105,6 +115,8 @@ class RemoteReward:
 def _read(answer: Any, prompts: list) -> Rewards:
     try:
         found = {one["index"]: one["reward"] for one in answer["data"]}
+        if len(answer["data"]) != len(prompts):
+            raise ValueError(f"{len(answer['data'])} rewards of {len(prompts)} rows")
         return check_rewards([found[index] for index in range(len(prompts))], prompts, "remote_reward")
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenAnswerError(f"an answer of another form: {type(error).__name__} {error}") from error

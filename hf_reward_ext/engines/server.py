@@ -1,5 +1,6 @@
 """Generator that asks a server with the OpenAI-compatible API, such as vLLM, SGLang or `transformers serve`."""
 
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 from hf_reward_ext.base.scoring.conversation import starts_answer
 from hf_reward_ext.engines.connection import BrokenAnswerError, Connection, RefusedError, Session, gather
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling, derive_seed
+from hf_reward_ext.engines.prompt_ids import check_prompts
 
 # Fields of a request that a candidate can do without.
 _OPTIONAL = ("n", "logprobs", "return_token_ids")
@@ -75,10 +77,12 @@ class ServerGenerator:
         Write candidates of every prompt, see [`Generator`].
 
         Raises:
-            ValueError: If a chat ends with the beginning of an answer, which the API cannot continue.
+            TypeError, ValueError: If a prompt is neither text nor messages, or a chat ends with the beginning of an
+                answer, which the API cannot continue.
             RuntimeError: If the server refuses a request, with its answer, or does not answer it.
         """
         sampling.check_variety(num_candidates)
+        check_prompts(prompts)
         for index, prompt in enumerate(prompts):
             if starts_answer(prompt):
                 raise ValueError(
@@ -150,9 +154,14 @@ def _read(answer: Any, is_text: bool, most: int) -> list[Generated]:
     if not isinstance(choices, list) or len(choices) not in (1, most):  # one choice: the server ignores `n`
         found = len(choices) if isinstance(choices, list) else "no list of"
         raise BrokenAnswerError(f"an answer with {found} choices of {most}")
-    choices = sorted(choices, key=lambda one: one.get("index", 0) if isinstance(one, dict) else 0)
+    indices = [one.get("index", 0) if isinstance(one, dict) else 0 for one in choices]
+    if not all(isinstance(index, int) for index in indices):
+        raise BrokenAnswerError(f"choices whose indices are {indices}")
+    choices = [choices[place] for place in sorted(range(len(choices)), key=indices.__getitem__)]
     usage = answer.get("usage") or {}
     total = usage.get("completion_tokens") if len(choices) == 1 and isinstance(usage, dict) else None
+    if total is not None and not _is_count(total):
+        raise BrokenAnswerError(f"{total!r} tokens")
     return [_read_choice(one, is_text, total) for one in choices]
 
 
@@ -162,13 +171,33 @@ def _read_choice(choice: Any, is_text: bool, total: int | None) -> Generated:
         text = choice["text"] if is_text else choice["message"]["content"]
         scored = choice.get("logprobs") or {}
         found = scored.get("token_logprobs") if is_text else [one["logprob"] for one in scored.get("content") or ()]
-        log_probabilities = [float(one) for one in found] if found else None
-        token_ids = [int(one) for one in choice["token_ids"]] if choice.get("token_ids") else None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        log_probabilities = list(found) if found else None
+        token_ids = list(choice["token_ids"]) if choice.get("token_ids") else None
+    except (AttributeError, KeyError, TypeError) as error:
         raise BrokenAnswerError(f"a choice of another form: {type(error).__name__} {error}") from error
     if reason not in _WHOLE:
         raise BrokenAnswerError(f"a choice that ended with {reason!r}")
-    if text is not None and not isinstance(text, str):
+    if text is not None and not _is_text(text):
         raise BrokenAnswerError("a choice whose text is not text")
+    if not all(map(_is_log_probability, log_probabilities or ())):
+        raise BrokenAnswerError("a choice whose log-probabilities are not finite numbers of at most 0")
+    if not all(map(_is_count, token_ids or ())):
+        raise BrokenAnswerError("a choice whose token ids are not integers of at least 0")
+    if token_ids and log_probabilities and len(token_ids) != len(log_probabilities):
+        raise BrokenAnswerError(f"{len(log_probabilities)} log-probabilities of {len(token_ids)} tokens")
     count = next((len(one) for one in (token_ids, log_probabilities) if one is not None), total)
     return Generated(text or "", count, token_ids, log_probabilities)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_log_probability(value: Any) -> bool:
+    # Rounding puts the most probable tokens slightly above 0.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value < 1e-2
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)

@@ -5,7 +5,7 @@ from typing import Any
 
 from hf_reward_ext.base.options import check_count
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling, derive_seed
-from hf_reward_ext.engines.prompt_ids import encode_prompt
+from hf_reward_ext.engines.prompt_ids import check_prompts, encode_prompt
 
 _WHOLE = ("stop", "length")
 
@@ -100,6 +100,7 @@ class VllmGenerator:
             RuntimeError: If the engine does not finish a candidate.
         """
         sampling.check_variety(num_candidates)
+        check_prompts(prompts)
         encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
         self._check_room(encoded, sampling.max_new_tokens)
         if not encoded:

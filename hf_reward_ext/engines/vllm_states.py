@@ -12,7 +12,7 @@ from torch import Tensor
 from hf_reward_ext.base.lm.final_norm import load_final_norm
 from hf_reward_ext.base.options import check_choice
 from hf_reward_ext.engines.generator import Generated, Prompt, Sampling
-from hf_reward_ext.engines.prompt_ids import encode_prompt
+from hf_reward_ext.engines.prompt_ids import check_prompts, encode_prompt
 from hf_reward_ext.engines.vllm import VllmGenerator, extracted_layers, import_vllm
 
 Read = TypeVar("Read")
@@ -169,6 +169,7 @@ class VllmStateGenerator(VllmGenerator):
             ValueError, RuntimeError: As for [`VllmGenerator`].
         """
         sampling.check_variety(num_candidates)
+        check_prompts(prompts)
         encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
         self._check_room(encoded, sampling.max_new_tokens + _SPARE)
         if not encoded:

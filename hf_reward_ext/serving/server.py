@@ -1,16 +1,16 @@
 """A reward server in this process."""
 
-import os
 import socket
 import threading
 from typing import Any, Self
 
-from hf_reward_ext.base.options import check_number
+from hf_reward_ext.base.options import Count, check_number
 from hf_reward_ext.base.scoring.scorer import as_single_scorer
-from hf_reward_ext.engines.connection import API_KEY, is_loopback
+from hf_reward_ext.engines.connection import API_KEY, check_key, is_loopback
 from hf_reward_ext.serving.limits import Limits
 
 _SHUTDOWN_SECONDS = 30
+_PORT = Count(least=0, most=65535)
 
 
 class RewardServer:
@@ -67,6 +67,7 @@ class RewardServer:
     ):
         if missing_reward is not None:
             check_number("missing_reward", missing_reward)
+        _PORT.check("port", port)
         api_key = check_address(host, api_key)
         try:
             import uvicorn
@@ -115,15 +116,23 @@ def check_address(host: str, api_key: str | None = None) -> str | None:
         api_key (`str`, *optional*): Key of the server. Default: that of the environment.
 
     Raises:
+        TypeError: If one is not text.
         ValueError: If others can reach the address, and there is no key.
     """
-    api_key = api_key if api_key is not None else os.environ.get(API_KEY) or None
+    if not isinstance(host, str):
+        raise TypeError(f"`host` must be text, got a `{type(host).__name__}`. Pass an address such as '127.0.0.1'.")
+    api_key = check_key(api_key)
     if api_key is None and not is_loopback(host):
         raise ValueError(
             f"`host` must be a loopback address such as '127.0.0.1' unless there is a key, got {host!r}. Set "
             f"{API_KEY}, or leave `host` out."
         )
     return api_key
+
+
+def check_free(host: str, port: int) -> None:
+    """Raise `OSError` if a server cannot listen at an address, before a model is loaded for it."""
+    _bind(host, port).close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

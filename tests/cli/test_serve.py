@@ -2,6 +2,7 @@
 
 import json
 import queue
+import socket
 import threading
 
 import pytest
@@ -82,8 +83,15 @@ def test_options_that_do_not_go_together(message, options, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--scorer", "missing", "--port", str(port)]) == 1
+    assert f"must listen at 127.0.0.1:{port}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("message", "options"), [
-    ("no folder of that name", "--scorer missing"),
+    ("no folder of that name", "--scorer missing --port 0"),
     ("`host` must be a loopback address", "--scorer missing --host 0.0.0.0"),
 ])  # fmt: skip
 def test_mistakes_before_a_model_is_loaded(message, options, capsys):

@@ -1,6 +1,7 @@
 """Rewards of a server, wherever rewards of this process can be."""
 
 import json
+import math
 
 import pytest
 from datasets import Dataset
@@ -77,6 +78,7 @@ def test_a_fault_that_passes_changes_nothing(fault):
 
 @pytest.mark.parametrize("wrong", [
     {}, {"data": []}, {"data": [{"index": 0}]}, {"data": [{"index": 1, "reward": 1.0}]}, {"data": 3}, [],
+    {"data": [{"index": 0, "reward": 1.0}] * 2},
     {"data": [{"index": 0, "reward": "high"}]}, {"data": [{"index": 0, "reward": [1]}]},
 ], ids=json.dumps)  # fmt: skip
 def test_an_answer_of_another_form_is_no_reward(wrong):
@@ -86,6 +88,19 @@ def test_an_answer_of_another_form_is_no_reward(wrong):
 
     with Wrong() as server, pytest.raises(RuntimeError, match="2 attempts failed, .*another form"):
         RemoteReward(server.url, retries=1, retry_delay=0.0)(["a"], ["b"])
+
+
+@pytest.mark.parametrize(("prompts", "column", "error", "message"), [
+    (["a", "b"], [1, 2], ValueError, "one value for each completion, got {'prompts': 2, 'completions': 1, 'x': 2}"),
+    (["a"], [1, 2], ValueError, "'x': 2}"),
+    (["a"], "b", ValueError, "'x': 'text'}"),
+    (["a"], [math.nan], ValueError, "must be JSON values, got others"),
+    (["a"], [object()], TypeError, "must be JSON values, got others: Object of type object"),
+    (["\ud800"], [1], ValueError, "must be JSON values, got others"),
+])  # fmt: skip
+def test_what_cannot_be_sent_is_refused(prompts, column, error, message):
+    with pytest.raises(error, match=message):
+        RemoteReward("http://127.0.0.1:1", columns=["x"], unavailable="none", retries=0)(prompts, ["c"], x=column)
 
 
 def test_a_server_that_is_gone_is_an_error_or_no_reward():
@@ -138,6 +153,9 @@ def test_a_step_of_grpo(server, tmp_path):
     (ValueError, "rows_per_request", dict(rows_per_request=0)),
     (ValueError, "unavailable", dict(unavailable="zero")),
     (TypeError, "columns", dict(columns="answer")),
+    (TypeError, "columns", dict(columns=None)),
+    (TypeError, "columns", dict(columns=[1])),
+    (ValueError, "api_key", dict(api_key="a ")),
     (ValueError, "retries", dict(retries=-1)),
 ])  # fmt: skip
 def test_wrong_arguments(error, named, kwargs):

@@ -2,11 +2,13 @@
 
 import asyncio
 import math
+from datetime import date
 
 import pytest
 from api_server import FAULTS, ApiServer, words
 
 from hf_reward_ext.engines import Generator, Sampling, ServerGenerator
+from hf_reward_ext.engines.connection import _requested_delay
 from hf_reward_ext.engines.generator import derive_seed
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -14,6 +16,14 @@ pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 TEXT = ["w3 w4", "w5"]
 CHATS = [[{"role": "user", "content": text}] for text in TEXT]
 BOTH = pytest.mark.parametrize("prompts", [TEXT, CHATS], ids=["text", "chat"])
+UNSENDABLE = [
+    ("w3", TypeError, "`prompts` must be a list of prompts, got text"),
+    (["w3", None], ValueError, r"`prompts\[1\]` must be text or a list of messages"),
+    (["\ud800"], ValueError, r"`prompts\[0\]` must be text that UTF-8 can hold"),
+    ([[{"role": "user", "content": [{"type": "image"}]}]], ValueError, "must hold text parts only"),
+    ([[{**CHATS[0][0], "date": date(2026, 1, 2)}]], TypeError, "messages of JSON values.*date is not JSON"),
+    ([[{**CHATS[0][0], "number": math.nan}]], ValueError, "must be JSON values, got others"),
+]
 PASSING = [fault for fault in FAULTS if fault != "redirect"]
 SAMPLING = Sampling(max_new_tokens=8, temperature=0.7, top_p=0.9, top_k=5, seed=3)
 
@@ -171,6 +181,10 @@ def test_a_running_event_loop_as_in_a_notebook():
     (ValueError, "url", dict(url="http://user:secret@127.0.0.1")),
     (ValueError, "url", dict(url="http://127.0.0.1/v1?key=1")),
     (TypeError, "url", dict(url=None)),
+    *[(ValueError, "url", dict(url=url)) for url in
+      ("http://a:b/v1", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://[::1/v1", "http://a b/", "http://a/\n")],
+    *[(ValueError, "api_key", dict(api_key=key)) for key in ("", " a", "a\nb", "ключ")],
+    (TypeError, "api_key", dict(api_key=5)),
     (ValueError, "model", dict(model="")),
     (ValueError, "concurrency", dict(concurrency=0)),
     (TypeError, "concurrency", dict(concurrency=2.5)),
@@ -206,4 +220,15 @@ def test_what_a_server_cannot_do_is_refused_before_a_request():
             generator(server).generate([CHATS[0], begun], 1, SAMPLING)
         with pytest.raises(ValueError, match="`temperature` must be positive for 2 candidates"):
             generator(server).generate(TEXT, 2, Sampling(temperature=0))
+        for prompts, error, message in UNSENDABLE:
+            with pytest.raises(error, match=message):
+                generator(server).generate(prompts, 1, SAMPLING)
         assert not server.requests
+
+
+@pytest.mark.parametrize(("value", "seconds"), [
+    ("2", 2), ("1.5", 1.5), ("-3", 0), ("1e9", 60), ("nan", 0), ("\u00b2", 0), ("", 0), ("soon", 0),
+    ("Fri, 21 Oct 2099 07:28:00 GMT", 60), ("Fri, 21 Oct 2016 07:28:00 GMT", 0),
+])  # fmt: skip
+def test_the_delay_that_a_server_asks_for(value, seconds):
+    assert _requested_delay({"retry-after": value}) == seconds

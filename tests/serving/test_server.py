@@ -304,6 +304,22 @@ def test_others_than_loopback_need_a_key(host):
         RewardServer(lengths, host=host, port=0)
 
 
+@pytest.mark.parametrize(
+    ("error", "named", "kwargs"),
+    [
+        (ValueError, "port", dict(port=65536)),
+        (TypeError, "port", dict(port="80")),
+        (TypeError, "host", dict(host=None)),
+        (ValueError, "api_key", dict(api_key="")),
+        (ValueError, "api_key", dict(api_key="two\nlines")),
+        (TypeError, "api_key", dict(api_key=b"key")),
+    ],
+)
+def test_wrong_arguments(error, named, kwargs):
+    with pytest.raises(error, match=f"`{named}`"):
+        RewardServer(lengths, **{"port": 0, **kwargs})
+
+
 def test_a_port_that_is_taken():
     with RewardServer(lengths, port=0) as server:
         port = int(server.url.rpartition(":")[2])
