@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     weak = args.weak or f"{args.output}/language_model"
     if not args.weak:
-        train_language_model(["--output", weak, "--hidden-size", "80", "--steps", str(args.weak_steps)])
+        sizes = ["--steps", str(args.weak_steps), "--problems", str(args.num_test)]
+        train_language_model(["--output", weak, "--hidden-size", "80", *sizes])
     policy, tokenizer = load_policy()
     torch.manual_seed(0)
     found = sample(policy, tokenizer, prompts_of(arithmetic, "train", args.num_train), arithmetic, num_candidates=4)

@@ -1,5 +1,6 @@
 import ast
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -48,21 +49,50 @@ def python(code: str, *arguments: str) -> str:
     return run.stdout
 
 
-def test_importing_adds_little_to_torch_transformers_and_trl():
-    code = """
-import sys, time
+IMPORT = """
+import gc, json, socket, sys, time
+def refuse(*args, **kwargs):
+    raise RuntimeError("a socket was opened, or a model loaded")
+socket.socket.connect = socket.getaddrinfo = refuse
 import torch, transformers
+from transformers import GenerationMixin
 from trl import RewardTrainer
+transformers.PreTrainedModel.from_pretrained = refuse
+methods = ["generate", "_sample", "_beam_search", "_assisted_decoding"]
+plain = [getattr(GenerationMixin, name) for name in methods]
 before, start = set(sys.modules), time.process_time()
 import hf_reward_ext
-print(time.process_time() - start)
-print(*{name.split(".")[0] for name in set(sys.modules) - before})
-print("trl.trainer.grpo_trainer" in sys.modules)
+seconds = time.process_time() - start
+from transformers.pipelines import PIPELINE_REGISTRY
+print(json.dumps({
+    "seconds": seconds,
+    "roots": sorted({name.split(".")[0] for name in set(sys.modules) - before}),
+    "grpo": "trl.trainer.grpo_trainer" in sys.modules,
+    "same_methods": [getattr(GenerationMixin, name) for name in methods] == plain,
+    "tasks": PIPELINE_REGISTRY.get_supported_tasks(),
+    "weights": sum(tensor.numel() for tensor in gc.get_objects() if isinstance(tensor, torch.nn.Parameter)),
+}))
 """
-    seconds, roots, grpo = python(code).splitlines()
-    assert float(seconds) < 1
-    assert not {"scipy", "sklearn", "matplotlib"} & set(roots.split())
-    assert grpo == "False"
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """What there is after `import hf_reward_ext` in a process of its own, in which sockets and models are refused."""
+    return json.loads(python(IMPORT))
+
+
+def test_importing_adds_little_to_torch_transformers_and_trl(imported):
+    assert imported["seconds"] < 1
+    assert not {"scipy", "sklearn", "matplotlib"} & set(imported["roots"])
+    assert not imported["grpo"]
+
+
+def test_importing_leaves_transformers_untouched(imported):
+    assert imported["same_methods"]
+
+
+def test_importing_opens_no_socket_and_loads_no_model(imported):
+    assert "reward-bon" in imported["tasks"] and imported["weights"] == 0
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["bon"], ["generate"], ["judge"], ["evaluate"], ["demo"]])
@@ -82,23 +112,6 @@ except SystemExit as end:
 
 def test_the_package_runs_as_a_module():
     assert python("", "-m", "hf_reward_ext", "--version").strip() == hf_reward_ext.__version__
-
-
-def test_importing_opens_no_socket_and_loads_no_model():
-    code = """
-import socket
-def refuse(*args, **kwargs):
-    raise RuntimeError("a socket was opened")
-socket.socket.connect = socket.getaddrinfo = refuse
-import torch, transformers
-transformers.PreTrainedModel.from_pretrained = refuse
-import hf_reward_ext
-from transformers.pipelines import PIPELINE_REGISTRY
-assert "reward-bon" in PIPELINE_REGISTRY.get_supported_tasks()
-import gc
-print(sum(tensor.numel() for tensor in gc.get_objects() if isinstance(tensor, torch.nn.Parameter)))
-"""
-    assert python(code).strip() == "0"
 
 
 def test_only_safetensors_and_nothing_that_runs_remote_code():

@@ -28,6 +28,7 @@ def train_head(
     seed: int,
     features: str = "hidden_states",
     layers=None,
+    num_epochs: int = 40,
     **settings,
 ) -> ELHSRModel:
     """
@@ -44,7 +45,7 @@ def train_head(
             standardize=True,
             learning_rate=1e-3,
             weight_decay=1.0,
-            num_train_epochs=40,
+            num_train_epochs=num_epochs,
             per_device_train_batch_size=8,
             feature_cache="disk",
             feature_cache_dir=str(folder.parent / "features"),
@@ -108,6 +109,7 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, pool: Pool, folder
                     seed,
                     features,
                     layers if features == "hidden_states" else None,
+                    num_epochs=size.head_epochs,
                 )
                 for seed in size.seeds
             ]

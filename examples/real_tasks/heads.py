@@ -36,6 +36,7 @@ def compare(policy, tokenizer, pool: Pool, folder: Path, size: Size) -> dict:
                     place,
                     seed,
                     layers=layers_of(policy),
+                    num_epochs=size.head_epochs,
                     **settings,
                 )
                 cache = cache or features_of(policy, head, groups, folder / "features")

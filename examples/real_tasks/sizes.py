@@ -23,6 +23,7 @@ class Size:
         num_searched (`int`): Number of test problems of the look-ahead.
         num_guided (`int`): Number of guided samples per test problem.
         seeds (`tuple[int]`): Seeds of training.
+        head_epochs (`int`): Number of epochs of the heads.
     """
 
     num_train: int = 500
@@ -36,11 +37,12 @@ class Size:
     num_searched: int = 48
     num_guided: int = 2
     seeds: tuple[int, ...] = (0, 1, 2)
+    head_epochs: int = 40
 
 
 SMALL = Size(
     num_train=8, num_validation=3, num_test=3, num_samples=4, num_candidates=4, num_labels=(8, 16), num_pairs=6,
-    num_test_pairs=6, num_searched=2, num_guided=2, seeds=(0, 1),
+    num_test_pairs=6, num_searched=2, num_guided=2, seeds=(0, 1), head_epochs=2,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
 def test_two_processes_see_the_same_and_what_one_sees(tmp_path):
-    first, second = launch(SCRIPT, tmp_path)
+    first, second = launch(SCRIPT, tmp_path, with_accelerate=True)
     assert first["processes"] == 2
     ours = [name for name in first["before"] if "bon" in name or "guided" in name]
     assert len(ours) == 10

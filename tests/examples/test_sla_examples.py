@@ -56,7 +56,20 @@ def test_the_benchmark_of_costs_counts_what_the_formula_says(capsys):
 
 def test_the_benchmark_of_quality_compares_every_way(tmp_path, capsys):
     importlib.import_module("sla_quality").main(
-        ["--output", str(tmp_path), "--num-train", "24", "--num-test", "8", "--epochs", "1", "--split", "dev"]
+        [
+            "--output",
+            str(tmp_path),
+            "--num-train",
+            "24",
+            "--num-test",
+            "4",
+            "--epochs",
+            "1",
+            "--split",
+            "dev",
+            "--temperatures",
+            "0.8",
+        ]
     )
     records = json.loads((tmp_path / "sla_quality.json").read_text())
     assert {"greedy", "search (2, 1, 7), fork above 0.5 nats", "DPO, search depth 7"} <= set(records["ways"])

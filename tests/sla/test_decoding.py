@@ -59,7 +59,7 @@ def test_both_front_ends_equal_brute_force_on_a_thousand_cases():
     shapes = set()
     while cases < 1000:
         rt = tiny_transformer(cases)
-        lengths = [rng.randint(1, 6) for _ in range(rng.randint(1, 8))]
+        lengths = [rng.randint(1, 6) for _ in range(rng.randint(1, 16))]
         input_ids, attention_mask = ragged_prompts(lengths, seed=cases)
         eos = rng.sample(range(1, VOCABULARY), rng.randint(1, 2))
         max_new = rng.randint(1, 14)
