@@ -8,14 +8,13 @@ from numbers import Real
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
-from transformers.generation.configuration_utils import GenerationMode
 
-from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, forward_parameters, take_cache
+from hf_reward_ext.base.lm.decoding_loop import check_loop_call, check_plain_decoding, loop_output
+from hf_reward_ext.base.lm.forward import CACHE_NAMES, forward_parameters, take_cache
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, install_generate_hook
-from hf_reward_ext.base.lm.tokens import pad_token_id, token_ids
+from hf_reward_ext.base.lm.tokens import token_ids
 from hf_reward_ext.base.options import check_callable, check_count, check_number
 from hf_reward_ext.best_of_n.blocks import Block, BlockWriter, Row, read_rows
 from hf_reward_ext.genarm.causal_lms import check_causal_lm
@@ -44,12 +43,7 @@ class DraftBlocksOutput(GenerateDecoderOnlyOutput):
     num_target_tokens: int | None = None
 
 
-_NOT_PASSED = {
-    "streamer": "Leave it out",
-    "assistant_model": "Pass the drafter to `DraftBlocks`",
-    **dict.fromkeys(CACHE_NAMES, "Leave it out: every call reads its prompts"),
-}
-_NOT_RETURNED = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+_LOOP = "`DraftBlocks`"
 
 
 class DraftBlocks:
@@ -134,22 +128,7 @@ class DraftBlocks:
 
     def check_generate_call(self, call: GenerateCall) -> None:
         """Reject arguments that `generate` does not pass to the loop, or the loop does not return."""
-        for name, remedy in _NOT_PASSED.items():
-            if call.arguments.get(name) is not None:
-                raise ValueError(f"`{name}=` must not be given with `DraftBlocks`, got one. {remedy}.")
-        if call.arguments.get("use_cache") is False:  # of the call; a checkpoint's value is ignored
-            raise ValueError("`use_cache` must not be False with `DraftBlocks`, which reads with caches. Leave it out.")
-        if call.config.cache_implementation not in (None, "dynamic"):
-            raise ValueError(
-                f"`cache_implementation` must be None or 'dynamic' with `DraftBlocks`, got "
-                f"{call.config.cache_implementation!r}. Leave it out."
-            )
-        asked = [name for name in _NOT_RETURNED if getattr(call.config, name)]
-        if asked:
-            raise ValueError(
-                f"{', '.join(f'`{name}`' for name in asked)} must be False with `DraftBlocks`, which returns tokens. "
-                "Leave it out."
-            )
+        check_loop_call(call, _LOOP, {"assistant_model": "Pass the drafter to `DraftBlocks`"})
 
     def __call__(
         self,
@@ -162,12 +141,8 @@ class DraftBlocks:
     ):
         """Run the loop; called by `generate`."""
         check_causal_lm(model, "The policy")
-        mode, do_sample = generation_config.get_generation_mode(), bool(generation_config.do_sample)
-        if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
-            raise ValueError(
-                f"`generate` must sample or decode greedily with `DraftBlocks`, got settings of "
-                f"{mode.value.replace('_', ' ')}. Leave them out."
-            )
+        check_plain_decoding(generation_config, _LOOP)
+        do_sample = bool(generation_config.do_sample)
         if not do_sample and (self.num_candidates > 1 or self.tilted):
             raise ValueError(
                 "`do_sample` must be True with several candidates or `tilted=True`, got False: candidates would be "
@@ -186,17 +161,14 @@ class DraftBlocks:
             for place, block in zip(live, blocks, strict=True):
                 rows[place] = rows[place].followed_by(block.tokens)
             live = [place for place, block in zip(live, blocks, strict=True) if not block.ends_row]
-        pad = pad_token_id(generation_config) or 0
-        sequences = pad_sequence([row.shown for row in rows], batch_first=True, padding_value=pad)
-        if not generation_config.return_dict_in_generate:
-            return sequences
-        return DraftBlocksOutput(
-            sequences=sequences,  # pyright: ignore[reportArgumentType]
+        return loop_output(
+            [row.shown for row in rows],
+            generation_config,
+            DraftBlocksOutput,
             num_blocks=found.blocks,
             num_accepted=found.accepted,
             num_draft_tokens=found.draft_tokens,
             num_target_tokens=found.target_tokens,
-            **cache_field(DraftBlocksOutput, None),  # pyright: ignore[reportArgumentType]
         )
 
     def _next_blocks(self, rows: list[Row], draft: BlockWriter, policy: BlockWriter, found: "_Counts") -> list[Block]:

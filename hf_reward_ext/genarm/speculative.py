@@ -5,15 +5,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
-from transformers.generation.configuration_utils import GenerationMode
 
 from hf_reward_ext.base.lm.cache import can_select_rows, new_cache
-from hf_reward_ext.base.lm.forward import CACHE_NAMES, cache_field, positions_of, take_cache
+from hf_reward_ext.base.lm.decoding_loop import check_loop_call, check_plain_decoding, loop_output
+from hf_reward_ext.base.lm.forward import positions_of, take_cache
 from hf_reward_ext.base.lm.generate_hook import GenerateCall, checks_generate_call
-from hf_reward_ext.base.lm.tokens import pad_token_id
 from hf_reward_ext.base.options import check_count
 from hf_reward_ext.genarm.causal_lms import check_causal_lm
 from hf_reward_ext.genarm.draft_decoder import DraftDecoder
@@ -38,35 +36,15 @@ class SpeculativeOutput(GenerateDecoderOnlyOutput):
     num_accepted: int | None = None
 
 
+_LOOP = "`custom_generate=speculative_generate`"
 _NOT_PASSED = {
-    "streamer": "Leave it out",
     "assistant_model": "Pass it as `drafter=`",
     "assistant_tokenizer": "Leave it out: a drafter has the tokens of the policy",
-    **dict.fromkeys(CACHE_NAMES, "Leave it out: every call reads its prompts"),
 }
-_NOT_RETURNED = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 
 
 def _check_call(call: GenerateCall) -> None:
-    """Reject what `generate` does not pass to the loop, or the loop does not return."""
-    for name, remedy in _NOT_PASSED.items():
-        if call.arguments.get(name) is not None:
-            raise ValueError(
-                f"`{name}=` must not be given with `custom_generate=speculative_generate`, got one. {remedy}."
-            )
-    if call.arguments.get("use_cache") is False:  # of the call; a checkpoint's value is ignored
-        raise ValueError("`use_cache` must not be False: drafts are read with a cache. Leave it out.")
-    if call.config.cache_implementation not in (None, "dynamic"):
-        raise ValueError(
-            f"`cache_implementation` must be None or 'dynamic', got {call.config.cache_implementation!r}: rejected "
-            "drafts are removed from the cache. Leave it out."
-        )
-    asked = [name for name in _NOT_RETURNED if getattr(call.config, name)]
-    if asked:
-        raise ValueError(
-            f"{', '.join(f'`{name}`' for name in asked)} must be False with `custom_generate=speculative_generate`, "
-            "which returns tokens. Use `trace_guidance` on its output."
-        )
+    check_loop_call(call, _LOOP, _NOT_PASSED, "Use `trace_guidance` on its output")
 
 
 @checks_generate_call(_check_call)
@@ -119,12 +97,7 @@ def speculative_generate(
     target, before, after = _target(model, logits_processor)
     check_count("num_draft_tokens", num_draft_tokens)
     drafter = _drafter(target, drafter)
-    mode = generation_config.get_generation_mode()
-    if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
-        raise ValueError(
-            f"`generate` must sample or decode greedily with `custom_generate=speculative_generate`, got settings of "
-            f"{mode.value.replace('_', ' ')}. Leave them out."
-        )
+    check_plain_decoding(generation_config, _LOOP)
     take_cache(model_kwargs)  # that of `generate` is empty, and its sliding windows cannot be cropped
     mask, positions = _mask_and_positions(input_ids, model_kwargs)
     decoder = DraftDecoder(
@@ -141,15 +114,13 @@ def speculative_generate(
     )
     while not decoder.is_finished:
         decoder.advance()
-    sequences = pad_sequence(decoder.texts, batch_first=True, padding_value=pad_token_id(generation_config) or 0)
-    if not generation_config.return_dict_in_generate:
-        return sequences
-    return SpeculativeOutput(
-        sequences=sequences,  # pyright: ignore[reportArgumentType]
+    return loop_output(
+        decoder.texts,
+        generation_config,
+        SpeculativeOutput,
         num_rounds=decoder.num_rounds,
         num_drafted=decoder.num_drafted,
         num_accepted=decoder.num_accepted,
-        **cache_field(SpeculativeOutput, None),  # pyright: ignore[reportArgumentType]
     )
 
 

@@ -7,7 +7,6 @@ from datasets import Dataset, IterableDataset
 from peft import get_peft_model
 from torch import Tensor
 
-from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.losses import bradley_terry_loss, hinge_pair_loss
@@ -103,15 +102,7 @@ class GenARMTrainer(BaseRewardTrainer):
         return model, peft_config
 
     def _prepare_dataset(self, dataset, processing_class, args: GenARMConfig, dataset_name):  # pyright: ignore
-        prepared = prepare_preference_dataset(
-            dataset,
-            processing_class,
-            max_length=args.max_length,
-            turns=args.turns,
-            num_proc=args.dataset_num_proc,
-            name=dataset_name,
-            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
-        )
+        prepared = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if isinstance(dataset, Dataset) and isinstance(prepared, Dataset):
             self.num_filtered[dataset_name] = len(dataset) - len(prepared)
         return prepared

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.datasets import columns_of
-from hf_reward_ext.base.preference.pairs import prepare_preference_dataset
 from hf_reward_ext.base.preference.step_rows import (
     STEP_COLUMNS,
     STEP_LOSS,
@@ -139,15 +138,7 @@ class SLATrainer(BaseRewardTrainer):
         if args.loss_type == STEP_LOSS:
             return self._prepare_steps(dataset, processing_class, args, dataset_name)
         _check_margin(dataset, args, dataset_name)
-        pairs = prepare_preference_dataset(
-            dataset,
-            processing_class,
-            max_length=args.max_length,
-            turns=args.turns,
-            num_proc=args.dataset_num_proc,
-            name=dataset_name,
-            chat_template_kwargs=cast(dict | None, args.chat_template_kwargs),
-        )
+        pairs = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         config = self._transformer.reward_channel.config
         if dataset_name == "train" and isinstance(pairs, Dataset):
             set_completion_start(config, pairs["prompt_ids"][:], processing_class)

@@ -1,9 +1,14 @@
-"""Conversion of training data to a dataset of plain Python values."""
+"""Conversion of training data to a dataset of plain Python values, and of its rows to token ids."""
 
-from collections.abc import Iterable
-from typing import cast
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from hf_reward_ext.base.preference.validation import naming_row
+
+logger = logging.getLogger(__name__)
 
 
 def plain_dataset(dataset, name: str) -> Dataset | IterableDataset:
@@ -46,3 +51,67 @@ def rows_to_check(dataset: Dataset | IterableDataset) -> Iterable[dict]:
 def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
     """Return the column names, taken from the first row if a stream has no schema."""
     return list(dataset.column_names or next(iter(dataset)))
+
+
+def tokenize_rows(
+    dataset: Dataset | IterableDataset,
+    tokenize: Callable[[dict], dict],
+    num_tokens: Callable[[dict], int],
+    *,
+    max_length: int | None = None,
+    num_proc: int | None = None,
+    name: str,
+    what: str = "pairs",
+    removed: list[str] | None = None,
+) -> Dataset | IterableDataset:
+    """
+    Tokenize every row, and drop rows with too many tokens.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): The data.
+        tokenize (`callable`): Function of a row that returns its new columns.
+        num_tokens (`callable`): Function of a tokenized row that returns its number of tokens.
+        max_length (`int`, *optional*): Maximum number of tokens; the number of longer rows is logged.
+        num_proc (`int`, *optional*): Number of processes for a map-style dataset.
+        name (`str`): Name of the data.
+        what (`str`, *optional*): Plural noun for the rows, for messages.
+        removed (`list[str]`, *optional*): Columns to remove.
+
+    Raises:
+        ValueError: If a row is malformed (its number is named), or no row is left.
+    """
+    processes: dict[str, Any] = {"num_proc": num_proc} if isinstance(dataset, Dataset) else {}
+    described = {**processes, "desc": f"Tokenizing {name}"} if processes else {}
+    fn_kwargs = {"tokenize": tokenize, "name": name}
+    rows = dataset.map(_tokenize_row, with_indices=True, fn_kwargs=fn_kwargs, remove_columns=removed, **described)
+    if max_length is None:
+        return rows
+    kept = rows.filter(_fits, fn_kwargs={"num_tokens": num_tokens, "max_length": max_length}, **processes)
+    if isinstance(kept, Dataset):
+        check_lengths(len(cast(Dataset, dataset)), len(kept), max_length, name, what)
+    return kept
+
+
+def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what: str = "pairs") -> None:
+    """
+    Log the number of rows that are too long.
+
+    Raises:
+        ValueError: If no row is left.
+    """
+    if num_kept == 0:
+        raise ValueError(
+            f"All {num_rows} {what} of the {name} data have more than `max_length={max_length}` tokens, so nothing is "
+            "left. Raise `max_length`."
+        )
+    if num_kept < num_rows:
+        logger.info("%d of %d %s %s have more than %d tokens.", num_rows - num_kept, num_rows, name, what, max_length)
+
+
+def _tokenize_row(row: dict, number: int, tokenize: Callable[[dict], dict], name: str) -> dict:
+    with naming_row(number, name):
+        return tokenize(row)
+
+
+def _fits(row: dict, num_tokens: Callable[[dict], int], max_length: int) -> bool:
+    return num_tokens(row) <= max_length

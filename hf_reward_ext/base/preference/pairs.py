@@ -1,24 +1,22 @@
 """Tokenization of text and chat data: prompt, completions, and masks of the tokens that count."""
 
-import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from datasets import Dataset, IterableDataset
 
 from hf_reward_ext.base.preference.chat import Span, common_prefix, encode_chat, render_chat, warn_of_other_tokens
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check, tokenize_rows
 from hf_reward_ext.base.preference.rows import PairIds, check_pairs, has_pair_ids, read_pair, read_pair_ids
 from hf_reward_ext.base.preference.validation import (
     Messages,
     is_chat,
-    naming_row,
     read_completion,
     read_prompt,
     read_template_kwargs,
 )
 
-logger = logging.getLogger(__name__)
 _SIDES = ("chosen", "rejected")
 
 
@@ -146,20 +144,12 @@ def prepare_preference_dataset(
             EOS, or no pair is left.
     """
     dataset = plain_dataset(dataset, name)
-    columns = columns_of(dataset)
-    check_pair_columns(columns, name)
+    check_pair_columns(columns_of(dataset), name)
     check_tokenizer(processing_class, turns)
-    map_kwargs = {"num_proc": num_proc, "desc": f"Tokenizing {name}"} if isinstance(dataset, Dataset) else {}
-    fn_kwargs = {"processing_class": processing_class, "turns": turns, "name": name}
-    fn_kwargs["chat_template_kwargs"] = chat_template_kwargs or {}
-    tokenized = dataset.map(_tokenize_row, with_indices=True, fn_kwargs=fn_kwargs, **map_kwargs)
-    if max_length is None:
-        return tokenized
-    map_kwargs.pop("desc", None)
-    kept = tokenized.filter(_fits, fn_kwargs={"max_length": max_length}, **map_kwargs)
-    if isinstance(kept, Dataset):
-        check_lengths(len(cast(Dataset, dataset)), len(kept), max_length, name)
-    return kept
+    tokenize = partial(
+        tokenize_preference, processing_class=processing_class, turns=turns, **(chat_template_kwargs or {})
+    )
+    return tokenize_rows(dataset, tokenize, _num_tokens, max_length=max_length, num_proc=num_proc, name=name)
 
 
 def check_preference_rows(dataset: Dataset | IterableDataset, name: str) -> None:
@@ -222,29 +212,8 @@ def check_vocabulary(ids_by_column: Mapping[str, list[int] | None], processing_c
             )
 
 
-def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what: str = "pairs") -> None:
-    """
-    Log the number of rows that are too long.
-
-    Raises:
-        ValueError: If no row is left.
-    """
-    if num_kept == 0:
-        raise ValueError(
-            f"All {num_rows} {what} of the {name} data have more than `max_length={max_length}` tokens, so nothing is "
-            "left. Raise `max_length`."
-        )
-    if num_kept < num_rows:
-        logger.info("%d of %d %s %s have more than %d tokens.", num_rows - num_kept, num_rows, name, what, max_length)
-
-
-def _tokenize_row(row: dict, number: int, processing_class, turns: str, name: str, chat_template_kwargs: dict) -> dict:
-    with naming_row(number, name):
-        return tokenize_preference(row, processing_class, turns, **chat_template_kwargs)
-
-
-def _fits(row: dict, max_length: int) -> bool:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= max_length
+def _num_tokens(row: dict) -> int:
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _split_ids(pair: PairIds, row: Mapping, processing_class, **chat_template_kwargs) -> dict[str, list[int]]:

@@ -1,8 +1,8 @@
 """Rows of responses with a label for each step: reading, checks and tokenization."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset, IterableDataset
@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check
-from hf_reward_ext.base.preference.pairs import check_lengths, check_tokenizer, tokenize_completion
+from hf_reward_ext.base.preference.pairs import tokenize_completion
 from hf_reward_ext.base.preference.rows import check_rows
 from hf_reward_ext.base.preference.step_ends import find_step_ends
 from hf_reward_ext.base.preference.validation import (
     Messages,
     is_chat,
-    naming_row,
     read_completion,
     read_prompt,
     read_template_kwargs,
@@ -95,63 +94,25 @@ def check_step_rows(dataset: Dataset | IterableDataset, name: str) -> None:
         ValueError: If columns are missing or a row is malformed; its number and column are named.
     """
     dataset = plain_dataset(dataset, name)
-    columns = columns_of(dataset)
-    if "step_ends" in columns:
+    if "step_ends" in columns_of(dataset):
         return
+    check_step_columns(columns_of(dataset), name)
+    check_rows(rows_to_check(dataset), lambda row: not read_labeled_steps(row), name)
+
+
+def check_step_columns(columns: Iterable[str], name: str) -> None:
+    """
+    Reject data without labeled steps.
+
+    Raises:
+        ValueError: If 'prompt', 'completions' or 'labels' is missing.
+    """
     missing = [column for column in _COLUMNS if column not in columns]
     if missing:
         raise ValueError(
             f"The {name} data has the columns {sorted(columns)}, but `loss_type={STEP_LOSS!r}` needs 'prompt', "
             f"'completions' (the steps) and 'labels'; {', '.join(map(repr, missing))} missing. Rename or add columns."
         )
-    check_rows(rows_to_check(dataset), lambda row: not read_labeled_steps(row), name)
-
-
-def prepare_step_dataset(
-    dataset: Dataset | IterableDataset,
-    processing_class: Any,
-    *,
-    separator: str,
-    max_length: int | None = None,
-    num_proc: int | None = None,
-    name: str = "train",
-    chat_template_kwargs: dict | None = None,
-) -> Dataset | IterableDataset:
-    """
-    Tokenize rows of labeled steps into `prompt_ids`, `completion_ids`, `step_ends` (in the completion) and `labels`.
-
-    Args:
-        dataset (`Dataset` or `IterableDataset`): Rows of [`read_labeled_steps`].
-        processing_class (`PreTrainedTokenizerBase`): Tokenizer.
-        separator (`str`): Text between steps.
-        max_length (`int`, *optional*): Maximum number of tokens of prompt and response; longer rows are dropped, and
-            their number is logged.
-        num_proc (`int`, *optional*): Number of processes for a map-style dataset.
-        name (`str`, *optional*): Name of the data, for messages.
-        chat_template_kwargs (`dict`, *optional*): Arguments of `apply_chat_template`; arguments in a row take
-            precedence.
-
-    Raises:
-        TypeError: If `dataset` is no dataset.
-        ValueError: If columns are missing, a row is malformed (its number and column are named), or no row is left.
-    """
-    dataset = plain_dataset(dataset, name)
-    columns = columns_of(dataset)
-    check_step_rows(dataset, name)
-    check_tokenizer(processing_class)
-
-    def tokenize(row: dict, number: int) -> dict:
-        with naming_row(number, name):
-            return _tokenize(read_labeled_steps(row), processing_class, separator, chat_template_kwargs or {})
-
-    map_kwargs = {"num_proc": num_proc, "desc": f"Tokenizing {name}"} if isinstance(dataset, Dataset) else {}
-    rows = dataset.map(tokenize, with_indices=True, remove_columns=columns, **map_kwargs)
-    if max_length is None:
-        return rows
-    kept = rows.filter(lambda row: len(row["prompt_ids"]) + len(row["completion_ids"]) <= max_length)
-    if isinstance(kept, Dataset):
-        check_lengths(len(cast(Dataset, dataset)), len(kept), max_length, name, what="responses")
-    return kept
 
 
 def check_step_labels(rows: Dataset) -> None:
@@ -245,7 +206,20 @@ def _read_label(value: Any, index: int) -> float:
     return float(value)
 
 
-def _tokenize(given: LabeledSteps, processing_class: Any, separator: str, chat_template_kwargs: dict) -> dict:
+def tokenize_steps(row: Mapping, processing_class: Any, separator: str, chat_template_kwargs: dict) -> dict:
+    """
+    Return `prompt_ids`, `completion_ids`, `step_ends` (in the completion) and `labels` of a row of labeled steps.
+
+    Args:
+        row (`dict`): A row of [`read_labeled_steps`].
+        processing_class (`PreTrainedTokenizerBase`): Tokenizer.
+        separator (`str`): Text between steps.
+        chat_template_kwargs (`dict`): Arguments of `apply_chat_template`; arguments in the row take precedence.
+
+    Raises:
+        ValueError: If a value is malformed; the column is named.
+    """
+    given = read_labeled_steps(row)
     kwargs = {**chat_template_kwargs, **given.template_kwargs} if is_chat(given.prompt) else {}
     steps = [*(step + separator for step in given.steps[:-1]), given.steps[-1]]
     prompt_ids, completion_ids = tokenize_completion(given.prompt, "".join(steps), processing_class, **kwargs)

@@ -1,10 +1,13 @@
 """Labels of steps in trainers: their option, and their data."""
 
+from functools import partial
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.preference.step_rows import STEP_LOSS, prepare_step_dataset
+from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, tokenize_rows
+from hf_reward_ext.base.preference.pairs import check_tokenizer
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_columns, tokenize_steps
 
 
 def check_step_separator(loss_type: str, separator: str | None) -> None:
@@ -40,14 +43,30 @@ def prepare_steps(
         name (`str`): Name of the data, for messages.
 
     Raises:
-        ValueError: See [`prepare_step_dataset`].
+        TypeError: If `dataset` is no dataset.
+        ValueError: If a row is malformed (its number and column are named), or no row is left.
     """
-    return prepare_step_dataset(
-        dataset,
-        processing_class,
+    dataset = plain_dataset(dataset, name)
+    columns = columns_of(dataset)
+    check_step_columns(columns, name)
+    check_tokenizer(processing_class)
+    tokenize = partial(
+        tokenize_steps,
+        processing_class=processing_class,
         separator=args.step_separator,
+        chat_template_kwargs=args.chat_template_kwargs or {},
+    )
+    return tokenize_rows(
+        dataset,
+        tokenize,
+        _num_tokens,
         max_length=args.max_length,
         num_proc=args.dataset_num_proc,
         name=name,
-        chat_template_kwargs=args.chat_template_kwargs,
+        what="responses",
+        removed=columns,
     )
+
+
+def _num_tokens(row: dict) -> int:
+    return len(row["prompt_ids"]) + len(row["completion_ids"])

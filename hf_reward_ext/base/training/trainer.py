@@ -13,7 +13,7 @@ from trl import RewardTrainer
 from hf_reward_ext.base.lm.causal_lm import num_embeddings, require_vocabulary
 from hf_reward_ext.base.preference.datasets import plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.pair_collator import PairCollator
-from hf_reward_ext.base.preference.pairs import check_preference_rows
+from hf_reward_ext.base.preference.pairs import check_preference_rows, prepare_preference_dataset
 from hf_reward_ext.base.saving.card import CardText, write_model_card
 from hf_reward_ext.base.training.arguments import (
     check_best_metric,
@@ -166,6 +166,18 @@ class BaseRewardTrainer(RewardTrainer):
     def _split(self, train_dataset, eval_dataset, args: Any, processing_class):
         """Return training and evaluation data; a subclass may hold out some of the former."""
         return train_dataset, eval_dataset
+
+    def _prepare_dataset(self, dataset, processing_class, args: Any, dataset_name):  # pyright: ignore
+        """Tokenize preference pairs; for a subclass that reads other rows."""
+        return prepare_preference_dataset(
+            dataset,
+            processing_class,
+            max_length=args.max_length,
+            turns=args.turns,
+            num_proc=args.dataset_num_proc,
+            name=dataset_name,
+            chat_template_kwargs=args.chat_template_kwargs,
+        )
 
     def _collator(self, args: Any, processing_class):
         return PairCollator(processing_class.pad_token_id, cast(int | None, args.pad_to_multiple_of))

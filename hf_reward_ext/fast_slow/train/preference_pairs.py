@@ -6,8 +6,7 @@ from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check
-from hf_reward_ext.base.preference.pairs import check_lengths
+from hf_reward_ext.base.preference.datasets import check_lengths, columns_of, plain_dataset, rows_to_check
 from hf_reward_ext.base.preference.rows import Pair, check_pairs, has_pair_ids, read_pair
 from hf_reward_ext.base.preference.validation import is_chat, naming_row
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
