@@ -17,7 +17,7 @@ from hf_reward_ext.demo import arithmetic
 from hf_reward_ext.demo.elhsr import prompts_of
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.demo.sampling import sample
-from hf_reward_ext.demo.train import main as train_language_model
+from hf_reward_ext.demo.train import main as train_lm
 
 
 def pairs(rollouts) -> Dataset:
@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     weak = args.weak or f"{args.output}/language_model"
     if not args.weak:
-        sizes = ["--steps", str(args.weak_steps), "--problems", str(args.num_test)]
-        train_language_model(["--output", weak, "--hidden-size", "80", *sizes])
+        train_lm(["--output", weak, "--hidden-size=80", f"--steps={args.weak_steps}", f"--problems={args.num_test}"])
     policy, tokenizer = load_policy()
     torch.manual_seed(0)
     found = sample(policy, tokenizer, prompts_of(arithmetic, "train", args.num_train), arithmetic, num_candidates=4)
@@ -57,9 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer = GenARMTrainer(load_policy(weak)[0], config, train_dataset=pairs(found), processing_class=tokenizer)
     trainer.train()
     guides = {"before": load_policy(weak)[0], "weak ARM": trainer.model.eval()}
-    print(
-        f"The guide has {guides['before'].num_parameters() / policy.num_parameters():.2f} of the policy's parameters."
-    )
+    share = guides["before"].num_parameters() / policy.num_parameters()
+    print(f"The guide has {share:.2f} of the policy's parameters.")
     prompts, alphas = prompts_of(arithmetic, "test", args.num_test), (0.0, 0.25, 0.5, 1.0)
     curves: dict = {name: [] for name in ("sharpened", *guides)}
     for alpha in alphas:

@@ -78,6 +78,7 @@ PROTOCOLS = {
     "RewardTransformerConfig.from_dict": "transformers takes back what it does not use",
     "BestOfNPipeline.preprocess": "pipelines pass the keywords of `generate` to it too; they were checked before",
     "BestOfNPipeline.postprocess": "the pipeline's own options, checked when they were given",
+    "BestOfNPipeline.check_prompts": "takes the keywords of a call, which refuses those that it does not have",
     "BestOfNPipeline.get_iterator": "pipelines pass what their `__call__` made of its keywords",
     "base.preference.tokenize_prompt": "chat templates have variables of their own",
     "base.preference.tokenize_completion": "chat templates have variables of their own",
@@ -263,7 +264,11 @@ CALLS = {
     "SharedPrefill.generate": lambda m, **u: m.prefill.generate(2, max_new_tokens=2, do_sample=True, **ENDS, **u),
     "TextScorer.from_pretrained": lambda m, **u: ours.TextScorer.from_pretrained(str(m.folder / "classifier"), **u),
     "best_of_n.DraftBlocks.__call__": lambda m, **u: m.policy.generate(
-        IDS, custom_generate=best_of_n.DraftBlocks(m.policy, len, threshold=0.5), max_new_tokens=2, **ENDS, **u
+        IDS,
+        custom_generate=best_of_n.DraftBlocks(m.policy, lambda ids, *_: len(ids), threshold=0.5),
+        max_new_tokens=2,
+        **ENDS,
+        **u,
     ),
     "best_of_n.EngineBestOfN": lambda m, **u: best_of_n.EngineBestOfN(
         engines.TransformersGenerator(m.policy, m.tokenizer), BON["reward_model"], **u
