@@ -12,21 +12,6 @@ from transformers import CONFIG_MAPPING
 _JSON = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
-def is_path(name: str) -> bool:
-    """
-    Return whether a name can only be a local path, and not `OWNER/NAME` on the Hub.
-
-    Example:
-    ```python
-    >>> is_path("./head"), is_path("Qwen/Qwen3-0.6B")
-    (True, False)
-    ```
-    """
-    path = Path(name).expanduser()
-    owner, _, rest = name.partition("/")
-    return path.exists() or path.is_absolute() or owner in ("", ".", "..", "~") or "/" in rest or Path(owner).is_dir()
-
-
 def check_model_folder(folder: str | Path, option: str) -> None:
     """
     Reject a folder whose files cannot be those of a model.

@@ -18,10 +18,11 @@ from transformers.utils import cached_file, find_adapter_config_file
 
 from hf_reward_ext.base.saving.fingerprint import fingerprint_file, fingerprint_folder
 from hf_reward_ext.base.saving.loading import check_finite, check_loaded, whole_adapter
+from hf_reward_ext.base.saving.paths import is_path
 from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
-from hf_reward_ext.cli.folders import check_model_folder, is_path
+from hf_reward_ext.cli.folders import check_model_folder
 from hf_reward_ext.cli.options import TRAINING_FREE, LoadingOptions, is_function, is_training_free, is_url
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy

@@ -8,7 +8,7 @@ from typing import Any, cast
 from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 
-from hf_reward_ext.cli.folders import is_path
+from hf_reward_ext.base.saving.paths import is_path
 
 Rows = Dataset | IterableDataset
 _KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"}

@@ -1,16 +1,18 @@
 """Command `hf-reward-ext serve`: a server of rewards."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from hf_reward_ext.base.options import Count, Number
 from hf_reward_ext.base.plugins import plugin_value
 from hf_reward_ext.cli.options import LoadingOptions, is_training_free, option
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
+logger = logging.getLogger(__name__)
 SHORT = "a server of rewards: any scorer over HTTP"
 DESCRIPTION = """\
 Serves a reward model, head, channel, judge of single responses, or function over HTTP, on loopback by default, until it
@@ -105,5 +107,15 @@ def run(options: ServeOptions) -> None:
         scorer, host=options.host, port=options.port, limits=limits, missing_reward=options.missing_reward
     )
     print(f"Serving {name} at {server.url}", file=sys.stderr, flush=True)
+    _note_form(scorer)
     with suppress(KeyboardInterrupt):
         server.run()
+
+
+def _note_form(scorer: Any) -> None:
+    """Log which requests go through the chat template of the scorer, if it has one."""
+    if getattr(scorer, "reads_messages", False):
+        logger.info(
+            "Requests with text are scored as plain text; requests with messages go through the tokenizer's chat "
+            "template."
+        )

@@ -78,6 +78,6 @@ def _check_has_models(scorer: Scorer) -> None:
     for part in scorer.parts or [scorer]:
         if not part.models:
             raise TypeError(
-                f"`reward_model` must be a model, got the function `{part.__name__}`, whose rewards may depend on more "
+                f"`reward_model` must be a model, got a function ({part.__name__}), whose rewards may depend on more "
                 "than the text. Pass the function to `reward_funcs` directly."
             )

@@ -4,6 +4,7 @@ import json
 import queue
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 from cli_files import read_rows
@@ -97,3 +98,10 @@ def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(capsys):
 def test_mistakes_before_a_model_is_loaded(message, options, capsys):
     assert main(["serve", *options.split()]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_form_of_requests_is_named(reads, caplog):
+    with caplog.at_level("INFO", "hf_reward_ext.cli.serve"):
+        serve._note_form(SimpleNamespace(reads_messages=reads))
+    assert ("Requests with text are scored as plain text" in caplog.text) == reads

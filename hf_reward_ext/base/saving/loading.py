@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import cached_file
 
+from hf_reward_ext.base.saving.paths import check_path
+
 _FILE = "model.safetensors"
 
 
@@ -131,6 +133,7 @@ def whole_adapter(name: str | Path, **hub_kwargs) -> Iterator[None]:
 
 
 def _require_file(name: str | Path, file: str, kind: str, hub_kwargs: dict[str, Any]) -> None:
+    check_path(name)
     if cached_file(str(name), file, _raise_exceptions_for_missing_entries=False, **hub_kwargs) is None:
         raise ValueError(
             f"{str(name)!r} must hold {kind}, but it has no {file}. Pass the folder that `save_pretrained` wrote."

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import cached_file, find_adapter_config_file
 
 from hf_reward_ext.base.saving.base_model import load_base_tokenizer
+from hf_reward_ext.base.saving.paths import check_path
 
 _HEADS = {"score", "classifier"}  # the modules that PEFT saves whole for this task
 
@@ -74,7 +75,8 @@ def load_reward_tokenizer(name: str | Path, **kwargs: Any) -> Any:
 
 
 def has_file(name: str, file: str) -> bool:
-    """Return whether a folder, or a repository on the Hub, has a file."""
+    """Return whether a folder, or a repository on the Hub, has a file; a path without a folder raises an error."""
+    check_path(name)
     return cached_file(name, file, _raise_exceptions_for_missing_entries=False) is not None
 
 
