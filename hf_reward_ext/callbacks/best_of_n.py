@@ -54,6 +54,8 @@ class BestOfNCallback(SamplingCallback):
         reward_processing_class (*optional*): Tokenizer of a reward model that is passed as an object.
         num_completions_to_print (`int`, *optional*, defaults to 0): Number of prompts whose best candidate is
             printed.
+        save_completions (`bool`, *optional*, defaults to `False`): Whether to write the rows of each evaluation to
+            `<output_dir>/completions/<name>_completions_<step>.parquet`.
         name (`str`, *optional*, defaults to `"bon"`): Prefix of the metrics' names, which must differ between several
             callbacks.
 

@@ -2,12 +2,14 @@
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from trl.trainer.utils import log_table_to_comet_experiment, print_prompt_completions_sample
 
+from hf_reward_ext.base.saving.atomic import replace_file
 from hf_reward_ext.base.saving.markdown import markdown_table
 
 if TYPE_CHECKING:
@@ -25,10 +27,13 @@ class CompletionsTable:
     Args:
         name (`str`): Name of the table in the trackers.
         num_printed (`int`, defaults to 0): Number of rows of each evaluation that are printed.
+        is_saved (`bool`, defaults to `False`): Whether the rows of each step are also written to
+            `<output_dir>/completions/<name>_<step>.parquet`, beside the `completions_<step>.parquet` of TRL.
     """
 
-    def __init__(self, name: str, num_printed: int = 0):
+    def __init__(self, name: str, num_printed: int = 0, is_saved: bool = False):
         self.name = name
+        self.is_saved = is_saved
         self.num_printed = num_printed
         self._rows: list[dict] = []
 
@@ -61,8 +66,18 @@ class CompletionsTable:
         for callback in callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 callback.tb_writer.add_text(self.name, markdown_table(rows), step)
+        if self.is_saved:
+            self._save(Path(str(args.output_dir)) / "completions" / f"{self.name}_{step:05d}.parquet", step)
         if self.num_printed:
             self._print(rows[: self.num_printed], step)
+
+    def _save(self, path: Path, step: int) -> None:
+        """Write all rows of a step, which may have several evaluation sets."""
+        import pandas as pd
+
+        rows = [{**row, "step": step} for row in self._rows if row["step"] == str(step)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, lambda draft: pd.DataFrame(rows).to_parquet(draft))
 
     def _log_table(self, tracker) -> None:
         if getattr(tracker, "run", True) is not None:  # later tables have the rows of an evaluation before a run

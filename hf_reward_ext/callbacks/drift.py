@@ -56,7 +56,7 @@ class RewardDriftCallback(SamplingCallback):
         held_out_processing_class (*optional*): Tokenizer of a held-out model that is passed as an object.
         name (`str`, *optional*, defaults to `"drift"`): Prefix of the metrics' names.
         trainer, num_prompts, max_new_tokens, temperature, generation_kwargs, seed, batch_size, reward_processing_class,
-            num_completions_to_print (*optional*): See [`BestOfNCallback`].
+            num_completions_to_print, save_completions (*optional*): See [`BestOfNCallback`].
 
     Attributes:
         history (`list` of `dict`): Metrics of the beginning and of each evaluation, without prefix, with `step`.

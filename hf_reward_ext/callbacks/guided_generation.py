@@ -43,7 +43,7 @@ class GuidedGenerationCallback(SamplingCallback):
         num_candidates (`int`, *optional*, defaults to 1): Number of samples per prompt and weight.
         name (`str`, *optional*, defaults to `"guided"`): Prefix of the metrics' names.
         trainer, num_prompts, max_new_tokens, temperature, generation_kwargs, seed, batch_size, reward_processing_class,
-            num_completions_to_print (*optional*): See [`BestOfNCallback`].
+            num_completions_to_print, save_completions (*optional*): See [`BestOfNCallback`].
 
     Attributes:
         table ([`CompletionsTable`]): One sample per prompt and weight; `table.frame` is a `DataFrame`.

@@ -34,6 +34,8 @@ class SamplingCallback(TrainerCallback):
             `per_device_eval_batch_size`.
         num_completions_to_print (`int`, *optional*, defaults to 0): Number of rows of the table to print
             at each evaluation.
+        save_completions (`bool`, *optional*, defaults to `False`): Whether to write the rows of each evaluation to
+            `<output_dir>/completions/<name>_completions_<step>.parquet`.
         **sampling: Arguments of [`Sampling`].
     """
 
@@ -48,6 +50,7 @@ class SamplingCallback(TrainerCallback):
         reward_processing_class: Any = None,
         batch_size: int | None = None,
         num_completions_to_print: int = 0,
+        save_completions: bool = False,
         **sampling,
     ):
         for option, value in {"num_prompts": num_prompts, "batch_size": batch_size}.items():
@@ -64,7 +67,7 @@ class SamplingCallback(TrainerCallback):
         self.rewards = RewardCaller(reward_model, reward_processing_class)
         self.batch_size = batch_size
         self.sampling = Sampling(**sampling)
-        self.table = CompletionsTable(f"{name}_completions", num_completions_to_print)
+        self.table = CompletionsTable(f"{name}_completions", num_completions_to_print, save_completions)
 
     def on_evaluate(self, args, state, control, metrics, model, processing_class, eval_dataloader=None, **kwargs):
         prompts = self.read_prompts(processing_class, eval_dataloader)

@@ -2,10 +2,11 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from datasets import load_dataset
 from transformers import PrinterCallback
 from transformers.integrations import TensorBoardCallback
 
-from hf_reward_ext.callbacks import completions_table
+from hf_reward_ext.callbacks import BestOfNCallback, completions_table
 from hf_reward_ext.callbacks.completions_table import CompletionsTable
 
 ROW = {"prompt": "p", "completion": "c", "reward": 1.0, "alpha": 0.5}
@@ -72,3 +73,26 @@ def test_first_rows_are_printed_without_trackers(capsys):
     )
     shown = capsys.readouterr().out
     assert "Step 7" in shown and "1.00" in shown and "unseen" not in shown
+
+
+def test_a_file_for_each_step_has_the_rows_of_all_evaluation_sets(tmp_path):
+    args = SimpleNamespace(report_to=[], output_dir=str(tmp_path))
+    table = CompletionsTable("bon_completions", is_saved=True)
+    for step, reward in ((10, 1.0), (10, None), (20, 2.0)):
+        table.log([{**ROW, "reward": reward}], step, args)
+    files = sorted((tmp_path / "completions").iterdir())
+    assert [file.name for file in files] == ["bon_completions_00010.parquet", "bon_completions_00020.parquet"]
+    rows = load_dataset("parquet", data_files=[str(file) for file in files], cache_dir=str(tmp_path))["train"]
+    assert rows["step"] == [10, 10, 20] and rows["reward"] == [1.0, None, 2.0]
+    assert rows.column_names == ["step", "prompt", "completion", "reward", "alpha"]
+
+
+def test_nothing_is_written_without_the_option(tmp_path):
+    CompletionsTable("table").log([ROW], 1, SimpleNamespace(report_to=[], output_dir=str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_callback_takes_the_option(is_saved):
+    callback = BestOfNCallback(["p"], lambda prompts, completions: [0.0], save_completions=is_saved)
+    assert callback.table.is_saved == is_saved
