@@ -19,17 +19,17 @@ demo-llm: $(READY)
 	$(PYTHON) -m examples.demo_llm --output outputs/demo_llm
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 -m "$(QUICK)"
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist worksteal -m "$(QUICK)"
 
 test-newest: $(NEWEST)/.ready
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 -m "$(QUICK)"
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "$(QUICK)"
 
 test-oldest: $(OLDEST)/.ready
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 -m "$(QUICK)"
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -m "$(QUICK)"
 
 # Every decoding mode, a step of every trainer, every pipeline and a round trip through a repository.
 test-stack: $(NEWEST)/.ready
-	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 -m "stack and $(QUICK)"
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 --dist worksteal -m "stack and $(QUICK)"
 
 test-slow: $(READY)
 	$(PYTHON) -m pytest -m slow
