@@ -14,7 +14,7 @@ from hf_reward_ext.base.preference.pairs import (
     tokenize_preference,
 )
 from hf_reward_ext.base.preference.rows import check_pairs, check_rows, has_pair_ids
-from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_rows
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_labels, check_step_rows
 from hf_reward_ext.base.preference.validation import (
     Messages,
     is_chat,
@@ -185,6 +185,8 @@ def check_labels(groups: Dataset, loss_type: str) -> None:
     Raises:
         ValueError: If all labels are the same, or a grouped loss has no prompt with both kinds.
     """
+    if loss_type == STEP_LOSS:
+        return check_step_labels(groups)
     labels = [label for row in groups["labels"] for label in row]
     if min(labels) == max(labels):
         raise ValueError(

@@ -15,7 +15,7 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_reward_ext.base.preference.completion_start import set_completion_start
 from hf_reward_ext.base.preference.datasets import columns_of
-from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_labels
+from hf_reward_ext.base.preference.step_rows import STEP_LOSS
 from hf_reward_ext.base.saving.card import CardText
 from hf_reward_ext.base.training.loss import BatchLoss, LossTerm
 from hf_reward_ext.base.training.step_options import prepare_steps
@@ -104,20 +104,9 @@ class ELHSRTrainer(BaseRewardTrainer):
         self._caches: dict[str, FeatureCache] = {}
         self._evaluated: list[tuple[np.ndarray, np.ndarray]] = []  # rewards and labels of each prompt
         super().__init__(
-            model,
-            args,
-            data_collator,
-            train_dataset,
-            eval_dataset,
-            processing_class,
-            compute_metrics,
-            callbacks,
-            optimizers,
-            optimizer_cls_and_kwargs,
-            preprocess_logits_for_metrics,
-            quantization_config,
-            peft_config,
-        )
+            model, args, data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks,
+            optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics, quantization_config, peft_config,
+        )  # fmt: skip
         self.label_names = ["labels"]
         if self.eval_dataset is not None and self.args.load_best_model_at_end and self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
@@ -173,7 +162,7 @@ class ELHSRTrainer(BaseRewardTrainer):
         groups = cast(Dataset, self._group(dataset, processing_class, args, "train"))
         if len({tuple(ids) for ids in groups["prompt_ids"]}) < 2:
             return groups, None
-        _check_labels(groups, args.loss_type)
+        check_labels(groups, args.loss_type)
         return split_by_prompt(groups, args.validation_fraction, args.seed)
 
     def _collator(self, args, processing_class):
@@ -185,7 +174,7 @@ class ELHSRTrainer(BaseRewardTrainer):
             self._check_caches(groups, dataset_name)  # pyright: ignore[reportArgumentType]
             return groups
         if dataset_name == "train" and isinstance(groups, Dataset):
-            _check_labels(groups, args.loss_type)
+            check_labels(groups, args.loss_type)
             set_completion_start(self._head.config, groups["prompt_ids"][:], processing_class)
         return self._with_features(groups, args, dataset_name)
 
@@ -342,10 +331,3 @@ def _rewards(head, batch: dict[str, Tensor]) -> Float[Tensor, "prompts width"]:
 
 def _as_group(row: dict) -> dict:
     return {"completion_ids": [row["completion_ids"]]}
-
-
-def _check_labels(groups: Dataset, loss_type: str) -> None:
-    if loss_type == STEP_LOSS:
-        check_step_labels(groups)
-    else:
-        check_labels(groups, loss_type)

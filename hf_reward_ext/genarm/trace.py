@@ -68,7 +68,7 @@ class GuidanceTrace:
         base = _logps(base_logits, size)
         guides = [_logps(logits, size).to(base.device) for logits in guide_logits]
         guided = guided_logps(base_logits, guide_logits, alpha, size)[..., :size]
-        chosen = [_of(tokens, logps) for logps in (base, guided, *guides)]
+        chosen = [logps.gather(-1, tokens[..., None]).squeeze(-1) for logps in (base, guided, *guides)]
         guide_chosen = torch.stack(chosen[2:], dim=-1)
         # A guide of weight 0 adds nothing, not even its impossible tokens.
         product = chosen[0] + torch.where(alpha == 0, 0, alpha * guide_chosen).sum(-1)
@@ -149,10 +149,6 @@ def _trace(guided, prompt_length: int, ids: Tensor, mask: Tensor, alpha: Tensor,
 
 def _logps(logits: Tensor, size: int) -> Tensor:
     return logits[..., :size].to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-
-
-def _of(tokens: Tensor, logps: Tensor) -> Tensor:
-    return logps.gather(-1, tokens[..., None]).squeeze(-1)
 
 
 def _mean_under(logps: Tensor, values: Tensor) -> Tensor:

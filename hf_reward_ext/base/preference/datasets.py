@@ -56,39 +56,55 @@ def columns_of(dataset: Dataset | IterableDataset) -> list[str]:
 def tokenize_rows(
     dataset: Dataset | IterableDataset,
     tokenize: Callable[[dict], dict],
-    num_tokens: Callable[[dict], int],
     *,
-    max_length: int | None = None,
     num_proc: int | None = None,
     name: str,
-    what: str = "pairs",
     removed: list[str] | None = None,
 ) -> Dataset | IterableDataset:
     """
-    Tokenize every row, and drop rows with too many tokens.
+    Add the columns that a function returns for each row.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): The data.
-        tokenize (`callable`): Function of a row that returns its new columns.
-        num_tokens (`callable`): Function of a tokenized row that returns its number of tokens.
-        max_length (`int`, *optional*): Maximum number of tokens; the number of longer rows is logged.
+        tokenize (`callable`): Function of a row.
         num_proc (`int`, *optional*): Number of processes for a map-style dataset.
         name (`str`): Name of the data.
-        what (`str`, *optional*): Plural noun for the rows, for messages.
         removed (`list[str]`, *optional*): Columns to remove.
 
     Raises:
-        ValueError: If a row is malformed (its number is named), or no row is left.
+        ValueError: If a row is malformed; its number is named.
     """
-    processes: dict[str, Any] = {"num_proc": num_proc} if isinstance(dataset, Dataset) else {}
-    described = {**processes, "desc": f"Tokenizing {name}"} if processes else {}
-    fn_kwargs = {"tokenize": tokenize, "name": name}
-    rows = dataset.map(_tokenize_row, with_indices=True, fn_kwargs=fn_kwargs, remove_columns=removed, **described)
+    options: dict[str, Any] = {"fn_kwargs": {"tokenize": tokenize, "name": name}, "remove_columns": removed}
+    if isinstance(dataset, Dataset):
+        options |= {"num_proc": num_proc, "desc": f"Tokenizing {name}"}
+    return dataset.map(_tokenize_row, with_indices=True, **options)
+
+
+def drop_long_rows(
+    rows: Dataset | IterableDataset,
+    num_tokens: Callable[[dict], int],
+    max_length: int | None,
+    name: str,
+    what: str = "pairs",
+) -> Dataset | IterableDataset:
+    """
+    Drop rows with too many tokens; their number is logged.
+
+    Args:
+        rows (`Dataset` or `IterableDataset`): Tokenized rows.
+        num_tokens (`callable`): Function of a row that returns its number of tokens.
+        max_length (`int`, *optional*): Maximum number of tokens.
+        name (`str`): Name of the data.
+        what (`str`, *optional*): Plural noun for the rows, for messages.
+
+    Raises:
+        ValueError: If no row is left.
+    """
     if max_length is None:
         return rows
-    kept = rows.filter(_fits, fn_kwargs={"num_tokens": num_tokens, "max_length": max_length}, **processes)
-    if isinstance(kept, Dataset):
-        check_lengths(len(cast(Dataset, dataset)), len(kept), max_length, name, what)
+    kept = rows.filter(lambda row: num_tokens(row) <= max_length)
+    if isinstance(rows, Dataset):
+        check_lengths(len(rows), len(cast(Dataset, kept)), max_length, name, what)
     return kept
 
 
@@ -111,7 +127,3 @@ def check_lengths(num_rows: int, num_kept: int, max_length: int, name: str, what
 def _tokenize_row(row: dict, number: int, tokenize: Callable[[dict], dict], name: str) -> dict:
     with naming_row(number, name):
         return tokenize(row)
-
-
-def _fits(row: dict, num_tokens: Callable[[dict], int], max_length: int) -> bool:
-    return num_tokens(row) <= max_length

@@ -7,7 +7,13 @@ from typing import cast
 from datasets import Dataset, IterableDataset
 
 from hf_reward_ext.base.preference.chat import Span, common_prefix, encode_chat, render_chat, warn_of_other_tokens
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, rows_to_check, tokenize_rows
+from hf_reward_ext.base.preference.datasets import (
+    columns_of,
+    drop_long_rows,
+    plain_dataset,
+    rows_to_check,
+    tokenize_rows,
+)
 from hf_reward_ext.base.preference.rows import PairIds, check_pairs, has_pair_ids, read_pair, read_pair_ids
 from hf_reward_ext.base.preference.validation import (
     Messages,
@@ -149,7 +155,7 @@ def prepare_preference_dataset(
     tokenize = partial(
         tokenize_preference, processing_class=processing_class, turns=turns, **(chat_template_kwargs or {})
     )
-    return tokenize_rows(dataset, tokenize, _num_tokens, max_length=max_length, num_proc=num_proc, name=name)
+    return drop_long_rows(tokenize_rows(dataset, tokenize, num_proc=num_proc, name=name), _num_tokens, max_length, name)
 
 
 def check_preference_rows(dataset: Dataset | IterableDataset, name: str) -> None:

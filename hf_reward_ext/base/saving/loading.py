@@ -32,7 +32,7 @@ def require_config(name: str | Path, kind: str, **hub_kwargs) -> None:
     _require_file(name, "config.json", kind, hub_kwargs)
 
 
-def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any], file: str = _FILE) -> None:
+def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any]) -> None:
     """
     Reject a model that was not loaded completely.
 
@@ -40,7 +40,6 @@ def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any], 
         name (`str` or `Path`): Folder or name on the Hub.
         model (`nn.Module`): Loaded model.
         report (`dict`): Loading report of `from_pretrained(..., output_loading_info=True)`.
-        file (`str`, *optional*, defaults to `"model.safetensors"`): File with the weights, for messages.
 
     Raises:
         ValueError: If weights are missing, unexpected, not finite, or have another shape; the message names them.
@@ -53,8 +52,8 @@ def check_loaded(name: str | Path, model: nn.Module, report: Mapping[str, Any], 
         names = sorted(one if isinstance(one, str) else str(one[0]) for one in report.get(key) or ())
         is_packed = key == "unexpected_keys" and getattr(model, "hf_quantizer", None) is not None
         if names and not is_packed:  # quantized weights have additional tensors, such as scales
-            refuse_weights(name, model, file, problem.format(_some(names)))
-    check_finite(name, model, file)
+            refuse_weights(name, model, _FILE, problem.format(_some(names)))
+    check_finite(name, model)
 
 
 def check_finite(name: str | Path, model: nn.Module, file: str = _FILE) -> None:

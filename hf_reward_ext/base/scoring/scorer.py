@@ -154,7 +154,8 @@ def as_scorer(scorer: Any, tokenizer: Any = None, batch_size: int = 16) -> Score
         return as_scorer(plugin.load(), tokenizer, batch_size)
     if isinstance(scorer, str | Path):
         model = load_reward_model(scorer)
-        return as_scorer(model, tokenizer or _tokenizer_of(model, scorer), batch_size)
+        own = getattr(model, "tokenizer", None)  # of a judge
+        return as_scorer(model, tokenizer or own or load_reward_tokenizer(scorer), batch_size)
     if isinstance(scorer, ScoresText) and not inspect.isclass(scorer):
         return scorer.scorer(tokenizer, batch_size)
     if isinstance(scorer, ModelScorer):
@@ -223,7 +224,3 @@ def require_tokenizer(model: Any, tokenizer: Any) -> None:
             f"A `{type(model).__name__}` must have a tokenizer to score text, got it without its tokenizer. Pass "
             "`tokenizer=...` (of a callback or the pipeline: `reward_processing_class=...`) too."
         )
-
-
-def _tokenizer_of(model: Any, name: str | Path) -> Any:
-    return getattr(model, "tokenizer", None) or load_reward_tokenizer(name)  # a judge has its own tokenizer

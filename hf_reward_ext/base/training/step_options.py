@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.preference.datasets import columns_of, plain_dataset, tokenize_rows
+from hf_reward_ext.base.preference.datasets import columns_of, drop_long_rows, plain_dataset, tokenize_rows
 from hf_reward_ext.base.preference.pairs import check_tokenizer
 from hf_reward_ext.base.preference.step_rows import STEP_LOSS, check_step_columns, tokenize_steps
 
@@ -56,16 +56,8 @@ def prepare_steps(
         separator=args.step_separator,
         chat_template_kwargs=args.chat_template_kwargs or {},
     )
-    return tokenize_rows(
-        dataset,
-        tokenize,
-        _num_tokens,
-        max_length=args.max_length,
-        num_proc=args.dataset_num_proc,
-        name=name,
-        what="responses",
-        removed=columns,
-    )
+    rows = tokenize_rows(dataset, tokenize, num_proc=args.dataset_num_proc, name=name, removed=columns)
+    return drop_long_rows(rows, _num_tokens, args.max_length, name, "responses")
 
 
 def _num_tokens(row: dict) -> int:

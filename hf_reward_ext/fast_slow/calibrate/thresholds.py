@@ -143,13 +143,10 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[NEVER], np.unique(inner), [ALWAYS]])
 
 
-def _mixed(gate: Gate, outcomes: Outcomes) -> np.ndarray:
-    return gate.weight * outcomes.intuition + (1 - gate.weight) * outcomes.distribution
-
-
 def _candidates(gate: Gate, outcomes: Outcomes) -> list[Gate]:
     if gate.rule == "weighted":
-        return [gate.with_thresholds(level, level) for level in _quantiles(_mixed(gate, outcomes))]
+        mixed = gate.weight * outcomes.intuition + (1 - gate.weight) * outcomes.distribution
+        return [gate.with_thresholds(level, level) for level in _quantiles(mixed)]
     if np.isnan(outcomes.intuition).all():
         return [gate.with_thresholds(NEVER, level) for level in _quantiles(outcomes.distribution)]
     pairs = product(_quantiles(outcomes.intuition), _quantiles(outcomes.distribution))

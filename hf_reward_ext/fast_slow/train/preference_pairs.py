@@ -2,13 +2,20 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_reward_ext.base.preference.datasets import check_lengths, columns_of, plain_dataset, rows_to_check
+from hf_reward_ext.base.preference.datasets import (
+    check_lengths,
+    columns_of,
+    plain_dataset,
+    rows_to_check,
+    tokenize_rows,
+)
 from hf_reward_ext.base.preference.rows import Pair, check_pairs, has_pair_ids, read_pair
-from hf_reward_ext.base.preference.validation import is_chat, naming_row
+from hf_reward_ext.base.preference.validation import is_chat
 from hf_reward_ext.fast_slow.judge.prompt import JudgePrompt
 from hf_reward_ext.fast_slow.judge.verdicts import favors
 
@@ -146,11 +153,10 @@ def prepare_pairs(
     if is_prepared(columns):
         return dataset
     check_judge_columns(columns, name)
-    map_kwargs = {"num_proc": num_proc, "desc": f"Tokenizing {name}"} if isinstance(dataset, Dataset) else {}
-    fn_kwargs = {"judge_prompt": judge_prompt, "max_length": max_length, "name": name}
+    encode = partial(encode_pair, judge_prompt=judge_prompt, max_length=max_length)
     removed = sorted(set(columns) - {"margin"})
-    prepared = dataset.map(_encode_row, with_indices=True, fn_kwargs=fn_kwargs, remove_columns=removed, **map_kwargs)
-    kept = prepared.filter(_has_prompts)
+    prepared = tokenize_rows(dataset, encode, num_proc=num_proc, name=name, removed=removed)
+    kept = prepared.filter(lambda row: len(row["chosen_prompt_ids"]) > 0)
     if isinstance(kept, Dataset) and isinstance(prepared, Dataset):
         dropped, judgments = len(prepared) - len(kept), sum(kept["num_dropped_judgments"])
         if len(kept) == 0:
@@ -215,11 +221,6 @@ def with_prompt(row: Mapping) -> dict:
     return {**row, "prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}
 
 
-def _encode_row(row: dict, number: int, judge_prompt: JudgePrompt, max_length: int | None, name: str) -> dict:
-    with naming_row(number, name):
-        return encode_pair(row, judge_prompt, max_length)
-
-
 def _prompt_ids(example: dict, judge_prompt: JudgePrompt) -> tuple[list[int], list[int]]:
     prompt, chosen, rejected = example["prompt"], example["chosen"], example["rejected"]
     if judge_prompt.is_pairwise:
@@ -232,7 +233,3 @@ def _target(example: dict, side: str, judge_prompt: JudgePrompt) -> int:
         return SIDES.index(side)
     verdict = example.get(f"{side}_verdict")
     return -1 if verdict is None else judge_prompt.verdict_index(str(verdict))
-
-
-def _has_prompts(row: dict) -> bool:
-    return len(row["chosen_prompt_ids"]) > 0

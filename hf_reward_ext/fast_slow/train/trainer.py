@@ -92,20 +92,9 @@ class FastSlowTrainer(BaseRewardTrainer):
         if self._given_judge is not None:
             processing_class = processing_class or self._given_judge.tokenizer
         super().__init__(
-            model,
-            args,
-            data_collator,
-            train_dataset,
-            eval_dataset,
-            processing_class,
-            compute_metrics,
-            callbacks,
-            optimizers,
-            optimizer_cls_and_kwargs,
-            preprocess_logits_for_metrics,
-            quantization_config,
-            peft_config,
-        )
+            model, args, data_collator, train_dataset, eval_dataset, processing_class, compute_metrics, callbacks,
+            optimizers, optimizer_cls_and_kwargs, preprocess_logits_for_metrics, quantization_config, peft_config,
+        )  # fmt: skip
         self._temperature = self.args.score_temperature or (0.2 if self.judge_prompt.kind == "rating" else 1.0)
 
     def _load_model(self, model, args, quantization_config):
