@@ -34,7 +34,9 @@ def parse(arguments: Sequence[str]):
 
 def run(options: BonOptions) -> dict:
     """Sample, rank, and write or print."""
-    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, read_prompts, work_through
+    from hf_reward_ext.cli.outputs import check_outputs, deliver, open_output
+    from hf_reward_ext.cli.prompts import read_prompts
+    from hf_reward_ext.cli.work import work_through
 
     check_outputs(options, "output", "html")
     prompts = read_prompts(options)
@@ -60,8 +62,8 @@ def _prepare(options: BonOptions, prompts: list[dict], shape: Callable, settings
     from hf_reward_ext.cli.engines import load_engine
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.memory import check_memory
+    from hf_reward_ext.cli.prompts import check_room, note_form
     from hf_reward_ext.cli.traces import trace_ends, traced_model
-    from hf_reward_ext.cli.work import check_room, note_form
 
     check_memory(options)
     with loading(str(options.reward_model), "--reward_model"):

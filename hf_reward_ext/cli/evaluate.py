@@ -145,9 +145,10 @@ def run(options: EvaluateOptions) -> dict | None:
 
 def _run(options: EvaluateOptions) -> dict:
     from hf_reward_ext.base.saving.json_values import digest
+    from hf_reward_ext.cli.outputs import check_outputs, settings_of, shown_settings
+    from hf_reward_ext.cli.prompts import read_data
     from hf_reward_ext.cli.results import ResultFiles
     from hf_reward_ext.cli.tracking import track
-    from hf_reward_ext.cli.work import check_outputs, read_data, settings_of, shown_settings
 
     check_outputs(options, *_FILES)
     card = Path(str(options.scorer)) / "README.md"

@@ -144,7 +144,9 @@ def parse(arguments: Sequence[str]):
 
 def run(options: GenerateOptions) -> dict:
     """Generate, and write or print the completions."""
-    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, read_prompts, work_through
+    from hf_reward_ext.cli.outputs import check_outputs, deliver, open_output
+    from hf_reward_ext.cli.prompts import read_prompts
+    from hf_reward_ext.cli.work import work_through
 
     check_outputs(options, "output", "html")
     prompts = read_prompts(options)
@@ -171,7 +173,7 @@ def _prepare(options: GenerateOptions, prompts: list[dict]):
     from hf_reward_ext.cli.folders import loading
     from hf_reward_ext.cli.memory import check_memory
     from hf_reward_ext.cli.models import base_model_name, load_tokenizer, set_template_variables
-    from hf_reward_ext.cli.work import check_room, note_form
+    from hf_reward_ext.cli.prompts import check_room, note_form
     from hf_reward_ext.sla import sla_generate
 
     name = options.model or base_model_name(options.channel or (options.guide or [""])[0])

@@ -109,7 +109,8 @@ def parse(arguments: Sequence[str]):
 
 def run(options: JudgeOptions) -> dict:
     """Judge, and write or print."""
-    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, work_through
+    from hf_reward_ext.cli.outputs import check_outputs, deliver, open_output
+    from hf_reward_ext.cli.work import work_through
 
     check_outputs(options, "output", "html")
     rows = _rows(options)
@@ -177,7 +178,7 @@ def _rows(options: JudgeOptions) -> list[dict]:
 
 
 def _data_rows(options: JudgeOptions) -> list[dict]:
-    from hf_reward_ext.cli.work import read_data
+    from hf_reward_ext.cli.prompts import read_data
 
     if options.format == "pairs":
         rows: Any = read_data(options, *_PAIRS, ("prompt", "response"))

@@ -81,7 +81,9 @@ def parse(arguments: Sequence[str]):
 def run(options: LabelStepsOptions) -> dict:
     """Label, and write or print."""
     from hf_reward_ext.best_of_n.step_labels import read_responses
-    from hf_reward_ext.cli.work import check_outputs, deliver, open_output, read_data, work_through
+    from hf_reward_ext.cli.outputs import check_outputs, deliver, open_output
+    from hf_reward_ext.cli.prompts import read_data
+    from hf_reward_ext.cli.work import work_through
 
     check_outputs(options, "output")
     rows = [dict(row) for row in read_data(options, ("prompt", "completion"))]

@@ -60,7 +60,7 @@ def messages(monkeypatch, capsys):
             print(name, logging.getLogger(f"{name}.part").getEffectiveLevel())
             for level in LEVELS if name in WITHOUT_HANDLERS else ():
                 logging.getLogger(f"{name}.part").log(getattr(logging, level.upper()), "<%s %s>", name, level)
-        logging.getLogger("hf_reward_ext.cli.work").info("<note>")
+        logging.getLogger("hf_reward_ext.cli.prompts").info("<note>")
         warnings.warn("<python>", stacklevel=2)
 
     monkeypatch.setattr(demo, "run", run)
