@@ -143,7 +143,7 @@ def _pipeline(options: BonOptions) -> Any:
 def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
     """Return the function that converts results of a prompt to rows of the file."""
     from hf_reward_ext.best_of_n import preference_rows, sft_rows
-    from hf_reward_ext.cli.models import load_function
+    from hf_reward_ext.cli.functions import load_function
 
     if options.shape == "preference":
         return partial(preference_rows, rejected=options.rejected, min_margin=options.min_margin, seed=options.seed)
@@ -157,7 +157,8 @@ def _shape(options: BonOptions) -> Callable[[Any, list[dict]], list[dict]]:
 def _settings(options: BonOptions) -> dict[str, Any]:
     """Return the arguments of the pipeline's call, checked before a model is loaded."""
     from hf_reward_ext.best_of_n import Pruning, Resampling
-    from hf_reward_ext.cli.models import is_head, load_function
+    from hf_reward_ext.cli.functions import load_function
+    from hf_reward_ext.cli.models import is_head
 
     settings: dict[str, Any] = dict(
         return_all=True,

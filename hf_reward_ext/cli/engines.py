@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_reward_ext.best_of_n import EngineBestOfN
+from hf_reward_ext.cli.functions import load_function
 from hf_reward_ext.cli.models import (
     adapter_base,
     base_model_name,
     is_head,
     load_causal_lm,
-    load_function,
     load_scorer,
     load_tokenizer,
     loading_settings,

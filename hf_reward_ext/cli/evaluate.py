@@ -192,7 +192,7 @@ def _read(options: EvaluateOptions, rows: Any) -> list:
 
 def _evaluate(options: EvaluateOptions, rows: list, files: Any) -> Any:
     from hf_reward_ext.cli.folders import loading
-    from hf_reward_ext.cli.models import load_function
+    from hf_reward_ext.cli.functions import load_function
     from hf_reward_ext.cli.split_scorer import split_scorer
     from hf_reward_ext.evaluation import evaluate_best_of_n, evaluate_preferences, evaluate_steps
 

@@ -1,12 +1,8 @@
-"""Loading of models, tokenizers, scorers and functions by name."""
+"""Loading of models, tokenizers and scorers by name."""
 
-import importlib
-import inspect
 import json
-import os
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -16,13 +12,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file, find_adapter_config_file
 
-from hf_reward_ext.base.saving.fingerprint import fingerprint_file, fingerprint_folder
+from hf_reward_ext.base.saving.fingerprint import fingerprint_folder
 from hf_reward_ext.base.saving.loading import check_finite, check_loaded, whole_adapter
 from hf_reward_ext.base.saving.paths import is_path
 from hf_reward_ext.base.scoring.loading import load_reward_model, load_reward_tokenizer
 from hf_reward_ext.base.scoring.pair import PairScorer
 from hf_reward_ext.base.scoring.scorer import Scorer, as_scorer
 from hf_reward_ext.cli.folders import check_model_folder
+from hf_reward_ext.cli.functions import load_function
 from hf_reward_ext.cli.options import TRAINING_FREE, LoadingOptions, is_function, is_training_free, is_url
 from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
@@ -242,51 +239,6 @@ def load_adapter(policy: Any, name: str, **kwargs: Any) -> Any:
         adapted = PeftModel.from_pretrained(policy, name, **kwargs)
     check_finite(name, adapted, "adapter_model.safetensors")
     return adapted
-
-
-def load_function(name: str, option: str, example: tuple | None = None) -> Callable:
-    """
-    Import a function by `MODULE:FUNCTION`; modules of the working directory are found after installed ones.
-
-    Args:
-        name (`str`): `MODULE:FUNCTION`.
-        option (`str`): Name of the option, for messages.
-        example (`tuple`, *optional*): Arguments that it must accept.
-
-    Raises:
-        ValueError: If the module or function does not exist.
-        TypeError: If it is not callable with such arguments.
-    """
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # at the end: a `yaml.py` here must not hide the installed one
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"`{option}` must be importable, got {name!r}: {error}. Pass MODULE:FUNCTION.") from error
-    if not callable(function):
-        raise TypeError(f"`{option}` must be a function, got {name!r}, a `{type(function).__name__}`.")
-    if example is not None:
-        try:
-            inspect.signature(function).bind(*example)
-        except TypeError as error:
-            raise TypeError(
-                f"`{option}` must take {len(example)} arguments, but {name!r} does not ({error}). Pass a function that "
-                "does."
-            ) from error
-        except ValueError:  # a builtin without a signature
-            pass
-    return function
-
-
-def fingerprint_function(name: str) -> dict[str, Any]:
-    """Return the name of a function, and the hash of its source file."""
-    function = inspect.unwrap(load_function(name, "MODULE:FUNCTION"))
-    try:
-        source = inspect.getsourcefile(function)
-    except TypeError:  # builtin, or an object that is called
-        source = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
-    return {"name": name, "file": None if source is None else fingerprint_file(source)[:16]}
 
 
 def load_scorer(

@@ -11,7 +11,8 @@ from hf_reward_ext.base.saving.atomic import check_target
 from hf_reward_ext.base.saving.fingerprint import model_files
 from hf_reward_ext.base.saving.json_values import digest
 from hf_reward_ext.best_of_n.writer import ResumableWriter
-from hf_reward_ext.cli.models import check_name, fingerprint, fingerprint_function
+from hf_reward_ext.cli.functions import fingerprint_function
+from hf_reward_ext.cli.models import check_name, fingerprint
 from hf_reward_ext.cli.options import OutputOptions, is_function, is_training_free, is_url
 from hf_reward_ext.cli.processes import own_rank
 from hf_reward_ext.cli.rows import load_rows

@@ -6,8 +6,9 @@ import sys
 import pytest
 from cli_files import write_rows
 
+from hf_reward_ext.cli.functions import load_function
 from hf_reward_ext.cli.main import main
-from hf_reward_ext.cli.models import check_name, fingerprint, load_function
+from hf_reward_ext.cli.models import check_name, fingerprint
 from hf_reward_ext.cli.options import is_function
 
 
