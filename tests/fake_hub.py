@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 def hub(tmp_path, monkeypatch):
     """`.files(repo_id)` of what was uploaded; `.calls` of everything asked of the Hub."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
     calls = []
 
     def create_repo(self, repo_id, **kwargs):

@@ -200,7 +200,14 @@ class DraftBlocks:
             inputs = {name: text.to(self.reward.device) for name, text in zip(names, texts, strict=True)}  # pyright: ignore
             rewards = self.reward(**inputs).logits[:, 0]  # pyright: ignore[reportCallIssue]
         else:
-            rewards = torch.as_tensor(self.reward(*texts))
+            returned = self.reward(*texts)
+            try:
+                rewards = torch.as_tensor(returned)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise TypeError(
+                    f"`reward` must return a tensor of one number for each text, got a `{type(returned).__name__}` "
+                    f"({error}). Correct the function."
+                ) from error
         if rewards.shape != (len(rows),) or not bool(rewards.isfinite().all()):
             raise ValueError(
                 f"`reward` must return one finite number for each of {len(rows)} texts, got shape "

@@ -72,7 +72,7 @@ def summarize(results: Sequence[dict]) -> dict[str, float]:
             values = [row[column][index] for row in results if column in row]
             values = [value for value in values if value is not None]
             if values:
-                summary[f"{name}_alpha_{alpha:g}"] = sum(values) / len(values)
+                summary[f"{name}_alpha_{_shown(alpha)}"] = sum(values) / len(values)
     return summary
 
 
@@ -80,12 +80,20 @@ def describe(results: Sequence[dict], summary: dict[str, float]) -> list[str]:
     """Return the lines that the command prints: the completions of each prompt, and a table of the weights."""
     lines = []
     for row in results:
-        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1].get("content") or ""
         lines.append(prompt)
-        lines += [f"  alpha {alpha:g}: {text}" for alpha, text in zip(row["alphas"], row["completions"], strict=True)]
+        lines += [
+            f"  alpha {_shown(alpha)}: {text}" for alpha, text in zip(row["alphas"], row["completions"], strict=True)
+        ]
     names = [name for name in ("kl", "tokens", "reward") if any(key.startswith(f"{name}_") for key in summary)]
     lines.append(f"{'alpha':>8}" + "".join(f"{'kl, nats' if name == 'kl' else name:>10}" for name in names))
     for alpha in results[0]["alphas"]:
-        values = [summary.get(f"{name}_alpha_{alpha:g}", float("nan")) for name in names]
-        lines.append(f"{alpha:8g}" + "".join(f"{value:10.3f}" for value in values))
+        values = [summary.get(f"{name}_alpha_{_shown(alpha)}", float("nan")) for name in names]
+        lines.append(f"{_shown(alpha):>8}" + "".join(f"{value:10.3f}" for value in values))
     return lines
+
+
+def _shown(alpha: float) -> str:
+    """Return a weight as text, shortened only if no other weight has that text."""
+    short = f"{alpha:g}"
+    return short if float(short) == alpha else repr(alpha)

@@ -36,7 +36,7 @@ class ModelOptions:
         kind="scorer",
     )
     second_reward_model: str | None = option("text reward to combine with the first", metavar="NAME", kind="scorer")
-    combine: Literal["min_max", "max_rank"] = option("combination of both", "min_max")
+    combine: Literal["min_max", "max_rank"] = option("combination of both", "min_max", needs="second_reward_model")
     model: str | None = option(
         "policy; default: the base of the head or channel", metavar="NAME", kind="model", revision=True
     )
@@ -138,9 +138,11 @@ class CandidateOptions:
         "maximum number of candidates of a prompt at a time, or auto: as many as fit in memory", metavar="N"
     )
     vote: Literal["majority", "weighted"] | None = option("vote over answers, which ranks the winning answer first")
-    answer_pattern: str | None = option("pattern whose last match in a completion is its answer", metavar="REGEX")
+    answer_pattern: str | None = option(
+        "pattern whose last match in a completion is its answer", metavar="REGEX", needs="vote"
+    )
     extract_answer: str | None = option(
-        "function from a completion to its answer, or None", metavar="MODULE:FUNCTION", kind="function"
+        "function from a completion to its answer, or None", metavar="MODULE:FUNCTION", kind="function", needs="vote"
     )
     label: str | None = option(
         "function of one prompt and one completion (text) that returns whether it is right",
@@ -148,13 +150,17 @@ class CandidateOptions:
         kind="function",
     )
     prune_at: Annotated[list[int] | None, Count()] = option("completion lengths at which weak candidates are dropped")
-    prune_keep: Annotated[float, Number(above=0, most=1)] = option("share of candidates to keep", 0.5)
-    prune_max_gap: Annotated[float | None, Number(least=0)] = option("maximum distance from the best candidate")
-    prune_min_reward: Annotated[float | None, Number()] = option("least reward that stays")
+    prune_keep: Annotated[float, Number(above=0, most=1)] = option("share of candidates to keep", 0.5, needs="prune_at")
+    prune_max_gap: Annotated[float | None, Number(least=0)] = option(
+        "maximum distance from the best candidate", needs="prune_at"
+    )
+    prune_min_reward: Annotated[float | None, Number()] = option("least reward that stays", needs="prune_at")
     resample_at: Annotated[list[int] | None, Count()] = option(
         "lengths at which weak candidates are replaced by copies of better ones"
     )
-    resample_temperature: Annotated[float, Number(above=0)] = option("temperature of the rewards there", 1.0)
+    resample_temperature: Annotated[float, Number(above=0)] = option(
+        "temperature of the rewards there", 1.0, needs="resample_at"
+    )
     confidence_window: Annotated[int | None, Count()] = option(
         "tokens of a group, with --reward_model confidence; default: 2048"
     )
@@ -213,10 +219,14 @@ class ShapeOptions:
         "all",
         option="as",
     )
-    rejected: Literal["worst", "random"] = option("rejected candidate of preference rows", "worst")
-    min_margin: Annotated[float, Number(least=0)] = option("margin that preference rows must exceed", 0.0)
-    keep: Annotated[int, Count()] = option("number of sft rows per prompt", 1)
-    min_score: Annotated[float | None, Number()] = option("minimum score of sft rows")
+    rejected: Literal["worst", "random"] = option(
+        "rejected candidate of preference rows", "worst", needs="shape=preference"
+    )
+    min_margin: Annotated[float, Number(least=0)] = option(
+        "margin that preference rows must exceed", 0.0, needs="shape=preference"
+    )
+    keep: Annotated[int, Count()] = option("number of sft rows per prompt", 1, needs="shape=sft")
+    min_score: Annotated[float | None, Number()] = option("minimum score of sft rows", needs="shape=sft")
 
 
 @dataclass

@@ -56,11 +56,11 @@ class SearchOptions:
     """Look-ahead search with a channel."""
 
     title: ClassVar[str] = "search, with --channel"
-    width: Annotated[int, Count()] = option("branches", 2)
-    step: Annotated[int, Count()] = option("number of tokens of a chunk", 10)
-    depth: Annotated[int, Count(least=0)] = option("chunks ahead", 2)
+    width: Annotated[int, Count()] = option("branches", 2, needs="channel")
+    step: Annotated[int, Count()] = option("number of tokens of a chunk", 10, needs="channel")
+    depth: Annotated[int, Count(least=0)] = option("chunks ahead", 2, needs="channel")
     branch_entropy: Annotated[float | None, Number(least=0)] = option(
-        "minimum entropy of the next token for a branch, in nats; default: branch everywhere"
+        "minimum entropy of the next token for a branch, in nats; default: branch everywhere", needs="channel"
     )
 
 

@@ -19,7 +19,8 @@ def option(help: str, default: Any = None, **metadata: Any) -> Any:
         default (*optional*): Default value.
         **metadata: Arguments of `argparse` (`metavar`); `option`, another name of the option; and `kind`, its meaning
             for results: `"input"` (rows or their source), `"output"` (an output), `"model"`, `"scorer"` (a model or
-            function), `"function"`, `"rows"` (other data that results depend on), or `"engine"` (a server may move).
+            function), `"function"`, `"rows"` (other data that results depend on), or `"engine"` (a server may move);
+            and `needs`, the option without which it has no effect, or `"option=value"`.
     """
     return field(default=default, metadata={"help": help, **metadata})
 
@@ -45,9 +46,15 @@ class DataOptions:
     data: str | None = option(
         "rows: a json, jsonl, csv, parquet or arrow file, a folder, or a name on the Hub", metavar="NAME", kind="input"
     )
-    data_config: str | None = option("configuration of a dataset on the Hub", metavar="NAME", kind="input")
-    split: str | None = option("name of the split; default: the only one, or test", metavar="NAME", kind="input")
-    max_rows: Annotated[int | None, Count()] = option("number of rows to use, from the first", kind="input")
+    data_config: str | None = option(
+        "configuration of a dataset on the Hub", metavar="NAME", kind="input", needs="data"
+    )
+    split: str | None = option(
+        "name of the split; default: the only one, or test", metavar="NAME", kind="input", needs="data"
+    )
+    max_rows: Annotated[int | None, Count()] = option(
+        "number of rows to use, from the first", kind="input", needs="data"
+    )
 
 
 @dataclass
@@ -56,7 +63,9 @@ class PromptOptions:
 
     title: ClassVar[str] = "prompts"
     prompt: list[str] | None = option("prompts, instead of --data", metavar="TEXT", kind="input")
-    prompt_column: str = option("column of prompts, text or messages", "prompt", metavar="NAME", kind="input")
+    prompt_column: str = option(
+        "column of prompts, text or messages", "prompt", metavar="NAME", kind="input", needs="data"
+    )
     chat: bool | None = option(
         "send text prompts as a user message, through the chat template; default: text is not changed",
         kind="input",
@@ -121,7 +130,9 @@ class OutputOptions:
     output: str | None = option(
         "*.jsonl or *.arrow file of the rows; an interrupted run resumes", metavar="FILE", kind="output"
     )
-    overwrite: bool = option("replace an existing file once the new one is complete", False, kind="output")
+    overwrite: bool = option(
+        "replace an existing file once the new one is complete", False, kind="output", needs="output"
+    )
     html: str | None = option("page of the rows, for a browser without a network", metavar="FILE", kind="output")
     push_to_hub: str | None = option(
         "dataset on the Hub to which the rows of --output are uploaded, with a card",
@@ -141,8 +152,20 @@ class OutputOptions:
             return
         if not self.output:
             raise ValueError("--push_to_hub goes with --output, which keeps the rows if the upload fails")
-        if not _REPOSITORY.fullmatch(self.push_to_hub):
+        if not _REPOSITORY.fullmatch(self.push_to_hub) or not is_repository(self.push_to_hub):
             raise ValueError(f"--push_to_hub must be OWNER/NAME or NAME on the Hub, got {self.push_to_hub!r}")
+
+
+def is_repository(name: str) -> bool:
+    """Return whether the Hub can have a repository of a name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 @dataclass

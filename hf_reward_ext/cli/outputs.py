@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import get_token, is_offline_mode
+
 from hf_reward_ext.base.saving.atomic import check_target
 from hf_reward_ext.base.saving.fingerprint import model_files
 from hf_reward_ext.base.saving.json_values import digest
@@ -21,18 +23,19 @@ from hf_reward_ext.cli.tracking import check_trackers, track
 
 def check_outputs(options: Any, *names: str) -> None:
     """
-    Reject trackers that are not installed, and output files that cannot be written, or that are also inputs.
+    Reject trackers that are not installed, uploads that cannot be made, and files that cannot be written or are inputs.
 
     Args:
         options: Options of a command.
         *names (`str`): Names of options for output files.
 
     Raises:
-        ValueError: If an output is an input, or in a folder of inputs, two outputs are the same, or a tracker of
-            `--report_to` is not installed.
+        ValueError: If an output is an input, or in a folder of inputs, two outputs are the same, a tracker of
+            `--report_to` is not installed, or `--push_to_hub` is given offline or without a token.
         OSError: If a folder cannot be written to.
     """
     check_trackers(options.report_to)
+    check_hub(getattr(options, "push_to_hub", None))
     inputs = [getattr(options, field.name) for field in fields(options) if field.metadata.get("kind") in _READ]
     paths: dict[Path, str] = {}
     for name in names:
@@ -51,6 +54,29 @@ def check_outputs(options: Any, *names: str) -> None:
         if resolved in paths:
             raise ValueError(f"`--{name}` and `--{paths[resolved]}` must be two files, got {path!r} for both.")
         paths[resolved] = name
+
+
+def check_hub(name: str | None) -> None:
+    """
+    Reject an upload that cannot be made.
+
+    Args:
+        name (`str`, *optional*): Repository.
+
+    Raises:
+        ValueError: If the Hub is offline by the environment, or there is no token.
+    """
+    if name is None:
+        return
+    if is_offline_mode():
+        raise ValueError(
+            f"`--push_to_hub` must come without HF_HUB_OFFLINE, got {name!r} offline. Unset it, or leave this out."
+        )
+    if get_token() is None:
+        raise ValueError(
+            f"`--push_to_hub` must come with a token of the Hub, got {name!r} without one. Run `hf auth login`, set "
+            "HF_TOKEN, or leave the option out."
+        )
 
 
 _READ = ("input", "model", "scorer", "rows")

@@ -20,8 +20,9 @@ _METAVARS = {"int": "N", "float": "X"}
 _FLAGS = ("json", "quiet", "debug")
 _TYPES = ((bool, "true or false"), (int, "an integer"), (float, "a number"), (str, "text"))
 _ONLY_ON_LINE = ("config", "h", "help", "help_all")
-# Metadata of a field for this parser: another name of the option, and its meaning for results (see work.py).
-_OWN_METADATA = ("option", "kind", "revision")
+# Metadata of a field for this parser: another name of the option, its meaning for results (see work.py), and what it
+# has no effect without.
+_OWN_METADATA = ("option", "kind", "revision", "needs")
 
 
 class Parsed(NamedTuple):
@@ -112,9 +113,21 @@ class OptionParser(TrlParser):
             check_types(options)
             check_declared(options, spell=lambda name: f"--{self._option(name)}")
             options.check()
+            self._check_needs(options)
         except (ValueError, TypeError) as error:
             self.error(" ".join(str(error).split()))
         return options, flags
+
+    def _check_needs(self, options: Any) -> None:
+        """Reject options that were given, but have no effect without another one."""
+        for field in fields(options):
+            needed, _, value = field.metadata.get("needs", "").partition("=")
+            if not needed or getattr(options, field.name) == field.default:
+                continue
+            found = getattr(options, needed)
+            if found != value if value else not found:
+                name, other = self._option(field.name), " ".join([self._option(needed), value]).rstrip()
+                raise ValueError(f"--{name} has no effect without --{other}; give it, or leave --{name} out")
 
     def add_argument(self, *names: str, **kwargs: Any):
         """Add an option of a dataclass to its group."""

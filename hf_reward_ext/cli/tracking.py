@@ -84,7 +84,9 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, _SCALARS):
             shown[name] = value
         elif name == "prompt":
-            shown[name] = "\n".join(f"{turn['role']}: {turn['content']}" for turn in value)
+            shown[name] = "\n".join(
+                f"{turn['role']}: {turn.get('content') or turn.get('tool_calls', '')}" for turn in value
+            )
     return shown
 
 

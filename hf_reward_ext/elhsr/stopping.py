@@ -36,7 +36,7 @@ class HiddenStateStoppingCriteria(StoppingCriteria):
         is_stopped (`torch.Tensor` of shape `(rows,)`): Rows of the last call that this criterion ended.
 
     Raises:
-        TypeError: If `at` is not text, or a number has another type.
+        TypeError: If the meter, tokenizer or calibration is none, `at` is not text, or a number has another type.
         ValueError: If the head is not calibrated, a mark is empty, or a number is out of its range.
         RuntimeError: If `generate` runs outside of the meter's context, or its rows are not extended one token at a
             time.
@@ -59,6 +59,20 @@ class HiddenStateStoppingCriteria(StoppingCriteria):
         min_tokens: int = 1,
         calibration: PrefixCalibration | None = None,
     ):
+        if not isinstance(meter, HiddenStateReward):
+            raise TypeError(
+                f"`meter` must be a `HiddenStateReward`, got a `{type(meter).__name__}`. Pass "
+                "`HiddenStateReward(policy, head)`."
+            )
+        if not hasattr(tokenizer, "decode"):
+            raise TypeError(f"`tokenizer` must be that of the policy, got a `{type(tokenizer).__name__}`. Pass it.")
+        if calibration is not None and not isinstance(calibration, PrefixCalibration):
+            raise TypeError(
+                f"`calibration` must be a `PrefixCalibration`, got a `{type(calibration).__name__}`. Pass "
+                "`PrefixCalibration.fit(...)`."
+            )
+        if not isinstance(at, str | Sequence):
+            raise TypeError(f"`at` must be text or a list of texts, got a `{type(at).__name__}`. Pass a mark.")
         check_number("probability", probability, above=0, most=1)
         check_count("min_tokens", min_tokens)
         self.marks = [at] if isinstance(at, str) else list(at)

@@ -171,6 +171,8 @@ def _mask_and_positions(input_ids: Tensor, model_kwargs: dict) -> tuple[Tensor, 
             f"`generate` must get inputs that policy, guides and drafter read alike, got "
             f"{', '.join(f'`{name}`' for name in unknown)}. Leave them out."
         )
+    if input_ids.shape[1] == 0:
+        raise ValueError("`input_ids` must have at least one token, got none. Begin the prompt with the BOS token.")
     mask = model_kwargs.get("attention_mask")
     mask = torch.ones_like(input_ids) if mask is None else mask.to(input_ids)
     positions = model_kwargs.get("position_ids")  # not of every policy

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from hf_reward_ext.base.options import check_callable, check_choice
@@ -36,8 +36,9 @@ def split_steps(text: str, marks: str | Splitter = "\n\n") -> list[str]:
     ```
     """
     if callable(marks):
-        steps = list(marks(text))
-        if "".join(steps) != text:
+        found = marks(text)
+        steps = list(found) if isinstance(found, Iterable) else [found]
+        if not all(isinstance(step, str) for step in steps) or "".join(steps) != text:
             raise ValueError(
                 f"The steps of a text must make up the text, got {steps[:3]} for {text[:80]!r}. Return slices of it."
             )

@@ -19,7 +19,8 @@ def check_text_only(name: str, prompts: Sequence, completions: Sequence, columns
         columns (`dict` from `str` to `list`): Columns of the data.
 
     Raises:
-        ValueError: For messages with images or other parts than text, and for a column of images.
+        ValueError: For what is neither text nor messages, for messages with images or other parts than text, and for a
+            column of images.
 
     Example:
     ```python
@@ -34,7 +35,7 @@ def check_text_only(name: str, prompts: Sequence, completions: Sequence, columns
             )
     for column, values in (("prompts", prompts), ("completions", completions)):
         for index, value in enumerate(values):
-            if is_chat(value) and len(value):
+            if not isinstance(value, str) and (not is_chat(value) or len(value)):
                 read_prompt(value, f"{column}[{index}]")
 
 

@@ -224,3 +224,7 @@ def test_drafters_and_rewards_that_do_not_fit_are_refused():
     for wrong in (lambda ids, *_: torch.zeros(len(ids) + 1), lambda ids, *_: torch.full((len(ids),), math.nan)):
         with pytest.raises(ValueError, match="`reward` must return one finite number for each of 1 texts"):
             policy.generate(ids, custom_generate=DraftBlocks(policy, wrong, threshold=0.5), max_new_tokens=3)
+    for wrong in (None, ["1.0"], {"reward": 1.0}):
+        with pytest.raises(TypeError, match=f"`reward` must return a tensor .* got a `{type(wrong).__name__}`"):
+            blocks = DraftBlocks(policy, lambda *_, found=wrong: found, threshold=0.5)
+            policy.generate(ids, custom_generate=blocks, max_new_tokens=3)

@@ -10,6 +10,7 @@ import pytest
 from fake_hub import hub  # noqa: F401
 
 from hf_reward_ext.cli.main import main
+from hf_reward_ext.cli.tracking import _flat
 
 
 @pytest.fixture
@@ -107,3 +108,36 @@ def test_what_cannot_be_reported_is_refused_before_work(bon, trackers, arguments
     except SystemExit as end:
         assert end.code == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a--b", "me/x..y", "me/rows.git", "-rows", "me/" + "x" * 97])
+def test_a_name_that_the_hub_does_not_have_is_a_usage_error(name, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", "--model", "m", "--prompt", "p", "--output", "o.jsonl", f"--push_to_hub={name}"])
+    assert "--push_to_hub must be OWNER/NAME or NAME on the Hub" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("offline", "token", "message"),
+    [
+        (True, "hf_of_a_test", "must come without HF_HUB_OFFLINE, got 'me/rows' offline"),
+        (False, None, "must come with a token of the Hub, got 'me/rows' without one"),
+    ],
+    ids=["offline", "no token"],
+)
+@pytest.mark.parametrize("command", ["bon --reward_model length", "generate", "judge --responses a b"])
+def test_an_upload_that_cannot_be_made_is_refused_before_work(
+    command, offline, token, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("hf_reward_ext.cli.outputs.is_offline_mode", lambda: offline)
+    monkeypatch.setattr("hf_reward_ext.cli.outputs.get_token", lambda: token)
+    output = tmp_path / "rows.jsonl"
+    given = ["--model", "missing", "--prompt", "p", "--output", str(output), "--push_to_hub", "me/rows"]
+    assert main([*command.split(), *given]) == 1
+    assert message in capsys.readouterr().err and not output.exists()
+
+
+def test_messages_without_text_are_rows_of_a_table():
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    row = _flat({"prompt": [{"role": "user", "content": "w1"}, call], "completions": ["w2"]})
+    assert row["completion"] == "w2" and row["prompt"].startswith("user: w1") and "'f'" in row["prompt"]

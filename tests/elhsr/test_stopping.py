@@ -147,14 +147,19 @@ def test_answers_are_written_after_the_words_that_ask_for_them():
         (dict(at=""), "`at` must hold the text of a mark"),
         (dict(at=[]), "`at` must hold the text of a mark"),
         (dict(at=[3]), "`at` must be text or a list of texts, got a `int`"),
+        (dict(at=None), "`at` must be text or a list of texts, got a `NoneType`"),
         (dict(min_tokens=0), "`min_tokens` must be an integer of at least 1"),
+        (dict(meter=tiny_causal_lm()), "`meter` must be a `HiddenStateReward`, got a `LlamaForCausalLM`"),
+        (dict(tokenizer=None), "`tokenizer` must be that of the policy, got a `NoneType`"),
+        (dict(calibration=(1.0, 0.0)), "`calibration` must be a `PrefixCalibration`, got a `tuple`"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_bad_options_are_refused(given, message):
     policy = tiny_causal_lm()
     meter = HiddenStateReward(policy, calibrated(policy))
     with pytest.raises((ValueError, TypeError), match=message):
-        HiddenStateStoppingCriteria(meter, tiny_tokenizer(), **given)
+        HiddenStateStoppingCriteria(**{"meter": meter, "tokenizer": tiny_tokenizer(), **given})
 
 
 def test_misuse_is_refused():

@@ -250,6 +250,14 @@ def test_weights_that_do_not_fit_are_refused(weights, kind, message):
         processor.weights = weights
 
 
+def test_weights_are_not_read_from_the_memory_of_the_caller():
+    weights, alpha = torch.tensor([0.5, 0.5]), torch.ones(1)
+    processor = GenARMLogitsProcessor(conditioned(), alpha, weights=weights)
+    weights[0], alpha[0] = 0.9, float("nan")
+    assert processor.weights.tolist() == [0.5, 0.5]
+    assert processor.weights_of_columns(torch.tensor([0]), 0, 1, torch.device("cpu")).tolist() == [[[1.0]]]
+
+
 def test_what_cannot_be_weighted_is_refused():
     guide, policy = conditioned(), tiny_causal_lm("llama", seed=5)
     with pytest.raises(ValueError, match="`weights` need conditioned guides"):

@@ -297,7 +297,12 @@ def test_vocabularies_that_disagree_are_named():
 
 @pytest.mark.parametrize(
     ("alpha", "message"),
-    [([1.0, 2.0], r"shape \(2,\) for 1 guide"), (torch.ones(2, 3), r"shape \(2, 3\)"), (float("nan"), "finite")],
+    [
+        ([1.0, 2.0], r"shape \(2,\) for 1 guide"),
+        (torch.ones(2, 3), r"shape \(2, 3\)"),
+        (torch.ones(0, 1), r"shape \(0, 1\)"),
+        (float("nan"), "finite"),
+    ],
 )
 def test_weights_that_do_not_fit_are_refused(alpha, message):
     with pytest.raises(ValueError, match=message):

@@ -312,6 +312,11 @@ def test_what_drafts_cannot_follow_is_refused_before_work_starts(kwargs, message
         guided.generate(IDS, custom_generate=speculative_generate, max_new_tokens=4, **kwargs)
 
 
+def test_a_prompt_without_tokens_is_refused():
+    with pytest.raises(ValueError, match="`input_ids` must have at least one token"):
+        random_guided().generate(IDS[:1, :0], custom_generate=speculative_generate, max_new_tokens=2)
+
+
 def test_a_plain_model_is_refused():
     with pytest.raises(TypeError, match="must run a `GuidedCausalLM`, or .* got a `LlamaForCausalLM`"):
         tiny_causal_lm().generate(IDS, custom_generate=speculative_generate, max_new_tokens=2)

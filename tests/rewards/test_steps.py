@@ -84,6 +84,10 @@ def test_the_last_message_is_divided_and_a_model_reads_the_chat_before_it():
         (lambda: StepReward(digits, "("), "`marks` must be a regular expression"),
         (lambda: StepReward(digits, "x*"), "`marks` must not match the empty text"),
         (lambda: split_steps("ab", lambda text: ["a"]), "must make up the text"),
+        (lambda: split_steps("ab", lambda text: None), r"must make up the text, got \[None\]"),
+        (lambda: split_steps("ab", lambda text: [1, 2]), r"must make up the text, got \[1, 2\]"),
+        (lambda: StepReward(digits).score(["a"], [None]), r"`completions\[0\]` must be text or .*, got None"),
+        (lambda: StepReward(digits).score(["a", 3], ["b", "c"]), r"`prompts\[1\]` must be text or .*, got 3"),
         (lambda: aggregate_steps([], "min"), "at least one step"),
     ],
 )

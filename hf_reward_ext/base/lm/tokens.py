@@ -25,7 +25,12 @@ def token_ids(value: int | Iterable[int] | Tensor | None) -> list[int]:
     """
     if value is None:
         return []
-    values = torch.as_tensor(list(value) if isinstance(value, Iterable) and not isinstance(value, Tensor) else value)
+    try:
+        values = torch.as_tensor(
+            list(value) if isinstance(value, Iterable) and not isinstance(value, Tensor) else value
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"Token ids must be integers, got {value!r}. Pass an integer or a list of integers.") from error
     if values.numel() and (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool):
         raise TypeError(f"Token ids must be integers, got {value!r}. Pass an integer or a list of integers.")
     return [int(one) for one in values.flatten()]

@@ -24,7 +24,7 @@ def test_ids_of_every_form(value, expected):
     assert token_ids(value) == expected
 
 
-@pytest.mark.parametrize("value", [2.0, [True], torch.tensor([0.5])])
+@pytest.mark.parametrize("value", [2.0, [True], torch.tensor([0.5]), "ab", ["\n"], [None], [[1], [2, 3]]])
 def test_other_than_integers_is_refused(value):
     with pytest.raises(TypeError, match="must be integers"):
         token_ids(value)
