@@ -20,7 +20,7 @@ _METAVARS = {"int": "N", "float": "X"}
 _FLAGS = ("json", "quiet", "debug")
 _TYPES = ((bool, "true or false"), (int, "an integer"), (float, "a number"), (str, "text"))
 _ONLY_ON_LINE = ("config", "h", "help", "help_all")
-# Metadata of a field for this parser: another name of the option, its meaning for results (see work.py), and what it
+# Metadata of a field for this parser: another name of the option, its meaning for results (see outputs.py), and what it
 # has no effect without.
 _OWN_METADATA = ("option", "kind", "revision", "needs")
 
