@@ -62,7 +62,9 @@ def test_one_process_works(launched):
 def test_every_process_trains(launched, monkeypatch):
     launched(1, 2)
     ran = []
-    monkeypatch.setattr(train, "parse", lambda arguments: ("options", Namespace(json=False, debug=False)))
+    monkeypatch.setattr(
+        train, "parse", lambda arguments: ("options", Namespace(json=False, debug=False, quiet=False, log_level=None))
+    )
     monkeypatch.setattr(train, "run", ran.append)
     assert main(["train", "genarm"]) == 0
     assert ran == ["options"] and os.environ["RANK"] == "1"
