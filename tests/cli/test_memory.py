@@ -20,6 +20,8 @@ from hf_reward_ext.base.saving.weight_size import weight_bytes
 from hf_reward_ext.cli import memory
 from hf_reward_ext.cli.main import main
 
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])  # `serve` binds its port
+
 GIB = 2**30
 
 
