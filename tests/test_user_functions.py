@@ -6,8 +6,9 @@ import pytest
 from tiny import tiny_causal_lm
 
 from hf_reward_ext.base.scoring.pair import PairScorer
-from hf_reward_ext.best_of_n import DraftBlocks, write_best_of_n
+from hf_reward_ext.best_of_n import DraftBlocks, sft_rows, write_best_of_n
 from hf_reward_ext.best_of_n.options import BestOfNOptions
+from hf_reward_ext.cli.functions import load_function
 from hf_reward_ext.evaluation import evaluate_best_of_n
 from hf_reward_ext.genarm import GenARMLogitsProcessor
 from hf_reward_ext.rewards import StepReward
@@ -26,6 +27,7 @@ PLACES = {
     "stop": (1, lambda f: BestOfNOptions(num_candidates=(2, 4), stop=f)),
     "combine": (2, lambda f: BestOfNOptions(combine=f)),
     "rows": (2, lambda f: write_best_of_n(length, ["w1"], "never.jsonl", f)),
+    "accept": (2, lambda f: sft_rows("w1", [], accept=f)),
     "log_odds": (3, PairScorer),
     "marks": (1, check_marks),
     "marks of a reward": (1, lambda f: StepReward(length, f)),
@@ -72,3 +74,18 @@ def test_a_function_that_cannot_be_called_is_refused_before_work(place, function
 def test_builtins_without_a_signature_are_taken():
     BestOfNOptions(vote="majority", extract_answer=str)
     check_marks(str.split)
+
+
+@pytest.mark.parametrize("option", ["--label", "--extract_answer", "--engine"])
+def test_functions_of_commands_return_their_results(option, tmp_path, monkeypatch):
+    (tmp_path / "user_functions.py").write_text("async def asynchronous(*arguments): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match=f"`{option}` must return its result .*'user_functions:asynchronous'"):
+        load_function("user_functions:asynchronous", option, ("", ""))
+
+
+@pytest.mark.parametrize("prompts", ["w1 w2", [{"role": "user", "content": "w1"}]], ids=["text", "chat"])
+def test_a_single_prompt_is_not_a_list_of_prompts(prompts, tmp_path):
+    with pytest.raises(TypeError, match="`prompts` must be a list of prompts, got a single prompt"):
+        write_best_of_n(length, prompts, tmp_path / "rows.jsonl")
+    assert not list(tmp_path.iterdir())

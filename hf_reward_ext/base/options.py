@@ -103,7 +103,7 @@ def check_callable(name: str, value: Any, arguments: Sequence[str]) -> None:
         raise TypeError(
             f"`{name}` must be callable, got a `{type(value).__name__}`. Pass a function of {', '.join(arguments)}."
         )
-    if any(_is_async(one) for one in (value, type(value).__call__)):
+    if is_async(value):
         raise TypeError(
             f"`{name}` must return its result when it is called, got an asynchronous function. Pass a plain one."
         )
@@ -195,8 +195,10 @@ def _check_hint(name: str, value: Any, hint: Any) -> None:
         check_choice(name, value, choices)
 
 
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+def is_async(function: Any) -> bool:
+    """Return whether a call of a function returns what has to be awaited."""
+    checks = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(check(one) for one in (function, type(function).__call__) for check in checks)
 
 
 def _is_finite(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from hf_reward_ext.base.options import check_callable
 from hf_reward_ext.best_of_n.candidates import as_turn, read_candidates
 
 
@@ -36,6 +37,8 @@ def sft_rows(
     [{'prompt': '2+2=', 'completion': '4', 'score': 1.5}]
     ```
     """
+    if accept is not None:
+        check_callable("accept", accept, ["prompt", "completion"])
     good = [
         one
         for one in read_candidates(prompt, records)

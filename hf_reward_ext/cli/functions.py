@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from hf_reward_ext.base.options import is_async
 from hf_reward_ext.base.saving.fingerprint import fingerprint_file
 
 
@@ -33,6 +34,11 @@ def load_function(name: str, option: str, example: tuple | None = None) -> Calla
     if not callable(function):
         raise TypeError(f"`{option}` must be a function, got {name!r}, a `{type(function).__name__}`.")
     if example is not None:
+        if is_async(function):
+            raise TypeError(
+                f"`{option}` must return its result when it is called, got the asynchronous function {name!r}. Pass a "
+                "plain one."
+            )
         try:
             inspect.signature(function).bind(*example)
         except TypeError as error:
