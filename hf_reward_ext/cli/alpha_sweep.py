@@ -7,6 +7,7 @@ import torch
 
 from hf_reward_ext.base.lm.row_ends import watch_row_ends
 from hf_reward_ext.best_of_n.candidates import as_turn
+from hf_reward_ext.cli.bon_rows import show_prompt
 from hf_reward_ext.cli.encoding import encode
 from hf_reward_ext.cli.traces import tilt_traces
 from hf_reward_ext.genarm.trace import trace_guidance
@@ -80,8 +81,7 @@ def describe(results: Sequence[dict], summary: dict[str, float]) -> list[str]:
     """Return the lines that the command prints: the completions of each prompt, and a table of the weights."""
     lines = []
     for row in results:
-        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1].get("content") or ""
-        lines.append(prompt)
+        lines.append(show_prompt(row["prompt"]))
         lines += [
             f"  alpha {_shown(alpha)}: {text}" for alpha, text in zip(row["alphas"], row["completions"], strict=True)
         ]

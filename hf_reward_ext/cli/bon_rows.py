@@ -55,10 +55,26 @@ def check_label(function: Callable | None) -> None:
         )
 
 
+def show_prompt(prompt: str | list[dict]) -> str:
+    """
+    Return a prompt in a line: text, or the last message of a chat, after `...` if there are other turns.
+
+    Example:
+    ```python
+    >>> show_prompt([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a color."}])
+    'Name a color.'
+    ```
+    """
+    if isinstance(prompt, str):
+        return prompt
+    turns = [message for message in prompt if message["role"] != "system"]
+    return ("... " if len(turns) > 1 else "") + str(prompt[-1].get("content") or "")
+
+
 def describe(row: dict) -> str:
     """Describe the best candidate of a prompt, with its reward and the mean reward."""
     rewards = [reward for reward in row["rewards"] if reward is not None]
-    prompt = row["prompt"] if isinstance(row["prompt"], str) else f"{row['prompt'][-1]['content']} -> "
+    prompt = row["prompt"] if isinstance(row["prompt"], str) else f"{show_prompt(row['prompt'])} -> "
     among = f"  [best of {len(row['rewards'])}; mean {sum(rewards) / len(rewards):.3f}]" if len(rewards) > 1 else ""
     return f"{row['rewards'][0]:8.3f}  {prompt}{row['completions'][0]}{among}"
 

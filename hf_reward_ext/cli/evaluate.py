@@ -1,6 +1,7 @@
 """Command `hf-reward-ext evaluate`: accuracy on pairs, benchmarks and steps, and best-of-N curves."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from hf_reward_ext.base.plugins import plugin_names, plugin_value
 from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_function, is_training_free, is_url, option
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
+logger = logging.getLogger(__name__)
 SHORT = "measure a reward model on preference rows, benchmarks or candidates"
 DESCRIPTION = """\
 Measures how often a reward model or judge prefers the better response, or finds the wrong step of a solution, with
@@ -25,6 +27,7 @@ EXAMPLES = (
 )
 _STEPS = ("processbench", "prmbench")
 FORMATS = ("preference", "rewardbench", "rm-bench", "judgebench", "llmbar", "best-of-n", *_STEPS)
+_PAIRS = ("preference", "llmbar", "judgebench")  # formats with two responses, of which chance gets one half
 _FILES = ("output", "rows", "markdown", "plot")
 _PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
@@ -169,6 +172,7 @@ def _run(options: EvaluateOptions) -> dict:
             if options.model_card:
                 _add_to_card(options, result)
             files.finish()
+    _note_chance(options.format, report["estimates"])
     numbers = {name: estimate["value"] for name, estimate in report["estimates"].items()}
     track(options.report_to, "evaluate", shown_settings(options), numbers)
     return report
@@ -229,6 +233,16 @@ def _load_scorer(options: EvaluateOptions) -> Any:
     tokenizer = load_tokenizer(name, revision=options.revision, trust_remote_code=options.trust_remote_code)
     policy = on_device(load_causal_lm(name, **settings), options)
     return as_scorer(LogitsRewardModel(policy, str(options.scorer)), tokenizer, options.batch_size)
+
+
+def _note_chance(format: str, estimates: dict[str, dict[str, float]]) -> None:
+    """Log that an accuracy on pairs may be that of a coin."""
+    accuracy = estimates.get("accuracy")
+    if format in _PAIRS and accuracy is not None and accuracy["lower"] <= 0.5 <= accuracy["upper"]:
+        logger.warning(
+            "The interval of the accuracy contains 50 %: on these rows the scorer may be no better than chance. "
+            "Evaluate more rows."
+        )
 
 
 def _contents(result: Any) -> dict[str, Any]:

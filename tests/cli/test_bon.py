@@ -7,7 +7,7 @@ from cli_files import read_rows
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, pipeline, set_seed
 
-from hf_reward_ext.cli import bon
+from hf_reward_ext.cli import bon, bon_rows
 from hf_reward_ext.cli.bon import _by_pattern
 from hf_reward_ext.cli.main import main
 
@@ -231,3 +231,12 @@ def test_the_last_line_has_the_means_of_a_file(arguments, functions, tmp_path, c
     assert main([*line, "--output", f"{tmp_path}/out.jsonl"]) == 0
     shown = capsys.readouterr().out
     assert f"1 rows in {tmp_path}/out.jsonl; best_reward" in shown and "mean_label" in shown
+
+
+@pytest.mark.parametrize(
+    ("roles", "shown"),
+    [(["user"], "m0"), (["system", "user"], "m1"), (["user", "assistant", "user"], "... m2"), (None, "text")],
+)
+def test_a_prompt_is_shown_in_a_line(roles, shown):
+    messages = [{"role": role, "content": f"m{n}"} for n, role in enumerate(roles or [])]
+    assert bon_rows.show_prompt(messages or "text") == shown

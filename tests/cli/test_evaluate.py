@@ -277,3 +277,19 @@ def test_a_plot_without_matplotlib_is_an_invalid_command_line(monkeypatch, capsy
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", "--scorer", "m:f", "--data", "d", "--plot", "p.png"])
     assert "--plot needs matplotlib: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("format", "lower", "upper", "is_noted"),
+    [
+        ("preference", 0.4, 0.7, True),
+        ("llmbar", 0.5, 0.9, True),
+        ("preference", 0.51, 0.9, False),
+        ("preference", 0.1, 0.4, False),
+        ("rm-bench", 0.4, 0.7, False),
+        ("best-of-n", 0.4, 0.7, False),
+    ],
+)
+def test_an_accuracy_that_may_be_chance_is_noted(format, lower, upper, is_noted, caplog):
+    evaluate._note_chance(format, {"accuracy": {"value": 0.6, "lower": lower, "upper": upper}})
+    assert ("may be no better than chance" in caplog.text) == is_noted
