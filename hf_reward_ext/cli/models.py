@@ -256,12 +256,15 @@ def load_scorer(
         revision (`str`, *optional*): Branch, tag or commit of this model.
 
     Raises:
+        RuntimeError: If the server does not answer.
         TypeError, ValueError: If the function does not exist or cannot be called, or the model cannot score text.
     """
     if is_function(name):
         return as_scorer(load_function(name, option))
     if is_url(name):
-        return as_scorer(RemoteReward(name))
+        remote = RemoteReward(name)
+        remote.check_answers()
+        return as_scorer(remote)
     kwargs = {**loading_settings(options), "revision": revision}
     given = {"revision": revision, "trust_remote_code": options.trust_remote_code}
     if is_causal_lm(name):

@@ -8,6 +8,8 @@ from hf_reward_ext.base.options import check_choice, check_count
 from hf_reward_ext.base.scoring.rewards import Rewards, check_rewards
 from hf_reward_ext.engines.connection import BrokenAnswerError, Connection, RefusedError, Session, gather
 
+_NO_ROWS = (400, 422)  # answers of servers that score no empty lists
+
 
 class RemoteReward:
     """
@@ -96,6 +98,24 @@ class RemoteReward:
             return await gather(*(self._ask(session, part) for part in parts))
 
         return [reward for part in self.connection.run(ask) for reward in part] if parts else []
+
+    def check_answers(self) -> None:
+        """
+        Send a request without rows, so that long work does not begin with a server that cannot score its results.
+
+        Raises:
+            RuntimeError: If nothing answers at the address after all retries, or the answer is that of another API, or
+                refuses the key.
+        """
+
+        async def ask(session: Session) -> None:
+            try:
+                await session.post("/v1/rewards", {"prompts": [], "completions": []}, partial(_read, prompts=[]))
+            except RefusedError as error:
+                if error.status not in _NO_ROWS:
+                    raise
+
+        self.connection.run(ask)
 
     async def _ask(self, session: Session, rows: list[tuple]) -> Rewards:
         prompts, completions, *values = (list(column) for column in zip(*rows, strict=True))

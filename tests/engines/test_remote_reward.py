@@ -161,3 +161,19 @@ def test_a_step_of_grpo(server, tmp_path):
 def test_wrong_arguments(error, named, kwargs):
     with pytest.raises(error, match=f"`{named}`"):
         RemoteReward(**{"url": "http://127.0.0.1:1", **kwargs})
+
+
+def test_a_server_is_asked_before_long_work(server):
+    RemoteReward(server.url).check_answers()
+    with Rewards() as other:
+        RemoteReward(other.url).check_answers()
+    quick = dict(retries=1, retry_delay=0.0)
+    with pytest.raises(RuntimeError, match="404"):
+        RemoteReward(f"{server.url}/other", **quick).check_answers()
+    with RewardServer(lengths, port=0, api_key="secret") as closed:
+        with pytest.raises(RuntimeError, match="401|403"):
+            RemoteReward(closed.url, api_key="wrong", **quick).check_answers()
+        RemoteReward(closed.url, api_key="secret").check_answers()
+        url = closed.url
+    with pytest.raises(RuntimeError, match=url):
+        RemoteReward(url, **quick).check_answers()
