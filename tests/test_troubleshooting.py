@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 CELLS = re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE)
 MESSAGES = {message for cell in CELLS for message in re.findall(r"`([^`]+)`", cell)}
-FOREIGN = {"Unknown task reward-bon", "past_key_values is deprecated"}  # of transformers
+FOREIGN = {"Unknown task reward-bon", "past_key_values is deprecated", "Retrying in 8s [Retry n/5]"}  # of transformers
 
 
 def plain(source: str) -> str:

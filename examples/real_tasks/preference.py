@@ -42,6 +42,7 @@ from hf_reward_ext.fast_slow import JudgeTemplate
 MAX_TOKENS = 192
 NUM_PROMPTS = 48
 MAX_NEW_TOKENS = 64
+BETA = 0.1  # of the guides, see `guidance.train_guide`
 TEMPLATE = JudgeTemplate(
     user="Is the last response helpful? Answer Yes or No.\n\n{prompt}\n\nResponse: {response_a}",
     analysis_prefix=".",
@@ -92,6 +93,11 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, splits: dict, fold
             "of the chat model",
             right("log_probability", lambda: LogitsRewardModel(policy, "mean_log_probability")),
         ),
+        result(
+            "sum of log-probabilities",
+            "of the chat model",
+            right("log_probability_sum", lambda: GenARMRewardModel.from_causal_lm(policy, beta=BETA)),
+        ),
         result("group confidence", "of the chat model", right("confidence", lambda: LogitsRewardModel(policy))),
     ]
     makers = {
@@ -99,6 +105,7 @@ def compare(policy, tokenizer, name: str, dtype: torch.dtype, splits: dict, fold
         ("SLA", "reward channel"): _channel,
         ("text reward model", "classifier with LoRA"): _text_model,
         ("GenARM", "guide with LoRA"): _guide,
+        ("GenARM over the policy", "the same, minus the chat model's sum"): _guide_over_policy,
         ("Fast-Slow", "first token, LoRA"): _judge,
     }
     for (method, what), make in makers.items():
@@ -142,7 +149,20 @@ def _guide(policy, tokenizer, name, dtype, splits, folder: Path, seed: int):
     train_guide(name, dtype, Dataset.from_list(splits["train"]), folder, seed, num_epochs=1)
     guide, _ = load_model(name, dtype)
     guide = PeftModel.from_pretrained(guide, str(folder)).merge_and_unload().eval()
-    return GenARMRewardModel.from_causal_lm(guide, beta=0.1)
+    return GenARMRewardModel.from_causal_lm(guide, beta=BETA)
+
+
+def _guide_over_policy(policy, tokenizer, name, dtype, splits, folder: Path, seed: int):
+    """Return the guide's sum of log-probabilities minus the policy's, which takes the effect of length out."""
+    guide = _guide(policy, tokenizer, name, dtype, splits, folder.with_name(f"GenARM-{seed}"), seed)
+    models = (guide, GenARMRewardModel.from_causal_lm(policy, beta=BETA))
+    scorers = [as_single_scorer(model, tokenizer, batch_size=16) for model in models]
+
+    def difference(prompts, completions) -> list[float]:
+        sums = (scorer(prompts, completions) for scorer in scorers)
+        return [guided - plain for guided, plain in zip(*sums, strict=True)]
+
+    return difference
 
 
 def _judge(policy, tokenizer, name, dtype, splits, folder: Path, seed: int):

@@ -426,7 +426,7 @@ def test_a_second_writer_is_refused_while_one_works(tmp_path):
 
 
 def test_prompts_of_a_list_are_checked_before_the_first_is_sampled(tmp_path):
-    with pytest.raises(ValueError, match="`prompts_per_part` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`prompts_per_part` must be an integer of at least 1, got 0"):
         write(tmp_path / "rows.jsonl", prompts_per_part=0)
     with pytest.raises(TypeError, match=r"The input of part 0\[1\] must be None, .* got a `builtins.object`"):
         write(tmp_path / "rows.jsonl", prompts=["a", object()])
