@@ -26,7 +26,7 @@ def compare(tokenizer, pool: Pool, folder: Path, size: Size) -> dict:
     right = np.array([[float(one.is_right) for one in group] for group in groups])
     lengths = np.array([[len(one.completion_ids) for one in group] for group in groups])
     if not (folder / "prefixes.npz").exists():
-        raise FileNotFoundError(f"The stage `spending` must find {folder / 'prefixes.npz'}. Run the stage `elhsr` first.")
+        raise FileNotFoundError(f"`spending` must find the rewards in {folder / 'prefixes.npz'}. Run `elhsr` first.")
     prefixes = np.load(folder / "prefixes.npz")["rewards"]
     total = right.shape[1]
     ways: dict[tuple[str, str], list] = {}
