@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from hf_reward_ext.base.options import SEED, Count, Number
 from hf_reward_ext.base.plugins import plugin_names, plugin_value
-from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_function, is_training_free, is_url, option
+from hf_reward_ext.cli.options import DataOptions, LoadingOptions, is_function, is_training_free, option
 from hf_reward_ext.cli.parser import OptionParser, command_parser
 
 logger = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ def _load_scorer(options: EvaluateOptions) -> Any:
     if not is_training_free(options.scorer):
         name = str(options.scorer)
         loaded = load_scorer(name, "--scorer", options, options.batch_size, options.revision)
-        if not is_function(name) and not is_url(name):
+        if not is_function(name):
             loaded.__name__ = Path(name).resolve().name if Path(name).is_dir() else name  # of results, not a class
         return loaded
     name, settings = str(options.policy), {"revision": options.revision, **loading_settings(options)}

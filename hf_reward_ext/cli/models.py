@@ -1,6 +1,7 @@
 """Loading of models, tokenizers and scorers by name."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ from hf_reward_ext.demo.policy import NAME as DEMO_POLICY
 from hf_reward_ext.demo.policy import load_policy
 from hf_reward_ext.engines import RemoteReward
 from hf_reward_ext.genarm import GenARMRewardModel
+
+logger = logging.getLogger(__name__)
 
 
 def check_name(name: str | None, option: str, functions: bool = False) -> None:
@@ -268,6 +271,10 @@ def load_scorer(
     kwargs = {**loading_settings(options), "revision": revision}
     given = {"revision": revision, "trust_remote_code": options.trust_remote_code}
     if is_causal_lm(name):
+        logger.info(
+            "%s is a causal LM: its reward is the sum of its log-probabilities, which is lower for longer responses.",
+            name,
+        )
         causal_lm = load_causal_lm(name, **kwargs)
         merged = causal_lm.merge_and_unload() if hasattr(causal_lm, "peft_config") else causal_lm
         model = on_device(GenARMRewardModel.from_causal_lm(merged), options)

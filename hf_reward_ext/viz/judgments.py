@@ -1,7 +1,7 @@
 """Cards of judgments: rows of `judge`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_reward_ext.viz.cards import Answer, Card, as_turns
@@ -37,6 +37,21 @@ def read_judgment(row: Mapping[str, Any]) -> Card:
         "texts": texts if row["mode"] == "slow" else [],
     }
     return Card(as_turns(row["prompt"]), answers, judgment=judgment)
+
+
+def summarize_judgments(rows: Sequence[Mapping[str, Any]]) -> str:
+    """
+    Return how many judgments were written, and how many are right where that is known.
+
+    Args:
+        rows (`list[dict]`): Rows of `judge`.
+    """
+    written = sum(row["mode"] == "slow" for row in rows)
+    parts = [f"Written judgments: {written} of {len(rows)}."]
+    known = [row["correct"] for row in rows if row.get("correct") is not None]
+    if known:
+        parts.append(f"Right: {sum(known):g} of {len(known)}.")
+    return " ".join(parts)
 
 
 def _defined(value: float | None) -> float | None:

@@ -1,14 +1,14 @@
 """A page of rows that a command wrote."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hf_reward_ext.base.saving.atomic import check_target, replace_text
 from hf_reward_ext.viz.candidates import read_candidates, read_completions
 from hf_reward_ext.viz.cards import Card
-from hf_reward_ext.viz.judgments import read_judgment
+from hf_reward_ext.viz.judgments import read_judgment, summarize_judgments
 from hf_reward_ext.viz.template import render
 
 MOST_ROWS = 200  # a browser shows them at once
@@ -21,6 +21,7 @@ class _Kind(NamedTuple):
     read: Callable[[Mapping[str, Any]], Card]
     note: str
     legend: str = ""
+    summarize: Callable[[Sequence[Mapping[str, Any]]], str] | None = None
 
 
 _KINDS = {
@@ -30,6 +31,7 @@ _KINDS = {
         "The share of a response is the judge's probability that it is the better one (or that a single one is good). "
         "A fast verdict is one token (in each order of the responses); it is kept if both of its confidences, "
         "intuition and distribution, reach the thresholds of the gate.",
+        summarize=summarize_judgments,
     ),
     "Candidates": _Kind(
         frozenset({"prompt", "completions", "rewards"}),
@@ -90,7 +92,7 @@ def write_html(path: str | Path, rows: Iterable[Mapping[str, Any]], *, title: st
         title=title or name,
         cards=cards,
         num_rows=len(shown) + sum(1 for _ in rest),
-        note=kind.note,
+        note=f"{kind.summarize(shown)} {kind.note}" if kind.summarize else kind.note,
         legend=kind.legend if has_color else "",
     )
     replace_text(path, text)

@@ -54,10 +54,11 @@ def test_every_kind_of_scorer(kind, scorers, tmp_path, capsys):
     assert 0 <= report["estimates"]["accuracy"]["value"] <= 1
 
 
-def test_a_causal_lm_scores_by_its_log_probability(scorers, tmp_path, capsys):
+def test_a_causal_lm_scores_by_its_log_probability(scorers, tmp_path, caplog):
     data = write_rows(tmp_path / "pairs.jsonl", PAIRS)
     rows = tmp_path / "rows.jsonl"
     assert main(["evaluate", "--scorer", scorers["policy"], "--data", data, "--rows", str(rows)]) == 0
+    assert "is a causal LM: its reward is the sum of its log-probabilities" in caplog.text
     policy = AutoModelForCausalLM.from_pretrained(scorers["policy"])
     tokenizer = AutoTokenizer.from_pretrained(scorers["policy"])
     ids = tokenizer("w0 w5 w6", return_tensors="pt")["input_ids"]

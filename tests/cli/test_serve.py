@@ -68,7 +68,8 @@ def test_a_server_ranks_candidates_and_pairs(folder, tmp_path, capsys):
         assert main([*pairs, "--json"]) == 0
     for row in read_rows(tmp_path / "rows.jsonl"):
         assert row["rewards"] == [float(len(text)) for text in row["completions"]]
-    assert json.loads(capsys.readouterr().out)["num_rows"] == 12
+    report = json.loads(capsys.readouterr().out)
+    assert report["num_rows"] == 12 and report["scorer"] == server.url
 
 
 @pytest.mark.parametrize(("message", "options"), [

@@ -97,6 +97,7 @@ def test_judgments_with_both_confidences_and_the_share_of_each_response(shown_fi
     expected = {"chosen": "80", "rejected": "20"} if shown_first == "chosen" else {"chosen": "20", "rejected": "80"}
     assert dict(shares[:2]) == expected
     assert "intuition  0.60" in page.text and "distribution  0.90" in page.text and "intuition undefined" in page.text
+    assert f"2 rows. Written judgments: 1 of 2. Right: {int(shown_first == 'chosen')} of 1." in page.text
     assert "why A" in page.text and "why B" in page.text and "the two orders prefer different responses" in page.text
 
 
