@@ -93,6 +93,9 @@ class JudgeOptions(OutputOptions, LoadingOptions, JudgeDataOptions, PairOptions,
             raise ValueError("--calibration_data goes with one of --budget and --risk")
         if self.calibrate_written and not self.calibration_data:
             raise ValueError("--calibrate_written writes judgments of --calibration_data; give it, or leave it out")
+        for name in ("votes", "max_new_tokens"):
+            if self.mode == "fast" and getattr(self, name) is not None and not self.calibrate_written:
+                raise ValueError(f"--{name} is about written judgments, and --mode fast writes none; leave it out")
         if self.verdicts and len(set(self.verdicts)) < 2:
             raise ValueError(f"--verdicts must be at least two different texts, got {self.verdicts}")
 

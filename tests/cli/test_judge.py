@@ -121,6 +121,8 @@ def test_a_wrong_row_is_named_before_the_judge_is_loaded(column, value, judge, t
     ("arguments", "message"),
     [
         (["--prompt", "a", "--responses", "b"], "--model is missing"),
+        (["--model", "m", "--data", "d", "--mode", "fast", "--votes", "2"], "--mode fast writes none"),
+        (["--model", "m", "--data", "d", "--mode", "fast", "--max_new_tokens", "9"], "--mode fast writes none"),
         (["--model", "m"], "give --data, or --prompt with --responses"),
         (["--model", "m", "--prompt", "a"], "give --data, or --prompt with --responses"),
         (["--model", "m", "--data", "d", "--budget", "0.1"], "--calibration_data goes with one of"),
