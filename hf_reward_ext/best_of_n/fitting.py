@@ -7,6 +7,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 Made = TypeVar("Made")
+_MPS = "MPS backend out of memory"  # which accelerate 1.10 does not list
 
 
 class FittingBatches:
@@ -73,7 +74,8 @@ def is_out_of_memory(error: Exception) -> bool:
     True
     ```
     """
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
+    is_mps = isinstance(error, RuntimeError) and _MPS in str(error)
+    return is_mps or isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
 
 
 def _first_line(error: Exception) -> str:
