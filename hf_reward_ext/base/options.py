@@ -107,13 +107,7 @@ def check_callable(name: str, value: Any, arguments: Sequence[str]) -> None:
         raise TypeError(
             f"`{name}` must return its result when it is called, got an asynchronous function. Pass a plain one."
         )
-    try:
-        signature = inspect.signature(value)
-    except (TypeError, ValueError):  # a builtin without a signature
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
+    if error := binding_error(value, arguments):
         count = f"{len(arguments)} argument{'s' if len(arguments) > 1 else ''}"
         raise TypeError(
             f"`{name}` must be callable with {count} ({', '.join(arguments)}), got one that is not: {error}. Pass a "
@@ -193,6 +187,19 @@ def _check_hint(name: str, value: Any, hint: Any) -> None:
     choices = [choice for part in [hint, *get_args(hint)] if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         check_choice(name, value, choices)
+
+
+def binding_error(function: Callable, arguments: Sequence) -> TypeError | None:
+    """Return why a function cannot be called with positional arguments; `None` if it can, or has no signature."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin
+        return None
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        return error
+    return None
 
 
 def is_async(function: Any) -> bool:

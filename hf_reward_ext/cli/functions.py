@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hf_reward_ext.base.options import is_async
+from hf_reward_ext.base.options import binding_error, is_async
 from hf_reward_ext.base.saving.fingerprint import fingerprint_file
 
 
@@ -39,15 +39,11 @@ def load_function(name: str, option: str, example: tuple | None = None) -> Calla
                 f"`{option}` must return its result when it is called, got the asynchronous function {name!r}. Pass a "
                 "plain one."
             )
-        try:
-            inspect.signature(function).bind(*example)
-        except TypeError as error:
+        if error := binding_error(function, example):
             raise TypeError(
                 f"`{option}` must take {len(example)} arguments, but {name!r} does not ({error}). Pass a function that "
                 "does."
             ) from error
-        except ValueError:  # a builtin without a signature
-            pass
     return function
 
 
